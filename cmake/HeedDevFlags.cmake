@@ -1,0 +1,41 @@
+# heed_dev_flags: how our own tests, benchmarks and examples are compiled. Consumers never see it.
+add_library(heed_dev_flags INTERFACE)
+
+set(HEED_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion)
+if(HEED_WERROR)
+  list(APPEND HEED_WARNINGS -Werror)
+endif()
+
+# What selects the instruction set; the compile tests need it too.
+set(HEED_ARCH_FLAGS "")
+if(HEED_NATIVE AND NOT HEED_NO_SIMD)
+  set(HEED_ARCH_FLAGS -march=native)
+endif()
+
+set(HEED_SANITIZE_FLAGS "")
+if(HEED_SANITIZE)
+  list(JOIN HEED_SANITIZE "," heed_sanitizers)
+  set(HEED_SANITIZE_FLAGS -fsanitize=${heed_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+endif()
+
+target_compile_options(heed_dev_flags INTERFACE ${HEED_WARNINGS} ${HEED_ARCH_FLAGS} ${HEED_SANITIZE_FLAGS})
+target_link_options(heed_dev_flags INTERFACE ${HEED_SANITIZE_FLAGS})
+target_link_libraries(heed_dev_flags INTERFACE heed::heed Threads::Threads)
+foreach(component IN ITEMS xsimd eigen)
+  if(TARGET heed::${component})
+    target_link_libraries(heed_dev_flags INTERFACE heed::${component})
+  endif()
+endforeach()
+
+# Coloured diagnostics survive ninja, and binaries of one build lie together.
+set(CMAKE_COLOR_DIAGNOSTICS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(HEED_CCACHE ccache)
+  if(HEED_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER "${HEED_CCACHE}")
+  endif()
+endif()

@@ -1,0 +1,187 @@
+"""Train the example models and write examples/data/.
+
+    python3 examples/train/train.py --all               # every mechanism
+    python3 examples/train/train.py --mechanism gqa     # one
+    python3 examples/train/train.py --all --verify      # re-measure the files
+
+Every mechanism gets the same width, depth, seed, batches and schedule.  For
+each, two files are written: NAME.safetensors (weights, bfloat16) and
+NAME.expected.safetensors (what PyTorch computes from them in float32).
+"""
+
+import argparse
+import json
+import math
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import data
+import model as models
+import safetensors_io
+
+SEED = 1611
+# (steps, context, sequences per batch): 2048 tokens a step throughout.  Short
+# contexts first, as they are cheaper; the last phase covers every position.
+PHASES = [(2400, 128, 16), (3000, 256, 8), (1200, 1024, 2)]
+PEAK_LR, FINAL_LR, WARMUP = 3e-3, 3e-5, 200
+BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
+
+WINDOW = 1024  # held-out text is scored in windows of this many bytes
+PROMPT, GREEDY = 96, 64  # bytes in the expected file
+CANDIDATES, MIN_MARGIN = 12, 1e-2  # prompts tried; smallest top-1/top-2 gap allowed
+
+
+def learning_rate(step, steps):
+    if step < WARMUP:
+        return PEAK_LR * (step + 1) / WARMUP
+    done = (step - WARMUP) / max(1, steps - WARMUP)
+    return FINAL_LR + (PEAK_LR - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train(mechanism, text, phases):
+    """Return (model, facts about the run)."""
+    torch.manual_seed(SEED)
+    rng = np.random.default_rng(SEED)  # the same batches for every mechanism
+    net = models.LanguageModel(models.make_config(mechanism))
+    matrices = [p for p in net.parameters() if p.dim() == 2]
+    vectors = [p for p in net.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": WEIGHT_DECAY},
+         {"params": vectors, "weight_decay": 0.0}], betas=BETAS, eps=1e-8)
+
+    steps = sum(count for count, _, _ in phases)
+    schedule = [(context, size) for count, context, size in phases for _ in range(count)]
+    losses, tokens, start = [], 0, time.time()
+    for step, (context, size) in enumerate(schedule):
+        inputs, targets = map(torch.from_numpy, data.batch(rng, text, size, context))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps)
+        # Weights stay float32; matrix products run in bfloat16.
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = net(inputs)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP)
+        optimizer.step()
+        losses.append(loss.item())
+        tokens += inputs.numel()
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            recent = float(np.mean(losses[-100:]))
+            print(f"{mechanism} step {step + 1}/{steps} context {context} loss {recent:.4f} "
+                  f"({recent / math.log(2):.3f} bits/byte) "
+                  f"{tokens / (time.time() - start):.0f} tokens/s", flush=True)
+    return net, {
+        "steps": steps,
+        "tokens": tokens,
+        "seed": SEED,
+        "final_train_loss": round(float(np.mean(losses[-100:])), 4),  # nats, last 100 steps
+    }
+
+
+@torch.no_grad()
+def bits_per_byte(net, text):
+    """Mean over every byte but the first of each window."""
+    nats, count = 0.0, 0
+    for begin in range(0, len(text), WINDOW):
+        window = torch.from_numpy(text[begin : begin + WINDOW].astype(np.int64))
+        logits = net(window[None, :-1])[0]
+        nats += F.cross_entropy(logits, window[1:], reduction="sum").item()
+        count += len(window) - 1
+    return nats / count / math.log(2)
+
+
+@torch.no_grad()
+def greedy(net, prompt):
+    """Return (continuation, top-1 minus top-2 logit at each of its bytes)."""
+    tokens, margins = torch.from_numpy(prompt.astype(np.int64)), []
+    for _ in range(GREEDY):
+        top = net(tokens[None])[0, -1].topk(2)
+        margins.append(top.values[0] - top.values[1])
+        tokens = torch.cat([tokens, top.indices[:1]])
+    return tokens[len(prompt):].to(torch.uint8), torch.stack(margins)
+
+
+@torch.no_grad()
+def expected(net, text):
+    """What a float32 implementation must reproduce, as tensors.  Prompts start
+    at a verse; of a few candidates, take the one whose greedy continuation is
+    the furthest from a tie."""
+    verses = np.flatnonzero(text[:-1] == ord("\n")) + 1
+    starts = [int(s) for s in verses if chr(text[s]).isalpha() and s + PROMPT <= len(text)]
+    picks = [starts[i * len(starts) // CANDIDATES] for i in range(CANDIDATES)]
+    runs = [(greedy(net, text[s : s + PROMPT]), text[s : s + PROMPT]) for s in picks]
+    (continuation, margin), prompt = max(runs, key=lambda run: run[0][1].min().item())
+    assert margin.min() > MIN_MARGIN, "every candidate has a near-tie: raise CANDIDATES"
+    prompt = torch.from_numpy(prompt.copy())
+    return {"prompt": prompt, "logits": net(prompt[None].long())[0],
+            "greedy": continuation, "greedy_margin": margin}
+
+
+def write_files(mechanism, net, facts, heldout):
+    weights = {name: p.detach().bfloat16() for name, p in net.named_parameters()}
+    metadata = {"config": json.dumps(net.config)}
+    rounded = models.from_tensors(weights, metadata)
+    facts["heldout_bits_per_byte"] = round(bits_per_byte(rounded, heldout), 4)
+    metadata["training"] = json.dumps(facts)
+    tensors = expected(rounded, heldout)
+    safetensors_io.save(data.DATA_DIR / f"{mechanism}.safetensors", weights, metadata)
+    safetensors_io.save(data.DATA_DIR / f"{mechanism}.expected.safetensors", tensors,
+                        {"model": f"{mechanism}.safetensors", "text": data.HELDOUT_FILE.name})
+
+
+def verify(mechanism):
+    """Read both files back and check them against each other."""
+    path = data.DATA_DIR / f"{mechanism}.safetensors"
+    heldout = np.frombuffer(data.HELDOUT_FILE.read_bytes(), dtype=np.uint8)
+    weights, metadata = safetensors_io.load(path)
+    want, _ = safetensors_io.load(data.DATA_DIR / f"{mechanism}.expected.safetensors")
+    assert path.stat().st_size < 2_000_000
+    assert all(t.dtype == torch.bfloat16 and t.float().isfinite().all() for t in weights.values())
+    assert all(t.float().isfinite().all() for t in want.values())
+    net = models.from_tensors(weights, metadata)
+    facts = json.loads(metadata["training"])
+    bpb = bits_per_byte(net, heldout)
+    assert abs(bpb - facts["heldout_bits_per_byte"]) < 2e-4
+    assert bytes(want["prompt"].numpy()) in heldout.tobytes()
+    with torch.no_grad():
+        error = (net(want["prompt"][None].long())[0] - want["logits"]).abs().max().item()
+    continuation, margin = greedy(net, want["prompt"].numpy())
+    assert error < 1e-3 and torch.equal(continuation, want["greedy"])
+    assert margin.min() > MIN_MARGIN
+    parameters = sum(t.numel() for t in weights.values())
+    print(f"{mechanism}: {parameters} parameters, {path.stat().st_size} bytes, {facts['steps']} "
+          f"steps, {facts['tokens']} tokens, train loss {facts['final_train_loss']}, "
+          f"held-out {bpb:.4f} bits/byte, smallest greedy margin {margin.min():.3f}")
+    print("  prompt:", repr(bytes(want["prompt"].numpy()).decode()))
+    print("  greedy:", repr(bytes(continuation.numpy()).decode()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Train the example models.")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true")
+    which.add_argument("--mechanism", choices=models.MECHANISMS)
+    parser.add_argument("--verify", action="store_true", help="check existing files, do not train")
+    parser.add_argument("--quick", type=int, default=1, metavar="N", help="1/N of the steps")
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)  # one thread: sums are always in the same order
+    torch.use_deterministic_algorithms(True)
+    names = list(models.MECHANISMS) if args.all else [args.mechanism]
+    if not args.verify:
+        text, heldout = data.load_split()
+        data.write_heldout()
+        phases = [(max(1, count // args.quick), *rest) for count, *rest in PHASES]
+        for name in names:
+            net, facts = train(name, text, phases)
+            write_files(name, net, facts, heldout)
+    for name in names:
+        verify(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+/// \file
+/// attend(): the one kernel. Every mechanism, cache, codec, mask and backend goes through it.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <span>
+#include <type_traits>
+
+#include <heed/concepts.hpp>
+#include <heed/kernel/edges.hpp>
+#include <heed/kernel/run.hpp>
+#include <heed/retention/full.hpp>
+#include <heed/workspace.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// One sequence of a ragged batch. Nothing is owned.
+///
+/// The last `num_queries` of the keys are usually the queries' own: query i has position p + 1 - num_queries + i, where
+/// p is the position of the last key, unless `query_positions` says otherwise (a draft tree). num_queries is
+/// q.size() / (num_heads * query width).
+template <KeyValueSource S>
+struct Sequence {
+  const S* keys = nullptr;
+  MaskRef mask;
+  std::span<const float> q;    ///< [num_queries][num_heads][head_dim], or what the policy's query map takes
+  std::span<float> out;        ///< [num_queries][num_heads][v_head_dim], or what the policy's output map gives
+  std::span<float> lse = {};   ///< [num_queries][num_heads] natural log-sum-exp without sinks, or empty
+  std::span<const Index> query_positions = {};  ///< [num_queries], or empty: end-aligned
+};
+
+/// Attention of a batch of sequences:
+///
+///     s_j = scale * (q . k_j) -> soft-cap -> ALiBi -> mask;   out = sum_j softmax_j(s) v_j;   lse = ln sum_j e^s_j
+///
+/// over the keys each query sees. A query that sees nothing gets out = 0 and lse = -inf; a NaN or infinity in a key or
+/// value it does not see never reaches it, one it sees does.
+///
+/// Results are the same bits for any number of workers, batch composition, tiling of the cache and chunking of the
+/// queries (same ISA and build). Sums are fp32; the error bound is in docs/design.md.
+///
+/// `workspace` grows if it owns its memory and is too small (workspace_bytes() says how much is needed); nothing else
+/// is allocated. Errors: invalid_argument naming the argument and the number, out_of_memory; outputs are then untouched.
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Workspace& workspace, E& executor,
+                    const AttendOptions& options = {}) {
+  if (Status status = policy.validate(); !status.ok()) return status;
+  const AttentionLayout layout = policy.layout();
+  if (Status status = detail::check_options(layout, options); !status.ok()) return status;
+  const auto edges = detail::Edges(policy, layout);
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    if (Status status = detail::check_sequence(layout, edges, sequences[i], Index(i)); !status.ok()) return status;
+  }
+  const auto preparation_object = policy.preparation();
+  const auto preparation = detail::PreparationRef::to(preparation_object);
+
+  const auto count = Index(sequences.size());
+  detail::Carver first(nullptr);
+  (void)first.take<detail::Job>(count);
+  if (Status status = workspace.reserve(first.bytes()); !status.ok()) return status;
+  for (bool sized = false;; sized = true) {  // first only count what is needed, then place it
+    detail::Carver carver(sized ? workspace.data() : nullptr);
+    (void)carver.take<detail::Job>(count);
+    auto* const jobs_memory = reinterpret_cast<detail::Job*>(workspace.data());
+    for (Index i = 0; i < count; ++i) std::construct_at(jobs_memory + i, edges.job(sequences[std::size_t(i)], carver));
+    const std::span<const detail::Job> jobs(jobs_memory, std::size_t(count));
+    const detail::Plan plan(layout, preparation, jobs, executor.workers());
+    const auto scratch = detail::CallScratch::carve(carver, plan);
+    if (!sized) {
+      if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
+      continue;
+    }
+    using K = typename S::KeyCodec;
+    using V = std::conditional_t<P::key_stream == P::value_stream, K, typename S::ValueCodec>;
+    const auto exec = detail::ExecutorRef::to(executor);
+    edges.map_queries(sequences, jobs, exec);
+    detail::run<Backend, K, V>(layout, preparation, options, jobs, plan, scratch, exec);
+    edges.map_outputs(sequences, jobs, exec);
+    return {};
+  }
+}
+
+/// Attention of one sequence; see attend_batch().
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef mask, std::span<float> out,
+              Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {},
+              std::span<const Index> query_positions = {}) {
+  const Sequence<S> sequence{
+      .keys = &keys, .mask = mask, .q = q, .out = out, .lse = lse, .query_positions = query_positions};
+  return attend_batch<Backend>(policy, std::span<const Sequence<S>>(&sequence, 1), workspace, executor, options);
+}
+
+/// The same with the mask of the cache's own retention rule.
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+  requires requires(const S& source) { requires AttentionMask<std::remove_cvref_t<decltype(source.mask())>>; }
+Status attend(const P& policy, std::span<const float> q, const S& keys, std::span<float> out, Workspace& workspace,
+              E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
+  return attend<Backend>(policy, q, keys, MaskRef(keys.mask()), out, workspace, executor, options, lse);
+}
+
+/// Bytes of workspace that suffice for any attend() of this policy with at most `num_queries` queries and `num_keys`
+/// keys in one sequence, on an executor of `workers` workers. Reserve them once and no step allocates.
+template <AttentionPolicy P>
+[[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers) {
+  if (Status status = policy.validate(); !status.ok()) return status;
+  if (num_queries < 0) return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", must be at least 0");
+  if (num_keys < 0) return fail(StatusCode::invalid_argument, "num_keys is ", num_keys, ", must be at least 0");
+  if (workers < 1) return fail(StatusCode::invalid_argument, "workers is ", workers, ", must be at least 1");
+  const AttentionLayout layout = policy.layout();
+  const auto preparation_object = policy.preparation();
+  const auto edges = detail::Edges(policy, layout);
+  const Unmasked mask;
+  detail::Carver carver(nullptr);
+  (void)carver.take<detail::Job>(1);
+  const detail::Job job = edges.empty_job(num_queries, num_keys, mask, carver);
+  const detail::Plan plan(layout, detail::PreparationRef::to(preparation_object), {&job, 1}, workers);
+  detail::CallScratch::carve(carver, plan);
+  return carver.bytes();
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,102 @@
+/// \file
+/// Where a cache gets its memory: an allocator that can fail without exceptions, and the block it gives.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Every block of a cache starts at a multiple of this: one cache line, one AVX-512 vector.
+inline constexpr Index block_alignment = 64;
+
+/// An allocator as data. `allocate` returns nullptr when there is no memory and must not throw; `deallocate` gets back
+/// the same bytes and alignment. `context` is passed on untouched and must outlive every cache that uses it.
+struct MemoryResource {
+  void* context = nullptr;
+  void* (*allocate)(void* context, std::size_t bytes, std::size_t alignment) = nullptr;
+  void (*deallocate)(void* context, void* block, std::size_t bytes, std::size_t alignment) = nullptr;
+};
+
+namespace detail {
+
+inline constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+/// A block that can hold a huge page starts at one.
+constexpr std::align_val_t default_alignment(std::size_t bytes, std::size_t alignment) noexcept {
+  return std::align_val_t{bytes >= huge_page && alignment < huge_page ? huge_page : alignment};
+}
+
+inline void* default_allocate(void*, std::size_t bytes, std::size_t alignment) {
+  void* block = ::operator new(bytes, default_alignment(bytes, alignment), std::nothrow);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  // Decoding reads the whole cache once per token: with 4 KiB pages that misses the TLB at every page. Advice only, so
+  // a kernel without huge pages may refuse it.
+  if (block != nullptr && bytes >= huge_page) {
+    static_cast<void>(::madvise(block, bytes & ~std::size_t{4095}, MADV_HUGEPAGE));
+  }
+#endif
+  return block;
+}
+
+inline void default_deallocate(void*, void* block, std::size_t bytes, std::size_t alignment) {
+  ::operator delete(block, default_alignment(bytes, alignment));
+}
+
+}  // namespace detail
+
+/// Operator new; on Linux, blocks of 2 MiB and more ask for huge pages.
+[[nodiscard]] inline MemoryResource default_memory() noexcept {
+  return {.context = nullptr, .allocate = detail::default_allocate, .deallocate = detail::default_deallocate};
+}
+
+/// A block of a MemoryResource, freed at the end of its life. Its bytes are uninitialised.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Buffer&& other) noexcept
+      : memory_(other.memory_), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    Buffer taken(std::move(other));
+    std::swap(memory_, taken.memory_);
+    std::swap(data_, taken.data_);
+    std::swap(size_, taken.size_);
+    return *this;
+  }
+  ~Buffer() {
+    if (data_ != nullptr) memory_.deallocate(memory_.context, data_, std::size_t(size_), std::size_t(block_alignment));
+  }
+
+  /// `bytes` bytes, or out_of_memory naming `what`. No bytes need no allocation.
+  [[nodiscard]] static Result<Buffer> allocate(const MemoryResource& memory, Index bytes, const char* what) {
+    Buffer buffer;
+    if (bytes == 0) return buffer;
+    void* block = memory.allocate(memory.context, std::size_t(bytes), std::size_t(block_alignment));
+    if (block == nullptr) return fail(StatusCode::out_of_memory, what, ": cannot allocate ", bytes, " bytes");
+    buffer.memory_ = memory;
+    buffer.data_ = static_cast<std::byte*>(block);
+    buffer.size_ = bytes;
+    return buffer;
+  }
+
+  [[nodiscard]] std::byte* data() noexcept { return data_; }
+  [[nodiscard]] const std::byte* data() const noexcept { return data_; }
+  /// Bytes asked of the resource.
+  [[nodiscard]] Index size() const noexcept { return size_; }
+
+ private:
+  MemoryResource memory_;
+  std::byte* data_ = nullptr;
+  Index size_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI

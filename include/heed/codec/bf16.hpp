@@ -1,0 +1,35 @@
+/// \file
+/// Rows stored as bfloat16: the upper half of a binary32.
+#pragma once
+
+#include <heed/codec/element.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// 2 bytes per number: 8 bits of exponent, 8 bits of precision.
+struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
+  static constexpr const char* name = "bf16";
+
+  [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
+    return std::bit_cast<float>(std::uint32_t(bits) << 16);
+  }
+  /// Rounds to nearest even; a NaN stays a (quiet) NaN.
+  [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((bits >> 16) | 0x40u);
+    return std::uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  }
+
+  static constexpr int per_word = 2;
+  template <class V>
+  [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
+    return V::load_bf16(from);
+  }
+  template <class V, int I>
+  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word) {
+    if constexpr (I == 0) return V::bf16_first(word);
+    return V::bf16_second(word);
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,43 @@
+/// \file
+/// What codecs of plain elements share: one number, one element, no scale.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Base of codecs that store one number per element. `Derived` gives to_float and from_float.
+template <class Derived, class ElementType>
+struct ElementCodec {
+  using Element = ElementType;
+  static constexpr Index element_bytes = Index(sizeof(Element));
+
+  /// Bytes of an encoded row of `width` numbers, padding not included.
+  [[nodiscard]] static constexpr Index row_bytes(Index width) noexcept { return width * element_bytes; }
+  /// Where number `first` of a row starts.
+  [[nodiscard]] static constexpr Index offset_bytes(Index first) noexcept { return first * element_bytes; }
+
+  /// Encodes `n` numbers to `out`, rounding to nearest even.
+  static void encode(const float* in, Index n, std::byte* out) noexcept {
+    for (Index i = 0; i < n; ++i) {
+      const Element e = Derived::from_float(in[i]);
+      std::memcpy(out + i * element_bytes, &e, sizeof e);
+    }
+  }
+
+  /// Decodes `n` numbers starting at `in`, exactly.
+  static void decode(const std::byte* in, Index n, float* out) noexcept {
+    for (Index i = 0; i < n; ++i) {
+      Element e;
+      std::memcpy(&e, in + i * element_bytes, sizeof e);
+      out[i] = Derived::to_float(e);
+    }
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

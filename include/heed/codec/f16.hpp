@@ -1,0 +1,47 @@
+/// \file
+/// Rows stored as IEEE binary16.
+#pragma once
+
+#include <heed/codec/element.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// 2 bytes per number: 5 bits of exponent, 11 bits of precision. Beyond +-65504 it stores infinity.
+struct F16 : ElementCodec<F16, std::uint16_t> {
+  static constexpr const char* name = "f16";
+
+  [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
+    const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
+    const std::uint32_t magnitude = std::uint32_t(bits & 0x7fffu) << 13;
+    const auto scaled = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
+    const std::uint32_t special = (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
+    return std::bit_cast<float>(scaled | sign | special);
+  }
+  /// Rounds to nearest even; a NaN stays a (quiet) NaN.
+  [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const auto sign = std::uint16_t((bits >> 16) & 0x8000u);
+    const std::uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return std::uint16_t(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
+    if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);  // rounds to 65536 or beyond
+    if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 lets the float adder round to multiples of 2^-24
+      const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+      return std::uint16_t(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
+    }
+    const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+    return std::uint16_t(sign | ((rounded - 0x38000000u) >> 13));
+  }
+
+  static constexpr int per_word = 2;
+  template <class V>
+  [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
+    return V::load_f16(from);
+  }
+  template <class V, int I>
+  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word) {
+    if constexpr (I == 0) return V::f16_first(word);
+    return V::f16_second(word);
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,28 @@
+/// \file
+/// Rows stored as IEEE binary32.
+#pragma once
+
+#include <heed/codec/element.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// 4 bytes per number, lossless.
+struct F32 : ElementCodec<F32, float> {
+  static constexpr const char* name = "f32";
+
+  [[nodiscard]] static constexpr float to_float(float x) noexcept { return x; }
+  [[nodiscard]] static constexpr float from_float(float x) noexcept { return x; }
+
+  // How a vector `V` reads it: W numbers from memory, or the numbers inside 32-bit words already in a register.
+  static constexpr int per_word = 1;
+  template <class V>
+  [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
+    return V::load_words(from);
+  }
+  template <class V, int I>
+  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word) {
+    return word;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

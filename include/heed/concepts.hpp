@@ -1,0 +1,126 @@
+/// \file
+/// The five concepts heed is made of. Read this file first.
+///
+/// KV bytes per token = what a token leaves (policy) x how an element is stored (codec) x which tokens stay (retention).
+/// One kernel, attend(), reads a policy's description, asks a cache for rows and a mask for visibility, runs its inner
+/// loops on a SIMD backend, and spreads its tasks over an executor. None of the five knows another.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+
+#include <heed/codec/f32.hpp>
+#include <heed/simd/tile.hpp>
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Says that an edge of a policy does nothing. Policies write it out: there are no silent defaults.
+struct Identity {};
+
+/// 1. A description of a mechanism: what is cached, and how the kernel reads it. It has no loop over tokens.
+///
+/// `layout()` gives streams, views, head counts and scale. `key_stream` and `value_stream` name the streams the views
+/// lie in. `query_map()` and `output_map()` are linear maps at the edges (HeadMap, or Identity). `preparation()` makes
+/// keys or values from stored rows once per tile (TilePreparation, or Identity).
+template <class P>
+concept AttentionPolicy = requires(const P& policy) {
+  { P::key_stream } -> std::convertible_to<int>;
+  { P::value_stream } -> std::convertible_to<int>;
+  { policy.validate() } -> std::same_as<Status>;
+  { policy.layout() } -> std::same_as<AttentionLayout>;
+  policy.query_map();
+  policy.output_map();
+  policy.preparation();
+};
+
+/// A linear map per query head at an edge of a policy: out[r] = map_head(in[r]) for `rows` rows.
+/// Rows of `in` are `in_stride` floats apart, rows of `out` `out_stride`.
+template <class M>
+concept HeadMap = requires(const M& map, Index head, Index rows, const float* in, Index stride, float* out) {
+  { map.in_width() } -> std::same_as<Index>;
+  { map.out_width() } -> std::same_as<Index>;
+  map.apply(head, rows, in, stride, out, stride);
+};
+
+/// Makes the keys (and, if it says so, the values) that the kernel reads from a tile of stored rows.
+/// `rows` are decoded: `count` rows of the whole stream row, contiguous. `positions[i]` is row i's position.
+template <class T>
+concept TilePreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,
+                                   float* out) {
+  { t.makes_values() } -> std::same_as<bool>;
+  t.keys(kv_head, count, rows, positions, out);    // [count][key_width]
+  t.values(kv_head, count, rows, positions, out);  // [count][value_width]; called only if makes_values()
+};
+
+/// How a stored row becomes numbers.
+template <class C>
+concept Codec = requires(const float* numbers, const std::byte* stored, std::byte* store, float* out, Index n) {
+  { C::name } -> std::convertible_to<const char*>;
+  { C::row_bytes(n) } -> std::same_as<Index>;
+  { C::offset_bytes(n) } -> std::same_as<Index>;
+  C::encode(numbers, n, store);
+  C::decode(stored, n, out);
+};
+
+/// 2. What the kernel asks of a cache: how many keys there are, where each lies, and which position it has.
+///
+/// `tile(stream, head, first, max)` is the longest run of rows from `first` that share a stride, at most `max`, at
+/// least one. Contiguous answers with everything, paged stops at a page end, an evicting cache at a hole.
+/// `position(i)` is the logical token index of key i: strictly increasing, and equal to i unless something was evicted.
+template <class C>
+concept KeyValueSource = requires(const C& cache, int stream, Index n) {
+  requires Codec<typename C::KeyCodec>;
+  requires Codec<typename C::ValueCodec>;
+  { cache.size() } -> std::same_as<Index>;
+  { cache.tile(stream, n, n, n) } -> std::same_as<Tile>;
+  { cache.position(n) } -> std::same_as<Index>;
+};
+
+/// 3a. Which keys a query sees, by logical token index. `coverage` may answer `partial` when it does not know;
+/// `none` and `full` are promises. Asked per tile; `visible` is asked only inside partial tiles.
+template <class M>
+concept AttentionMask = requires(const M& mask, Interval queries, Interval keys, Index token) {
+  { mask.coverage(queries, keys) } -> std::same_as<Coverage>;
+  { mask.visible(token, token) } -> std::same_as<bool>;
+};
+
+/// 3b. A mask that also says what must be kept: `keep(key, next)` is false only if no query at or after token index
+/// `next` can see `key`.
+template <class R>
+concept Retention = AttentionMask<R> && requires(const R& rule, Index token) {
+  { rule.keep(token, token) } -> std::same_as<bool>;
+};
+
+/// 4. The inner loops, per tile of at most 256 keys. Every backend obeys the arithmetic contract of docs/design.md:
+/// one accumulator per score and per output element, a fixed order of additions. How many rows are computed together,
+/// and how keys get into lanes, is free. simd/scalar.hpp is the readable definition of every function.
+template <class B>
+concept SimdBackend = requires(const float* in, float* out, Index n, float x, KeyRows rows, Interval keys,
+                               RowTarget* targets, Accumulate phase) {
+  { B::name } -> std::convertible_to<const char*>;
+  { B::few_rows } -> std::convertible_to<Index>;
+  B::template pack_keys<F32>(rows, n, out);
+  B::template pack_values<F32>(rows, n, n, out);
+  B::template score_rows<F32>(in, n, n, rows, n, x, out);
+  B::score_panel(in, n, n, in, n, n, x, out);
+  { B::softmax(out, n) } -> std::same_as<ChunkSum>;
+  B::soft_cap(out, n, x);
+  B::add_bias(out, n, x, in, x);
+  B::template accumulate_rows<F32>(in, n, rows, keys, n, n, targets, phase);
+  B::accumulate_panel(in, n, in, keys, n, n, targets, phase);
+  B::finish(targets, n, n);
+  B::merge(x, in, x, in, n, out);
+};
+
+/// 5. Runs independent tasks. `body(task, worker)` with worker < workers(); two calls with one worker never overlap.
+/// parallel_for returns when all tasks are done. The library starts no thread of its own.
+template <class E>
+concept Executor = requires(E& executor, Index tasks, FunctionRef<void(Index, Index)> body) {
+  { executor.workers() } -> std::same_as<Index>;
+  executor.parallel_for(tasks, body);
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,41 @@
+/// \file
+/// An executor on OpenMP's threads. Empty unless the translation unit is compiled with OpenMP (-fopenmp).
+#pragma once
+
+#include <heed/concepts.hpp>
+
+#if defined(_OPENMP)
+
+#include <omp.h>
+
+#include <algorithm>
+
+namespace heed::inline HEED_ABI {
+
+/// At most `workers` threads of the OpenMP runtime, which owns them; fewer than 1 counts as 1. Tasks are handed out
+/// one by one. A call from inside a body, or from another parallel region, runs in that thread as worker 0, unless
+/// nested parallelism was switched on. A body must not throw.
+class OpenMpExecutor {
+ public:
+  explicit OpenMpExecutor(Index workers) noexcept : workers_(int(std::clamp<Index>(workers, 1, 4096))) {}
+
+  [[nodiscard]] Index workers() const noexcept { return workers_; }
+
+  /// Calls body(task, worker) once for each task in 0 .. tasks, and returns when all are done.
+  void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) noexcept {
+    const int threads = int(std::min<Index>(workers_, tasks));
+    if (threads <= 1) {
+      for (Index task = 0; task < tasks; ++task) body(task, 0);
+      return;
+    }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (Index task = 0; task < tasks; ++task) body(task, omp_get_thread_num());
+  }
+
+ private:
+  int workers_;
+};
+
+}  // namespace heed::inline HEED_ABI
+
+#endif  // _OPENMP

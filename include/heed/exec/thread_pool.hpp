@@ -1,0 +1,190 @@
+/// \file
+/// A pool of threads that the caller owns.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <thread>
+
+#include <heed/concepts.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// An Executor of `workers` threads, the calling one included. Idle threads spin for some microseconds, because the
+/// next layer follows at once while decoding, and sleep after that.
+///
+/// Tasks are handed out one by one, so they may differ in length. Calls from several threads run one after the other.
+/// A call from inside a body runs there and then, in that body's worker. parallel_for does not allocate; a body must
+/// not throw (the program ends), and must not wait for another thread that uses the same pool.
+class ThreadPool {
+ public:
+  static constexpr Index max_workers = 4096;
+
+  /// Starts `workers` - 1 threads. invalid_argument unless 1 <= workers <= max_workers; out_of_memory if the system
+  /// gives fewer threads, none of which is left then.
+  [[nodiscard]] static Result<std::unique_ptr<ThreadPool>> create(Index workers) {
+    if (workers < 1 || workers > max_workers) {
+      return fail(StatusCode::invalid_argument, "workers is ", workers, ", must be in 1 .. ", max_workers);
+    }
+    std::unique_ptr<ThreadPool> pool(new (std::nothrow) ThreadPool);
+    if (pool != nullptr) pool->threads_.reset(new (std::nothrow) Thread[std::size_t(workers - 1)]);
+    if (pool == nullptr || pool->threads_ == nullptr) {
+      return fail(StatusCode::out_of_memory, "workers is ", workers, ": no memory for the pool");
+    }
+    while (pool->workers_ < workers) {
+      Thread& thread = pool->threads_[std::size_t(pool->workers_ - 1)];
+      thread.pool = pool.get();
+      thread.worker = pool->workers_;
+      // Not std::thread: its constructor can only throw.
+      if (const int error = pthread_create(&thread.handle, nullptr, run, &thread); error != 0) {
+        return fail(StatusCode::out_of_memory, "workers is ", workers, ": the system refused thread ", pool->workers_,
+                    " with error ", error);
+      }
+      ++pool->workers_;
+    }
+    return pool;
+  }
+
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  /// No call may be running.
+  ~ThreadPool() {
+    stop_.store(true, std::memory_order_relaxed);
+    wake();
+    for (Index worker = 1; worker < workers_; ++worker) pthread_join(threads_[std::size_t(worker - 1)].handle, nullptr);
+  }
+
+  [[nodiscard]] Index workers() const noexcept { return workers_; }
+
+  /// Calls body(task, worker) once for each task in 0 .. tasks, and returns when all are done.
+  void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) noexcept {
+    if (tasks <= 0) return;
+    if (const Index worker = current_worker(); worker >= 0) {
+      for (Index task = 0; task < tasks; ++task) body(task, worker);
+      return;
+    }
+    const std::lock_guard lock(calls_);
+    caller_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+    if (tasks == 1 || workers_ == 1) {
+      for (Index task = 0; task < tasks; ++task) body(task, 0);
+    } else {
+      share(tasks, body);
+    }
+    caller_.store({}, std::memory_order_relaxed);
+  }
+
+ private:
+  /// In state_: threads may join the job. The bits below count those that have.
+  static constexpr std::uint32_t open = std::uint32_t{1} << 31;
+  static constexpr std::size_t line = 64;
+  static constexpr std::chrono::microseconds spin{30};
+
+  struct Thread {
+    ThreadPool* pool = nullptr;
+    Index worker = 0;
+    pthread_t handle{};
+    std::atomic<std::thread::id> id{};
+  };
+
+  ThreadPool() = default;
+
+  /// The worker this thread is in a body of, or -1. Ids are compared, because a thread_local would outlive the pool.
+  [[nodiscard]] Index current_worker() const noexcept {
+    const std::thread::id self = std::this_thread::get_id();
+    if (caller_.load(std::memory_order_relaxed) == self) return 0;
+    for (Index worker = 1; worker < workers_; ++worker) {
+      if (threads_[std::size_t(worker - 1)].id.load(std::memory_order_relaxed) == self) return worker;
+    }
+    return -1;
+  }
+
+  /// Runs the tasks with whoever wakes up in time: a thread that comes late finds the job closed, so the call never
+  /// waits for one that still sleeps.
+  void share(Index tasks, FunctionRef<void(Index, Index)>& body) {
+    body_ = &body;
+    tasks_ = tasks;
+    next_.store(0, std::memory_order_relaxed);
+    state_.store(open, std::memory_order_release);
+    wake();
+    work(0);
+    std::uint32_t state = state_.fetch_and(~open, std::memory_order_acq_rel) & ~open;
+    while (state != 0) {
+      wait_while(state_, state);
+      state = state_.load(std::memory_order_acquire);
+    }
+  }
+
+  void work(Index worker) {
+    for (Index task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) (*body_)(task, worker);
+  }
+
+  void wake() noexcept {
+    epoch_.fetch_add(1);
+    epoch_.notify_all();
+  }
+
+  [[nodiscard]] bool join() noexcept {
+    std::uint32_t state = state_.load(std::memory_order_relaxed);
+    while ((state & open) != 0) {
+      if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acquire)) return true;
+    }
+    return false;
+  }
+
+  static void* run(void* argument) noexcept {
+    auto& [pool, worker, handle, id] = *static_cast<Thread*>(argument);
+    id.store(std::this_thread::get_id(), std::memory_order_relaxed);
+    std::uint32_t seen = 0;
+    for (;;) {
+      pool->wait_while(pool->epoch_, seen);
+      // Before joining: a job that opens later must be noticed as new.
+      seen = pool->epoch_.load(std::memory_order_acquire);
+      if (pool->stop_.load(std::memory_order_relaxed)) return nullptr;
+      if (!pool->join()) continue;
+      pool->work(worker);
+      if (pool->state_.fetch_sub(1, std::memory_order_acq_rel) == 1) pool->state_.notify_one();
+    }
+  }
+
+  /// Returns when `value` may differ from `old`.
+  static void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t old) noexcept {
+    if (value.load(std::memory_order_acquire) != old) return;
+    const auto deadline = std::chrono::steady_clock::now() + spin;
+    do {
+      for (int i = 0; i < 32; ++i) {
+        if (value.load(std::memory_order_acquire) != old) return;
+        pause();
+      }
+    } while (std::chrono::steady_clock::now() < deadline);
+    value.wait(old, std::memory_order_acquire);
+  }
+
+  static void pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    asm volatile("yield");
+#endif
+  }
+
+  std::mutex calls_;
+  std::atomic<std::thread::id> caller_{};
+  std::unique_ptr<Thread[]> threads_;
+  Index workers_ = 1;
+  std::atomic<bool> stop_{false};
+  // Written before a job opens, read by those who joined it.
+  FunctionRef<void(Index, Index)>* body_ = nullptr;
+  Index tasks_ = 0;
+  // One cache line each: the sleepers' word, the joiners' and the one that hands out tasks.
+  alignas(line) std::atomic<std::uint32_t> epoch_{0};
+  alignas(line) std::atomic<std::uint32_t> state_{0};
+  alignas(line) std::atomic<Index> next_{0};
+};
+
+}  // namespace heed::inline HEED_ABI

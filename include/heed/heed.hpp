@@ -1,0 +1,47 @@
+/// \file
+/// Everything. Backends come with the library they need, if it is there.
+#pragma once
+
+#include <heed/attend.hpp>
+#include <heed/cache/kv_cache.hpp>
+#include <heed/cache/strided.hpp>
+#include <heed/codec/bf16.hpp>
+#include <heed/codec/f16.hpp>
+#include <heed/codec/f32.hpp>
+#include <heed/concepts.hpp>
+#include <heed/config.hpp>
+#include <heed/exec/openmp.hpp>
+#include <heed/exec/serial.hpp>
+#include <heed/exec/thread_pool.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/policy/rotated_keys.hpp>
+#include <heed/policy/shared_row.hpp>
+#include <heed/retention/full.hpp>
+#include <heed/retention/window.hpp>
+#include <heed/rope/rope.hpp>
+#include <heed/rope/yarn.hpp>
+#include <heed/simd/scalar.hpp>
+#include <heed/softmax_state.hpp>
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+#include <heed/workspace.hpp>
+
+#if __has_include(<Eigen/Core>)
+#include <heed/simd/eigen.hpp>
+#endif
+#if __has_include(<xsimd/xsimd.hpp>)
+#include <heed/simd/xsimd.hpp>
+#endif
+
+namespace heed::inline HEED_ABI {
+
+/// The fastest backend this translation unit can have: xsimd, else Eigen, else scalar.
+#if __has_include(<xsimd/xsimd.hpp>)
+using DefaultBackend = Xsimd<>;
+#elif __has_include(<Eigen/Core>)
+using DefaultBackend = EigenPackets;
+#else
+using DefaultBackend = Scalar;
+#endif
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,128 @@
+/// \file
+/// Runs a planned call: the tasks, then the merge of what was cut, then the edge of every row.
+#pragma once
+
+#include <cmath>
+
+#include <heed/kernel/row_block.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// An Executor, erased.
+struct ExecutorRef {
+  void* executor = nullptr;
+  void (*parallel_for_)(void*, Index, FunctionRef<void(Index, Index)>) = nullptr;
+
+  template <Executor E>
+  [[nodiscard]] static ExecutorRef to(E& executor) noexcept {
+    return {&executor, [](void* e, Index tasks, FunctionRef<void(Index, Index)> body) {
+              static_cast<E*>(e)->parallel_for(tasks, body);
+            }};
+  }
+  void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) const { parallel_for_(executor, tasks, body); }
+};
+
+/// Scratch of one call.
+struct CallScratch {
+  SoftmaxState* partial_states = nullptr;  // [max_partials][max_rows]
+  float* partial_outs = nullptr;           // [max_partials][max_rows][state_width]
+  std::byte* workers = nullptr;            // [workers][worker_bytes]
+  Index worker_bytes = 0;
+
+  static CallScratch carve(Carver& carver, const Plan& plan) {
+    const Shape& shape = plan.shape();
+    Carver one(nullptr);
+    Scratch::carve(one, shape);
+    CallScratch call;
+    call.partial_states = carver.take<SoftmaxState>(plan.max_partials() * shape.max_rows);
+    call.partial_outs = carver.take<float>(plan.max_partials() * shape.max_rows * shape.state_width);
+    call.worker_bytes = Index(one.bytes());
+    call.workers = carver.take<std::byte>(plan.workers() * call.worker_bytes);
+    return call;
+  }
+  [[nodiscard]] Scratch worker(Index index, const Shape& shape) const {
+    Carver carver(workers + index * worker_bytes);
+    return Scratch::carve(carver, shape);
+  }
+};
+
+/// Writes one finished row: the sink logit joins here, once, and nowhere else.
+inline void write_row(const AttentionLayout& layout, const AttendOptions& options, const Job& job, Index query,
+                      Index head, const SoftmaxState& state, const float* out) {
+  const Index row = query * layout.num_heads + head;
+  float* to = job.out + row * layout.value_width;
+  if (job.lse != nullptr) job.lse[row] = state.lse();
+  if (state.empty()) {
+    std::fill(to, to + layout.value_width, 0.0f);
+    return;
+  }
+  if (options.sink_logits.empty()) {
+    std::copy(out, out + layout.value_width, to);
+    return;
+  }
+  const float sink = options.sink_logits[std::size_t(head)];
+  const float max = sink > state.max ? sink : state.max;
+  const float kept = state.sum * Scalar::exp(state.max - max);
+  const float weight = kept / (kept + Scalar::exp(sink - max));
+  for (Index d = 0; d < layout.value_width; ++d) to[d] = out[d] * weight;
+}
+
+template <class Backend, Codec K, Codec V>
+void run(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
+         std::span<const Job> jobs, const Plan& plan, const CallScratch& call, ExecutorRef executor) {
+  const Shape& shape = plan.shape();
+  const Index group = layout.heads_per_group();
+  const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out) {
+    const Index row = task.rows.begin + r;
+    write_row(layout, options, jobs[std::size_t(task.sequence)], row / group, task.kv_head * group + row % group, state,
+              out);
+  };
+  const auto attend_task = [&](Index index, Index worker) {
+    const Task task = plan.task(index);
+    RowBlock<Backend, K, V> block(layout, preparation, options, shape, call.worker(worker, shape));
+    block.run(jobs[std::size_t(task.sequence)], task);
+    for (Index r = 0; r < task.rows.size(); ++r) {
+      const float* out = nullptr;
+      const SoftmaxState state = block.row_state(r, &out);
+      if (task.part < 0) {
+        write(task, r, state, out);
+        continue;
+      }
+      const Index at = task.part * shape.max_rows + r;
+      call.partial_states[at] = state;
+      if (out != nullptr) std::copy(out, out + shape.state_width, call.partial_outs + at * shape.state_width);
+    }
+  };
+  executor.parallel_for(plan.num_tasks(), attend_task);
+
+  // A part is a node of the same tree, so the parts merge by the same rule as chunks do.
+  const auto merge_block = [&](Index index, Index worker) {
+    const Task task = plan.block(index);
+    if (task.part < 0) return;
+    const Job& job = jobs[std::size_t(task.sequence)];
+    const Scratch scratch = call.worker(worker, shape);
+    MergeStack& stack = scratch.stacks[0];
+    RowTarget& target = scratch.targets[0];
+    for (Index r = 0; r < task.rows.size(); ++r) {
+      stack.reset();
+      for (Index part = 0; part < plan.parts(job); ++part) {
+        const Index at = (task.part + part) * shape.max_rows + r;
+        const SoftmaxState& state = call.partial_states[at];
+        if (state.empty()) continue;
+        const float* from = call.partial_outs + at * shape.state_width;
+        target.normalise = 1;
+        stack.template push<Backend>(part, state, scratch.states, shape.state_width, shape.state_width, target);
+        std::copy(from, from + shape.state_width, target.out);
+        Backend::finish(&target, 1, shape.state_width);
+      }
+      const float* out = nullptr;
+      const SoftmaxState state =
+          stack.empty() ? SoftmaxState{}
+                        : stack.template fold<Backend>(scratch.states, shape.state_width, shape.state_width, &out);
+      write(task, r, state, out);
+    }
+  };
+  if (plan.cut()) executor.parallel_for(plan.num_blocks(), merge_block);
+}
+
+}  // namespace heed::inline HEED_ABI::detail

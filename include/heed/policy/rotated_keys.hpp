@@ -1,0 +1,62 @@
+/// \file
+/// Keys cached without their rotation and rotated when they are read.
+///
+/// Two kinds of models need it: those whose values are made from the un-rotated key (MFA-KR), and caches whose positions
+/// change after the write (in-cache ranks, as StreamingLLM and SepLLM streaming use them).
+#pragma once
+
+#include <concepts>
+#include <cstring>
+
+#include <heed/concepts.hpp>
+#include <heed/rope/rope.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// A TilePreparation: the key view of every row, rotated by the row's position. Values stay what the cache holds.
+struct KeyRotation {
+  const Rope* rope = nullptr;
+  View key;
+  Index stream_width = 0;
+
+  [[nodiscard]] bool makes_values() const noexcept { return false; }
+
+  void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out) const noexcept {
+    for (Index i = 0; i < count; ++i) {
+      std::memcpy(out + i * key.width, rows + i * stream_width + key.offset, std::size_t(key.width) * sizeof(float));
+    }
+    rope->rotate(positions, count, 1, out);
+  }
+
+  void values(Index, Index, const float*, const Index*, float*) const noexcept {}
+};
+
+/// `policy` with keys rotated at read. Queries come rotated, each by its own position; keys are written un-rotated.
+/// `rope` is not owned and must outlive every use; its head_dim is the width of the policy's key view.
+template <AttentionPolicy P>
+  requires std::same_as<decltype(std::declval<const P&>().preparation()), Identity>
+struct RotatedKeys {
+  P policy;
+  const Rope* rope = nullptr;
+
+  static constexpr int key_stream = P::key_stream;
+  static constexpr int value_stream = P::value_stream;
+  [[nodiscard]] Status validate() const {
+    if (Status status = policy.validate(); !status.ok()) return status;
+    if (rope == nullptr) return fail(StatusCode::invalid_argument, "rope is null, must point to a Rope");
+    if (const Index width = policy.layout().key.width; rope->options().head_dim != width) {
+      return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
+                  ", must be the width of the policy's keys, ", width);
+    }
+    return {};
+  }
+  [[nodiscard]] AttentionLayout layout() const noexcept { return policy.layout(); }
+  [[nodiscard]] decltype(auto) query_map() const noexcept { return policy.query_map(); }
+  [[nodiscard]] decltype(auto) output_map() const noexcept { return policy.output_map(); }
+  [[nodiscard]] KeyRotation preparation() const noexcept {
+    const AttentionLayout shape = layout();
+    return {.rope = rope, .key = shape.key, .stream_width = shape.streams[std::size_t(shape.key.stream)].width};
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,43 @@
+/// \file
+/// One row per token and KV head, of which the whole is the key and a prefix is the value.
+#pragma once
+
+#include <heed/policy/grouped.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Attention whose values are a view of its keys: v_j = first v_head_dim numbers of k_j. The core of absorbed MLA
+/// (key 576, value 512; DeepSeek-V2, arXiv 2405.04434), without its maps.
+struct SharedRow {
+  Index num_heads = 0;
+  Index num_kv_heads = 1;
+  Index head_dim = 0;
+  Index v_head_dim = head_dim;
+  float scale = unset_scale;
+
+  static constexpr int key_stream = 0;
+  static constexpr int value_stream = 0;
+  [[nodiscard]] Status validate() const {
+    Status status = detail::validate_heads(num_heads, num_kv_heads, head_dim, v_head_dim, scale);
+    if (status.ok() && v_head_dim > head_dim) {
+      status = fail(StatusCode::invalid_argument, "v_head_dim is ", v_head_dim, ", must be at most head_dim ", head_dim);
+    }
+    return status;
+  }
+  [[nodiscard]] AttentionLayout layout() const noexcept {
+    return {.num_streams = 1,
+            .streams = {StreamShape{num_kv_heads, head_dim}},
+            .key = {.stream = 0, .offset = 0, .width = head_dim},
+            .value = {.stream = 0, .offset = 0, .width = v_head_dim},
+            .num_heads = num_heads,
+            .num_kv_heads = num_kv_heads,
+            .key_width = head_dim,
+            .value_width = v_head_dim,
+            .scale = scale};
+  }
+  [[nodiscard]] Identity query_map() const noexcept { return {}; }
+  [[nodiscard]] Identity output_map() const noexcept { return {}; }
+  [[nodiscard]] Identity preparation() const noexcept { return {}; }
+};
+
+}  // namespace heed::inline HEED_ABI

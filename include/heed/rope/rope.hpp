@@ -1,0 +1,249 @@
+/// \file
+/// Rotary position embedding (RoPE, arXiv 2104.09864): pairs of numbers turned by an angle that grows with the position.
+///
+///     angle = position f_i,  f_i = theta^(-2i / rotary_dim),  i = 0 ... rotary_dim / 2 - 1
+///     x' = x cos(angle) - y sin(angle)      y' = x sin(angle) + y cos(angle)
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <new>
+#include <optional>
+#include <span>
+
+#include <heed/rope/yarn.hpp>
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Which two numbers are a pair. It belongs to the weight file, not to the model: converters permute rows.
+enum class RopeLayout {
+  unset,        ///< refused by validate()
+  interleaved,  ///< (x[2i], x[2i+1]): GPT-J, DeepSeek's own code, GGUF files of Llama
+  half_split,   ///< (x[i], x[i + rotary_dim/2]): NeoX, rotate_half, Hugging Face files of Llama, Qwen and Step-3
+};
+
+/// What is rotated, and how fast. Rows have head_dim numbers, of which [rotary_offset, rotary_offset + rotary_dim) turn:
+/// the first ones in models with partial rotary, the last ones in MLA.
+struct RopeOptions {
+  Index head_dim = 0;
+  Index rotary_dim = head_dim;
+  Index rotary_offset = 0;
+  RopeLayout layout = RopeLayout::unset;
+  double theta = 0;          ///< base of the frequencies, 1e4 to 5e5 in today's models; must be set
+  double linear_factor = 1;  ///< linear scaling: positions are divided by it
+  std::optional<Yarn> yarn = {};
+  Index table_positions = 65536;  ///< positions below this are looked up; all others are right too, only slower
+
+  /// invalid_argument naming the member and its value.
+  [[nodiscard]] Status validate() const {
+    if (head_dim < 1) return fail(StatusCode::invalid_argument, "head_dim is ", head_dim, ", must be at least 1");
+    if (rotary_dim < 2 || rotary_dim > head_dim || rotary_dim % 2 != 0) {
+      return fail(StatusCode::invalid_argument, "rotary_dim is ", rotary_dim,
+                  ", must be even, at least 2 and at most head_dim ", head_dim);
+    }
+    if (rotary_offset < 0 || rotary_offset > head_dim - rotary_dim) {
+      return fail(StatusCode::invalid_argument, "rotary_offset is ", rotary_offset, ", must be 0 to ",
+                  head_dim - rotary_dim, " so that rotary_dim ", rotary_dim, " fits into head_dim ", head_dim);
+    }
+    if (layout != RopeLayout::interleaved && layout != RopeLayout::half_split) {
+      return fail(StatusCode::invalid_argument, "layout is ", int(layout), ", must be set to interleaved or half_split");
+    }
+    if (!(theta > 0 && std::isfinite(theta)) || (yarn && theta <= 1)) {
+      return fail(StatusCode::invalid_argument, "theta is ", theta, ", must be positive, and above 1 with yarn");
+    }
+    if (!(linear_factor > 0 && std::isfinite(linear_factor))) {
+      return fail(StatusCode::invalid_argument, "linear_factor is ", linear_factor, ", must be a positive number");
+    }
+    if (yarn && linear_factor != 1) {
+      return fail(StatusCode::invalid_argument, "linear_factor is ", linear_factor, ", must be 1 with yarn");
+    }
+    if (table_positions < 0) {
+      return fail(StatusCode::invalid_argument, "table_positions is ", table_positions, ", must not be negative");
+    }
+    return yarn ? yarn->validate() : Status{};
+  }
+};
+
+/// Whether to rotate, or to undo a rotation.
+enum class RopeDirection { forward, inverse };
+
+/// The frequencies of one model and the tables that make rotations cheap. Immutable: threads may share it.
+///
+/// Angles are float64, because a float32 angle is off by position * 6e-8 rad. cos and sin of a position are put together
+/// from those of its multiple of 64 and its remainder by the addition theorem, in float64, and only then rounded to
+/// float: two small tables serve 65,536 positions, and one evaluation serves all heads. The same position gives the same
+/// bits wherever it is rotated, at write or at read.
+class Rope {
+ public:
+  /// Fails with what RopeOptions::validate() says, or with out_of_memory.
+  [[nodiscard]] static Result<Rope> create(const RopeOptions& options) {
+    if (Status status = options.validate(); !status.ok()) return status;
+    Rope rope(options);
+    const Index rows = block + round_up(options.table_positions, block) / block;
+    Index numbers = 0;
+    if (!__builtin_mul_overflow(rows + 1, options.rotary_dim, &numbers) && numbers <= max_numbers) {
+      rope.table_.reset(new (std::nothrow) double[std::size_t(numbers)]);
+    }
+    if (rope.table_ == nullptr) {
+      return fail(StatusCode::out_of_memory, "no memory for the table of rotary_dim ", options.rotary_dim,
+                  " and table_positions ", options.table_positions);
+    }
+    rope.fill_table(rows);
+    return rope;
+  }
+
+  [[nodiscard]] const RopeOptions& options() const noexcept { return options_; }
+  /// [rotary_dim / 2], radians per position, scaling included.
+  [[nodiscard]] std::span<const double> frequencies() const noexcept { return {table_.get(), std::size_t(pairs_)}; }
+  /// Length of a rotated pair over its length before: 1, unless YaRN says otherwise.
+  [[nodiscard]] double amplitude() const noexcept { return amplitude_; }
+
+  /// Rotates one row of head_dim floats in place.
+  void apply(Index position, float* row, RopeDirection direction = RopeDirection::forward) const noexcept {
+    rotate(&position, 1, 1, row, direction);
+  }
+
+  /// Rotates rows [tokens][num_heads][head_dim] in place, all heads of token t by positions[t].
+  /// invalid_argument if `rows` has not that size.
+  Status apply_rows(std::span<const Index> positions, Index num_heads, std::span<float> rows,
+                    RopeDirection direction = RopeDirection::forward) const {
+    const Index tokens = Index(positions.size());
+    Index row_numbers = 0, numbers = 0;
+    if (num_heads < 0 || __builtin_mul_overflow(num_heads, options_.head_dim, &row_numbers) ||
+        __builtin_mul_overflow(tokens, row_numbers, &numbers) || numbers != Index(rows.size())) {
+      return fail(StatusCode::invalid_argument, "rows has ", rows.size(), " numbers, must have ", tokens,
+                  " tokens x num_heads ", num_heads, " x head_dim ", options_.head_dim);
+    }
+    rotate(positions.data(), tokens, num_heads, rows.data(), direction);
+    return {};
+  }
+
+  /// apply_rows without the check.
+  void rotate(const Index* positions, Index tokens, Index num_heads, float* rows,
+              RopeDirection direction = RopeDirection::forward) const noexcept {
+    const bool forward = direction == RopeDirection::forward;
+    const double cos_scale = forward ? amplitude_ : 1 / amplitude_;
+    const double sin_scale = forward ? cos_scale : -cos_scale;
+    std::array<double, 2 * batch> computed;
+    std::array<float, 2 * batch> turn;
+    for (Index first = 0; first < pairs_; first += batch) {
+      const Index count = std::min(batch, pairs_ - first);
+      Turns high;
+      for (Index t = 0; t < tokens; ++t) {
+        const Index multiple = positions[t] & ~(block - 1);
+        if (t == 0 || multiple != (positions[t - 1] & ~(block - 1))) high = turns_of(multiple, first, count, computed);
+        combine(high, low_turns(positions[t] - multiple, first), count, cos_scale, sin_scale, turn.data());
+        for (Index h = 0; h < num_heads; ++h) {
+          rotate_pairs(turn.data(), first, count, rows + (t * num_heads + h) * options_.head_dim);
+        }
+      }
+    }
+  }
+
+ private:
+  /// Positions per row of the coarse table: the fine one (64 x 128 numbers for rotary_dim 128) stays in L2.
+  static constexpr Index block = 64;
+  /// Pairs whose cos and sin are on the stack at once.
+  static constexpr Index batch = 128;
+  static constexpr Index max_numbers = Index{1} << 40;
+
+  /// cos and sin of one position for consecutive pairs.
+  struct Turns {
+    const double* cos = nullptr;
+    const double* sin = nullptr;
+  };
+
+  explicit Rope(const RopeOptions& options) noexcept
+      : options_(options),
+        pairs_(options.rotary_dim / 2),
+        table_rows_(round_up(options.table_positions, block) / block),
+        amplitude_(options.yarn ? options.yarn->amplitude() : 1.0) {}
+
+  // table_ = frequencies [pairs], unused [pairs], then rows of cos [pairs], sin [pairs]: positions 0 ... 63, and then the
+  // multiples of 64.
+  [[nodiscard]] double* row(Index index) const noexcept { return table_.get() + (index + 1) * 2 * pairs_; }
+
+  void fill_table(Index rows) noexcept {
+    const YarnRange range = options_.yarn ? options_.yarn->range(options_.rotary_dim, options_.theta) : YarnRange{};
+    for (Index i = 0; i < pairs_; ++i) {
+      const double plain = std::pow(options_.theta, -2.0 * double(i) / double(options_.rotary_dim));
+      table_[std::size_t(i)] = options_.yarn ? options_.yarn->scaled(plain, i, range) : plain / options_.linear_factor;
+      table_[std::size_t(pairs_ + i)] = 0;
+    }
+    for (Index r = 0; r < rows; ++r) evaluate(r < block ? r : (r - block) * block, 0, pairs_, row(r), row(r) + pairs_);
+  }
+
+  void evaluate(Index position, Index first, Index count, double* cos, double* sin) const noexcept {
+    for (Index i = 0; i < count; ++i) {
+      const double angle = double(position) * table_[std::size_t(first + i)];
+      cos[i] = std::cos(angle);
+      sin[i] = std::sin(angle);
+    }
+  }
+
+  [[nodiscard]] Turns low_turns(Index position, Index first) const noexcept {
+    return {row(position) + first, row(position) + pairs_ + first};
+  }
+
+  [[nodiscard]] Turns turns_of(Index multiple, Index first, Index count,
+                               std::array<double, 2 * batch>& computed) const noexcept {
+    const Index index = multiple / block;
+    if (index >= 0 && index < table_rows_) {
+      return {row(block + index) + first, row(block + index) + pairs_ + first};
+    }
+    evaluate(multiple, first, count, computed.data(), computed.data() + batch);
+    return {computed.data(), computed.data() + batch};
+  }
+
+  // Fused where the ISA can and written out, because a compiler that fuses at will changes results with its flags.
+  template <class T>
+  [[nodiscard]] static T fma(T a, T b, T c) noexcept {
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
+    return std::fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+  }
+
+  static void combine(Turns high, Turns low, Index count, double cos_scale, double sin_scale, float* turn) noexcept {
+    for (Index i = 0; i < count; ++i) {
+      turn[i] = float(cos_scale * fma(high.cos[i], low.cos[i], -(high.sin[i] * low.sin[i])));
+      turn[batch + i] = float(sin_scale * fma(high.sin[i], low.cos[i], high.cos[i] * low.sin[i]));
+    }
+  }
+
+  void rotate_pairs(const float* turn, Index first, Index count, float* row) const noexcept {
+    float* x = row + options_.rotary_offset;
+    if (options_.layout == RopeLayout::half_split) {
+      rotate_split(turn, turn + batch, count, x + first, x + pairs_ + first);
+    } else {
+      x += 2 * first;
+      for (Index i = 0; i < count; ++i) {
+        const float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = fma(a, turn[i], -(b * turn[batch + i]));
+        x[2 * i + 1] = fma(a, turn[batch + i], b * turn[i]);
+      }
+    }
+  }
+
+  static void rotate_split(const float* cos, const float* sin, Index count, float* __restrict x,
+                           float* __restrict y) noexcept {
+    for (Index i = 0; i < count; ++i) {
+      const float a = x[i], b = y[i];
+      x[i] = fma(a, cos[i], -(b * sin[i]));
+      y[i] = fma(a, sin[i], b * cos[i]);
+    }
+  }
+
+  RopeOptions options_;
+  Index pairs_ = 0;
+  Index table_rows_ = 0;
+  double amplitude_ = 1;
+  std::unique_ptr<double[]> table_;
+};
+
+}  // namespace heed::inline HEED_ABI

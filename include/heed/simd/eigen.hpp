@@ -1,0 +1,13 @@
+/// \file
+/// The Eigen backend: the inner loops on Eigen's packets.
+#pragma once
+
+#include <heed/simd/loops.hpp>
+#include <heed/simd/vector_eigen.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Inner loops on the widest packet Eigen enables under the compiler's flags.
+struct EigenPackets : Loops<EigenVector> {};
+
+}  // namespace heed::inline HEED_ABI

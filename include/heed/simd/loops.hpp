@@ -1,0 +1,403 @@
+/// \file
+/// The inner loops, written once over a vector type `V` (simd/vector_xsimd.hpp, simd/vector_eigen.hpp).
+///
+/// The arithmetic contract (docs/design.md) fixes the order of the additions; tile shapes only decide how much is
+/// done at once. simd/scalar.hpp says the same in plain loops.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include <heed/simd/exponential.hpp>
+#include <heed/simd/registers.hpp>
+#include <heed/simd/tile.hpp>
+
+namespace heed::inline HEED_ABI {
+
+template <class V>
+struct Loops {
+  using Reg = typename V::Reg;
+  static constexpr int W = V::width;
+  static constexpr const char* name = V::name;
+
+  /// Up to this many query rows read keys and values in place; from there on tiles are packed.
+  static constexpr Index few_rows = 8;
+
+  // Tile shapes, from the number of registers: accumulators + one row of operands + one broadcast.
+  static constexpr int panel_vectors = V::registers >= 32 ? 4 : 2;  // 6 x 4 + 4 + 1 = 29 of 32, or 6 x 2 + 2 + 1 = 15
+  static constexpr int row_accumulators = V::registers >= 32 ? 16 : 8;
+
+  // --- scores ------------------------------------------------------------------------------------------------------
+
+  /// Writes the keys of `rows`, at most 64, to panel[d][64] as floats: whole tiles, in which keys beyond the last
+  /// repeat it. Reads nothing beyond `width` numbers.
+  template <class C>
+  static void pack_keys(const KeyRows& rows, Index width, float* panel) {
+    const Index words = width / C::per_word;
+    const Index whole = words / W * W;
+    for (Index first = 0; first < round_up(rows.count, panel_vectors * W); first += W) {
+      const std::byte* row[W];
+      for (int j = 0; j < W; ++j) row[j] = rows.row[std::min(first + j, rows.count - 1)];
+      for (Index word = 0; word < whole; word += W) {
+        Reg t[W];
+        unroll<W>([&](auto j) __attribute__((always_inline)) { t[j] = V::load_words(row[j] + word * 4); });
+        V::transpose(t);
+        float* out = panel + word * C::per_word * panel_keys + first;
+        unroll<W>([&](auto w) __attribute__((always_inline)) {
+          unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
+            V::store(out + (w * C::per_word + i) * panel_keys, C::template from_word<V, i>(t[w]));
+          });
+        });
+      }
+      for (int j = 0; j < W; ++j) {  // what is left of each row, without reading past it
+        float tail[2 * W];
+        const Index begin = whole * C::per_word, n = width - begin;
+        C::decode(row[j] + C::offset_bytes(begin), n, tail);
+        for (Index d = 0; d < n; ++d) panel[(begin + d) * panel_keys + first + j] = tail[d];
+      }
+    }
+  }
+
+  /// s[r][k] = scale * (q[r] . key k) for keys [0, count) of a packed panel. Rows of s are 256 floats apart;
+  /// count is rounded up to whole vectors.
+  static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
+                          float scale, float* s) {
+    for (Index key = 0; key < count; key += panel_vectors * W) {
+      const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) __attribute__((always_inline)) {
+        score_panel_tile<R, panel_vectors>(q + r * q_stride, q_stride, panel + key, width, V::set1(scale),
+                                           s + r * chunk_keys + key);
+      };
+      Index r = 0;
+      for (; r + 6 <= rows; r += 6) tile(std::integral_constant<int, 6>{}, r);
+      for_row_tail(rows, r, tile);
+    }
+  }
+
+  /// s[r][k] = scale * (q[r] . key k), reading the encoded rows in place. At most few_rows rows. Rows must be readable
+  /// to whole vectors.
+  template <class C>
+  static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
+                         float* s) {
+    Index r = 0;
+    for (; r + 8 <= rows; r += 8) score_rows_tile<C, 8>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 4 <= rows; r += 4) score_rows_tile<C, 4>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 2 <= rows; r += 2) score_rows_tile<C, 2>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    if (r < rows) score_rows_tile<C, 1>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+  }
+
+  // --- logits ------------------------------------------------------------------------------------------------------
+
+  /// s[k] = cap * tanh(s[k] / cap) for k in [0, count), rounded up to whole vectors.
+  static void soft_cap(float* s, Index count, float cap) {
+    const Reg c = V::set1(cap);
+    for (Index k = 0; k < count; k += W) V::store(s + k, V::mul(c, tanh(V::div(V::load(s + k), c))));
+  }
+
+  /// s[k] += slope * (position[k] + shift) for k in [0, count), rounded up to whole vectors.
+  static void add_bias(float* s, Index count, float slope, const float* position, float shift) {
+    const Reg a = V::set1(slope), b = V::set1(shift);
+    for (Index k = 0; k < count; k += W) {
+      V::store(s + k, V::fma(a, V::add(V::load(position + k), b), V::load(s + k)));
+    }
+  }
+
+  /// Replaces s[0, count) by 2^-8 exp(s - max) and returns max and sum; -inf becomes exactly 0. Slots from `count` to
+  /// the next multiple of 16 become 0. The sum runs in 16 lanes, then halves them.
+  static ChunkSum softmax(float* s, Index count) {
+    constexpr int parts = 16 / W;
+    const Index padded = round_up(count, 16);
+    std::fill(s + count, s + padded, -std::numeric_limits<float>::infinity());
+    Reg best[parts];
+    unroll<parts>([&](auto i) __attribute__((always_inline)) { best[i] = V::load(s + i * W); });
+    for (Index k = 16; k < padded; k += 16) {
+      unroll<parts>([&](auto i) __attribute__((always_inline)) { best[i] = V::max(best[i], V::load(s + k + i * W)); });
+    }
+    float lane[16];
+    unroll<parts>([&](auto i) __attribute__((always_inline)) { V::store(lane + i * W, best[i]); });
+    const float max = *std::max_element(lane, lane + 16);
+    if (max == -std::numeric_limits<float>::infinity()) {  // nothing visible, unless a NaN hides behind the maximum
+      float sum = 0;
+      for (Index k = 0; k < padded; ++k) {
+        sum += s[k] == max ? 0.0f : s[k];
+        s[k] = 0;
+      }
+      return {sum != sum ? sum : max, sum};
+    }
+    const Reg m = V::set1(max);
+    Reg total[parts];
+    unroll<parts>([&](auto i) __attribute__((always_inline)) { total[i] = V::set1(0); });
+    for (Index k = 0; k < padded; k += 16) {
+      unroll<parts>([&](auto i) __attribute__((always_inline)) {
+        const Reg p = exp<exponential::softmax_bias>(V::sub(V::load(s + k + i * W), m), exponential::softmax_floor);
+        V::store(s + k + i * W, p);
+        total[i] = V::add(total[i], p);
+      });
+    }
+    unroll<parts>([&](auto i) __attribute__((always_inline)) { V::store(lane + i * W, total[i]); });
+    for (int half = 8; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    return {lane[0] != lane[0] ? lane[0] : max, lane[0]};
+  }
+
+  // --- outputs -----------------------------------------------------------------------------------------------------
+
+  /// Writes dims [0, dims) of `rows` to panel[k][64] as floats, zero beyond dims. dims <= 64.
+  template <class C>
+  static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
+    const Index whole = dims / W * W;
+    for (Index k = 0; k < rows.count; ++k) {
+      const std::byte* row = rows.row[k] + C::offset_bytes(first_dim);
+      float* out = panel + k * panel_dims;
+      for (Index d = 0; d < whole; d += W) V::store(out + d, C::template load<V>(row + C::offset_bytes(d)));
+      if (whole < dims) {
+        C::decode(row + C::offset_bytes(whole), dims - whole, out + whole);
+        std::fill(out + dims, out + round_up(dims, state_align), 0.0f);
+      }
+    }
+  }
+
+  /// Adds p[r][k] * v[k] for keys in `keys`, ascending, one accumulator per element. `dims` is rounded up to whole
+  /// registers of 16. `p` rows are 256 floats apart. Output goes to targets[r].out + first_dim.
+  static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
+                               Index dims, RowTarget* targets, Accumulate phase) {
+    const auto load = [&](Index k, Index d) __attribute__((always_inline)) { return V::load(panel + k * panel_dims + d); };
+    const auto none = [](Index, Index) __attribute__((always_inline)) {};
+    for_dims<panel_vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) __attribute__((always_inline)) {
+      const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) __attribute__((always_inline)) {
+        accumulate_tile<R, N>(p + r * chunk_keys, keys, d, first_dim + d, targets + r, phase, load, none);
+      };
+      Index r = 0;
+      for (; r + 6 <= rows; r += 6) tile(std::integral_constant<int, 6>{}, r);
+      for_row_tail(rows, r, tile);
+    });
+  }
+
+  /// The same from encoded rows in place, which must be readable to whole vectors. Keys are taken in blocks, so that
+  /// each value is fetched from memory once for all rows.
+  template <class C>
+  static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
+                              Index dims, RowTarget* targets, Accumulate phase) {
+    const auto load = [&](Index k, Index d) __attribute__((always_inline)) {
+      return C::template load<V>(values.row[k] + C::offset_bytes(first_dim + d));
+    };
+    const auto prefetch = [&](Index k, Index d) __attribute__((always_inline)) {
+      if (C::offset_bytes(d) % 64 == 0) __builtin_prefetch(values.ahead[k] + C::offset_bytes(first_dim + d));
+    };
+    const auto none = [](Index, Index) __attribute__((always_inline)) {};
+    const Index block = rows <= 1 ? chunk_keys : 64;
+    Index begin = keys.begin;
+    do {
+      const Interval part{begin, std::min(begin + block, keys.end)};
+      const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
+      const auto group = [&]<int R, bool First>(std::integral_constant<int, R>, std::bool_constant<First>, Index r)
+                             __attribute__((always_inline)) {
+        for_dims<std::min(8, row_accumulators / R)>(
+            dims, [&]<int N>(std::integral_constant<int, N>, Index d) __attribute__((always_inline)) {
+              if constexpr (First) {
+                accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, prefetch);
+              } else {
+                accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, none);
+              }
+            });
+      };
+      Index r = 0;
+      if (rows >= 4) {
+        group(std::integral_constant<int, 4>{}, std::true_type{}, 0);
+        for (r = 4; r + 4 <= rows; r += 4) group(std::integral_constant<int, 4>{}, std::false_type{}, r);
+      }
+      for (; r + 2 <= rows; r += 2) group(std::integral_constant<int, 2>{}, std::true_type{}, r);
+      if (r < rows) group(std::integral_constant<int, 1>{}, std::true_type{}, r);
+      begin = part.end;
+    } while (begin < keys.end);  // at least once: an empty range still starts, parks or finishes
+  }
+
+  /// Normalises and merges sums parked by accumulate_* with finish = false.
+  static void finish(RowTarget* targets, Index rows, Index dims) {
+    for (Index r = 0; r < rows; ++r) {
+      for (Index d = 0; d < dims; d += W) {
+        V::store(targets[r].out + d, merged(V::load(targets[r].out + d), targets[r], d));
+      }
+    }
+  }
+
+  /// out[d] = fma(left_weight, left[d], right_weight * right[d]) for d in [0, n), rounded up to whole registers of 16.
+  static void merge(float left_weight, const float* left, float right_weight, const float* right, Index n, float* out) {
+    const Reg a = V::set1(left_weight), b = V::set1(right_weight);
+    for (Index d = 0; d < n; d += W) {
+      V::store(out + d, V::fma(a, V::load(left + d), V::mul(b, V::load(right + d))));
+    }
+  }
+
+  /// 2^Bias * exp(x): exactly 0 below `floor` (where the scaled result would be subnormal), NaN for NaN. Worst error
+  /// 1.1 ulp on [-87.3, 88].
+  template <int Bias = 0>
+  [[gnu::always_inline]] static Reg exp(Reg x, float floor = exponential::underflow) {
+    using namespace exponential;
+    const Reg magic = V::set1(round_magic);
+    const Reg shifted = V::fma(x, V::set1(log2e_high), magic);  // round(x log2 e) in the low bits
+    const Reg k = V::sub(shifted, magic);
+    const Reg f = V::fma(x, V::set1(log2e_low), V::fma(x, V::set1(log2e_high), V::sub(V::set1(0), k)));
+    Reg y = V::fma(V::set1(c6), f, V::set1(c5));
+    y = V::fma(y, f, V::set1(c4));
+    y = V::fma(y, f, V::set1(c3));
+    y = V::fma(y, f, V::set1(c2));
+    y = V::fma(y, f, V::set1(c1));
+    y = V::fma(y, f, V::set1(1));
+    const Reg power = V::floats((V::words(shifted) << 23) + (std::uint32_t(127 + Bias) << 23));
+    return V::select_less(x, V::set1(floor), V::set1(0), V::mul(y, power));
+  }
+
+  /// tanh(x): an odd polynomial below 0.625 (where 1 - 2 / (e^2x + 1) cancels), exact +-1 for large |x|.
+  [[gnu::always_inline]] static Reg tanh(Reg x) {
+    const Reg size = V::max(x, V::sub(V::set1(0), x));
+    const Reg bounded = V::select_less(V::set1(9.1f), size, V::set1(9.1f), size);  // a NaN stays
+    const Reg big = V::sub(V::set1(1), V::div(V::set1(2), V::add(exp(V::add(bounded, bounded)), V::set1(1))));
+    const Reg z = V::mul(x, x);
+    // tanh(x) = x + x^3 P(x^2), P interpolated at Chebyshev nodes of [0, 0.625^2].
+    Reg poly = V::fma(V::set1(-0.00609671418f), z, V::set1(0.0209971797f));
+    poly = V::fma(poly, z, V::set1(-0.0538509078f));
+    poly = V::fma(poly, z, V::set1(0.133327693f));
+    poly = V::fma(poly, z, V::set1(-0.333333284f));
+    const Reg small = V::fma(V::mul(poly, z), x, x);
+    const Reg signed_big = V::select_less(x, V::set1(0), V::sub(V::set1(0), big), big);
+    return V::select_less(size, V::set1(0.625f), small, signed_big);
+  }
+
+ private:
+  template <class Tile>
+  [[gnu::always_inline]] static void for_row_tail(Index rows, Index r, const Tile& tile) {
+    if (rows - r >= 4) tile(std::integral_constant<int, 4>{}, r), r += 4;
+    if (rows - r >= 2) tile(std::integral_constant<int, 2>{}, r), r += 2;
+    if (rows - r >= 1) tile(std::integral_constant<int, 1>{}, r);
+  }
+
+  // Cuts [0, dims) into blocks of N, N/2, ... 16/W vectors.
+  template <int N, class Body>
+  [[gnu::always_inline]] static void for_dims(Index dims, const Body& body) {
+    Index d = 0;
+    dims = round_up(dims, state_align);
+    for (; d + N * W <= dims; d += N * W) body(std::integral_constant<int, N>{}, d);
+    if constexpr (N * W > 128) {
+      if (d + 128 <= dims) body(std::integral_constant<int, 128 / W>{}, d), d += 128;
+    }
+    if constexpr (N * W > 64) {
+      if (d + 64 <= dims) body(std::integral_constant<int, 64 / W>{}, d), d += 64;
+    }
+    if constexpr (N * W > 32) {
+      if (d + 32 <= dims) body(std::integral_constant<int, 32 / W>{}, d), d += 32;
+    }
+    if constexpr (N * W > 16) {
+      if (d + 16 <= dims) body(std::integral_constant<int, 16 / W>{}, d);
+    }
+  }
+
+  template <int R, int N>
+  static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width, Reg scale, float* s) {
+    Reg acc[R][N];
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
+      unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::set1(0); });
+    });
+    for (Index d = 0; d < width; ++d) {
+      Reg k[N];
+      unroll<N>([&](auto n) __attribute__((always_inline)) { k[n] = V::load(panel + d * panel_keys + n * W); });
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
+        const Reg x = V::set1(q[r * q_stride + d]);
+        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::fma(x, k[n], acc[r][n]); });
+      });
+    }
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
+      unroll<N>([&](auto n) __attribute__((always_inline)) {
+        V::store(s + r * chunk_keys + n * W, V::mul(acc[r][n], scale));
+      });
+    });
+  }
+
+  template <class C, int R>
+  static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
+    const Index words = (width + C::per_word - 1) / C::per_word;
+    const Index whole = width / C::per_word / W * W;
+    for (Index first = 0; first < keys.count; first += W) {
+      const std::byte* row[W];
+      for (int j = 0; j < W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
+      const std::byte* const* ahead = keys.ahead + first;
+      Reg acc[R];
+      unroll<R>([&](auto r) __attribute__((always_inline)) { acc[r] = V::set1(0); });
+      Reg t[W];
+      for (Index word = 0; word < whole; word += W) {
+        unroll<W>([&](auto j) __attribute__((always_inline)) { t[j] = V::load_words(row[j] + word * 4); });
+        V::transpose(t);
+        const float* x = q + word * C::per_word;
+        unroll<W>([&](auto w) __attribute__((always_inline)) {
+          if (W == 16 || word % 16 == 0) __builtin_prefetch(ahead[w] + word * 4);
+          unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
+            const Reg k = C::template from_word<V, i>(t[w]);
+            unroll<R>([&](auto r) __attribute__((always_inline)) {
+              acc[r] = V::fma(V::set1(x[r * q_stride + w * C::per_word + i]), k, acc[r]);
+            });
+          });
+        });
+      }
+      if (whole < words) {
+        unroll<W>([&](auto j) __attribute__((always_inline)) { t[j] = V::load_words(row[j] + whole * 4); });
+        V::transpose(t);
+        for (Index d = whole * C::per_word; d < width; ++d) {
+          const Reg word = t[d / C::per_word - whole];
+          const Reg k = d % C::per_word == 0 ? C::template from_word<V, 0>(word)
+                                             : C::template from_word<V, C::per_word - 1>(word);
+          unroll<R>([&](auto r) __attribute__((always_inline)) {
+            acc[r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[r]);
+          });
+        }
+      }
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
+        V::store(s + r * chunk_keys + first, V::mul(acc[r], V::set1(scale)));
+      });
+    }
+  }
+
+  template <int R, int N, class Load, class Prefetch>
+  [[gnu::always_inline]] static void accumulate_tile(const float* p, Interval keys, Index d, Index out_dim,
+                                                     RowTarget* targets, Accumulate phase, const Load& load,
+                                                     const Prefetch& prefetch) {
+    Reg acc[R][N];
+    if (phase.resume) {
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
+        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::load(targets[r].out + out_dim + n * W); });
+      });
+    } else {
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
+        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::set1(0); });
+      });
+    }
+    for (Index k = keys.begin; k < keys.end; ++k) {
+      Reg v[N];
+      unroll<N>([&](auto n) __attribute__((always_inline)) {
+        prefetch(k, d + n * W);
+        v[n] = load(k, d + n * W);
+      });
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
+        const Reg x = V::set1(p[r * chunk_keys + k]);
+        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::fma(x, v[n], acc[r][n]); });
+      });
+    }
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
+      unroll<N>([&](auto n) __attribute__((always_inline)) {
+        const Index at = out_dim + n * W;
+        V::store(targets[r].out + at, phase.finish ? merged(acc[r][n], targets[r], at) : acc[r][n]);
+      });
+    });
+  }
+
+  [[gnu::always_inline]] static Reg merged(Reg sum, const RowTarget& target, Index at) {
+    Reg x = V::mul(V::set1(target.normalise), sum);
+    for (int j = 0; j < target.merges; ++j) {
+      const Merge& m = target.merge[j];
+      x = V::fma(V::set1(m.left_weight), V::load(m.left + at), V::mul(V::set1(m.right_weight), x));
+    }
+    return x;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

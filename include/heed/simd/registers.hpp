@@ -1,0 +1,205 @@
+/// \file
+/// What every vector register can do without knowing who wraps it: bit tricks, widening, the word transpose.
+/// Written with GNU vector extensions, which GCC and Clang map to the instructions of each ISA.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#if defined(__F16C__) || defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include <heed/config.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Calls f(integral_constant<0>) ... f(integral_constant<N-1>): accumulators indexed inside stay in registers.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }(std::make_integer_sequence<int, N>{});
+}
+
+namespace detail {
+// GCC drops a vector_size attribute that depends on a template parameter, hence one struct per width.
+template <int W>
+struct VectorTypes;
+template <>
+struct VectorTypes<4> {
+  using Words [[gnu::vector_size(16)]] = std::uint32_t;
+  using Halves [[gnu::vector_size(8)]] = std::uint16_t;
+  using Floats [[gnu::vector_size(16)]] = float;
+};
+template <>
+struct VectorTypes<8> {
+  using Words [[gnu::vector_size(32)]] = std::uint32_t;
+  using Halves [[gnu::vector_size(16)]] = std::uint16_t;
+  using Floats [[gnu::vector_size(32)]] = float;
+};
+template <>
+struct VectorTypes<16> {
+  using Words [[gnu::vector_size(64)]] = std::uint32_t;
+  using Halves [[gnu::vector_size(32)]] = std::uint16_t;
+  using Floats [[gnu::vector_size(64)]] = float;
+};
+}  // namespace detail
+
+/// Bit-level operations on the native register `Traits::type` of `Traits::size` floats.
+template <class Traits>
+struct Registers {
+  static constexpr int W = int(Traits::size);
+  static_assert(W == 4 || W == 8 || W == 16, "a register holds 4, 8 or 16 floats");
+  using Reg = typename Traits::type;
+  using Words = typename detail::VectorTypes<W>::Words;
+  using Halves = typename detail::VectorTypes<W>::Halves;
+  static constexpr int width = W;
+
+  [[gnu::always_inline]] static Words words(Reg x) { return (Words)x; }
+  [[gnu::always_inline]] static Reg floats(Words x) { return (Reg)x; }
+
+  /// W 32-bit words from memory of any alignment.
+  [[gnu::always_inline]] static Reg load_words(const std::byte* from) {
+    Reg x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+  }
+
+  [[gnu::always_inline]] static Halves load_halves(const std::byte* from) {
+    Halves h;
+    std::memcpy(&h, from, sizeof h);
+    return h;
+  }
+
+  /// W bf16 values, widened exactly.
+  [[gnu::always_inline]] static Reg load_bf16(const std::byte* from) {
+    return floats(__builtin_convertvector(load_halves(from), Words) << 16);
+  }
+
+  /// W f16 values, widened exactly.
+  [[gnu::always_inline]] static Reg load_f16(const std::byte* from) {
+#if defined(__AVX512F__)
+    if constexpr (W == 16) return _mm512_cvtph_ps((__m256i)load_halves(from));
+#endif
+#if defined(__F16C__)
+    if constexpr (W == 8) return _mm256_cvtph_ps((__m128i)load_halves(from));
+#endif
+    return widen_f16(__builtin_convertvector(load_halves(from), Words));
+  }
+
+  /// Whether the ISA rounds a * b + c once, and the instruction: xsimd 8.1 multiplies and adds on AVX-512.
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+  static constexpr bool has_fma = true;
+  [[gnu::always_inline]] static Reg fused(Reg a, Reg b, Reg c) {
+#if defined(__aarch64__)
+    return vfmaq_f32(c, a, b);
+#else
+#if defined(__AVX512F__)
+    if constexpr (W == 16) return _mm512_fmadd_ps(a, b, c);
+#endif
+    if constexpr (W == 8) return _mm256_fmadd_ps(a, b, c);
+    if constexpr (W == 4) return _mm_fmadd_ps(a, b, c);
+#endif
+  }
+#else
+  static constexpr bool has_fma = false;
+#endif
+
+  /// The first and the second 16-bit element of every 32-bit word, as floats.
+  [[gnu::always_inline]] static Reg bf16_first(Reg x) { return floats(words(x) << 16); }
+  [[gnu::always_inline]] static Reg bf16_second(Reg x) { return floats(words(x) & 0xffff0000u); }
+  [[gnu::always_inline]] static Reg f16_first(Reg x) { return narrow_f16(words(x) & 0xffffu); }
+  [[gnu::always_inline]] static Reg f16_second(Reg x) { return narrow_f16(words(x) >> 16); }
+
+  /// W x W words: afterwards rows[c] holds what was column c. Moves data, adds nothing.
+  template <class Array>
+  [[gnu::always_inline]] static void transpose(Array& rows) {
+    Reg t[W];
+    unroll<W / 4>([&](auto q) __attribute__((always_inline)) {  // 4x4 blocks inside 128-bit lanes
+      constexpr int r = 4 * q;
+      const Reg a = unpack<0>(rows[r], rows[r + 1]), b = unpack<2>(rows[r], rows[r + 1]);
+      const Reg c = unpack<0>(rows[r + 2], rows[r + 3]), d = unpack<2>(rows[r + 2], rows[r + 3]);
+      t[r] = unpack_pairs<0>(a, c);
+      t[r + 1] = unpack_pairs<2>(a, c);
+      t[r + 2] = unpack_pairs<0>(b, d);
+      t[r + 3] = unpack_pairs<2>(b, d);
+    });
+    unroll<4>([&](auto c) __attribute__((always_inline)) {  // then the 128-bit blocks themselves
+      if constexpr (W == 4) {
+        rows[c] = t[c];
+      } else if constexpr (W == 8) {
+        rows[c] = blocks<0, 0>(t[c], t[4 + c]);
+        rows[4 + c] = blocks<1, 1>(t[c], t[4 + c]);
+      } else {
+        const Reg even01 = every_other<0>(t[c], t[4 + c]), odd01 = every_other<1>(t[c], t[4 + c]);
+        const Reg even23 = every_other<0>(t[8 + c], t[12 + c]), odd23 = every_other<1>(t[8 + c], t[12 + c]);
+        rows[c] = every_other<0>(even01, even23);
+        rows[8 + c] = every_other<1>(even01, even23);
+        rows[4 + c] = every_other<0>(odd01, odd23);
+        rows[12 + c] = every_other<1>(odd01, odd23);
+      }
+    });
+  }
+
+ private:
+  // a[h], b[h], a[h+1], b[h+1] of every 128-bit lane
+  template <int H>
+  [[gnu::always_inline]] static Reg unpack(Reg a, Reg b) {
+    return shuffle_lanes<H, H + W, H + 1, H + 1 + W>(a, b);
+  }
+  // a[h], a[h+1], b[h], b[h+1] of every 128-bit lane
+  template <int H>
+  [[gnu::always_inline]] static Reg unpack_pairs(Reg a, Reg b) {
+    return shuffle_lanes<H, H + 1, H + W, H + 1 + W>(a, b);
+  }
+  template <int P0, int P1, int P2, int P3>
+  [[gnu::always_inline]] static Reg shuffle_lanes(Reg a, Reg b) {
+    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+      return (Reg)__builtin_shufflevector(words(a), words(b),
+                                          ((I % 4 == 0 ? P0 : I % 4 == 1 ? P1 : I % 4 == 2 ? P2 : P3) + I / 4 * 4)...);
+    }(std::make_integer_sequence<int, W>{});
+  }
+  // 128-bit block A of a, then block B of b (8 lanes)
+  template <int A, int B>
+  [[gnu::always_inline]] static Reg blocks(Reg a, Reg b) {
+    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+      return (Reg)__builtin_shufflevector(words(a), words(b), (I < 4 ? 4 * A + I : W + 4 * B + I - 4)...);
+    }(std::make_integer_sequence<int, W>{});
+  }
+  // 128-bit blocks P, P+2 of a, then P, P+2 of b (16 lanes)
+  template <int P>
+  [[gnu::always_inline]] static Reg every_other(Reg a, Reg b) {
+    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+      return (Reg)__builtin_shufflevector(words(a), words(b),
+                                          ((I / 8) * W + 4 * (P + 2 * ((I / 4) % 2)) + I % 4)...);
+    }(std::make_integer_sequence<int, W>{});
+  }
+
+  [[gnu::always_inline]] static Reg narrow_f16(Words low16) {
+#if defined(__AVX512F__)
+    if constexpr (W == 16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)low16));
+#endif
+#if defined(__F16C__)
+    if constexpr (W == 8) return _mm256_cvtph_ps((__m128i)__builtin_convertvector(low16, Halves));
+#endif
+    return widen_f16(low16);
+  }
+
+  // f16 bits in the low half of each word: shift the fields into place and rescale by 2^112, which also makes
+  // subnormals exact; infinities and NaNs get the full exponent back.
+  [[gnu::always_inline]] static Reg widen_f16(Words h) {
+    using Floats = typename detail::VectorTypes<W>::Floats;
+    const Words sign = (h & 0x8000u) << 16;
+    const Words magnitude = (h & 0x7fffu) << 13;
+    const Floats scaled = (Floats)magnitude * 0x1p112f;
+    const Words special = (Words)((h & 0x7c00u) == 0x7c00u);
+    return (Reg)((Words)scaled | sign | (special & 0x7f800000u));
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

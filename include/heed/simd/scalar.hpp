@@ -1,0 +1,177 @@
+/// \file
+/// The scalar backend: the arithmetic contract in plain loops. Read this to know what the other backends compute;
+/// where the ISA has a fused multiply-add they give the same bits.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include <heed/simd/exponential.hpp>
+#include <heed/simd/tile.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Inner loops without SIMD.
+struct Scalar {
+  static constexpr const char* name = "scalar";
+  static constexpr Index few_rows = 8;
+
+  /// a * b + c, rounded once where the hardware can, as every backend does.
+  [[nodiscard]] static float fma(float a, float b, float c) noexcept {
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+  }
+
+  /// panel[d][k] = number d of key k.
+  template <class C>
+  static void pack_keys(const KeyRows& rows, Index width, float* panel) {
+    for (Index k = 0; k < rows.count; ++k) {
+      for (Index d = 0; d < width; ++d) C::decode(rows.row[k] + C::offset_bytes(d), 1, panel + d * panel_keys + k);
+    }
+  }
+
+  /// Score of (row, key): one accumulator, d ascending from 0; then times scale.
+  static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
+                          float scale, float* s) {
+    for (Index r = 0; r < rows; ++r) {
+      for (Index k = 0; k < count; ++k) {
+        float sum = 0;
+        for (Index d = 0; d < width; ++d) sum = fma(q[r * q_stride + d], panel[d * panel_keys + k], sum);
+        s[r * chunk_keys + k] = sum * scale;
+      }
+    }
+  }
+
+  template <class C>
+  static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
+                         float* s) {
+    for (Index k = 0; k < keys.count; ++k) {
+      for (Index r = 0; r < rows; ++r) {
+        float sum = 0;
+        for (Index d = 0; d < width; ++d) {
+          float number;
+          C::decode(keys.row[k] + C::offset_bytes(d), 1, &number);
+          sum = fma(q[r * q_stride + d], number, sum);
+        }
+        s[r * chunk_keys + k] = sum * scale;
+      }
+    }
+  }
+
+  static void soft_cap(float* s, Index count, float cap) {
+    for (Index k = 0; k < count; ++k) s[k] = cap * std::tanh(s[k] / cap);
+  }
+
+  static void add_bias(float* s, Index count, float slope, const float* position, float shift) {
+    for (Index k = 0; k < count; ++k) s[k] = fma(slope, position[k] + shift, s[k]);
+  }
+
+  /// p = 2^-8 exp(s - max). The sum has 16 lanes (lane j takes slots j, j + 16, ...), which are then halved.
+  static ChunkSum softmax(float* s, Index count) {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    std::fill(s + count, s + round_up(count, 16), lowest);
+    float max = lowest;
+    bool nan = false;
+    for (Index k = 0; k < count; ++k) {
+      nan |= s[k] != s[k];
+      max = std::max(max, s[k]);
+    }
+    if (max == lowest && !nan) {
+      std::fill(s, s + round_up(count, 16), 0.0f);
+      return {max, 0};
+    }
+    float lane[16] = {};
+    for (Index k = 0; k < round_up(count, 16); ++k) {
+      s[k] = exp<exponential::softmax_bias>(s[k] - max, exponential::softmax_floor);
+      lane[k % 16] += s[k];
+    }
+    for (int half = 8; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    return {lane[0] != lane[0] ? lane[0] : max, lane[0]};
+  }
+
+  template <class C>
+  static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
+    for (Index k = 0; k < rows.count; ++k) {
+      float* out = panel + k * panel_dims;
+      C::decode(rows.row[k] + C::offset_bytes(first_dim), dims, out);
+      std::fill(out + dims, out + round_up(dims, state_align), 0.0f);
+    }
+  }
+
+  /// Output element (row, d): one accumulator, keys ascending from 0.
+  static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
+                               Index dims, RowTarget* targets, Accumulate phase) {
+    for (Index r = 0; r < rows; ++r) {
+      for (Index d = 0; d < dims; ++d) {
+        float& out = targets[r].out[first_dim + d];
+        float sum = phase.resume ? out : 0;
+        for (Index k = keys.begin; k < keys.end; ++k) sum = fma(p[r * chunk_keys + k], panel[k * panel_dims + d], sum);
+        out = phase.finish ? merged(sum, targets[r], first_dim + d) : sum;
+      }
+    }
+  }
+
+  template <class C>
+  static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
+                              Index dims, RowTarget* targets, Accumulate phase) {
+    for (Index r = 0; r < rows; ++r) {
+      for (Index d = 0; d < dims; ++d) {
+        float& out = targets[r].out[first_dim + d];
+        float sum = phase.resume ? out : 0;
+        for (Index k = keys.begin; k < keys.end; ++k) {
+          float number;
+          C::decode(values.row[k] + C::offset_bytes(first_dim + d), 1, &number);
+          sum = fma(p[r * chunk_keys + k], number, sum);
+        }
+        out = phase.finish ? merged(sum, targets[r], first_dim + d) : sum;
+      }
+    }
+  }
+
+  static void finish(RowTarget* targets, Index rows, Index dims) {
+    for (Index r = 0; r < rows; ++r) {
+      for (Index d = 0; d < dims; ++d) targets[r].out[d] = merged(targets[r].out[d], targets[r], d);
+    }
+  }
+
+  /// The merge of two states' outputs: fma(a, left, b * right).
+  static void merge(float left_weight, const float* left, float right_weight, const float* right, Index n, float* out) {
+    for (Index d = 0; d < n; ++d) out[d] = fma(left_weight, left[d], right_weight * right[d]);
+  }
+
+  /// 2^Bias * exp(x), exactly 0 below `floor`, NaN for NaN.
+  template <int Bias = 0>
+  [[nodiscard]] static float exp(float x, float floor = exponential::underflow) noexcept {
+    using namespace exponential;
+    const float shifted = fma(x, log2e_high, round_magic);
+    const float k = shifted - round_magic;
+    const float f = fma(x, log2e_low, fma(x, log2e_high, -k));
+    float y = fma(c6, f, c5);
+    y = fma(y, f, c4);
+    y = fma(y, f, c3);
+    y = fma(y, f, c2);
+    y = fma(y, f, c1);
+    y = fma(y, f, 1.0f);
+    const auto power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + Bias) << 23));
+    return x < floor ? 0.0f : y * power;
+  }
+
+ private:
+  static float merged(float sum, const RowTarget& target, Index at) noexcept {
+    float x = target.normalise * sum;
+    for (int j = 0; j < target.merges; ++j) {
+      x = fma(target.merge[j].left_weight, target.merge[j].left[at], target.merge[j].right_weight * x);
+    }
+    return x;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

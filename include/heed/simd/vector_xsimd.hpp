@@ -1,0 +1,53 @@
+/// \file
+/// The thin shim between heed's loops and xsimd: everything heed uses of xsimd is in this file.
+/// Works with xsimd 8.1 (Debian 12) to 14.
+#pragma once
+
+#include <xsimd/xsimd.hpp>
+
+#include <heed/simd/registers.hpp>
+
+namespace heed::inline HEED_ABI {
+
+namespace detail {
+template <class Arch>
+struct XsimdRegister {
+  using type = typename xsimd::batch<float, Arch>::register_type;
+  static constexpr int size = int(xsimd::batch<float, Arch>::size);
+};
+}  // namespace detail
+
+/// A vector of floats of xsimd architecture `Arch`.
+template <class Arch = xsimd::default_arch>
+struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
+  using Batch = xsimd::batch<float, Arch>;
+  using Reg = typename Batch::register_type;
+  static constexpr const char* name = "xsimd";
+  /// Architectural registers, which decide the tile shapes.
+#if defined(__AVX512F__) || defined(__aarch64__)
+  static constexpr int registers = 32;
+#else
+  static constexpr int registers = 16;
+#endif
+
+  [[gnu::always_inline]] static Reg load(const float* from) { return Batch::load_unaligned(from); }
+  [[gnu::always_inline]] static void store(float* to, Reg x) { Batch(x).store_unaligned(to); }
+  [[gnu::always_inline]] static Reg set1(float x) { return Batch(x); }
+  [[gnu::always_inline]] static Reg add(Reg a, Reg b) { return Batch(a) + Batch(b); }
+  [[gnu::always_inline]] static Reg sub(Reg a, Reg b) { return Batch(a) - Batch(b); }
+  [[gnu::always_inline]] static Reg mul(Reg a, Reg b) { return Batch(a) * Batch(b); }
+  [[gnu::always_inline]] static Reg div(Reg a, Reg b) { return Batch(a) / Batch(b); }
+  /// a * b + c, rounded once where the ISA has a fused multiply-add.
+  [[gnu::always_inline]] static Reg fma(Reg a, Reg b, Reg c) {
+    if constexpr (XsimdVector::has_fma) return XsimdVector::fused(a, b, c);
+    return Batch(a) * Batch(b) + Batch(c);
+  }
+  /// Unspecified which operand comes back when one is NaN.
+  [[gnu::always_inline]] static Reg max(Reg a, Reg b) { return xsimd::max(Batch(a), Batch(b)); }
+  /// x < y ? a : b, lane by lane; a NaN comparison picks b.
+  [[gnu::always_inline]] static Reg select_less(Reg x, Reg y, Reg a, Reg b) {
+    return xsimd::select(Batch(x) < Batch(y), Batch(a), Batch(b));
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

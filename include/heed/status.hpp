@@ -1,0 +1,109 @@
+/// \file
+/// How heed reports bad input: a Status or a Result<T> at the core, exceptions as a convenience on top.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#if defined(__cpp_exceptions)
+#include <stdexcept>
+#endif
+
+#include <heed/config.hpp>
+
+namespace heed::inline HEED_ABI {
+
+enum class StatusCode {
+  ok,
+  invalid_argument,  ///< a shape, range, type or option is wrong; the message names it and the number
+  out_of_range,      ///< an index lies outside what exists
+  out_of_memory,     ///< an allocation failed; nothing was changed
+  wrong_state,       ///< the call is legal, but not now (a step is open, a layer was not written)
+  unsupported,       ///< this combination is refused; the message says why
+};
+
+/// The outcome of an operation that returns nothing. A failed operation has changed nothing.
+class [[nodiscard]] Status {
+ public:
+  Status() = default;
+  Status(StatusCode code, std::string message) : code_(code), message_(std::move(message)) {}
+
+  [[nodiscard]] bool ok() const noexcept { return code_ == StatusCode::ok; }
+  [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
+  [[nodiscard]] StatusCode code() const noexcept { return code_; }
+  /// Empty when ok, else one sentence naming the argument and the number.
+  [[nodiscard]] const std::string& message() const noexcept { return message_; }
+
+ private:
+  StatusCode code_ = StatusCode::ok;
+  std::string message_;
+};
+
+namespace detail {
+inline void append(std::string& out, const char* text) { out += text; }
+inline void append(std::string& out, const std::string& text) { out += text; }
+template <class N>
+  requires std::is_arithmetic_v<N>
+void append(std::string& out, N number) {
+  out += std::to_string(number);
+}
+}  // namespace detail
+
+/// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`.
+template <class... Parts>
+[[nodiscard]] Status fail(StatusCode code, const Parts&... parts) {
+  std::string message;
+  (detail::append(message, parts), ...);
+  return Status(code, std::move(message));
+}
+
+/// A value, or the Status that says why there is none.
+template <class T>
+class [[nodiscard]] Result {
+ public:
+  Result(T value) : value_(std::move(value)) {}               // NOLINT(google-explicit-constructor)
+  Result(Status failure) : status_(std::move(failure)) {}     // NOLINT(google-explicit-constructor)
+
+  [[nodiscard]] bool ok() const noexcept { return value_.has_value(); }
+  [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
+  [[nodiscard]] const Status& status() const noexcept { return status_; }
+
+  /// The value; only when ok().
+  [[nodiscard]] T& operator*() & noexcept { return *value_; }
+  [[nodiscard]] const T& operator*() const& noexcept { return *value_; }
+  [[nodiscard]] T&& operator*() && noexcept { return *std::move(value_); }
+  [[nodiscard]] T* operator->() noexcept { return &*value_; }
+  [[nodiscard]] const T* operator->() const noexcept { return &*value_; }
+
+ private:
+  std::optional<T> value_;
+  Status status_;
+};
+
+#if defined(__cpp_exceptions)
+/// What the throwing convenience throws.
+class Error : public std::runtime_error {
+ public:
+  explicit Error(Status status) : std::runtime_error(status.message()), status_(std::move(status)) {}
+  [[nodiscard]] const Status& status() const noexcept { return status_; }
+
+ private:
+  Status status_;
+};
+
+/// Throws Error unless `status` is ok. Absent under -fno-exceptions.
+inline void check(Status status) {
+  if (!status.ok()) throw Error(std::move(status));
+}
+
+/// The value of `result`, or throws Error. Absent under -fno-exceptions.
+template <class T>
+[[nodiscard]] T value_or_throw(Result<T> result) {
+  if (!result.ok()) throw Error(result.status());
+  return *std::move(result);
+}
+#endif
+
+}  // namespace heed::inline HEED_ABI

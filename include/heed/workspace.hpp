@@ -1,0 +1,64 @@
+/// \file
+/// Scratch memory of the kernel, owned by the caller.
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <span>
+
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Scratch for attend(). Either grows by itself (an allocation at warm-up, none later), or wraps memory of the caller
+/// and never allocates. One workspace serves one attend() at a time; its contents mean nothing between calls.
+class Workspace {
+ public:
+  static constexpr std::size_t alignment = 64;
+
+  /// Empty; grows when attend() needs more.
+  Workspace() = default;
+  /// Uses `memory`, which must outlive the workspace; attend() fails with out_of_memory if it does not suffice.
+  explicit Workspace(std::span<std::byte> memory) noexcept
+      : data_(memory.data()), size_(memory.size()), owned_(false) {}
+
+  Workspace(Workspace&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), owned_(other.owned_) {}
+  Workspace& operator=(Workspace&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(owned_, other.owned_);
+    return *this;
+  }
+  ~Workspace() { release(); }
+
+  /// Bytes held.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::byte* data() noexcept { return data_; }
+
+  /// Makes sure that `bytes` are there; see workspace_bytes() for how many a call needs. Old contents are lost.
+  Status reserve(std::size_t bytes) {
+    if (bytes <= size_) return {};
+    if (!owned_) {
+      return fail(StatusCode::out_of_memory, "workspace has ", size_, " bytes, this call needs ", bytes);
+    }
+    auto* grown = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{alignment}, std::nothrow));
+    if (grown == nullptr) return fail(StatusCode::out_of_memory, "workspace: cannot allocate ", bytes, " bytes");
+    release();
+    data_ = grown;
+    size_ = bytes;
+    return {};
+  }
+
+ private:
+  void release() noexcept {
+    if (owned_ && data_ != nullptr) ::operator delete(data_, std::align_val_t{alignment});
+  }
+
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  bool owned_ = true;
+};
+
+}  // namespace heed::inline HEED_ABI

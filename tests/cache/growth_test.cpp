@@ -1,0 +1,123 @@
+/// \file
+/// How a cache grows, and what happens when it cannot.
+#include "cache/counting_memory.hpp"
+#include "cache/instances.hpp"
+
+namespace heed_test {
+namespace {
+
+using heed::StatusCode;
+using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
+constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .scale = 0.25f};
+
+Cache make(CountingMemory& memory, Index capacity, Index max_tokens = 0) {
+  auto cache = Cache::create(
+      policy, {.layers = 3, .capacity = capacity, .max_tokens = max_tokens, .memory = memory.resource()});
+  EXPECT_TRUE(cache.ok()) << cache.status().message();
+  return *std::move(cache);
+}
+
+TEST(CacheGrowth, DoublesAndKeepsEverything) {
+  CountingMemory memory;
+  Cache cache = make(memory, 0);
+  std::mt19937_64 random(1);
+  Seeds tokens;
+  std::vector<Index> capacities;
+  for (int i = 0; i < 100; ++i) {
+    const Seeds one = new_tokens(random, 1);
+    ASSERT_NO_FATAL_FAILURE(append(cache, one));
+    tokens.push_back(one[0]);
+    if (capacities.empty() || capacities.back() != cache.capacity()) capacities.push_back(cache.capacity());
+  }
+  EXPECT_EQ(capacities, (std::vector<Index>{16, 32, 64, 128}));
+  expect_holds(cache, tokens);
+}
+
+TEST(CacheGrowth, ReservedTokensNeedNoAllocation) {
+  CountingMemory memory;
+  Cache cache = make(memory, 0);
+  ASSERT_TRUE(cache.reserve(50).ok());
+  EXPECT_EQ(cache.capacity(), 50);
+  const Index allocations = memory.allocations;
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 10; ++i) ASSERT_NO_FATAL_FAILURE(append(cache, new_tokens(random, 5)));
+  ASSERT_TRUE(cache.reserve(7).ok());  // never shrinks
+  EXPECT_EQ(cache.capacity(), 50);
+  EXPECT_EQ(memory.allocations, allocations);
+  ASSERT_NO_FATAL_FAILURE(append(cache, new_tokens(random, 1)));
+  EXPECT_EQ(cache.capacity(), 100);
+}
+
+TEST(CacheGrowth, StopsAtMaxTokens) {
+  CountingMemory memory;
+  Cache cache = make(memory, 20, 35);
+  std::mt19937_64 random(1);
+  const Seeds tokens = new_tokens(random, 30);
+  ASSERT_NO_FATAL_FAILURE(append(cache, tokens));
+  EXPECT_EQ(cache.capacity(), 35);  // not 40
+  const auto refused = cache.begin(6);
+  ASSERT_EQ(refused.status().code(), StatusCode::out_of_range);
+  EXPECT_EQ(refused.status().message(),
+            "begin(): 6 tokens, but only 5 more fit: 30 of max_tokens 35 are in the cache");
+  expect_holds(cache, tokens);
+  EXPECT_TRUE(cache.begin(5).ok());
+}
+
+/// The k-th allocation of a whole history fails, for every k: the call that needed it says so, nothing has changed, and
+/// the same call works when there is memory again.
+TEST(CacheGrowth, EveryAllocationMayFail) {
+  std::mt19937_64 random(3);
+  for (Index k = 0;; ++k) {
+    CountingMemory memory{.failing_from = k};
+    auto made = Cache::create(policy, {.layers = 3, .capacity = 5, .memory = memory.resource()});
+    if (!made.ok()) {
+      EXPECT_EQ(made.status().code(), StatusCode::out_of_memory);
+      EXPECT_EQ(memory.held, 0);
+      continue;
+    }
+    Cache cache = *std::move(made);
+    Seeds tokens;
+    int failures = 0;
+    for (const Index count : {4, 9, 1, 40, 70}) {
+      const Seeds added = new_tokens(random, count);
+      const auto before = cache.bytes();
+      const Index capacity = cache.capacity();
+      if (auto step = cache.begin(ids(added)); !step.ok()) {
+        ++failures;
+        ASSERT_EQ(step.status().code(), StatusCode::out_of_memory);
+        ASSERT_NE(step.status().message().find("cannot allocate "), std::string::npos) << step.status().message();
+        ASSERT_EQ(cache.bytes().allocated, before.allocated);
+        ASSERT_EQ(cache.bytes().live, before.live);
+        ASSERT_EQ(cache.capacity(), capacity);
+        ASSERT_NO_FATAL_FAILURE(expect_holds(cache, tokens));
+      }
+      ASSERT_NO_FATAL_FAILURE(append(cache, added));
+      tokens.insert(tokens.end(), added.begin(), added.end());
+      ASSERT_EQ(cache.bytes().allocated, memory.held);
+      ASSERT_EQ(cache.bytes().peak, memory.peak);
+    }
+    ASSERT_NO_FATAL_FAILURE(expect_holds(cache, tokens));
+    if (failures == 0) {
+      EXPECT_GT(k, 5);  // there were allocations to fail
+      break;
+    }
+  }
+}
+
+TEST(CacheGrowth, SizesThatNobodyHasAreRefused) {
+  CountingMemory memory;
+  const heed::Gqa huge{.num_heads = 65536, .num_kv_heads = 65536, .head_dim = Index{1} << 24, .scale = 1};
+  const auto made = Cache::create(huge, {.layers = 65536, .capacity = Index{1} << 48, .memory = memory.resource()});
+  ASSERT_EQ(made.status().code(), StatusCode::out_of_memory);
+  EXPECT_NE(made.status().message().find("capacity 281474976710656 tokens"), std::string::npos)
+      << made.status().message();
+  EXPECT_EQ(memory.held, 0);
+
+  auto cache = Cache::create(huge, {.layers = 65536, .memory = memory.resource()});
+  ASSERT_TRUE(cache.ok());
+  EXPECT_EQ(cache->begin(Index{1} << 40).status().code(), StatusCode::out_of_memory);
+  EXPECT_EQ(cache->size(), 0);
+}
+
+}  // namespace
+}  // namespace heed_test

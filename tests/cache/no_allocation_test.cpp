@@ -1,0 +1,90 @@
+/// \file
+/// A step that fits allocates nothing, neither from the memory resource nor with operator new.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "cache/counting_memory.hpp"
+#include "cache/instances.hpp"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define HEED_TEST_SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HEED_TEST_SANITIZED 1
+#endif
+
+namespace {
+std::atomic<long> news{0};
+}
+
+// Sanitizers bring their own. Not inlined: GCC would see malloc meet delete, and warn.
+#if !defined(HEED_TEST_SANITIZED)
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++news;
+  if (void* block = std::malloc(bytes == 0 ? 1 : bytes)) return block;
+  std::abort();
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  ++news;
+  const auto multiple = std::size_t(alignment);
+  if (void* block = std::aligned_alloc(multiple, (bytes + multiple - 1) / multiple * multiple)) return block;
+  std::abort();
+}
+[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
+#endif
+
+namespace heed_test {
+namespace {
+
+template <class Cache>
+void expect_no_allocation(const typename Cache::Policy& policy) {
+  CountingMemory memory;
+  auto cache = Cache::create(policy, {.layers = 3, .capacity = 40, .memory = memory.resource()});
+  ASSERT_TRUE(cache.ok());
+  std::vector<std::vector<float>> numbers;
+  for (int stream = 0; stream < cache->layout().num_streams; ++stream) {
+    numbers.push_back(rows({1, 2}, 0, stream, cache->layout().streams[std::size_t(stream)]));
+  }
+  const std::int32_t two_tokens[] = {3, 4};
+  const Index allocations = memory.allocations;
+  const long before = news.load();
+  bool ok = true;
+  Index keys = 0;
+  for (int i = 0; i < 20; ++i) {
+    auto step = i % 2 == 0 ? cache->begin(two_tokens) : cache->begin(2);
+    for (Index layer = 0; layer < 3; ++layer) {
+      for (int stream = 0; stream < cache->layout().num_streams; ++stream) {
+        ok = ok && step->write(layer, stream, numbers[std::size_t(stream)]).ok();
+      }
+      keys += step->keys(layer).tile(0, 0, 0, 100).rows;
+    }
+    ok = ok && step->commit().ok();
+    if (i % 5 == 4) ok = ok && cache->truncate(cache->size() - 1).ok();
+  }
+  const long after = news.load();
+  EXPECT_TRUE(ok);
+  EXPECT_GT(keys, 0);
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(memory.allocations, allocations);
+}
+
+TEST(CacheStep, AllocatesNothing) {
+#if !defined(HEED_TEST_SANITIZED)
+  const long before = news.load();
+  ::operator delete(::operator new(1));  // unlike `delete new int`, never optimised away
+  ASSERT_EQ(news.load(), before + 1) << "the counter does not count";
+#endif
+  expect_no_allocation<heed::KvCache<heed::Gqa, heed::Bf16, heed::F32>>(
+      {.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .v_head_dim = 9, .scale = 1});
+  expect_no_allocation<heed::KvCache<heed::SharedRow, heed::F16>>(
+      {.num_heads = 4, .head_dim = 20, .v_head_dim = 16, .scale = 1});
+}
+
+}  // namespace
+}  // namespace heed_test

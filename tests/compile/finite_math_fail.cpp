@@ -1,0 +1,3 @@
+// expect: heed refuses fast-math
+// flags: -ffinite-math-only
+#include <heed/config.hpp>

@@ -1,0 +1,125 @@
+/// \file
+/// Laws of every executor: each task once, workers in range, no two calls with one worker at the same time.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include <heed/exec/openmp.hpp>
+#include <heed/exec/serial.hpp>
+#include <heed/exec/thread_pool.hpp>
+
+namespace heed_test {
+namespace {
+
+using heed::Index;
+
+static_assert(heed::Executor<heed::SerialExecutor>);
+static_assert(heed::Executor<heed::ThreadPool>);
+
+[[nodiscard]] std::unique_ptr<heed::SerialExecutor> make(Index, const heed::SerialExecutor*) {
+  return std::make_unique<heed::SerialExecutor>();
+}
+[[nodiscard]] std::unique_ptr<heed::ThreadPool> make(Index workers, const heed::ThreadPool*) {
+  auto pool = heed::ThreadPool::create(workers);
+  EXPECT_TRUE(pool.ok()) << pool.status().message();
+  EXPECT_EQ((*pool)->workers(), workers);
+  return *std::move(pool);
+}
+
+// libgomp is not instrumented: ThreadSanitizer would report its barriers as races.
+#if defined(_OPENMP) && !defined(__SANITIZE_THREAD__)
+static_assert(heed::Executor<heed::OpenMpExecutor>);
+[[nodiscard]] std::unique_ptr<heed::OpenMpExecutor> make(Index workers, const heed::OpenMpExecutor*) {
+  return std::make_unique<heed::OpenMpExecutor>(workers);
+}
+using Executors = testing::Types<heed::SerialExecutor, heed::ThreadPool, heed::OpenMpExecutor>;
+#else
+using Executors = testing::Types<heed::SerialExecutor, heed::ThreadPool>;
+#endif
+
+template <class E>
+class ExecutorLaws : public testing::Test {
+ protected:
+  std::unique_ptr<E> executor(Index workers) { return make(workers, static_cast<const E*>(nullptr)); }
+};
+TYPED_TEST_SUITE(ExecutorLaws, Executors);
+
+/// Plain ints on purpose: ThreadSanitizer then checks that a task's writes are seen after the call, and that calls of
+/// one worker are ordered.
+TYPED_TEST(ExecutorLaws, EveryTaskRunsOnce) {
+  for (const Index workers : {1, 2, 3, 7}) {
+    const auto executor = this->executor(workers);
+    for (const Index tasks : {0, 1, 2, 3, 7, 8, 100, 1000}) {
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        std::vector<int> runs(std::size_t(tasks), 0);
+        std::vector<Index> by_worker(std::size_t(executor->workers()), 0);
+        std::atomic<bool> in_range{true};
+        executor->parallel_for(tasks, [&](Index task, Index worker) {
+          if (task < 0 || task >= tasks || worker < 0 || worker >= executor->workers()) {
+            in_range = false;
+            return;
+          }
+          ++runs[std::size_t(task)];
+          ++by_worker[std::size_t(worker)];
+        });
+        ASSERT_TRUE(in_range);
+        ASSERT_EQ(runs, std::vector<int>(std::size_t(tasks), 1));
+        Index all = 0;
+        for (const Index count : by_worker) all += count;
+        ASSERT_EQ(all, tasks);
+      }
+    }
+  }
+}
+
+TYPED_TEST(ExecutorLaws, OneWorkerIsNeverInTwoBodies) {
+  for (const Index workers : {2, 7}) {
+    const auto executor = this->executor(workers);
+    std::vector<std::atomic<int>> inside(static_cast<std::size_t>(executor->workers()));
+    std::atomic<bool> alone{true};
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      executor->parallel_for(30, [&](Index, Index worker) {
+        std::atomic<int>& mine = inside[std::size_t(worker)];
+        if (mine.fetch_add(1) != 0) alone = false;
+        for (int spin = 0; spin < 300; ++spin) {
+          if (mine.load(std::memory_order_relaxed) != 1) alone = false;
+        }
+        mine.fetch_sub(1);
+      });
+    }
+    EXPECT_TRUE(alone);
+  }
+}
+
+/// Thousands of short calls in a row, as when decoding: no lost wake-up, no task of an earlier call.
+TYPED_TEST(ExecutorLaws, ManyShortCalls) {
+  const auto executor = this->executor(3);
+  std::vector<Index> total(3, 0);
+  Index expected = 0;
+  for (Index call = 0; call < 1000; ++call) {
+    const Index tasks = call % 5;
+    expected += tasks * call;
+    executor->parallel_for(tasks, [&](Index, Index worker) { total[std::size_t(worker)] += call; });
+  }
+  EXPECT_EQ(total[0] + total[1] + total[2], expected);
+}
+
+/// Every inner task of every outer task once; the inner worker is one that exists.
+TYPED_TEST(ExecutorLaws, CallsFromInsideABody) {
+  const auto executor = this->executor(3);
+  std::vector<std::atomic<int>> runs(6 * 5);
+  std::atomic<bool> in_range{true};
+  executor->parallel_for(6, [&](Index outer, Index) {
+    executor->parallel_for(5, [&](Index inner, Index worker) {
+      if (worker < 0 || worker >= executor->workers()) in_range = false;
+      ++runs[std::size_t(outer * 5 + inner)];
+    });
+  });
+  EXPECT_TRUE(in_range);
+  for (const auto& count : runs) EXPECT_EQ(count.load(), 1);
+}
+
+}  // namespace
+}  // namespace heed_test
