@@ -2,8 +2,18 @@
 add_library(heed_dev_flags INTERFACE)
 
 set(HEED_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND HEED_WARNINGS -Wno-restrict)  # GCC 12 reports std::string's own operator+ (GCC bug 105651)
+endif()
 if(HEED_WERROR)
   list(APPEND HEED_WARNINGS -Werror)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # These depend on what the optimiser inlined, cry wolf, and differ from version to version: shown, but not fatal.
+    foreach(warning IN ITEMS aggressive-loop-optimizations array-bounds maybe-uninitialized stringop-overflow
+                             stringop-overread)
+      list(APPEND HEED_WARNINGS -Wno-error=${warning})
+    endforeach()
+  endif()
 endif()
 
 # What selects the instruction set; the compile tests need it too.

@@ -99,18 +99,18 @@ concept Retention = AttentionMask<R> && requires(const R& rule, Index token) {
 /// and how keys get into lanes, is free. simd/scalar.hpp is the readable definition of every function.
 template <class B>
 concept SimdBackend = requires(const float* in, float* out, Index n, float x, KeyRows rows, Interval keys,
-                               RowTarget* targets, Accumulate phase) {
+                               RowTarget* targets, Accumulate phase, Ahead ahead) {
   { B::name } -> std::convertible_to<const char*>;
   { B::few_rows } -> std::convertible_to<Index>;
   B::template pack_keys<F32>(rows, n, out);
   B::template pack_values<F32>(rows, n, n, out);
   B::template score_rows<F32>(in, n, n, rows, n, x, out);
-  B::score_panel(in, n, n, in, n, n, x, out);
+  B::score_panel(in, n, n, in, n, n, x, out, ahead);
   { B::softmax(out, n) } -> std::same_as<ChunkSum>;
   B::soft_cap(out, n, x);
   B::add_bias(out, n, x, in, x);
   B::template accumulate_rows<F32>(in, n, rows, keys, n, n, targets, phase);
-  B::accumulate_panel(in, n, in, keys, n, n, targets, phase);
+  B::accumulate_panel(in, n, in, keys, n, n, targets, phase, ahead);
   B::finish(targets, n, n);
   B::merge(x, in, x, in, n, out);
 };

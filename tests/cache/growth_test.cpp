@@ -11,8 +11,8 @@ using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
 constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .scale = 0.25f};
 
 Cache make(CountingMemory& memory, Index capacity, Index max_tokens = 0) {
-  auto cache = Cache::create(
-      policy, {.layers = 3, .capacity = capacity, .max_tokens = max_tokens, .memory = memory.resource()});
+  auto cache =
+      Cache::create(policy, {.layers = 3, .capacity = capacity, .max_tokens = max_tokens, .memory = memory.resource()});
   EXPECT_TRUE(cache.ok()) << cache.status().message();
   return *std::move(cache);
 }
@@ -57,8 +57,7 @@ TEST(CacheGrowth, StopsAtMaxTokens) {
   EXPECT_EQ(cache.capacity(), 35);  // not 40
   const auto refused = cache.begin(6);
   ASSERT_EQ(refused.status().code(), StatusCode::out_of_range);
-  EXPECT_EQ(refused.status().message(),
-            "begin(): 6 tokens, but only 5 more fit: 30 of max_tokens 35 are in the cache");
+  EXPECT_EQ(refused.status().message(), "begin(): 6 tokens, but only 5 more fit: 30 of max_tokens 35 are in the cache");
   expect_holds(cache, tokens);
   EXPECT_TRUE(cache.begin(5).ok());
 }

@@ -63,11 +63,9 @@ template <class Cache>
                        some_rule(static_cast<const typename Cache::Rule*>(nullptr)));
 }
 
-using Caches =
-    testing::Types<heed::KvCache<heed::Gqa, heed::F32>, heed::KvCache<heed::Gqa, heed::Bf16>,
-                   heed::KvCache<heed::Gqa, heed::F16, heed::F32>, heed::KvCache<heed::Gqa, heed::F32, heed::Bf16>,
-                   heed::KvCache<heed::SharedRow, heed::Bf16>, heed::KvCache<Uneven, heed::F32, heed::F16>,
-                   heed::KvCache<heed::Gqa, heed::Bf16, heed::F16, heed::SlidingWindow>>;
+using Caches = testing::Types<heed::KvCache<heed::Gqa, heed::F32>, heed::KvCache<heed::Gqa, heed::F32, heed::Bf16>,
+                              heed::KvCache<heed::SharedRow, heed::Bf16>, heed::KvCache<Uneven, heed::F32, heed::F16>,
+                              heed::KvCache<heed::Gqa, heed::Bf16, heed::F16, heed::SlidingWindow>>;
 
 template <class T>
 constexpr bool is_source = heed::KeyValueSource<typename T::View>;

@@ -1,6 +1,9 @@
 /// \file
 /// Caches and steps move, and either may end first.
+#include <atomic>
 #include <optional>
+
+#include <heed/exec/thread_pool.hpp>
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
@@ -101,6 +104,28 @@ TEST(CacheLifetime, EmptySteps) {
   EXPECT_TRUE(step->write(0, std::span<const float>()).ok());
   EXPECT_TRUE(step->commit().ok());
   EXPECT_EQ(cache.size(), 0);
+}
+
+/// Streams of layers are independent memory, so an executor may write them all.
+TEST(CacheStep, IsWrittenByManyThreads) {
+  auto cache = heed::KvCache<Uneven, heed::F32, heed::Bf16>::create({}, {.layers = 8});
+  auto pool = heed::ThreadPool::create(3);
+  ASSERT_TRUE(cache.ok() && pool.ok());
+  const Seeds tokens{4, 5, 6};
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    auto step = cache->begin(ids(tokens));
+    std::atomic<int> failures{0};
+    (*pool)->parallel_for(8 * 3, [&](Index task, Index) {
+      const Index layer = task / 3;
+      const int stream = int(task % 3);
+      const auto numbers = rows(tokens, layer, stream, cache->layout().streams[std::size_t(stream)]);
+      failures += !step->write(layer, stream, numbers).ok();
+    });
+    ASSERT_EQ(failures.load(), 0);
+    ASSERT_TRUE(step->commit().ok());
+    ASSERT_NO_FATAL_FAILURE(expect_holds(*cache, tokens));
+    ASSERT_TRUE(cache->clear().ok());
+  }
 }
 
 TEST(CacheLifetime, TokensWithoutIds) {

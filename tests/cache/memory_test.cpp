@@ -95,7 +95,8 @@ TEST(ContiguousStore, WhatIsReadableIsDefined) {
   for (int repeat = 0; repeat < 300; ++repeat) {
     CountingMemory memory;
     const Index width = pick_width(random), heads = pick(random, 1, 3), layers = pick(random, 1, 3);
-    const heed::StoredStream streams[] = {{.heads = heads, .row_bytes = 2 * width}, {.heads = 1, .row_bytes = 2 * width}};
+    const heed::StoredStream streams[] = {{.heads = heads, .row_bytes = 2 * width},
+                                          {.heads = 1, .row_bytes = 2 * width}};
     const Index capacity = pick(random, 1, 6);
     auto store = heed::ContiguousStore::create(memory.resource(), layers, streams, capacity);
     ASSERT_TRUE(store.ok());

@@ -6,22 +6,14 @@
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define HEED_TEST_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HEED_TEST_SANITIZED 1
-#endif
+#include "sanitizers.hpp"
 
 namespace {
 std::atomic<long> news{0};
 }
 
 // Sanitizers bring their own. Not inlined: GCC would see malloc meet delete, and warn.
-#if !defined(HEED_TEST_SANITIZED)
+#if !HEED_TEST_ASAN && !HEED_TEST_TSAN
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   ++news;
   if (void* block = std::malloc(bytes == 0 ? 1 : bytes)) return block;
@@ -75,7 +67,7 @@ void expect_no_allocation(const typename Cache::Policy& policy) {
 }
 
 TEST(CacheStep, AllocatesNothing) {
-#if !defined(HEED_TEST_SANITIZED)
+#if !HEED_TEST_ASAN && !HEED_TEST_TSAN
   const long before = news.load();
   ::operator delete(::operator new(1));  // unlike `delete new int`, never optimised away
   ASSERT_EQ(news.load(), before + 1) << "the counter does not count";

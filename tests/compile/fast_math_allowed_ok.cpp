@@ -1,4 +1,4 @@
 // flags: -ffast-math -DHEED_ALLOW_FAST_MATH -Wno-error
-#include <heed/heed.hpp>
+#include <heed/config.hpp>
 
 const char* version() { return heed::version_string(); }

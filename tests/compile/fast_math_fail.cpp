@@ -1,3 +1,3 @@
 // expect: heed refuses fast-math
 // flags: -ffast-math
-#include <heed/heed.hpp>
+#include <heed/config.hpp>

@@ -10,6 +10,8 @@
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 
+#include "sanitizers.hpp"
+
 namespace heed_test {
 namespace {
 
@@ -29,7 +31,7 @@ static_assert(heed::Executor<heed::ThreadPool>);
 }
 
 // libgomp is not instrumented: ThreadSanitizer would report its barriers as races.
-#if defined(_OPENMP) && !defined(__SANITIZE_THREAD__)
+#if defined(_OPENMP) && !HEED_TEST_TSAN
 static_assert(heed::Executor<heed::OpenMpExecutor>);
 [[nodiscard]] std::unique_ptr<heed::OpenMpExecutor> make(Index workers, const heed::OpenMpExecutor*) {
   return std::make_unique<heed::OpenMpExecutor>(workers);

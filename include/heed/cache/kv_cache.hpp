@@ -292,8 +292,8 @@ class KvCache {
     if (Status status = no_step("begin()"); !status.ok()) return status;
     if (count < 0) return fail(StatusCode::invalid_argument, "begin(): count is ", count, ", must be at least 0");
     if (count > limit() - size()) {
-      return fail(StatusCode::out_of_range, "begin(): ", count, " tokens, but only ", limit() - size(), " more fit: ",
-                  size(), " of max_tokens ", limit(), " are in the cache");
+      return fail(StatusCode::out_of_range, "begin(): ", count, " tokens, but only ", limit() - size(),
+                  " more fit: ", size(), " of max_tokens ", limit(), " are in the cache");
     }
     const Index needed = size() + count;
     if (needed <= capacity()) return {};

@@ -60,9 +60,7 @@ class SequenceIndex {
   static constexpr Index id_bytes = Index(sizeof(std::int32_t));
 
   [[nodiscard]] std::int32_t* ids() noexcept { return reinterpret_cast<std::int32_t*>(ids_.data()); }
-  [[nodiscard]] const std::int32_t* ids() const noexcept {
-    return reinterpret_cast<const std::int32_t*>(ids_.data());
-  }
+  [[nodiscard]] const std::int32_t* ids() const noexcept { return reinterpret_cast<const std::int32_t*>(ids_.data()); }
 
   Buffer ids_;
   Index kept_ = 0;

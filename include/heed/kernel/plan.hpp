@@ -91,7 +91,7 @@ struct Scratch {
     s.stacks = carver.take<MergeStack>(shape.max_rows);
     s.targets = carver.take<RowTarget>(shape.max_rows);
     s.visible = carver.take<KeyBits>(shape.max_rows);
-    s.pointers = carver.take<const std::byte*>(2 * chunk_keys + max_ahead);
+    s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
     s.positions = carver.take<Index>(chunk_keys);
     return s;
   }

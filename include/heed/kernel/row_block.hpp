@@ -145,15 +145,15 @@ class RowBlock {
     in_place_ = whole && !prepares && rows_.size() <= Backend::few_rows;
     // The order of use is K of this chunk, V of this chunk, K of the next: what follows is prefetched while reading.
     const std::byte** next = v + count_;
-    const Index follow = first_key_ + count_ < task_.chunks.end * chunk_keys
-                             ? std::min(max_ahead, job_->num_keys - first_key_ - count_) : 0;
-    if (in_place_ && follow > 0) {
-      point_at(layout_.key, K::offset_bytes(layout_.key.offset), 0, first_key_ + count_, follow, next);
-    }
-    std::fill(next + (in_place_ ? follow : 0), next + max_ahead, v[count_ - 1]);
+    follow_ = first_key_ + count_ < task_.chunks.end * chunk_keys
+                  ? std::min(chunk_keys, job_->num_keys - first_key_ - count_) : 0;
+    if (follow_ > 0) point_at(layout_.key, K::offset_bytes(layout_.key.offset), 0, first_key_ + count_, follow_, next);
+    std::fill(next + follow_, next + std::max(follow_, max_ahead), v[count_ - 1]);
     const auto ahead = [](Index row_bytes) { return std::clamp<Index>(prefetch_bytes / row_bytes, 1, max_ahead); };
     key_rows_ = {k, k + ahead(key_bytes), count_};
     value_rows_ = {v, v + ahead(value_bytes), count_};
+    key_lines_ = (key_bytes + 63) / 64;
+    value_lines_ = (value_bytes + 63) / 64;
     if (prepares) prepare();
   }
 
@@ -195,8 +195,11 @@ class RowBlock {
       } else {
         Backend::template pack_keys<K>(keys, width, scratch_.key_panel);
       }
+      // The values of the same keys come next, unless they are the keys themselves.
+      const bool apart = layout_.value.stream != layout_.key.stream;
       Backend::score_panel(q, width, rows_.size(), scratch_.key_panel, width, keys.count, layout_.scale,
-                           scores(rows_.begin) + first);
+                           scores(rows_.begin) + first,
+                           Ahead{value_rows_.row + first, apart ? keys.count : 0, value_lines_});
     }
   }
 
@@ -267,10 +270,16 @@ class RowBlock {
         }
         each_run([&](Interval block, Interval keys, Accumulate phase) {
           Backend::accumulate_panel(scores(block.begin), block.size(), scratch_.value_panel, keys, dim, dims,
-                                    scratch_.targets + block.begin, phase);
+                                    scratch_.targets + block.begin, phase, next_keys(dim, width));
         }, tile_rows);
       }
     }
+  }
+
+  // The share of the next chunk's keys that the value dims from `dim` on should prefetch.
+  [[nodiscard]] Ahead next_keys(Index dim, Index width) const noexcept {
+    const Index begin = follow_ * dim / width, end = follow_ * std::min(dim + panel_dims, width) / width;
+    return {value_rows_.row + count_ + begin, end - begin, key_lines_};
   }
 
   // Calls body(rows, keys, phase) so that every row adds exactly the keys it sees, in order: a hidden key is never
@@ -339,6 +348,9 @@ class RowBlock {
   Interval keys_;
   KeyRows key_rows_;
   KeyRows value_rows_;
+  Index key_lines_ = 1;  // cache lines per row
+  Index value_lines_ = 1;
+  Index follow_ = 0;  // keys of the next chunk
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -19,6 +19,7 @@ template <class V>
 struct Loops {
   using Reg = typename V::Reg;
   static constexpr int W = V::width;
+  static constexpr int block_words = V::block_words;
   static constexpr const char* name = V::name;
 
   /// Up to this many query rows read keys and values in place; from there on tiles are packed.
@@ -35,23 +36,22 @@ struct Loops {
   template <class C>
   static void pack_keys(const KeyRows& rows, Index width, float* panel) {
     const Index words = width / C::per_word;
-    const Index whole = words / W * W;
+    const Index whole = words / block_words * block_words;
     for (Index first = 0; first < round_up(rows.count, panel_vectors * W); first += W) {
       const std::byte* row[W];
       for (int j = 0; j < W; ++j) row[j] = rows.row[std::min(first + j, rows.count - 1)];
-      for (Index word = 0; word < whole; word += W) {
-        Reg t[W];
-        unroll<W>([&](auto j) __attribute__((always_inline)) { t[j] = V::load_words(row[j] + word * 4); });
-        V::transpose(t);
+      for (Index word = 0; word < whole; word += block_words) {
+        Reg t[block_words];
+        V::load_block(row, word * 4, t);
         float* out = panel + word * C::per_word * panel_keys + first;
-        unroll<W>([&](auto w) __attribute__((always_inline)) {
+        unroll<block_words>([&](auto w) __attribute__((always_inline)) {
           unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
             V::store(out + (w * C::per_word + i) * panel_keys, C::template from_word<V, i>(t[w]));
           });
         });
       }
       for (int j = 0; j < W; ++j) {  // what is left of each row, without reading past it
-        float tail[2 * W];
+        float tail[2 * block_words + 1];
         const Index begin = whole * C::per_word, n = width - begin;
         C::decode(row[j] + C::offset_bytes(begin), n, tail);
         for (Index d = 0; d < n; ++d) panel[(begin + d) * panel_keys + first + j] = tail[d];
@@ -62,15 +62,14 @@ struct Loops {
   /// s[r][k] = scale * (q[r] . key k) for keys [0, count) of a packed panel. Rows of s are 256 floats apart;
   /// count is rounded up to whole vectors.
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
-                          float scale, float* s) {
+                          float scale, float* s, const Ahead& ahead) {
+    Index loop = 0;
     for (Index key = 0; key < count; key += panel_vectors * W) {
       const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) __attribute__((always_inline)) {
         score_panel_tile<R, panel_vectors>(q + r * q_stride, q_stride, panel + key, width, V::set1(scale),
-                                           s + r * chunk_keys + key);
+                                           s + r * chunk_keys + key, ahead.begin(loop++, width));
       };
-      Index r = 0;
-      for (; r + 6 <= rows; r += 6) tile(std::integral_constant<int, 6>{}, r);
-      for_row_tail(rows, r, tile);
+      for_row_tiles(rows, tile);
     }
   }
 
@@ -79,11 +78,21 @@ struct Loops {
   template <class C>
   static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
+    const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) {
+      // Few accumulators wait for each other: with up to 4 rows two groups of keys are scored at once.
+      constexpr int groups = W == 16 && R <= 4 ? 2 : 1;
+      const float* x = q + r * q_stride;
+      Index first = 0;
+      for (; first + (groups - 1) * W < keys.count; first += groups * W) {
+        score_rows_tile<C, R, groups>(x, q_stride, keys, first, width, scale, s + r * chunk_keys);
+      }
+      if (first < keys.count) score_rows_tile<C, R, 1>(x, q_stride, keys, first, width, scale, s + r * chunk_keys);
+    };
     Index r = 0;
-    for (; r + 8 <= rows; r += 8) score_rows_tile<C, 8>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    for (; r + 4 <= rows; r += 4) score_rows_tile<C, 4>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    for (; r + 2 <= rows; r += 2) score_rows_tile<C, 2>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    if (r < rows) score_rows_tile<C, 1>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
+    for (; r + 4 <= rows; r += 4) tile(std::integral_constant<int, 4>{}, r);
+    for (; r + 2 <= rows; r += 2) tile(std::integral_constant<int, 2>{}, r);
+    if (r < rows) tile(std::integral_constant<int, 1>{}, r);
   }
 
   // --- logits ------------------------------------------------------------------------------------------------------
@@ -161,16 +170,20 @@ struct Loops {
   /// Adds p[r][k] * v[k] for keys in `keys`, ascending, one accumulator per element. `dims` is rounded up to whole
   /// registers of 16. `p` rows are 256 floats apart. Output goes to targets[r].out + first_dim.
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
-                               Index dims, RowTarget* targets, Accumulate phase) {
+                               Index dims, RowTarget* targets, Accumulate phase, const Ahead& ahead) {
     const auto load = [&](Index k, Index d) __attribute__((always_inline)) { return V::load(panel + k * panel_dims + d); };
-    const auto none = [](Index, Index) __attribute__((always_inline)) {};
+    Index loop = 0;
     for_dims<panel_vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) __attribute__((always_inline)) {
       const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) __attribute__((always_inline)) {
-        accumulate_tile<R, N>(p + r * chunk_keys, keys, d, first_dim + d, targets + r, phase, load, none);
+        const std::byte* fetch = ahead.begin(loop++, keys.size());
+        const Index fetch_step = fetch == nullptr ? 0 : 64;
+        const auto prefetch = [&](Index) __attribute__((always_inline)) {
+          __builtin_prefetch(fetch, 0, 2);
+          fetch += fetch_step;
+        };
+        accumulate_tile<R, N>(p + r * chunk_keys, keys, d, first_dim + d, targets + r, phase, load, prefetch);
       };
-      Index r = 0;
-      for (; r + 6 <= rows; r += 6) tile(std::integral_constant<int, 6>{}, r);
-      for_row_tail(rows, r, tile);
+      for_row_tiles(rows, tile);
     });
   }
 
@@ -185,7 +198,7 @@ struct Loops {
     const auto prefetch = [&](Index k, Index d) __attribute__((always_inline)) {
       if (C::offset_bytes(d) % 64 == 0) __builtin_prefetch(values.ahead[k] + C::offset_bytes(first_dim + d));
     };
-    const auto none = [](Index, Index) __attribute__((always_inline)) {};
+    const auto none = [] {};
     const Index block = rows <= 1 ? chunk_keys : 64;
     Index begin = keys.begin;
     do {
@@ -266,9 +279,14 @@ struct Loops {
   }
 
  private:
+  // Cuts `rows` into tiles of 6, and of 4, 2 and 1 at the end. Two tiles of 4 beat one of 6 and one of 2, whose few
+  // accumulators wait for each other.
   template <class Tile>
-  [[gnu::always_inline]] static void for_row_tail(Index rows, Index r, const Tile& tile) {
-    if (rows - r >= 4) tile(std::integral_constant<int, 4>{}, r), r += 4;
+  [[gnu::always_inline]] static void for_row_tiles(Index rows, const Tile& tile) {
+    Index r = 0;
+    const Index sixes = rows % 6 == 2 && rows > 2 ? rows / 6 - 1 : rows / 6;
+    for (; r < 6 * sixes; r += 6) tile(std::integral_constant<int, 6>{}, r);
+    for (; rows - r >= 4; r += 4) tile(std::integral_constant<int, 4>{}, r);
     if (rows - r >= 2) tile(std::integral_constant<int, 2>{}, r), r += 2;
     if (rows - r >= 1) tile(std::integral_constant<int, 1>{}, r);
   }
@@ -294,12 +312,16 @@ struct Loops {
   }
 
   template <int R, int N>
-  static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width, Reg scale, float* s) {
+  static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width, Reg scale, float* s,
+                               const std::byte* fetch) {
+    const Index fetch_step = fetch == nullptr ? 0 : 64;
     Reg acc[R][N];
     unroll<R>([&](auto r) __attribute__((always_inline)) {
       unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::set1(0); });
     });
     for (Index d = 0; d < width; ++d) {
+      __builtin_prefetch(fetch, 0, 2);
+      fetch += fetch_step;
       Reg k[N];
       unroll<N>([&](auto n) __attribute__((always_inline)) { k[n] = V::load(panel + d * panel_keys + n * W); });
       unroll<R>([&](auto r) __attribute__((always_inline)) {
@@ -314,47 +336,60 @@ struct Loops {
     });
   }
 
-  template <class C, int R>
-  static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
+  // G groups of W keys from `first`, against R rows.
+  template <class C, int R, int G>
+  static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index first, Index width,
+                              float scale, float* s) {
+    const std::byte* row[G * W];
+    for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
+    const std::byte* const* ahead = keys.ahead + first;
+    Reg acc[G][R];
+    unroll<G>([&](auto g) __attribute__((always_inline)) {
+      unroll<R>([&](auto r) __attribute__((always_inline)) { acc[g][r] = V::set1(0); });
+    });
+    Reg t[G][block_words];
+    const auto load = [&](Index word) __attribute__((always_inline)) {
+      unroll<G>([&](auto g) __attribute__((always_inline)) { V::load_block(row + g * W, word * 4, t[g]); });
+    };
     const Index words = (width + C::per_word - 1) / C::per_word;
-    const Index whole = width / C::per_word / W * W;
-    for (Index first = 0; first < keys.count; first += W) {
-      const std::byte* row[W];
-      for (int j = 0; j < W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
-      const std::byte* const* ahead = keys.ahead + first;
-      Reg acc[R];
-      unroll<R>([&](auto r) __attribute__((always_inline)) { acc[r] = V::set1(0); });
-      Reg t[W];
-      for (Index word = 0; word < whole; word += W) {
-        unroll<W>([&](auto j) __attribute__((always_inline)) { t[j] = V::load_words(row[j] + word * 4); });
-        V::transpose(t);
-        const float* x = q + word * C::per_word;
-        unroll<W>([&](auto w) __attribute__((always_inline)) {
-          if (W == 16 || word % 16 == 0) __builtin_prefetch(ahead[w] + word * 4);
-          unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
-            const Reg k = C::template from_word<V, i>(t[w]);
-            unroll<R>([&](auto r) __attribute__((always_inline)) {
-              acc[r] = V::fma(V::set1(x[r * q_stride + w * C::per_word + i]), k, acc[r]);
+    const Index whole = width / C::per_word / block_words * block_words;
+    for (Index word = 0; word < whole; word += block_words) {
+      load(word);
+      // One prefetch per line read: a block holds half a line of 16 rows, so each half of the rows takes its turn.
+      const std::byte* const* fetch = ahead + (W == 16 ? word / 8 % 2 * 8 : 0);
+      const float* x = q + word * C::per_word;
+      unroll<block_words>([&](auto w) __attribute__((always_inline)) {
+        unroll<G>([&](auto g) __attribute__((always_inline)) {
+          if (W == 16 || word % 16 == 0) __builtin_prefetch(fetch[g * W + w] + word / 16 * 64);
+        });
+        unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
+          unroll<R>([&](auto r) __attribute__((always_inline)) {
+            const Reg b = V::set1(x[r * q_stride + w * C::per_word + i]);
+            unroll<G>([&](auto g) __attribute__((always_inline)) {
+              acc[g][r] = V::fma(b, C::template from_word<V, i>(t[g][w]), acc[g][r]);
             });
           });
         });
-      }
-      if (whole < words) {
-        unroll<W>([&](auto j) __attribute__((always_inline)) { t[j] = V::load_words(row[j] + whole * 4); });
-        V::transpose(t);
-        for (Index d = whole * C::per_word; d < width; ++d) {
-          const Reg word = t[d / C::per_word - whole];
+      });
+    }
+    if (whole < words) {
+      load(whole);
+      for (Index d = whole * C::per_word; d < width; ++d) {
+        unroll<G>([&](auto g) __attribute__((always_inline)) {
+          const Reg word = t[g][d / C::per_word - whole];
           const Reg k = d % C::per_word == 0 ? C::template from_word<V, 0>(word)
                                              : C::template from_word<V, C::per_word - 1>(word);
           unroll<R>([&](auto r) __attribute__((always_inline)) {
-            acc[r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[r]);
+            acc[g][r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[g][r]);
           });
-        }
+        });
       }
-      unroll<R>([&](auto r) __attribute__((always_inline)) {
-        V::store(s + r * chunk_keys + first, V::mul(acc[r], V::set1(scale)));
-      });
     }
+    unroll<G>([&](auto g) __attribute__((always_inline)) {
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
+        V::store(s + r * chunk_keys + first + g * W, V::mul(acc[g][r], V::set1(scale)));
+      });
+    });
   }
 
   template <int R, int N, class Load, class Prefetch>
@@ -373,8 +408,9 @@ struct Loops {
     }
     for (Index k = keys.begin; k < keys.end; ++k) {
       Reg v[N];
+      if constexpr (std::is_invocable_v<const Prefetch&, Index>) prefetch(k);
       unroll<N>([&](auto n) __attribute__((always_inline)) {
-        prefetch(k, d + n * W);
+        if constexpr (std::is_invocable_v<const Prefetch&, Index, Index>) prefetch(k, d + n * W);
         v[n] = load(k, d + n * W);
       });
       unroll<R>([&](auto r) __attribute__((always_inline)) {

@@ -8,13 +8,13 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__F16C__) || defined(__AVX512F__) || defined(__FMA__)
+#if defined(__F16C__) || defined(__AVX2__) || defined(__FMA__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
-#include <heed/config.hpp>
+#include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -76,9 +76,19 @@ struct Registers {
     return h;
   }
 
+  [[gnu::always_inline]] static Words widen(Halves h) {
+#if defined(__AVX512F__)  // GCC 12 makes five instructions of the conversion below
+    if constexpr (W == 16) return (Words)_mm512_cvtepu16_epi32((__m256i)h);
+#endif
+#if defined(__AVX2__)
+    if constexpr (W == 8) return (Words)_mm256_cvtepu16_epi32((__m128i)h);
+#endif
+    return __builtin_convertvector(h, Words);
+  }
+
   /// W bf16 values, widened exactly.
   [[gnu::always_inline]] static Reg load_bf16(const std::byte* from) {
-    return floats(__builtin_convertvector(load_halves(from), Words) << 16);
+    return floats(widen(load_halves(from)) << 16);
   }
 
   /// W f16 values, widened exactly.
@@ -89,7 +99,7 @@ struct Registers {
 #if defined(__F16C__)
     if constexpr (W == 8) return _mm256_cvtph_ps((__m128i)load_halves(from));
 #endif
-    return widen_f16(__builtin_convertvector(load_halves(from), Words));
+    return widen_f16(widen(load_halves(from)));
   }
 
   /// Whether the ISA rounds a * b + c once, and the instruction: xsimd 8.1 multiplies and adds on AVX-512.
@@ -116,14 +126,27 @@ struct Registers {
   [[gnu::always_inline]] static Reg f16_first(Reg x) { return narrow_f16(words(x) & 0xffffu); }
   [[gnu::always_inline]] static Reg f16_second(Reg x) { return narrow_f16(words(x) >> 16); }
 
-  /// W x W words: afterwards rows[c] holds what was column c. Moves data, adds nothing.
-  template <class Array>
-  [[gnu::always_inline]] static void transpose(Array& rows) {
-    Reg t[W];
-    unroll<W / 4>([&](auto q) __attribute__((always_inline)) {  // 4x4 blocks inside 128-bit lanes
+  /// Words of one transposed block. Half a register for 16 lanes: two blocks and their accumulators then fit in 32
+  /// registers, which hides the latency of the additions.
+  static constexpr int block_words = W == 16 ? 8 : W;
+
+  /// Reads `block_words` words at `offset` of each of W rows; afterwards block[c] holds word c of every row.
+  /// Moves data, adds nothing.
+  template <class Block>
+  [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Block& block) {
+    Reg x[block_words], t[block_words];
+    unroll<block_words>([&](auto j) __attribute__((always_inline)) {
+      if constexpr (W == 16) {  // rows 0-3 and 4-7, then 8-11 and 12-15, in the halves of a register
+        constexpr int first = j < 4 ? int(j) : int(j) + 4;
+        x[j] = join(load_eight(row[first] + offset), load_eight(row[first + 4] + offset));
+      } else {
+        x[j] = load_words(row[j] + offset);
+      }
+    });
+    unroll<block_words / 4>([&](auto q) __attribute__((always_inline)) {  // 4x4 blocks inside 128-bit lanes
       constexpr int r = 4 * q;
-      const Reg a = unpack<0>(rows[r], rows[r + 1]), b = unpack<2>(rows[r], rows[r + 1]);
-      const Reg c = unpack<0>(rows[r + 2], rows[r + 3]), d = unpack<2>(rows[r + 2], rows[r + 3]);
+      const Reg a = unpack<0>(x[r], x[r + 1]), b = unpack<2>(x[r], x[r + 1]);
+      const Reg c = unpack<0>(x[r + 2], x[r + 3]), d = unpack<2>(x[r + 2], x[r + 3]);
       t[r] = unpack_pairs<0>(a, c);
       t[r + 1] = unpack_pairs<2>(a, c);
       t[r + 2] = unpack_pairs<0>(b, d);
@@ -131,22 +154,27 @@ struct Registers {
     });
     unroll<4>([&](auto c) __attribute__((always_inline)) {  // then the 128-bit blocks themselves
       if constexpr (W == 4) {
-        rows[c] = t[c];
+        block[c] = t[c];
       } else if constexpr (W == 8) {
-        rows[c] = blocks<0, 0>(t[c], t[4 + c]);
-        rows[4 + c] = blocks<1, 1>(t[c], t[4 + c]);
+        block[c] = lanes<0, 0>(t[c], t[4 + c]);
+        block[4 + c] = lanes<1, 1>(t[c], t[4 + c]);
       } else {
-        const Reg even01 = every_other<0>(t[c], t[4 + c]), odd01 = every_other<1>(t[c], t[4 + c]);
-        const Reg even23 = every_other<0>(t[8 + c], t[12 + c]), odd23 = every_other<1>(t[8 + c], t[12 + c]);
-        rows[c] = every_other<0>(even01, even23);
-        rows[8 + c] = every_other<1>(even01, even23);
-        rows[4 + c] = every_other<0>(odd01, odd23);
-        rows[12 + c] = every_other<1>(odd01, odd23);
+        block[c] = every_other<0>(t[c], t[4 + c]);
+        block[4 + c] = every_other<1>(t[c], t[4 + c]);
       }
     });
   }
 
  private:
+  using Eight = typename detail::VectorTypes<8>::Words;
+  [[gnu::always_inline]] static Eight load_eight(const std::byte* from) {
+    Eight x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+  }
+  [[gnu::always_inline]] static Reg join(Eight low, Eight high) {
+    return (Reg)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
   // a[h], b[h], a[h+1], b[h+1] of every 128-bit lane
   template <int H>
   [[gnu::always_inline]] static Reg unpack(Reg a, Reg b) {
@@ -166,7 +194,7 @@ struct Registers {
   }
   // 128-bit block A of a, then block B of b (8 lanes)
   template <int A, int B>
-  [[gnu::always_inline]] static Reg blocks(Reg a, Reg b) {
+  [[gnu::always_inline]] static Reg lanes(Reg a, Reg b) {
     return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
       return (Reg)__builtin_shufflevector(words(a), words(b), (I < 4 ? 4 * A + I : W + 4 * B + I - 4)...);
     }(std::make_integer_sequence<int, W>{});

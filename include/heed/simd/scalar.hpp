@@ -38,7 +38,7 @@ struct Scalar {
 
   /// Score of (row, key): one accumulator, d ascending from 0; then times scale.
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
-                          float scale, float* s) {
+                          float scale, float* s, const Ahead&) {
     for (Index r = 0; r < rows; ++r) {
       for (Index k = 0; k < count; ++k) {
         float sum = 0;
@@ -108,7 +108,7 @@ struct Scalar {
 
   /// Output element (row, d): one accumulator, keys ascending from 0.
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
-                               Index dims, RowTarget* targets, Accumulate phase) {
+                               Index dims, RowTarget* targets, Accumulate phase, const Ahead&) {
     for (Index r = 0; r < rows; ++r) {
       for (Index d = 0; d < dims; ++d) {
         float& out = targets[r].out[first_dim + d];

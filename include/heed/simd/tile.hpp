@@ -24,6 +24,20 @@ struct KeyRows {
   Index count = 0;
 };
 
+/// Rows to bring into L2 while a packed tile computes, one cache line per inner step: what the next tiles will pack.
+/// Bursts between tiles were measured to lose; lines are taken as if rows followed each other in memory.
+struct Ahead {
+  const std::byte* const* row = nullptr;
+  Index rows = 0;
+  Index lines = 1;  ///< cache lines per row
+
+  /// Where the `steps` lines of inner loop number `loop` begin; null when all lines are taken.
+  [[nodiscard]] const std::byte* begin(Index loop, Index steps) const noexcept {
+    const Index line = loop * steps, r = line / lines;
+    return r < rows ? row[r] + line % lines * 64 : nullptr;
+  }
+};
+
 /// Maximum of one row's logits in a chunk, and the sum of its 2^-8-scaled exponentials.
 /// max = -inf and sum = 0 when nothing was visible; both NaN when a visible logit was.
 struct ChunkSum {

@@ -1,0 +1,147 @@
+/// \file
+/// One benchmark: attention of the last `queries` tokens over a cold cache.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <heed/attend.hpp>
+
+#include "cold.hpp"
+#include "limits.hpp"
+#include "shapes.hpp"
+
+namespace bench {
+
+/// What is measured of a shape: `decode` (one query), `verify` (a few) or `prefill`; and `smoke`, small enough for a
+/// test, whose cache need not be cold.
+struct Task {
+  const char* group = "";
+  Index queries = 1;
+  Index keys = 0;
+  std::vector<Index> threads = thread_counts();
+};
+
+/// (query, key) pairs of the causal mask, per head.
+[[nodiscard]] inline double visible_pairs(Index queries, Index keys) {
+  return double(queries) * double(keys) - double(queries) * double(queries - 1) / 2;
+}
+
+/// The error of `problem.out` over the permitted one; above 1, skips the benchmark and returns false.
+inline bool check_answer(benchmark::State& state, const Problem& problem, double& worst) {
+  worst = std::max(worst, problem.expected.worst(problem.out));
+  if (worst <= 1) return true;
+  count_failure();
+  state.SkipWithError(("wrong answer: err_bound is " + std::to_string(worst) + ", must be at most 1").c_str());
+  return false;
+}
+
+template <class Backend, class P, class C>
+void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& task, Index threads, bool& checked) {
+  const bool cold = std::string(task.group) != "smoke";
+  const std::string kept = std::string(shape.name) + "/" + C::name + "/" + std::to_string(task.keys) + (cold ? "" : "w");
+  auto& fixture = keep_last<ColdCache<P, C>>(kept, shape.policy, task.keys, cold ? cold_bytes : 1);
+  Problem& problem = fixture.problem(task.queries);
+  const auto& cache = fixture.cache();
+  heed::ThreadPool& executor = pool(threads);
+  const std::size_t scratch =
+      heed::value_or_throw(heed::workspace_bytes(shape.policy, task.queries, task.keys, threads));
+  heed::check(problem.workspace.reserve(scratch));
+  const std::size_t reserved = problem.workspace.size();
+  const auto attend = [&](Index layer) {
+    return heed::attend<Backend>(shape.policy, problem.q, cache.keys(layer), problem.out, problem.workspace, executor);
+  };
+
+  double worst = 0;
+  if (!checked) {
+    heed::check(attend(0));
+    if (!check_answer(state, problem, worst)) return;
+    checked = true;
+  }
+  std::fill(problem.out.begin(), problem.out.end(), std::nanf(""));
+
+  LimitsAround limits(threads);
+  // The last iteration reads layer 0, whose answer is known: what was timed is checked too.
+  Index layer = Index(state.max_iterations) % cache.layers();
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) {
+    layer = layer == 0 ? cache.layers() - 1 : layer - 1;
+    if (const heed::Status status = attend(layer); !status.ok()) {
+      count_failure();
+      state.SkipWithError(status.message().c_str());
+      break;
+    }
+  }
+  const auto elapsed = std::chrono::steady_clock::now() - start;
+  if (state.error_occurred()) return;
+  limits.close();
+  if (!check_answer(state, problem, worst)) return;
+  if (problem.workspace.size() != reserved) {
+    count_failure();
+    return state.SkipWithError("the workspace grew: workspace_bytes() promised too little");
+  }
+
+  const double seconds = std::chrono::duration<double>(elapsed).count() / double(state.iterations());
+  const heed::AttentionLayout& layout = fixture.layout();
+  const double bytes = double(cache.bytes().live_per_layer());  // each row is read once, whatever its query heads
+  const double flops = 2.0 * double(layout.num_heads) * double(layout.key_width + layout.value_width) *
+                       visible_pairs(task.queries, task.keys);
+  auto& out = state.counters;
+  out["kv_bytes_per_token"] = bytes / double(cache.bytes().kept);  // of one layer
+  out["GBps"] = bytes / seconds * 1e-9;
+  out["GFLOPs"] = flops / seconds * 1e-9;
+  out["limit_GBps"] = limits.read_dram();
+  out["limit_GFLOPs"] = limits.fma_f32();
+  out["frac_bandwidth"] = bytes / seconds * 1e-9 / limits.read_dram();
+  out["frac_peak"] = flops / seconds * 1e-9 / limits.fma_f32();
+  out["err_bound"] = worst;
+}
+
+/// Registers <group>/<shape>/<codec>/<backend>[/q:Q]/keys:N/threads:T for every thread count of the task.
+template <class Backend, class C, class P>
+void add(const Shape<P>& shape, const Task& task) {
+  for (const Index threads : task.threads) {
+    std::string name = std::string(task.group) + "/" + shape.name + "/" + C::name + "/" + Backend::name;
+    if (std::string(task.group) != "decode") name += "/q:" + std::to_string(task.queries);
+    name += "/keys:" + std::to_string(task.keys) + "/threads:" + std::to_string(threads);
+    const auto run = [=, checked = false](benchmark::State& state) mutable {
+      run_attention<Backend, P, C>(state, shape, task, threads, checked);
+    };
+    benchmark::RegisterBenchmark(name.c_str(), run);
+  }
+}
+
+/// Decode of every shape at both lengths.
+template <class Backend, class C>
+void add_all_decode() {
+  const auto both = [](const auto& shape) {
+    for (const Index keys : {4096, 32768}) add<Backend, C>(shape, {.group = "decode", .keys = keys});
+  };
+  both(mha());
+  both(gqa());
+  both(mqa());
+  both(mla());
+  both(mla16());
+  both(mfa());
+}
+
+/// Prefill of 512 tokens: a whole prompt, and the last chunk of a long one.
+template <class Backend, class C>
+void add_all_prefill() {
+  for (const Index keys : {512, 4096}) add<Backend, C>(gqa(), {.group = "prefill", .queries = 512, .keys = keys});
+  add<Backend, C>(mla16_expanded(), {.group = "prefill", .queries = 512, .keys = 4096});
+}
+
+/// What ctest runs.
+template <class Backend, class C>
+void add_smoke() {
+  add<Backend, C>(gqa(), {.group = "smoke", .queries = 1, .keys = 512});
+  add<Backend, C>(gqa(), {.group = "smoke", .queries = 4, .keys = 512});
+  add<Backend, C>(mla16(), {.group = "smoke", .queries = 1, .keys = 512});
+}
+
+}  // namespace bench

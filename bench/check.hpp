@@ -1,0 +1,44 @@
+/// \file
+/// Is the answer right? A benchmark of wrong results measures nothing, so every one is checked in float64.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include <heed/types.hpp>
+
+#include "oracle/attention.hpp"
+
+namespace bench {
+
+using heed::Index;
+
+/// Reads the stored key and value of one key of one KV head as float64.
+using ReadRow = heed::FunctionRef<void(Index kv_head, Index key, double* k, double* v)>;
+
+/// The right answer for three (query, head) rows, spread over queries and heads, from the keys the cache holds.
+/// The queries are those of the last keys.
+class Expected {
+ public:
+  Expected() = default;
+  Expected(const heed::AttentionLayout& layout, std::span<const float> q, Index num_keys, ReadRow read);
+
+  /// The worst error over the permitted error (tests/oracle/bound.hpp) in `out` [queries][heads][value_width]:
+  /// at most 1 is right. A NaN is infinite.
+  [[nodiscard]] double worst(std::span<const float> out) const;
+
+ private:
+  struct Row {
+    Index at = 0;  ///< query * num_heads + head
+    oracle::Answer answer;
+  };
+  std::vector<Row> rows_;
+};
+
+/// Makes every check see one slightly wrong number, to prove that checks fail when they should.
+void corrupt_checks();
+/// Counts a wrong answer or another failure; the program's exit code depends on it.
+void count_failure();
+[[nodiscard]] int failures();
+
+}  // namespace bench

@@ -1,0 +1,119 @@
+/// \file
+/// A KV cache that is never in the processor's caches: as many layers as it takes, read in turn, as a model does.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <heed/cache/kv_cache.hpp>
+#include <heed/workspace.hpp>
+
+#include "check.hpp"
+#include "gaussian.hpp"
+
+namespace bench {
+
+/// Rows in all layers together: four times a 32 MiB L3.
+inline constexpr Index cold_bytes = Index{128} << 20;
+
+/// The one slot of keep_last().
+inline std::pair<std::string, std::shared_ptr<void>>& last_kept() {
+  static std::pair<std::string, std::shared_ptr<void>> kept;
+  return kept;
+}
+
+/// Queries, where the answer goes and what it should be. Kept between repetitions: fresh memory would be timed too.
+struct Problem {
+  std::vector<float> q;
+  std::vector<float> out;
+  Expected expected;  ///< in layer 0
+  heed::Workspace workspace;
+};
+
+template <class P, class C>
+class ColdCache {
+ public:
+  /// `keys` Gaussian keys and values in at least `bytes` bytes of layers.
+  ColdCache(const P& policy, Index keys, Index bytes) : layout_(policy.layout()), cache_(make(policy, keys, bytes)) {
+    Gaussians numbers(2);
+    Index widest = 1;
+    for (int s = 0; s < layout_.num_streams; ++s) widest = std::max(widest, row_floats(s));
+    const Index most = std::min<Index>(64, Gaussians::longest / widest);
+    for (Index count; (count = std::min(most, keys - cache_.size())) > 0;) {
+      auto step = heed::value_or_throw(cache_.begin(count));
+      for (Index layer = 0; layer < cache_.layers(); ++layer) {
+        for (int s = 0; s < layout_.num_streams; ++s) {
+          heed::check(step.write(layer, s, numbers.next(count * row_floats(s))));
+        }
+      }
+      heed::check(step.commit());
+    }
+  }
+
+  [[nodiscard]] const heed::KvCache<P, C>& cache() const { return cache_; }
+  [[nodiscard]] const heed::AttentionLayout& layout() const { return layout_; }
+
+  /// The problem of the last `queries` tokens; made once.
+  [[nodiscard]] Problem& problem(Index queries) {
+    auto [at, is_new] = problems_.try_emplace(queries);
+    Problem& p = at->second;
+    if (is_new) {
+      Gaussians numbers(3);
+      while (Index(p.q.size()) < queries * layout_.num_heads * layout_.key_width) {
+        const auto row = numbers.next(layout_.key_width);
+        p.q.insert(p.q.end(), row.begin(), row.end());
+      }
+      p.out.resize(std::size_t(queries * layout_.num_heads * layout_.value_width));
+      const auto read = [&](Index kv_head, Index key, double* k, double* v) {
+        decode(layout_.key, kv_head, key, k);
+        decode(layout_.value, kv_head, key, v);
+      };
+      p.expected = Expected(layout_, p.q, cache_.size(), read);
+    }
+    return p;
+  }
+
+ private:
+  static heed::KvCache<P, C> make(const P& policy, Index keys, Index bytes) {
+    const auto one = heed::value_or_throw(heed::KvCache<P, C>::create(policy, {.layers = 1}));
+    const Index layers = bytes / (keys * one.row_bytes_per_token()) + 1;
+    return heed::value_or_throw(heed::KvCache<P, C>::create(policy, {.layers = layers, .capacity = keys}));
+  }
+
+  [[nodiscard]] Index row_floats(int stream) const {
+    const heed::StreamShape& shape = layout_.streams[std::size_t(stream)];
+    return shape.num_heads * shape.width;
+  }
+
+  void decode(const heed::View& view, Index kv_head, Index key, double* out) {
+    decoded_.resize(std::size_t(view.width));
+    const heed::Tile tile = cache_.keys(0).tile(view.stream, kv_head, key, 1);
+    C::decode(tile.data + C::offset_bytes(view.offset), view.width, decoded_.data());
+    std::copy(decoded_.begin(), decoded_.end(), out);
+  }
+
+  heed::AttentionLayout layout_;
+  heed::KvCache<P, C> cache_;
+  std::map<Index, Problem> problems_;
+  std::vector<float> decoded_;
+};
+
+/// The thing made last, of any type: making one takes longer than a benchmark, and two may not fit in memory.
+/// `key` says what it is, its type included.
+template <class T, class... Args>
+T& keep_last(const std::string& key, const Args&... args) {
+  auto& [kept_key, kept] = last_kept();
+  if (kept_key != key) {
+    kept_key.clear();
+    kept.reset();
+    kept = std::make_shared<T>(args...);
+    kept_key = key;
+  }
+  return *static_cast<T*>(kept.get());
+}
+
+}  // namespace bench

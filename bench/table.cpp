@@ -1,0 +1,63 @@
+#include "table.hpp"
+
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+namespace bench {
+namespace {
+
+using Run = benchmark::BenchmarkReporter::Run;
+
+/// A counter in a column, or blanks.
+void print(const Run& run, const char* counter, const char* format, double factor, int width) {
+  const auto at = run.counters.find(counter);
+  if (at == run.counters.end()) {
+    std::printf(" %*s", width, "");
+  } else {
+    std::printf(format, factor * at->second.value);
+  }
+}
+
+void print(const Run& run, double spread) {
+  const double microseconds = run.real_accumulated_time * 1e6 / (run.iterations > 0 ? double(run.iterations) : 1.0);
+  std::printf("%-58s %10.1f %5.1f", run.run_name.str().c_str(), microseconds, 100 * spread);
+  print(run, "GBps", " %7.1f", 1, 7);
+  print(run, "frac_bandwidth", " %6.1f", 100, 6);
+  print(run, "GFLOPs", " %8.1f", 1, 8);
+  print(run, "frac_peak", " %6.1f", 100, 6);
+  print(run, "err_bound", " %8.4f", 1, 8);
+  print(run, "kv_bytes_per_token", " %7.0f", 1, 7);
+  std::printf("\n");
+}
+
+}  // namespace
+
+bool Table::ReportContext(const Context& context) {
+  PrintBasicContext(&std::cout, context);
+  std::cout << std::flush;
+  std::printf(
+      "\nus: median of one call; +-%%: spread of the repetitions; %%BW: KV bytes read once, of the DRAM read limit;\n"
+      "%%FMA: useful operations, of the fp32 FMA limit, both at as many threads and moments apart; err: of the permitted\n"
+      "error; B/token: KV cache of one layer\n\n%-58s %10s %5s %7s %6s %8s %6s %8s %7s\n",
+      "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%FMA", "err", "B/token");
+  return true;
+}
+
+void Table::ReportRuns(const std::vector<Run>& runs) {
+  double spread = 0;
+  for (const Run& run : runs) {
+    if (run.aggregate_name == "cv") spread = run.real_accumulated_time;
+  }
+  for (const Run& run : runs) {
+    if (run.error_occurred) {
+      std::printf("%-58s FAILED: %s\n", run.run_name.str().c_str(), run.error_message.c_str());
+    } else if (run.aggregate_name == "median" || (run.run_type == Run::RT_Iteration && run.repetitions <= 1)) {
+      print(run, spread);
+    }
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace bench

@@ -1,0 +1,5 @@
+#include "demo/backends.hpp"
+
+namespace heed_examples {
+DemoBackend scalar_backend() { return demo_backend<heed::Scalar>("scalar"); }
+}  // namespace heed_examples

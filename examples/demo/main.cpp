@@ -1,0 +1,114 @@
+// heed_demo: small language models, one for each attention mechanism, read held-out text byte by byte through heed's
+// KV cache, and go on with a prompt. Prints what each costs and what it is worth.
+#include <cstdio>
+#include <exception>
+#include <fstream>
+
+#include "demo/options.hpp"
+#include "demo/progress.hpp"
+#include "demo/report.hpp"
+
+namespace heed_examples {
+namespace {
+
+constexpr heed::Index window = 1024;  // the context of the models, and of the trainer's own evaluation
+
+std::span<const std::uint8_t> bytes_of(const std::string& text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+// Before the long run: a prompt that does not fit should not cost a minute.
+void check_prompt(const DemoOptions& options, const std::string& file, const ModelConfig& config) {
+  if (options.prompt.empty()) throw ModelError("--prompt is empty, must be at least 1 byte");
+  const heed::Index size = heed::Index(options.prompt.size());
+  if (options.tokens > config.max_positions - size) {
+    throw ModelError("--prompt of " + std::to_string(size) + " bytes and --tokens " + std::to_string(options.tokens) +
+                     " exceed the " + std::to_string(config.max_positions) + " positions of " + file);
+  }
+}
+
+DemoRow run_model(const std::filesystem::path& path, const DemoOptions& options, const DemoBackend& backend,
+                  std::span<const std::uint8_t> text, heed::ThreadPool& pool) {
+  const std::string file = path.filename().string();
+  LanguageModel model =
+      LanguageModel::open(path, backend.make, {.executor = &pool, .codec = options.codec, .capacity = window});
+  check_prompt(options, file, model.config());
+  DemoRow row{.mechanism = model.config().mechanism,
+              .file = file,
+              .parameters = model.parameters(),
+              .formula_bytes_per_token = model.mixer().formula_bytes_per_token()};
+  Progress progress(file, heed::Index(text.size()));
+  row.evaluation = evaluate(model, text,
+                            {.window = std::min(window, model.config().max_positions),
+                             .progress = [&](heed::Index done) { progress.update(done); }});
+  progress.finish();
+  if (options.text.empty() && options.max_bytes == 0) row.trained_bits_per_byte = model.trained_bits_per_byte();
+  const std::vector<std::uint8_t> continuation = greedy(model, bytes_of(options.prompt), options.tokens);
+  row.continuation.assign(continuation.begin(), continuation.end());
+  return row;
+}
+
+void write_json(std::ofstream& out, const DemoOptions& options, std::size_t text_bytes,
+                const std::vector<DemoRow>& rows) {
+  nlohmann::ordered_json json{{"heed", heed::version_string()},
+                              {"isa", heed::isa_name()},
+                              {"backend", options.backend},
+                              {"codec", options.codec},
+                              {"threads", options.threads},
+                              {"text_bytes", text_bytes},
+                              {"window", window},
+                              {"prompt", options.prompt},
+                              {"models", nlohmann::ordered_json::array()}};
+  for (const DemoRow& row : rows) json["models"].push_back(to_json(row));
+  // A model's bytes need not be UTF-8, which JSON is.
+  out << json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+  out.close();
+  if (!out) throw ModelError("--json: could not write " + options.json);
+}
+
+int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
+  const auto backend = std::find_if(backends.begin(), backends.end(),
+                                    [&](const DemoBackend& candidate) { return candidate.name == options.backend; });
+  const std::vector<std::uint8_t> text = read_text(options);
+  const std::vector<std::filesystem::path> files = model_files(options, *backend);
+  auto pool = heed::ThreadPool::create(options.threads);
+  if (!pool.ok()) throw ModelError("--threads: " + pool.status().message());
+  std::ofstream json;
+  if (!options.json.empty()) {
+    json.open(options.json);
+    if (!json) throw ModelError("--json: cannot open " + options.json);
+  }
+
+  std::printf("heed %s, %s loops for %s, %lld thread%s; cache in %s\n", heed::version_string(), backend->name.c_str(),
+              heed::isa_name(), static_cast<long long>(options.threads), options.threads == 1 ? "" : "s",
+              options.codec.c_str());
+  std::printf("%zu bytes of text, one at a time, in windows of %lld\n\n", text.size(), static_cast<long long>(window));
+  std::fflush(stdout);
+  std::vector<DemoRow> rows;
+  for (const auto& file : files) rows.push_back(run_model(file, options, *backend, text, **pool));
+
+  print_table(rows);
+  std::printf("\n\"%s\" goes on with:\n", printable(options.prompt).c_str());
+  for (const DemoRow& row : rows) {
+    std::printf("%-9s \"%s\"\n", row.mechanism.c_str(), printable(row.continuation).c_str());
+  }
+  if (json.is_open()) write_json(json, options, text.size(), rows);
+  return 0;
+}
+
+}  // namespace
+}  // namespace heed_examples
+
+int main(int argc, char** argv) {
+  try {
+    const auto backends = heed_examples::demo_backends();
+    heed_examples::DemoOptions options;
+    CLI::App app("Small language models, one for each attention mechanism, on heed.");
+    heed_examples::add_options(app, options, backends);
+    CLI11_PARSE(app, argc, argv);
+    return heed_examples::run(options, backends);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "heed_demo: %s\n", error.what());
+    return 1;
+  }
+}

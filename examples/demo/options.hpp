@@ -1,0 +1,87 @@
+/// \file
+/// What the user may ask of the demo.
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "demo/backends.hpp"
+
+namespace heed_examples {
+
+struct DemoOptions {
+  std::vector<std::string> models;
+  std::string text;
+  std::string data;
+  std::string prompt = "Then Esther the queen answered";
+  std::string json;
+  std::string codec = "bf16";
+  std::string backend;
+  heed::Index tokens = 160;
+  heed::Index threads = 1;
+  heed::Index max_bytes = 0;
+};
+
+inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<DemoBackend>& backends) {
+  std::vector<std::string> names;
+  for (const DemoBackend& backend : backends) names.push_back(backend.name);
+  options.backend = names.front();
+  app.add_option("--model", options.models, "Model file; repeatable. Default: one for each mechanism, in --data");
+  app.add_option("--text", options.text, "Text to score. Default: heldout.txt in --data");
+  app.add_option("--data", options.data, "Folder of models and text. Default: examples/data of the repository");
+  app.add_option("--max-bytes", options.max_bytes, "Score only so many bytes of the text; 0 is all of it")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--prompt", options.prompt, "Text to continue")->capture_default_str();
+  app.add_option("--tokens", options.tokens, "Bytes to continue it with")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--codec", options.codec, "How the cache stores numbers")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  app.add_option("--backend", options.backend, "Inner loops of the attention")
+      ->capture_default_str()
+      ->check(CLI::IsMember(names));
+  app.add_option("--threads", options.threads, "Threads of the attention")->capture_default_str();
+  app.add_option("--json", options.json, "Write the results to this file, too");
+}
+
+/// The data of a checkout: where this program was built from, or the current folder.
+[[nodiscard]] inline std::filesystem::path data_folder(const DemoOptions& options) {
+  if (!options.data.empty()) {
+    if (!std::filesystem::is_directory(options.data)) throw ModelError("--data: " + options.data + " is no folder");
+    return options.data;
+  }
+  const std::filesystem::path built_from = std::filesystem::path(HEED_SOURCE_DIR) / "examples/data";
+  return std::filesystem::is_directory(built_from) ? built_from : std::filesystem::path("examples/data");
+}
+
+/// The files to run: what --model names, else one for each mechanism.
+[[nodiscard]] inline std::vector<std::filesystem::path> model_files(const DemoOptions& options,
+                                                                    const DemoBackend& backend) {
+  if (!options.models.empty()) return {options.models.begin(), options.models.end()};
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : backend.mechanisms) files.push_back(data_folder(options) / (name + ".safetensors"));
+  return files;
+}
+
+/// The text to score, cut to --max-bytes.
+[[nodiscard]] inline std::vector<std::uint8_t> read_text(const DemoOptions& options) {
+  const std::filesystem::path path = options.text.empty() ? data_folder(options) / "heldout.txt" : options.text;
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path)) throw ModelError("--text: cannot open " + path.string());
+  std::vector<std::uint8_t> text{std::istreambuf_iterator<char>(file), {}};
+  if (options.max_bytes > 0) text.resize(std::min(text.size(), std::size_t(options.max_bytes)));
+  if (text.size() < 2) {
+    throw ModelError("--text: " + std::to_string(text.size()) + " bytes of " + path.string() +
+                     " to score, must be at least 2");
+  }
+  return text;
+}
+
+}  // namespace heed_examples

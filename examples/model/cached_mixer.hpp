@@ -1,0 +1,74 @@
+/// \file
+/// What every mechanism with a KV cache shares: the cache of all layers, its step, and the call of the kernel.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <heed/heed.hpp>
+
+#include "model/mixer.hpp"
+
+namespace heed_examples {
+
+/// Policy P with rows stored by codec C, attended to by backend B; rule R says which tokens stay. A mechanism derives
+/// from it, adds its projections and writes mix() and formula_bytes_per_token().
+template <heed::AttentionPolicy P, heed::Codec C, heed::SimdBackend B, heed::Retention R = heed::Causal>
+class CachedMixer : public Mixer {
+ public:
+  using Cache = heed::KvCache<P, C, C, R>;
+
+  CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options, R rule = {})
+      : cache_(heed::value_or_throw(Cache::create(std::move(policy),
+                                                  {.layers = config.num_layers,
+                                                   .capacity = std::min(options.capacity, config.max_positions),
+                                                   .max_tokens = config.max_positions,
+                                                   .memory = options.memory},
+                                                  std::move(rule)))),
+        executor_(*options.executor) {}
+
+  void begin(std::span<const std::int32_t> tokens) override {
+    step_.reset();
+    step_.emplace(heed::value_or_throw(cache_.begin(tokens)));
+    positions_.resize(tokens.size());
+    for (std::size_t i = 0; i < tokens.size(); ++i) positions_[i] = step_->first_position() + heed::Index(i);
+  }
+  void commit() override { heed::check(step_->commit()); }
+  void clear() override {
+    step_.reset();
+    heed::check(cache_.clear());
+  }
+  [[nodiscard]] heed::CacheBytes bytes() const override { return cache_.bytes(); }
+  [[nodiscard]] std::chrono::nanoseconds attention_time() const override { return time_; }
+
+ protected:
+  [[nodiscard]] const P& policy() const { return cache_.policy(); }
+  /// Logical positions of the step's tokens.
+  [[nodiscard]] std::span<const heed::Index> positions() const { return positions_; }
+
+  /// Writes the step's rows (one matrix for each stream), then attends: `out` must have its size already.
+  template <class... Rows>
+  void attend(heed::Index layer, const Matrix& q, Matrix& out, const Rows&... rows) {
+    const auto start = std::chrono::steady_clock::now();
+    heed::check(step_->write(layer, numbers(rows)...));
+    heed::check(heed::attend<B>(policy(), numbers(q), step_->keys(layer), numbers(out), workspace_, executor_));
+    time_ += std::chrono::steady_clock::now() - start;
+  }
+
+  [[nodiscard]] static std::span<const float> numbers(const Matrix& m) { return {m.data(), std::size_t(m.size())}; }
+  [[nodiscard]] static std::span<float> numbers(Matrix& m) { return {m.data(), std::size_t(m.size())}; }
+
+ private:
+  Cache cache_;
+  std::optional<typename Cache::Step> step_;  // after the cache: it must go first
+  std::vector<heed::Index> positions_;
+  heed::Workspace workspace_;
+  heed::ThreadPool& executor_;
+  std::chrono::nanoseconds time_{0};
+};
+
+}  // namespace heed_examples

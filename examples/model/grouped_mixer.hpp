@@ -1,0 +1,98 @@
+/// \file
+/// MHA, GQA and MQA: one code, three policies. Keys are rotated when they are written.
+#pragma once
+
+#include <concepts>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/cached_mixer.hpp"
+
+namespace heed_examples {
+
+/// The policy of a config, or ModelError if num_key_value_heads is not what the mechanism means.
+template <class P>
+[[nodiscard]] P grouped_policy(const ModelConfig& config) {
+  const heed::Index heads = config.num_heads;
+  const float scale = heed::default_scale(config.head_dim);
+  if constexpr (std::same_as<P, heed::Gqa>) {
+    const heed::Index kv_heads = config.keys.integer("num_key_value_heads", 1, heads);
+    if (heads % kv_heads != 0) {
+      config.keys.fail("config 'num_key_value_heads' is " + std::to_string(kv_heads) +
+                       ", must divide num_attention_heads " + std::to_string(heads));
+    }
+    return {.num_heads = heads, .num_kv_heads = kv_heads, .head_dim = config.head_dim, .scale = scale};
+  } else {
+    const heed::Index kv_heads = std::same_as<P, heed::Mha> ? heads : 1;
+    (void)config.keys.integer("num_key_value_heads", kv_heads, kv_heads);
+    return {.num_heads = heads, .head_dim = config.head_dim, .scale = scale};
+  }
+}
+
+/// Rotation of whole heads as the config says.
+[[nodiscard]] inline heed::Rope make_rope(const ModelConfig& config, heed::Index head_dim) {
+  const auto layout = config.rope_layout == "half" ? heed::RopeLayout::half_split : heed::RopeLayout::interleaved;
+  auto rope = heed::Rope::create({.head_dim = head_dim,
+                                  .layout = layout,
+                                  .theta = config.rope_theta,
+                                  .table_positions = std::min<heed::Index>(config.max_positions, 65536)});
+  if (!rope.ok()) config.keys.fail("RoPE: " + rope.status().message());
+  return *std::move(rope);
+}
+
+template <class P, heed::Codec C, heed::SimdBackend B>
+class GroupedMixer final : public CachedMixer<P, C, B> {
+ public:
+  GroupedMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options)
+      : CachedMixer<P, C, B>(grouped_policy<P>(config), config, options), rope_(make_rope(config, config.head_dim)) {
+    const heed::AttentionLayout shape = this->policy().layout();
+    num_heads_ = shape.num_heads;
+    num_kv_heads_ = shape.num_kv_heads;
+    const heed::Index hidden = config.hidden_size;
+    const heed::Index q_width = num_heads_ * config.head_dim, kv_width = num_kv_heads_ * config.head_dim;
+    for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
+      const std::string name = "model.layers." + std::to_string(layer) + ".self_attn.";
+      layers_.push_back({.q = tensors.matrix(name + "q_proj.weight", q_width, hidden),
+                         .k = tensors.matrix(name + "k_proj.weight", kv_width, hidden),
+                         .v = tensors.matrix(name + "v_proj.weight", kv_width, hidden),
+                         .o = tensors.matrix(name + "o_proj.weight", hidden, q_width)});
+    }
+  }
+
+  void mix(heed::Index layer, const Matrix& x, Matrix& out) override {
+    const Weights& w = layers_[std::size_t(layer)];
+    linear(x, w.q, q_);
+    linear(x, w.k, k_);
+    linear(x, w.v, v_);
+    heed::check(rope_.apply_rows(this->positions(), num_heads_, this->numbers(q_)));
+    heed::check(rope_.apply_rows(this->positions(), num_kv_heads_, this->numbers(k_)));
+    heads_.resize(q_.rows(), q_.cols());
+    this->attend(layer, q_, heads_, k_, v_);
+    linear(heads_, w.o, out);
+  }
+
+  /// layers x (keys and values) x KV heads x encoded head.
+  [[nodiscard]] heed::Index formula_bytes_per_token() const override {
+    return heed::Index(layers_.size()) * 2 * num_kv_heads_ * C::row_bytes(rope_.options().head_dim);
+  }
+
+ private:
+  struct Weights {
+    Matrix q, k, v, o;
+  };
+
+  heed::Rope rope_;
+  heed::Index num_heads_ = 0;
+  heed::Index num_kv_heads_ = 0;
+  std::vector<Weights> layers_;
+  Matrix q_, k_, v_, heads_;
+};
+
+template <class P, heed::Codec C, heed::SimdBackend B>
+[[nodiscard]] std::unique_ptr<Mixer> make_grouped(const ModelConfig& config, TensorReader& tensors,
+                                                  const MixerOptions& options) {
+  return std::make_unique<GroupedMixer<P, C, B>>(config, tensors, options);
+}
+
+}  // namespace heed_examples
