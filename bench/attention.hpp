@@ -43,7 +43,8 @@ inline bool check_answer(benchmark::State& state, const Problem& problem, double
 template <class Backend, class P, class C>
 void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& task, Index threads, bool& checked) {
   const bool cold = std::string(task.group) != "smoke";
-  const std::string kept = std::string(shape.name) + "/" + C::name + "/" + std::to_string(task.keys) + (cold ? "" : "w");
+  const std::string kept =
+      std::string(shape.name) + "/" + C::name + "/" + std::to_string(task.keys) + (cold ? "" : "/warm");
   auto& fixture = keep_last<ColdCache<P, C>>(kept, shape.policy, task.keys, cold ? cold_bytes : 1);
   Problem& problem = fixture.problem(task.queries);
   const auto& cache = fixture.cache();

@@ -58,7 +58,7 @@ struct FmaF32 {
 struct DotBf16 {
   using Reg = __m512;
   static constexpr int chains = 24;
-  static constexpr double operations = 64;  // 32 products, 32 sums
+  static constexpr double operations = 64;                   // 32 products, 32 sums
   static Reg operand() { return _mm512_set1_ps(0x1p-10f); }  // every other bf16 is 0, which costs the same
   static Reg step(Reg acc, Reg x, Reg y) { return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)y); }
 };

@@ -1,7 +1,7 @@
 /// \file
 /// heed_bench: attention beside the limits of the machine it runs on.
 ///
-///     heed_bench                                      everything, a few minutes
+///     heed_bench                                      everything, about two minutes on an idle machine
 ///     heed_bench --benchmark_filter=decode/gqa        some of it
 ///     heed_bench --benchmark_out=r.json --benchmark_context=commit=$(git rev-parse --short HEAD)
 ///
@@ -67,8 +67,8 @@ int main(int argc, char** argv) {
 
   if (!list) describe_machine();
   bench::Table table;
-  const std::size_t ran = own_format || list ? benchmark::RunSpecifiedBenchmarks()
-                                             : benchmark::RunSpecifiedBenchmarks(&table);
+  const std::size_t ran =
+      own_format || list ? benchmark::RunSpecifiedBenchmarks() : benchmark::RunSpecifiedBenchmarks(&table);
   benchmark::Shutdown();
   if (ran == 0) return 2;
   return bench::failures() == 0 ? 0 : 1;

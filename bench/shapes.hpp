@@ -14,21 +14,15 @@ struct Shape {
 };
 
 /// Llama-2 7B.
-inline Shape<heed::Mha> mha() {
-  return {"mha", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}};
-}
+inline Shape<heed::Mha> mha() { return {"mha", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
 /// Llama-3 8B, Mistral 7B.
 inline Shape<heed::Gqa> gqa() {
   return {"gqa", {.num_heads = 32, .num_kv_heads = 8, .head_dim = 128, .scale = heed::default_scale(128)}};
 }
 /// The same with a single KV head.
-inline Shape<heed::Mqa> mqa() {
-  return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}};
-}
+inline Shape<heed::Mqa> mqa() { return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
 /// The core of multi-matrix factorization attention in Step-3: 64 heads of 256 share one key and one value.
-inline Shape<heed::Mqa> mfa() {
-  return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}};
-}
+inline Shape<heed::Mqa> mfa() { return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}}; }
 /// The core of absorbed MLA, DeepSeek-V3 (128 heads) and V2-Lite (16): latent 512 + RoPE 64, values are the latent.
 /// The scale is that of the unabsorbed head, 128 + 64.
 inline Shape<heed::SharedRow> mla() {

@@ -39,8 +39,8 @@ bool Table::ReportContext(const Context& context) {
   std::cout << std::flush;
   std::printf(
       "\nus: median of one call; +-%%: spread of the repetitions; %%BW: KV bytes read once, of the DRAM read limit;\n"
-      "%%FMA: useful operations, of the fp32 FMA limit, both at as many threads and moments apart; err: of the permitted\n"
-      "error; B/token: KV cache of one layer\n\n%-58s %10s %5s %7s %6s %8s %6s %8s %7s\n",
+      "%%FMA: useful operations, of the fp32 FMA limit; both limits at as many threads, moments before and after;\n"
+      "err: of the permitted error; B/token: KV cache of one layer\n\n%-58s %10s %5s %7s %6s %8s %6s %8s %7s\n",
       "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%FMA", "err", "B/token");
   return true;
 }

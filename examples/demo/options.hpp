@@ -72,7 +72,8 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
 
 /// The text to score, cut to --max-bytes.
 [[nodiscard]] inline std::vector<std::uint8_t> read_text(const DemoOptions& options) {
-  const std::filesystem::path path = options.text.empty() ? data_folder(options) / "heldout.txt" : options.text;
+  const std::filesystem::path path =
+      options.text.empty() ? data_folder(options) / "heldout.txt" : std::filesystem::path(options.text);
   std::ifstream file(path, std::ios::binary);
   if (!file || std::filesystem::is_directory(path)) throw ModelError("--text: cannot open " + path.string());
   std::vector<std::uint8_t> text{std::istreambuf_iterator<char>(file), {}};

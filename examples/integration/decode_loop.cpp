@@ -22,8 +22,8 @@ struct Engine {
   Numbers embedding;
   std::vector<Layer> weights;
   heed::Rope rope;
-  heed::Workspace workspace;
-  heed::SerialExecutor executor;
+  heed::Workspace workspace = {};
+  heed::SerialExecutor executor = {};
 };
 
 Numbers random_matrix(std::mt19937& random, Index rows, Index columns) {
@@ -39,8 +39,8 @@ Numbers product(const Numbers& matrix, const Numbers& x, Index rows, Index colum
   for (Index token = 0; token < Index(x.size()) / columns; ++token) {
     for (Index row = 0; row < rows; ++row) {
       float sum = 0;
-      for (Index i = 0; i < columns; ++i)
-        sum += matrix[std::size_t(row * columns + i)] * x[std::size_t(token * columns + i)];
+      const float *w = &matrix[std::size_t(row * columns)], *in = &x[std::size_t(token * columns)];
+      for (Index i = 0; i < columns; ++i) sum += w[i] * in[i];
       out.push_back(sum);
     }
   }

@@ -2,7 +2,7 @@
 /// A reader of safetensors files that trusts nothing in them.
 ///
 /// Layout (github.com/huggingface/safetensors): 8 bytes little-endian header length N, N bytes of JSON
-/// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {...}}, then the data.
+/// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {...}}, then data.
 /// Offsets count from the start of the data, which the tensors must cover without gap or overlap, as the reference
 /// implementation asks too.
 #pragma once
@@ -123,7 +123,8 @@ class Safetensors {
   using Json = nlohmann::json;
 
   Safetensors(std::vector<std::byte> bytes, std::string name) : bytes_(std::move(bytes)), name_(std::move(name)) {
-    if (bytes_.size() < 8) fail("is " + std::to_string(bytes_.size()) + " bytes, shorter than the 8-byte header length");
+    if (bytes_.size() < 8)
+      fail("is " + std::to_string(bytes_.size()) + " bytes, shorter than the 8-byte header length");
     std::uint64_t header = 0;
     std::memcpy(&header, bytes_.data(), sizeof header);
     if (header > max_header_bytes || header > bytes_.size() - 8) {
@@ -218,8 +219,8 @@ class Safetensors {
 
   [[nodiscard]] std::pair<Dtype, std::uint64_t> read_dtype(const std::string& who, const Json& value) const {
     static const std::map<std::string, std::pair<Dtype, std::uint64_t>> known = {
-        {"F64", {Dtype::f64, 8}}, {"F32", {Dtype::f32, 4}}, {"BF16", {Dtype::bf16, 2}}, {"F16", {Dtype::f16, 2}},
-        {"I64", {Dtype::i64, 8}}, {"I32", {Dtype::i32, 4}}, {"I16", {Dtype::i16, 2}},   {"I8", {Dtype::i8, 1}},
+        {"F64", {Dtype::f64, 8}}, {"F32", {Dtype::f32, 4}},     {"BF16", {Dtype::bf16, 2}}, {"F16", {Dtype::f16, 2}},
+        {"I64", {Dtype::i64, 8}}, {"I32", {Dtype::i32, 4}},     {"I16", {Dtype::i16, 2}},   {"I8", {Dtype::i8, 1}},
         {"U8", {Dtype::u8, 1}},   {"BOOL", {Dtype::boolean, 1}}};
     const auto found = value.is_string() ? known.find(value.get<std::string>()) : known.end();
     if (found == known.end()) fail(who + "has the unknown type " + value.dump());
@@ -256,7 +257,9 @@ class Safetensors {
     return out;
   }
 
-  [[nodiscard]] static float bf16_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
+  [[nodiscard]] static float bf16_to_float(std::uint16_t bits) {
+    return std::bit_cast<float>(std::uint32_t(bits) << 16);
+  }
   [[nodiscard]] static float f16_to_float(std::uint16_t bits) {
     const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
     float size = std::ldexp(float(fraction), -24);

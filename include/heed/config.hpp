@@ -16,39 +16,42 @@ Drop the flag for this translation unit, or define HEED_ALLOW_FAST_MATH to accep
 #error "heed needs GCC or Clang: its loops use vector extensions and __builtin_shufflevector."
 #endif
 
-// The tag of the instruction set this translation unit is compiled for. Two units built with different -march flags
-// get different symbols, so the linker can never hand one the other's instructions.
+// The namespace every symbol lives in, versioned and tagged with the instruction set this translation unit is compiled
+// for; written `namespace heed::inline HEED_ABI {` in every header. Two units built with different -march flags get
+// different symbols, so the linker can never hand one the other's instructions.
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define HEED_ISA_NAME avx512_vnni_bf16
+#define HEED_ABI v0_1_avx512_vnni_bf16
 #elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define HEED_ISA_NAME avx512_vnni
+#define HEED_ABI v0_1_avx512_vnni
 #elif defined(__AVX512F__)
-#define HEED_ISA_NAME avx512
+#define HEED_ABI v0_1_avx512
 #elif defined(__AVX2__) && defined(__FMA__)
-#define HEED_ISA_NAME avx2_fma
+#define HEED_ABI v0_1_avx2_fma
 #elif defined(__AVX2__)
-#define HEED_ISA_NAME avx2
+#define HEED_ABI v0_1_avx2
 #elif defined(__AVX__)
-#define HEED_ISA_NAME avx
+#define HEED_ABI v0_1_avx
 #elif defined(__SSE4_1__)
-#define HEED_ISA_NAME sse4
+#define HEED_ABI v0_1_sse4
 #elif defined(__SSE2__)
-#define HEED_ISA_NAME sse2
+#define HEED_ABI v0_1_sse2
 #elif defined(__ARM_FEATURE_SVE)
-#define HEED_ISA_NAME sve
+#define HEED_ABI v0_1_sve
 #elif defined(__ARM_NEON)
-#define HEED_ISA_NAME neon
+#define HEED_ABI v0_1_neon
 #else
-#define HEED_ISA_NAME generic
+#define HEED_ABI v0_1_generic
 #endif
 
-#define HEED_PASTE_(a, b) a##b
-#define HEED_PASTE(a, b) HEED_PASTE_(a, b)
 #define HEED_QUOTE_(a) #a
 #define HEED_QUOTE(a) HEED_QUOTE_(a)
 
-/// Versioned and ISA-tagged; written `namespace heed::inline HEED_ABI {` in every header.
-#define HEED_ABI HEED_PASTE(v0_1_, HEED_ISA_NAME)
+/// Unrolls the next loop, whose bounds are constants, so that accumulators indexed in it stay in registers at -O2.
+#if defined(__clang__)
+#define HEED_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define HEED_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace heed::inline HEED_ABI {
 
@@ -58,6 +61,6 @@ namespace heed::inline HEED_ABI {
 }
 
 /// Name of the instruction-set tag this translation unit was compiled for, such as "avx512_vnni_bf16" or "neon".
-[[nodiscard]] constexpr const char* isa_name() noexcept { return HEED_QUOTE(HEED_ISA_NAME); }
+[[nodiscard]] constexpr const char* isa_name() noexcept { return &HEED_QUOTE(HEED_ABI)[sizeof("v0_1_") - 1]; }
 
 }  // namespace heed::inline HEED_ABI

@@ -89,7 +89,7 @@ TEST(ContiguousStore, LastRowHasSlack) {
   }
 }
 
-/// Nothing that a row's reader may touch keeps the 0xA5 that fresh memory is full of here: rows are ones, the rest zero.
+/// Nothing a reader of rows may touch keeps the 0xA5 that fresh memory is full of here: rows are ones, the rest zeros.
 TEST(ContiguousStore, WhatIsReadableIsDefined) {
   std::mt19937_64 random(5);
   for (int repeat = 0; repeat < 300; ++repeat) {

@@ -51,11 +51,23 @@ std::string problem_with_file(const nlohmann::json& entry, const fs::path& folde
   return "";
 }
 
+// The error nearest to its tolerance, and the largest in units of the error bound.
+std::string summary(const Report& report) {
+  std::string text = std::to_string(report.checks().size()) + " checks";
+  if (const Check* worst = report.worst(Against::reference)) {
+    text +=
+        ", worst error " + number(worst->error) + " (tolerance " + number(worst->tolerance) + ", " + worst->what + ")";
+  }
+  if (const Check* worst = report.worst(Against::bound)) text += ", " + number(worst->error) + " of the bound";
+  return text;
+}
+
 void print(const Report& report, bool verbose) {
   for (const Check& check : report.checks()) {
     if (!verbose && check.passed()) continue;
     std::cout << "    " << (check.passed() ? "ok    " : "FAIL  ") << check.what;
-    if (check.tolerance > 0) std::cout << ": error " << number(check.error) << ", tolerance " << number(check.tolerance);
+    if (check.tolerance > 0)
+      std::cout << ": error " << number(check.error) << ", tolerance " << number(check.tolerance);
     if (!check.where.empty() && !check.passed()) std::cout << ", at " << check.where;
     std::cout << "\n";
   }
@@ -73,14 +85,14 @@ int run_all(const fs::path& folder, const std::string& only, const Setup& setup,
   std::cout << "heed " << heed::version_string() << " (" << heed::isa_name() << "), backend " << setup.backend
             << ", codec " << setup.codec << "\n";
   if (setup.codec != "f32") {
-    std::cout << "Keys and values are stored in " << setup.codec << ", so results are compared with the float64 oracle on "
-              << "the rounded rows,\nnot with the reference of the case, which knows no rounding.\n";
+    std::cout << "Keys and values are stored in " << setup.codec << ", so results are compared with the float64 oracle "
+              << "on the rounded rows,\nnot with the reference of the case, which knows no rounding.\n";
   }
   int ran = 0, failed = 0, unhandled = 0;
   for (const auto& entry : index.at("cases")) {
     const std::string name = entry.at("file"), mechanism = entry.at("mechanism");
     if (name.find(only) == std::string::npos) continue;
-    std::cout << pad(name, 44) << " " << pad(mechanism, 14) << " ";
+    std::cout << pad(name, 44) << " " << pad(mechanism, 18) << " ";
     if (const std::string problem = problem_with_file(entry, folder); !problem.empty()) {
       std::cout << "FAIL  " << problem << "\n";
       ++failed;
@@ -93,12 +105,9 @@ int run_all(const fs::path& folder, const std::string& only, const Setup& setup,
       continue;
     }
     const Report report = run(entry, folder, handler->second, setup);
-    const Check worst = report.worst();
     ++ran;
     failed += report.passed() ? 0 : 1;
-    std::cout << (report.passed() ? "pass  " : "FAIL  ") << report.checks().size() << " checks, worst " << worst.what;
-    if (worst.tolerance > 0) std::cout << ": error " << number(worst.error) << ", tolerance " << number(worst.tolerance);
-    std::cout << "\n";
+    std::cout << (report.passed() ? "pass  " : "FAIL  ") << summary(report) << "\n";
     print(report, verbose);
   }
   std::cout << ran << " cases run, " << failed << " failed, " << unhandled << " without a handler\n";

@@ -20,10 +20,10 @@
 
 #include "golden/registry.hpp"
 
-#define HEED_GOLDEN_KERNEL(Backend, Codec)                                                                          \
-  template void heed::detail::run<Backend, Codec, Codec>(                                                           \
-      const heed::AttentionLayout&, const heed::detail::PreparationRef&, const heed::AttendOptions&,                \
-      std::span<const heed::detail::Job>, const heed::detail::Plan&, const heed::detail::CallScratch&,              \
+#define HEED_GOLDEN_KERNEL(Backend, Codec)                                                             \
+  template void heed::detail::run<Backend, Codec, Codec>(                                              \
+      const heed::AttentionLayout&, const heed::detail::PreparationRef&, const heed::AttendOptions&,   \
+      std::span<const heed::detail::Job>, const heed::detail::Plan&, const heed::detail::CallScratch&, \
       heed::detail::ExecutorRef)
 
 #if !defined(HEED_GOLDEN_INSTANCE)

@@ -13,11 +13,19 @@
 
 namespace heed_golden {
 
+/// What a check compares with.
+enum class Against {
+  reference,  ///< the numbers of the case
+  bound,      ///< the oracle; the error is in units of the error bound, and the tolerance 1
+  fact,       ///< something that holds or not
+};
+
 /// One comparison; it passes if error <= tolerance, which a NaN never is.
 struct Check {
   std::string what;
   double error = 0;
   double tolerance = 0;
+  Against against = Against::reference;
   std::string where = {};
 
   [[nodiscard]] bool passed() const { return error <= tolerance; }
@@ -43,16 +51,16 @@ class Report {
       if (!std::isfinite(error)) error = std::numeric_limits<double>::infinity();
       if (error > check.error) {
         check.error = error;
-        check.where = "number " + std::to_string(i) + ": " + std::to_string(got[i]) + ", reference " +
-                      std::to_string(want[i]);
+        check.where =
+            "number " + std::to_string(i) + ": " + std::to_string(got[i]) + ", reference " + std::to_string(want[i]);
       }
     }
     checks_.push_back(std::move(check));
   }
 
   /// A ratio of error to bound, at most 1.
-  void bound(const std::string& what, double ratio) { checks_.push_back({what, ratio, 1}); }
-  void require(const std::string& what, bool holds) { checks_.push_back({what, holds ? 0.0 : 1.0, 0}); }
+  void bound(const std::string& what, double ratio) { checks_.push_back({what, ratio, 1, Against::bound}); }
+  void require(const std::string& what, bool holds) { checks_.push_back({what, holds ? 0.0 : 1.0, 0, Against::fact}); }
   void fail(const std::string& why) { require(why, false); }
   void note(const std::string& text) { notes_.push_back(text); }
 
@@ -61,11 +69,14 @@ class Report {
   }
   [[nodiscard]] const std::vector<Check>& checks() const { return checks_; }
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
-  /// The check nearest to failing, or a failed one; an empty one if nothing was checked.
-  [[nodiscard]] Check worst() const {
-    if (checks_.empty()) return {"nothing was checked", 1, 0};
-    return *std::max_element(checks_.begin(), checks_.end(),
-                             [](const Check& a, const Check& b) { return a.severity() < b.severity(); });
+  /// The check of this kind nearest to failing, or a failed one; nullptr if there is none.
+  [[nodiscard]] const Check* worst(Against against) const {
+    const Check* found = nullptr;
+    for (const Check& check : checks_) {
+      if (check.against != against) continue;
+      if (found == nullptr || found->severity() < check.severity()) found = &check;
+    }
+    return found;
   }
 
  private:

@@ -1,6 +1,6 @@
 /// \file
-/// The answer: attention in float64, two passes, one query row at a time. It shares nothing with heed, not even masks or
-/// types, so that one mistake cannot be on both sides of a comparison.
+/// The answer: attention in float64, two passes, one query row at a time. It shares nothing with heed, not even masks
+/// or types, so that one mistake cannot be on both sides of a comparison.
 ///
 ///     s_j = scale (q . k_j);  s_j <- cap tanh(s_j / cap);  s_j <- s_j - slope_h (i - j);  visible j only
 ///     o = sum_j e^(s_j) v_j / (sum_j e^(s_j) + e^(sink_h));   lse = ln sum_j e^(s_j)
@@ -37,11 +37,11 @@ struct Problem {
   std::vector<double> k = {};  ///< [keys][kv_heads][key_dim]
   std::vector<double> v = {};  ///< [keys][kv_heads][value_dim]
   Visible visible = causal();
-  double soft_cap = 0;                      ///< 0: none
-  std::vector<double> slopes = {};          ///< [heads] ALiBi, or empty
-  std::vector<double> sinks = {};           ///< [heads] sink logits, or empty
-  std::vector<Int> query_positions = {};    ///< empty: the queries' keys are the last ones
-  std::vector<Int> key_positions = {};      ///< empty: 0, 1, 2, ...
+  double soft_cap = 0;                    ///< 0: none
+  std::vector<double> slopes = {};        ///< [heads] ALiBi, or empty
+  std::vector<double> sinks = {};         ///< [heads] sink logits, or empty
+  std::vector<Int> query_positions = {};  ///< empty: the queries' keys are the last ones
+  std::vector<Int> key_positions = {};    ///< empty: 0, 1, 2, ...
 };
 
 /// What attention gives, and the two sizes its error bound needs.

@@ -4,8 +4,8 @@
 ///     |out - R| <= eps_out |R| + C eps32 (sum_j p_j |v_j|) (1 + max_j scale sum_d |q_d k_jd|)      C = 4
 ///     |lse - R| <= 8 eps32 max(1, |R|) + C eps32 max_j scale sum_d |q_d k_jd|
 ///
-/// eps_out |R| is the rounding of the output; the second term is the cancellation of a convex combination times the error
-/// of a logit. R is computed on the stored (rounded) keys and values. The form is that of oneDNN's sdpa tests.
+/// eps_out |R| is the rounding of the output; the second term is the cancellation of a convex combination times the
+/// error of a logit. R is computed on the stored (rounded) keys and values. The form is that of oneDNN's sdpa tests.
 #pragma once
 
 #include <cmath>
@@ -54,8 +54,8 @@ inline double worst_output(std::span<const float> got, const Answer& want, doubl
   const std::size_t value_dim = want.lse.empty() ? 1 : want.o.size() / want.lse.size();
   double worst = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
-    worst = std::max(worst, output_ratio(got[i], want.o[i], want.abs_values[i], want.logit_size[i / value_dim], eps_out,
-                                         floor));
+    worst = std::max(
+        worst, output_ratio(got[i], want.o[i], want.abs_values[i], want.logit_size[i / value_dim], eps_out, floor));
   }
   return worst;
 }

@@ -160,7 +160,7 @@ TEST(OracleRandom, IsTheSameEverywhere) {
 }
 
 TEST(OracleRandom, RoundsToNearestEven) {
-  EXPECT_EQ(oracle::round_to_bf16(1 + 0x1p-8), 1);             // tie, to even
+  EXPECT_EQ(oracle::round_to_bf16(1 + 0x1p-8), 1);               // tie, to even
   EXPECT_EQ(oracle::round_to_bf16(1 + 3 * 0x1p-8), 1 + 0x1p-6);  // tie, to even
   EXPECT_EQ(oracle::round_to_bf16(1 + 0x1.1p-8), 1 + 0x1p-7);
   EXPECT_EQ(oracle::round_to_bf16(-3.1415927f), -3.140625);

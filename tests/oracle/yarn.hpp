@@ -18,9 +18,7 @@ inline double find_correction_dim(double rotations, double dim, double base, dou
   return dim * std::log(max_seq_len / (rotations * 2 * 3.14159265358979323846)) / (2 * std::log(base));
 }
 
-inline double get_mscale(double scale, double mscale) {
-  return scale <= 1 ? 1 : 0.1 * mscale * std::log(scale) + 1;
-}
+inline double get_mscale(double scale, double mscale) { return scale <= 1 ? 1 : 0.1 * mscale * std::log(scale) + 1; }
 
 inline std::vector<double> yarn_frequencies(std::int64_t dim, double theta, const YarnScaling& y) {
   double low = std::floor(find_correction_dim(y.beta_fast, double(dim), theta, y.original_max_position));

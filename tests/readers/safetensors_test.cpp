@@ -41,10 +41,10 @@ std::string tensor(const std::string& name, const std::string& dtype, const std:
   return "\"" + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
 }
 
-#define EXPECT_REJECTED(expression, part)                                    \
-  do {                                                                       \
-    const std::string got = expression;                                      \
-    EXPECT_NE(got.find(part), std::string::npos) << got;                     \
+#define EXPECT_REJECTED(expression, part)                \
+  do {                                                   \
+    const std::string got = expression;                  \
+    EXPECT_NE(got.find(part), std::string::npos) << got; \
   } while (false)
 
 template <class Stored>
@@ -103,10 +103,10 @@ TEST(Safetensors, GivesShapesBytesAndMetadata) {
 TEST(Safetensors, AcceptsAFileWithoutTensors) { EXPECT_EQ(verdict("{}", 0), "accepted"); }
 
 TEST(Safetensors, OpensFilesAndSaysWhichIsMissing) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("heed_safetensors_test." + std::to_string(getpid()));
+  const auto path = std::filesystem::temp_directory_path() / ("heed_safetensors_test." + std::to_string(getpid()));
   const auto bytes = one_tensor<float>("F32", {1, 2, 3});
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
   EXPECT_EQ(Safetensors::open(path).get<float>("t"), (std::vector<float>{1, 2, 3}));
   std::filesystem::remove(path);
   try {
@@ -144,7 +144,8 @@ TEST(SafetensorsHostile, AnyByteChanged) {  // must throw or give a consistent f
 }
 
 TEST(SafetensorsHostile, HugeHeader) {
-  for (const std::uint64_t length : {std::uint64_t{3}, std::uint64_t{100'000'001}, ~std::uint64_t{0}, ~std::uint64_t{7}}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{3}, std::uint64_t{100'000'001}, ~std::uint64_t{0}, ~std::uint64_t{7}}) {
     EXPECT_REJECTED(verdict(file_of("{}", 0, length)), "says its header is");
   }
 }
@@ -186,7 +187,9 @@ TEST(SafetensorsHostile, BadTypesAndShapes) {
 }
 
 TEST(SafetensorsHostile, BadOffsets) {
-  const auto with = [](const std::string& offsets) { return verdict("{" + tensor("a", "U8", "[4]", offsets) + "}", 4); };
+  const auto with = [](const std::string& offsets) {
+    return verdict("{" + tensor("a", "U8", "[4]", offsets) + "}", 4);
+  };
   EXPECT_EQ(with("[0,4]"), "accepted");
   EXPECT_REJECTED(with("[1,5]"), "of 4 data bytes");
   EXPECT_REJECTED(with("[4,0]"), "of 4 data bytes");

@@ -30,13 +30,14 @@ std::vector<float> applied(const Rope& rope, Index position, std::vector<float> 
   return row;
 }
 
-// A rotated float differs from the exact one by the rounding of cos, sin, one product and the result; half of eps32 each
-// at most, relative to the pair's length, plus what the angle is off.
+// A rotated float differs from the exact one by the rounding of cos, sin, one product and the result, each at most half
+// of eps32 relative to the pair's length, and by what the angle is off.
 double tolerance(float a, float b, Index position) {
   return (2 * 0x1p-23 + 4e-16 * std::abs(double(position))) * std::hypot(a, b);
 }
 
-void expect_rotated(const Rope& rope, Index position, const std::vector<float>& before, const std::vector<float>& after) {
+void expect_rotated(const Rope& rope, Index position, const std::vector<float>& before,
+                    const std::vector<float>& after) {
   const RopeOptions& o = rope.options();
   std::vector<double> want = oracle::doubles(before);
   oracle::rotate(want.data() + o.rotary_offset, double(position), oracle::rope_frequencies(o.rotary_dim, o.theta),
@@ -44,7 +45,8 @@ void expect_rotated(const Rope& rope, Index position, const std::vector<float>& 
   for (Index i = 0; i < o.head_dim; ++i) {
     const Index in = i - o.rotary_offset, pairs = o.rotary_dim / 2;
     const bool turns = in >= 0 && in < o.rotary_dim;
-    const Index other = !turns ? i : o.rotary_offset + (o.layout == RopeLayout::interleaved ? in ^ 1 : (in + pairs) % o.rotary_dim);
+    const Index partner = o.layout == RopeLayout::interleaved ? in ^ 1 : (in + pairs) % o.rotary_dim;
+    const Index other = turns ? o.rotary_offset + partner : i;
     const double allowed = turns ? tolerance(before[std::size_t(i)], before[std::size_t(other)], position) : 0;
     EXPECT_NEAR(after[std::size_t(i)], want[std::size_t(i)], allowed) << "dim " << i << " position " << position;
   }
@@ -57,8 +59,9 @@ TEST(Rope, IsTheFormulaAtAnyPosition) {
       const Rope rope = make(shape(dim, layout));
       const auto row = random.gaussians(dim);
       // around the ends of the blocks of 64 and of the table of 65,536; far beyond it; before 0
-      for (const Index p : {Index{0}, Index{1}, Index{63}, Index{64}, Index{65}, Index{1000}, Index{65535}, Index{65536},
-                            Index{131071}, Index{1} << 20, Index{1} << 31, Index{-1}, Index{-64}, Index{-1000}}) {
+      for (const Index p :
+           {Index{0}, Index{1}, Index{63}, Index{64}, Index{65}, Index{1000}, Index{65535}, Index{65536}, Index{131071},
+            Index{1} << 20, Index{1} << 31, Index{-1}, Index{-64}, Index{-1000}}) {
         expect_rotated(rope, p, row, applied(rope, p, row));
       }
     }
@@ -178,7 +181,8 @@ TEST(Rope, InverseUndoes) {
 TEST(Rope, PartialRotationTouchesOnlyItsDims) {
   oracle::Random random(9);
   for (const RopeLayout layout : both_layouts) {
-    for (const auto& [rotary, offset] : {std::pair<Index, Index>{32, 0}, {32, 40}, {6, 66}, {72, 0}}) {  // MLA: the last
+    for (const auto& [rotary, offset] :
+         {std::pair<Index, Index>{32, 0}, {32, 40}, {6, 66}, {72, 0}}) {  // MLA: the last
       RopeOptions options = shape(72, layout);
       options.rotary_dim = rotary;
       options.rotary_offset = offset;
@@ -236,12 +240,13 @@ TEST(RopeErrors, NameTheArgumentAndTheNumber) {
   expect([](auto& o) { o.linear_factor = 2, o.yarn = heed::Yarn{.factor = 2, .original_max_position = 10}; },
          "linear_factor", "2");
   expect([](auto& o) { o.table_positions = -7; }, "table_positions", "-7");
+  expect([](auto& o) { o.table_positions = Index{1} << 62; }, "table_positions", "4611686018427387904");
   expect([](auto& o) { o.yarn = heed::Yarn{.factor = 40}; }, "yarn.original_max_position", "0");
 }
 
 TEST(RopeErrors, ATableBeyondMemoryIsReported) {
-  RopeOptions options = shape(64, RopeLayout::half_split);
-  options.table_positions = Index{1} << 62;
+  RopeOptions options = shape(Index{1} << 20, RopeLayout::half_split);
+  options.table_positions = RopeOptions::max_table_positions;  // 2^45 numbers
   const auto rope = Rope::create(options);
   ASSERT_FALSE(rope.ok());
   EXPECT_EQ(rope.status().code(), heed::StatusCode::out_of_memory);

@@ -16,18 +16,10 @@ using heed::Yarn;
 
 const Yarn deepseek_v3{.factor = 40, .original_max_position = 4096, .mscale = 1, .mscale_all_dim = 1};
 const Yarn deepseek_v2_lite{.factor = 40, .original_max_position = 4096, .mscale = 0.707, .mscale_all_dim = 0.707};
-const Yarn kimi_k2{.factor = 32,
-                   .original_max_position = 4096,
-                   .beta_fast = 1,
-                   .beta_slow = 1,
-                   .mscale = 1,
-                   .mscale_all_dim = 1};
-const Yarn kimi_k2_0905{.factor = 64,
-                        .original_max_position = 4096,
-                        .beta_fast = 1,
-                        .beta_slow = 1,
-                        .mscale = 1,
-                        .mscale_all_dim = 1};
+const Yarn kimi_k2{
+    .factor = 32, .original_max_position = 4096, .beta_fast = 1, .beta_slow = 1, .mscale = 1, .mscale_all_dim = 1};
+const Yarn kimi_k2_0905{
+    .factor = 64, .original_max_position = 4096, .beta_fast = 1, .beta_slow = 1, .mscale = 1, .mscale_all_dim = 1};
 
 oracle::YarnScaling scaling(const Yarn& y) {
   return {y.factor, double(y.original_max_position), y.beta_fast, y.beta_slow, y.mscale, y.mscale_all_dim};
@@ -72,10 +64,12 @@ TEST(Yarn, WithoutEitherKeyItIsGeneric) {
 
 TEST(Yarn, FrequenciesAndRotationAreTheFormula) {
   oracle::Random random(1);
-  for (const auto& [yarn, theta] : {std::pair{deepseek_v3, 1e4}, {kimi_k2, 5e4}, {kimi_k2_0905, 5e4},
+  for (const auto& [yarn, theta] : {std::pair{deepseek_v3, 1e4},
+                                    {kimi_k2, 5e4},
+                                    {kimi_k2_0905, 5e4},
                                     {Yarn{.factor = 8, .original_max_position = 8192}, 5e5}}) {
-    const auto rope = heed::value_or_throw(heed::Rope::create(
-        {.head_dim = 64, .layout = heed::RopeLayout::interleaved, .theta = theta, .yarn = yarn}));
+    const auto rope = heed::value_or_throw(
+        heed::Rope::create({.head_dim = 64, .layout = heed::RopeLayout::interleaved, .theta = theta, .yarn = yarn}));
     const auto want = oracle::yarn_frequencies(64, theta, scaling(yarn));
     for (std::size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(rope.frequencies()[i], want[i], 1e-14 * want[i]);
     for (const Index position : {Index{1}, Index{5000}, Index{100000}}) {
@@ -89,8 +83,8 @@ TEST(Yarn, FrequenciesAndRotationAreTheFormula) {
 }
 
 TEST(Yarn, KeepsFastFrequenciesAndDividesSlowOnes) {
-  const auto rope = heed::value_or_throw(heed::Rope::create(
-      {.head_dim = 64, .layout = heed::RopeLayout::half_split, .theta = 1e4, .yarn = deepseek_v3}));
+  const auto rope = heed::value_or_throw(
+      heed::Rope::create({.head_dim = 64, .layout = heed::RopeLayout::half_split, .theta = 1e4, .yarn = deepseek_v3}));
   const auto plain = oracle::rope_frequencies(64, 1e4);
   for (std::size_t i = 0; i <= 10; ++i) EXPECT_NEAR(rope.frequencies()[i], plain[i], 1e-15 * plain[i]);
   for (std::size_t i = 23; i < 32; ++i) EXPECT_NEAR(rope.frequencies()[i], plain[i] / 40, 1e-15 * plain[i]);

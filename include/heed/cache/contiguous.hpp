@@ -110,14 +110,14 @@ class ContiguousStore {
   void encode(Index layer, int stream, Index first, Index count, Index width, const float* numbers) noexcept {
     const Block& block = blocks_[std::size_t(stream)];
     const auto padding = std::size_t(block.stride - block.row_bytes);
+    if (count == 0) return;
     for (Index head = 0; head < block.heads; ++head) {
-      const float* from = numbers + head * width;
       std::byte* to = row(layer, stream, head, first);
-      for (Index i = 0; i < count; ++i, from += block.heads * width, to += block.stride) {
-        C::encode(from, width, to);
+      for (Index i = 0; i < count; ++i, to += block.stride) {
+        C::encode(numbers + (i * block.heads + head) * width, width, to);
         std::memset(to + block.row_bytes, 0, padding);
       }
-      if (count > 0) define_end(layer, stream, head, first + count);
+      define_end(layer, stream, head, first + count);
     }
   }
 

@@ -25,10 +25,9 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
     return V::load_bf16(from);
   }
-  template <class V, int I>
-  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word) {
-    if constexpr (I == 0) return V::bf16_first(word);
-    return V::bf16_second(word);
+  template <class V>
+  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word, int half) {
+    return half == 0 ? V::bf16_first(word) : V::bf16_second(word);
   }
 };
 

@@ -37,10 +37,9 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
   [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
     return V::load_f16(from);
   }
-  template <class V, int I>
-  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word) {
-    if constexpr (I == 0) return V::f16_first(word);
-    return V::f16_second(word);
+  template <class V>
+  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word, int half) {
+    return half == 0 ? V::f16_first(word) : V::f16_second(word);
   }
 };
 

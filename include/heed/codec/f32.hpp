@@ -19,8 +19,8 @@ struct F32 : ElementCodec<F32, float> {
   [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
     return V::load_words(from);
   }
-  template <class V, int I>
-  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word) {
+  template <class V>
+  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word, int) {
     return word;
   }
 };

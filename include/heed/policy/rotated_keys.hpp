@@ -1,12 +1,13 @@
 /// \file
 /// Keys cached without their rotation and rotated when they are read.
 ///
-/// Two kinds of models need it: those whose values are made from the un-rotated key (MFA-KR), and caches whose positions
-/// change after the write (in-cache ranks, as StreamingLLM and SepLLM streaming use them).
+/// Two things need it: models whose values are made from the un-rotated key (MFA-KR), and caches whose positions change
+/// after the write (in-cache ranks, as in StreamingLLM and SepLLM streaming).
 #pragma once
 
 #include <concepts>
 #include <cstring>
+#include <utility>
 
 #include <heed/concepts.hpp>
 #include <heed/rope/rope.hpp>

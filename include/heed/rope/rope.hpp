@@ -1,5 +1,5 @@
 /// \file
-/// Rotary position embedding (RoPE, arXiv 2104.09864): pairs of numbers turned by an angle that grows with the position.
+/// Rotary position embedding (RoPE, arXiv 2104.09864): pairs of numbers turned by an angle that grows with position.
 ///
 ///     angle = position f_i,  f_i = theta^(-2i / rotary_dim),  i = 0 ... rotary_dim / 2 - 1
 ///     x' = x cos(angle) - y sin(angle)      y' = x sin(angle) + y cos(angle)
@@ -26,8 +26,8 @@ enum class RopeLayout {
   half_split,   ///< (x[i], x[i + rotary_dim/2]): NeoX, rotate_half, Hugging Face files of Llama, Qwen and Step-3
 };
 
-/// What is rotated, and how fast. Rows have head_dim numbers, of which [rotary_offset, rotary_offset + rotary_dim) turn:
-/// the first ones in models with partial rotary, the last ones in MLA.
+/// What is rotated, and how fast. Of a row's head_dim numbers, [rotary_offset, rotary_offset + rotary_dim) turn: the
+/// first ones in models with partial rotary, the last ones in MLA.
 struct RopeOptions {
   Index head_dim = 0;
   Index rotary_dim = head_dim;
@@ -37,6 +37,8 @@ struct RopeOptions {
   double linear_factor = 1;  ///< linear scaling: positions are divided by it
   std::optional<Yarn> yarn = {};
   Index table_positions = 65536;  ///< positions below this are looked up; all others are right too, only slower
+
+  static constexpr Index max_table_positions = Index{1} << 31;
 
   /// invalid_argument naming the member and its value.
   [[nodiscard]] Status validate() const {
@@ -50,7 +52,8 @@ struct RopeOptions {
                   head_dim - rotary_dim, " so that rotary_dim ", rotary_dim, " fits into head_dim ", head_dim);
     }
     if (layout != RopeLayout::interleaved && layout != RopeLayout::half_split) {
-      return fail(StatusCode::invalid_argument, "layout is ", int(layout), ", must be set to interleaved or half_split");
+      return fail(StatusCode::invalid_argument, "layout is ", int(layout),
+                  ", must be set to interleaved or half_split");
     }
     if (!(theta > 0 && std::isfinite(theta)) || (yarn && theta <= 1)) {
       return fail(StatusCode::invalid_argument, "theta is ", theta, ", must be positive, and above 1 with yarn");
@@ -61,8 +64,9 @@ struct RopeOptions {
     if (yarn && linear_factor != 1) {
       return fail(StatusCode::invalid_argument, "linear_factor is ", linear_factor, ", must be 1 with yarn");
     }
-    if (table_positions < 0) {
-      return fail(StatusCode::invalid_argument, "table_positions is ", table_positions, ", must not be negative");
+    if (table_positions < 0 || table_positions > max_table_positions) {
+      return fail(StatusCode::invalid_argument, "table_positions is ", table_positions, ", must be 0 to ",
+                  max_table_positions);
     }
     return yarn ? yarn->validate() : Status{};
   }
@@ -73,10 +77,10 @@ enum class RopeDirection { forward, inverse };
 
 /// The frequencies of one model and the tables that make rotations cheap. Immutable: threads may share it.
 ///
-/// Angles are float64, because a float32 angle is off by position * 6e-8 rad. cos and sin of a position are put together
-/// from those of its multiple of 64 and its remainder by the addition theorem, in float64, and only then rounded to
-/// float: two small tables serve 65,536 positions, and one evaluation serves all heads. The same position gives the same
-/// bits wherever it is rotated, at write or at read.
+/// Angles are float64, because a float32 angle is off by position * 6e-8 rad. cos and sin of a position are made from
+/// those of the multiple of 64 below it and of the rest by the addition theorem, in float64, and only then rounded to
+/// float: two small tables serve 65,536 positions, and one evaluation serves all heads. A position gives the same bits
+/// wherever it is rotated, at write or at read.
 class Rope {
  public:
   /// Fails with what RopeOptions::validate() says, or with out_of_memory.
@@ -125,18 +129,18 @@ class Rope {
   /// apply_rows without the check.
   void rotate(const Index* positions, Index tokens, Index num_heads, float* rows,
               RopeDirection direction = RopeDirection::forward) const noexcept {
-    const bool forward = direction == RopeDirection::forward;
-    const double cos_scale = forward ? amplitude_ : 1 / amplitude_;
-    const double sin_scale = forward ? cos_scale : -cos_scale;
-    std::array<double, 2 * batch> computed;
+    const double scale = direction == RopeDirection::forward ? amplitude_ : 1 / amplitude_;
+    std::array<double, 2 * batch> high;
     std::array<float, 2 * batch> turn;
     for (Index first = 0; first < pairs_; first += batch) {
       const Index count = std::min(batch, pairs_ - first);
-      Turns high;
       for (Index t = 0; t < tokens; ++t) {
         const Index multiple = positions[t] & ~(block - 1);
-        if (t == 0 || multiple != (positions[t - 1] & ~(block - 1))) high = turns_of(multiple, first, count, computed);
-        combine(high, low_turns(positions[t] - multiple, first), count, cos_scale, sin_scale, turn.data());
+        if (t == 0 || multiple != (positions[t - 1] & ~(block - 1))) coarse(multiple, first, count, scale, high.data());
+        combine(high.data(), table_row(positions[t] - multiple) + first, count, turn.data());
+        if (direction == RopeDirection::inverse) {
+          for (Index i = 0; i < count; ++i) turn[std::size_t(batch + i)] = -turn[std::size_t(batch + i)];
+        }
         for (Index h = 0; h < num_heads; ++h) {
           rotate_pairs(turn.data(), first, count, rows + (t * num_heads + h) * options_.head_dim);
         }
@@ -149,13 +153,8 @@ class Rope {
   static constexpr Index block = 64;
   /// Pairs whose cos and sin are on the stack at once.
   static constexpr Index batch = 128;
-  static constexpr Index max_numbers = Index{1} << 40;
-
-  /// cos and sin of one position for consecutive pairs.
-  struct Turns {
-    const double* cos = nullptr;
-    const double* sin = nullptr;
-  };
+  /// No table is larger: 512 GiB.
+  static constexpr Index max_numbers = Index{1} << 36;
 
   explicit Rope(const RopeOptions& options) noexcept
       : options_(options),
@@ -163,9 +162,9 @@ class Rope {
         table_rows_(round_up(options.table_positions, block) / block),
         amplitude_(options.yarn ? options.yarn->amplitude() : 1.0) {}
 
-  // table_ = frequencies [pairs], unused [pairs], then rows of cos [pairs], sin [pairs]: positions 0 ... 63, and then the
-  // multiples of 64.
-  [[nodiscard]] double* row(Index index) const noexcept { return table_.get() + (index + 1) * 2 * pairs_; }
+  // table_ = frequencies [pairs], unused [pairs], then rows of cos [pairs], sin [pairs]: of positions 0 ... 63, then of
+  // the multiples of 64.
+  [[nodiscard]] double* table_row(Index index) const noexcept { return table_.get() + (index + 1) * 2 * pairs_; }
 
   void fill_table(Index rows) noexcept {
     const YarnRange range = options_.yarn ? options_.yarn->range(options_.rotary_dim, options_.theta) : YarnRange{};
@@ -174,7 +173,9 @@ class Rope {
       table_[std::size_t(i)] = options_.yarn ? options_.yarn->scaled(plain, i, range) : plain / options_.linear_factor;
       table_[std::size_t(pairs_ + i)] = 0;
     }
-    for (Index r = 0; r < rows; ++r) evaluate(r < block ? r : (r - block) * block, 0, pairs_, row(r), row(r) + pairs_);
+    for (Index r = 0; r < rows; ++r) {
+      evaluate(r < block ? r : (r - block) * block, 0, pairs_, table_row(r), table_row(r) + pairs_);
+    }
   }
 
   void evaluate(Index position, Index first, Index count, double* cos, double* sin) const noexcept {
@@ -185,18 +186,17 @@ class Rope {
     }
   }
 
-  [[nodiscard]] Turns low_turns(Index position, Index first) const noexcept {
-    return {row(position) + first, row(position) + pairs_ + first};
-  }
-
-  [[nodiscard]] Turns turns_of(Index multiple, Index first, Index count,
-                               std::array<double, 2 * batch>& computed) const noexcept {
+  // cos and sin of a multiple of 64, times scale: high[0 ... count) and high[batch ... batch + count).
+  void coarse(Index multiple, Index first, Index count, double scale, double* high) const noexcept {
     const Index index = multiple / block;
-    if (index >= 0 && index < table_rows_) {
-      return {row(block + index) + first, row(block + index) + pairs_ + first};
+    const bool known = index >= 0 && index < table_rows_;
+    if (!known) evaluate(multiple, first, count, high, high + batch);
+    const double* cos = known ? table_row(block + index) + first : high;
+    const double* sin = known ? cos + pairs_ : high + batch;
+    for (Index i = 0; i < count; ++i) {
+      high[i] = scale * cos[i];
+      high[batch + i] = scale * sin[i];
     }
-    evaluate(multiple, first, count, computed.data(), computed.data() + batch);
-    return {computed.data(), computed.data() + batch};
   }
 
   // Fused where the ISA can and written out, because a compiler that fuses at will changes results with its flags.
@@ -209,10 +209,12 @@ class Rope {
 #endif
   }
 
-  static void combine(Turns high, Turns low, Index count, double cos_scale, double sin_scale, float* turn) noexcept {
+  // The addition theorem: turn = cos [batch], sin [batch] of the sum of two angles.
+  void combine(const double* high, const double* low, Index count, float* turn) const noexcept {
+    const double* low_sin = low + pairs_;
     for (Index i = 0; i < count; ++i) {
-      turn[i] = float(cos_scale * fma(high.cos[i], low.cos[i], -(high.sin[i] * low.sin[i])));
-      turn[batch + i] = float(sin_scale * fma(high.sin[i], low.cos[i], high.cos[i] * low.sin[i]));
+      turn[i] = float(fma(high[i], low[i], -(high[batch + i] * low_sin[i])));
+      turn[batch + i] = float(fma(high[batch + i], low[i], high[i] * low_sin[i]));
     }
   }
 

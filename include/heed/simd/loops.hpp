@@ -44,11 +44,13 @@ struct Loops {
         Reg t[block_words];
         V::load_block(row, word * 4, t);
         float* out = panel + word * C::per_word * panel_keys + first;
-        unroll<block_words>([&](auto w) __attribute__((always_inline)) {
-          unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
-            V::store(out + (w * C::per_word + i) * panel_keys, C::template from_word<V, i>(t[w]));
-          });
-        });
+        HEED_UNROLL
+        for (int w = 0; w < block_words; ++w) {
+          HEED_UNROLL
+          for (int i = 0; i < C::per_word; ++i) {
+            V::store(out + (w * C::per_word + i) * panel_keys, C::template from_word<V>(t[w], i));
+          }
+        }
       }
       for (int j = 0; j < W; ++j) {  // what is left of each row, without reading past it
         float tail[2 * block_words + 1];
@@ -65,11 +67,10 @@ struct Loops {
                           float scale, float* s, const Ahead& ahead) {
     Index loop = 0;
     for (Index key = 0; key < count; key += panel_vectors * W) {
-      const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) __attribute__((always_inline)) {
-        score_panel_tile<R, panel_vectors>(q + r * q_stride, q_stride, panel + key, width, V::set1(scale),
-                                           s + r * chunk_keys + key, ahead.begin(loop++, width));
-      };
-      for_row_tiles(rows, tile);
+      for_row_tiles(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+        score_panel_tile<R>(q + r * q_stride, q_stride, panel + key, width, scale, s + r * chunk_keys + key,
+                            ahead.begin(loop++, width));
+      });
     }
   }
 
@@ -78,21 +79,11 @@ struct Loops {
   template <class C>
   static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
-    const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) {
-      // Few accumulators wait for each other: with up to 4 rows two groups of keys are scored at once.
-      constexpr int groups = W == 16 && R <= 4 ? 2 : 1;
-      const float* x = q + r * q_stride;
-      Index first = 0;
-      for (; first + (groups - 1) * W < keys.count; first += groups * W) {
-        score_rows_tile<C, R, groups>(x, q_stride, keys, first, width, scale, s + r * chunk_keys);
-      }
-      if (first < keys.count) score_rows_tile<C, R, 1>(x, q_stride, keys, first, width, scale, s + r * chunk_keys);
-    };
     Index r = 0;
-    for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
-    for (; r + 4 <= rows; r += 4) tile(std::integral_constant<int, 4>{}, r);
-    for (; r + 2 <= rows; r += 2) tile(std::integral_constant<int, 2>{}, r);
-    if (r < rows) tile(std::integral_constant<int, 1>{}, r);
+    for (; r + 8 <= rows; r += 8) score_rows_tile<C, 8>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 4 <= rows; r += 4) score_rows_tile<C, 4>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 2 <= rows; r += 2) score_rows_tile<C, 2>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    if (r < rows) score_rows_tile<C, 1>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
   }
 
   // --- logits ------------------------------------------------------------------------------------------------------
@@ -118,12 +109,15 @@ struct Loops {
     const Index padded = round_up(count, 16);
     std::fill(s + count, s + padded, -std::numeric_limits<float>::infinity());
     Reg best[parts];
-    unroll<parts>([&](auto i) __attribute__((always_inline)) { best[i] = V::load(s + i * W); });
+    HEED_UNROLL
+    for (int i = 0; i < parts; ++i) best[i] = V::load(s + i * W);
     for (Index k = 16; k < padded; k += 16) {
-      unroll<parts>([&](auto i) __attribute__((always_inline)) { best[i] = V::max(best[i], V::load(s + k + i * W)); });
+      HEED_UNROLL
+      for (int i = 0; i < parts; ++i) best[i] = V::max(best[i], V::load(s + k + i * W));
     }
     float lane[16];
-    unroll<parts>([&](auto i) __attribute__((always_inline)) { V::store(lane + i * W, best[i]); });
+    HEED_UNROLL
+    for (int i = 0; i < parts; ++i) V::store(lane + i * W, best[i]);
     const float max = *std::max_element(lane, lane + 16);
     if (max == -std::numeric_limits<float>::infinity()) {  // nothing visible, unless a NaN hides behind the maximum
       float sum = 0;
@@ -135,15 +129,18 @@ struct Loops {
     }
     const Reg m = V::set1(max);
     Reg total[parts];
-    unroll<parts>([&](auto i) __attribute__((always_inline)) { total[i] = V::set1(0); });
+    HEED_UNROLL
+    for (int i = 0; i < parts; ++i) total[i] = V::set1(0);
     for (Index k = 0; k < padded; k += 16) {
-      unroll<parts>([&](auto i) __attribute__((always_inline)) {
+      HEED_UNROLL
+      for (int i = 0; i < parts; ++i) {
         const Reg p = exp<exponential::softmax_bias>(V::sub(V::load(s + k + i * W), m), exponential::softmax_floor);
         V::store(s + k + i * W, p);
         total[i] = V::add(total[i], p);
-      });
+      }
     }
-    unroll<parts>([&](auto i) __attribute__((always_inline)) { V::store(lane + i * W, total[i]); });
+    HEED_UNROLL
+    for (int i = 0; i < parts; ++i) V::store(lane + i * W, total[i]);
     for (int half = 8; half > 0; half /= 2) {
       for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
     }
@@ -171,19 +168,13 @@ struct Loops {
   /// registers of 16. `p` rows are 256 floats apart. Output goes to targets[r].out + first_dim.
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
                                Index dims, RowTarget* targets, Accumulate phase, const Ahead& ahead) {
-    const auto load = [&](Index k, Index d) __attribute__((always_inline)) { return V::load(panel + k * panel_dims + d); };
+    const Panel load{panel};
     Index loop = 0;
-    for_dims<panel_vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) __attribute__((always_inline)) {
-      const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) __attribute__((always_inline)) {
-        const std::byte* fetch = ahead.begin(loop++, keys.size());
-        const Index fetch_step = fetch == nullptr ? 0 : 64;
-        const auto prefetch = [&](Index) __attribute__((always_inline)) {
-          __builtin_prefetch(fetch, 0, 2);
-          fetch += fetch_step;
-        };
-        accumulate_tile<R, N>(p + r * chunk_keys, keys, d, first_dim + d, targets + r, phase, load, prefetch);
-      };
-      for_row_tiles(rows, tile);
+    for_dims<panel_vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
+      for_row_tiles(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+        accumulate_tile<R, N>(p + r * chunk_keys, keys, d, first_dim + d, targets + r, phase, load,
+                              ahead.begin(loop++, keys.size()));
+      });
     });
   }
 
@@ -192,47 +183,29 @@ struct Loops {
   template <class C>
   static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
                               Index dims, RowTarget* targets, Accumulate phase) {
-    const auto load = [&](Index k, Index d) __attribute__((always_inline)) {
-      return C::template load<V>(values.row[k] + C::offset_bytes(first_dim + d));
-    };
-    const auto prefetch = [&](Index k, Index d) __attribute__((always_inline)) {
-      if (C::offset_bytes(d) % 64 == 0) __builtin_prefetch(values.ahead[k] + C::offset_bytes(first_dim + d));
-    };
-    const auto none = [] {};
     const Index block = rows <= 1 ? chunk_keys : 64;
+    const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
+      // Only the first rows find the values in memory; for the others they are in L1.
+      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, C::offset_bytes(first_dim)};
+      for_dims<std::min(8, row_accumulators / R)>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
+        accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, nullptr);
+      });
+    };
     Index begin = keys.begin;
     do {
       const Interval part{begin, std::min(begin + block, keys.end)};
       const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
-      const auto group = [&]<int R, bool First>(std::integral_constant<int, R>, std::bool_constant<First>, Index r)
-                             __attribute__((always_inline)) {
-        for_dims<std::min(8, row_accumulators / R)>(
-            dims, [&]<int N>(std::integral_constant<int, N>, Index d) __attribute__((always_inline)) {
-              if constexpr (First) {
-                accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, prefetch);
-              } else {
-                accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, none);
-              }
-            });
-      };
       Index r = 0;
-      if (rows >= 4) {
-        group(std::integral_constant<int, 4>{}, std::true_type{}, 0);
-        for (r = 4; r + 4 <= rows; r += 4) group(std::integral_constant<int, 4>{}, std::false_type{}, r);
-      }
-      for (; r + 2 <= rows; r += 2) group(std::integral_constant<int, 2>{}, std::true_type{}, r);
-      if (r < rows) group(std::integral_constant<int, 1>{}, std::true_type{}, r);
+      for (; r + 4 <= rows; r += 4) group(std::integral_constant<int, 4>{}, r, part, here);
+      for (; r + 2 <= rows; r += 2) group(std::integral_constant<int, 2>{}, r, part, here);
+      if (r < rows) group(std::integral_constant<int, 1>{}, r, part, here);
       begin = part.end;
     } while (begin < keys.end);  // at least once: an empty range still starts, parks or finishes
   }
 
   /// Normalises and merges sums parked by accumulate_* with finish = false.
   static void finish(RowTarget* targets, Index rows, Index dims) {
-    for (Index r = 0; r < rows; ++r) {
-      for (Index d = 0; d < dims; d += W) {
-        V::store(targets[r].out + d, merged(V::load(targets[r].out + d), targets[r], d));
-      }
-    }
+    for (Index r = 0; r < rows; ++r) finish_tile(targets[r], 0, dims);
   }
 
   /// out[d] = fma(left_weight, left[d], right_weight * right[d]) for d in [0, n), rounded up to whole registers of 16.
@@ -291,148 +264,188 @@ struct Loops {
     if (rows - r >= 1) tile(std::integral_constant<int, 1>{}, r);
   }
 
-  // Cuts [0, dims) into blocks of N, N/2, ... 16/W vectors.
+  // Cuts [0, dims) into blocks of N vectors, of 64 numbers and of 16.
   template <int N, class Body>
-  [[gnu::always_inline]] static void for_dims(Index dims, const Body& body) {
+  static void for_dims(Index dims, const Body& body) {
     Index d = 0;
     dims = round_up(dims, state_align);
     for (; d + N * W <= dims; d += N * W) body(std::integral_constant<int, N>{}, d);
-    if constexpr (N * W > 128) {
-      if (d + 128 <= dims) body(std::integral_constant<int, 128 / W>{}, d), d += 128;
-    }
     if constexpr (N * W > 64) {
-      if (d + 64 <= dims) body(std::integral_constant<int, 64 / W>{}, d), d += 64;
-    }
-    if constexpr (N * W > 32) {
-      if (d + 32 <= dims) body(std::integral_constant<int, 32 / W>{}, d), d += 32;
+      for (; d + 64 <= dims; d += 64) body(std::integral_constant<int, 64 / W>{}, d);
     }
     if constexpr (N * W > 16) {
-      if (d + 16 <= dims) body(std::integral_constant<int, 16 / W>{}, d);
+      for (; d + 16 <= dims; d += 16) body(std::integral_constant<int, 16 / W>{}, d);
     }
   }
 
-  template <int R, int N>
-  static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width, Reg scale, float* s,
+  // R rows against panel_vectors vectors of keys of a packed panel; `fetch` is prefetched a line per dim.
+  template <int R>
+  static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width, float scale, float* s,
                                const std::byte* fetch) {
+    constexpr int N = panel_vectors;
     const Index fetch_step = fetch == nullptr ? 0 : 64;
     Reg acc[R][N];
-    unroll<R>([&](auto r) __attribute__((always_inline)) {
-      unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::set1(0); });
-    });
+    HEED_UNROLL
+    for (int r = 0; r < R; ++r) {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) acc[r][n] = V::set1(0);
+    }
     for (Index d = 0; d < width; ++d) {
       __builtin_prefetch(fetch, 0, 2);
       fetch += fetch_step;
       Reg k[N];
-      unroll<N>([&](auto n) __attribute__((always_inline)) { k[n] = V::load(panel + d * panel_keys + n * W); });
-      unroll<R>([&](auto r) __attribute__((always_inline)) {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) k[n] = V::load(panel + d * panel_keys + n * W);
+      HEED_UNROLL
+      for (int r = 0; r < R; ++r) {
         const Reg x = V::set1(q[r * q_stride + d]);
-        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::fma(x, k[n], acc[r][n]); });
-      });
-    }
-    unroll<R>([&](auto r) __attribute__((always_inline)) {
-      unroll<N>([&](auto n) __attribute__((always_inline)) {
-        V::store(s + r * chunk_keys + n * W, V::mul(acc[r][n], scale));
-      });
-    });
-  }
-
-  // G groups of W keys from `first`, against R rows.
-  template <class C, int R, int G>
-  static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index first, Index width,
-                              float scale, float* s) {
-    const std::byte* row[G * W];
-    for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
-    const std::byte* const* ahead = keys.ahead + first;
-    Reg acc[G][R];
-    unroll<G>([&](auto g) __attribute__((always_inline)) {
-      unroll<R>([&](auto r) __attribute__((always_inline)) { acc[g][r] = V::set1(0); });
-    });
-    Reg t[G][block_words];
-    const auto load = [&](Index word) __attribute__((always_inline)) {
-      unroll<G>([&](auto g) __attribute__((always_inline)) { V::load_block(row + g * W, word * 4, t[g]); });
-    };
-    const Index words = (width + C::per_word - 1) / C::per_word;
-    const Index whole = width / C::per_word / block_words * block_words;
-    for (Index word = 0; word < whole; word += block_words) {
-      load(word);
-      // One prefetch per line read: a block holds half a line of 16 rows, so each half of the rows takes its turn.
-      const std::byte* const* fetch = ahead + (W == 16 ? word / 8 % 2 * 8 : 0);
-      const float* x = q + word * C::per_word;
-      unroll<block_words>([&](auto w) __attribute__((always_inline)) {
-        unroll<G>([&](auto g) __attribute__((always_inline)) {
-          if (W == 16 || word % 16 == 0) __builtin_prefetch(fetch[g * W + w] + word / 16 * 64);
-        });
-        unroll<C::per_word>([&](auto i) __attribute__((always_inline)) {
-          unroll<R>([&](auto r) __attribute__((always_inline)) {
-            const Reg b = V::set1(x[r * q_stride + w * C::per_word + i]);
-            unroll<G>([&](auto g) __attribute__((always_inline)) {
-              acc[g][r] = V::fma(b, C::template from_word<V, i>(t[g][w]), acc[g][r]);
-            });
-          });
-        });
-      });
-    }
-    if (whole < words) {
-      load(whole);
-      for (Index d = whole * C::per_word; d < width; ++d) {
-        unroll<G>([&](auto g) __attribute__((always_inline)) {
-          const Reg word = t[g][d / C::per_word - whole];
-          const Reg k = d % C::per_word == 0 ? C::template from_word<V, 0>(word)
-                                             : C::template from_word<V, C::per_word - 1>(word);
-          unroll<R>([&](auto r) __attribute__((always_inline)) {
-            acc[g][r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[g][r]);
-          });
-        });
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) acc[r][n] = V::fma(x, k[n], acc[r][n]);
       }
     }
-    unroll<G>([&](auto g) __attribute__((always_inline)) {
-      unroll<R>([&](auto r) __attribute__((always_inline)) {
-        V::store(s + r * chunk_keys + first + g * W, V::mul(acc[g][r], V::set1(scale)));
-      });
-    });
+    HEED_UNROLL
+    for (int r = 0; r < R; ++r) {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) V::store(s + r * chunk_keys + n * W, V::mul(acc[r][n], V::set1(scale)));
+    }
   }
 
-  template <int R, int N, class Load, class Prefetch>
-  [[gnu::always_inline]] static void accumulate_tile(const float* p, Interval keys, Index d, Index out_dim,
-                                                     RowTarget* targets, Accumulate phase, const Load& load,
-                                                     const Prefetch& prefetch) {
+  // R rows against the encoded rows. Few accumulators wait for each other, so with up to 4 rows two groups of W keys
+  // are scored at once; keys beyond the last repeat it.
+  template <class C, int R>
+  static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
+    constexpr int G = W == 16 && R <= 4 ? 2 : 1;
+    const Index words = (width + C::per_word - 1) / C::per_word;
+    const Index whole = width / C::per_word / block_words * block_words;
+    for (Index first = 0; first < keys.count; first += G * W) {
+      const std::byte* row[G * W];
+      for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
+      Reg acc[G][R];
+      HEED_UNROLL
+      for (int g = 0; g < G; ++g) {
+        HEED_UNROLL
+        for (int r = 0; r < R; ++r) acc[g][r] = V::set1(0);
+      }
+      for (Index word = 0; word < whole; word += block_words) {
+        Reg t[G][block_words];
+        HEED_UNROLL
+        for (int g = 0; g < G; ++g) V::load_block(row + g * W, word * 4, t[g]);
+        // One prefetch per line read: a block holds half a line of 16 rows, so each half of the rows takes its turn.
+        const std::byte* const* fetch = keys.ahead + first + (W == 16 ? word / 8 % 2 * 8 : 0);
+        const float* x = q + word * C::per_word;
+        HEED_UNROLL
+        for (int w = 0; w < block_words; ++w) {
+          HEED_UNROLL
+          for (int g = 0; g < G; ++g) {
+            if (W == 16 || word % 16 == 0) __builtin_prefetch(fetch[g * W + w] + word / 16 * 64);
+          }
+          HEED_UNROLL
+          for (int i = 0; i < C::per_word; ++i) {
+            HEED_UNROLL
+            for (int r = 0; r < R; ++r) {
+              const Reg b = V::set1(x[r * q_stride + w * C::per_word + i]);
+              HEED_UNROLL
+              for (int g = 0; g < G; ++g) acc[g][r] = V::fma(b, C::template from_word<V>(t[g][w], i), acc[g][r]);
+            }
+          }
+        }
+      }
+      if (whole < words) {
+        Reg t[G][block_words];
+        for (int g = 0; g < G; ++g) V::load_block(row + g * W, whole * 4, t[g]);
+        for (Index d = whole * C::per_word; d < width; ++d) {
+          HEED_UNROLL
+          for (int g = 0; g < G; ++g) {
+            const Reg k = C::template from_word<V>(t[g][d / C::per_word - whole], int(d % C::per_word));
+            HEED_UNROLL
+            for (int r = 0; r < R; ++r) acc[g][r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[g][r]);
+          }
+        }
+      }
+      HEED_UNROLL
+      for (int g = 0; g < G; ++g) {
+        HEED_UNROLL
+        for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first + g * W, V::mul(acc[g][r], V::set1(scale)));
+      }
+    }
+  }
+
+  // Values of a packed panel.
+  struct Panel {
+    const float* panel;
+    [[gnu::always_inline]] Reg operator()(Index k, Index d) const { return V::load(panel + k * panel_dims + d); }
+    [[gnu::always_inline]] void prefetch(Index, Index) const {}
+  };
+
+  // Values in place.
+  template <class C>
+  struct Rows {
+    const std::byte* const* row;
+    const std::byte* const* ahead;
+    Index offset;
+    [[gnu::always_inline]] Reg operator()(Index k, Index d) const {
+      return C::template load<V>(row[k] + offset + C::offset_bytes(d));
+    }
+    [[gnu::always_inline]] void prefetch(Index k, Index d) const {
+      if (C::offset_bytes(d) % 64 == 0) __builtin_prefetch(ahead[k] + offset + C::offset_bytes(d));
+    }
+  };
+
+  // R rows by N vectors of value dims from `d`; `fetch`, if any, is prefetched a line per key.
+  template <int R, int N, class Load>
+  static void accumulate_tile(const float* p, Interval keys, Index d, Index out_dim, RowTarget* targets,
+                              Accumulate phase, const Load& load, const std::byte* fetch) {
+    const Index fetch_step = fetch == nullptr ? 0 : 64;
     Reg acc[R][N];
+    HEED_UNROLL
+    for (int r = 0; r < R; ++r) {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) acc[r][n] = V::set1(0);
+    }
     if (phase.resume) {
-      unroll<R>([&](auto r) __attribute__((always_inline)) {
-        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::load(targets[r].out + out_dim + n * W); });
-      });
-    } else {
-      unroll<R>([&](auto r) __attribute__((always_inline)) {
-        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::set1(0); });
-      });
+      HEED_UNROLL
+      for (int r = 0; r < R; ++r) {
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) acc[r][n] = V::load(targets[r].out + out_dim + n * W);
+      }
     }
     for (Index k = keys.begin; k < keys.end; ++k) {
+      if constexpr (std::is_same_v<Load, Panel>) {
+        __builtin_prefetch(fetch, 0, 2);
+        fetch += fetch_step;
+      }
       Reg v[N];
-      if constexpr (std::is_invocable_v<const Prefetch&, Index>) prefetch(k);
-      unroll<N>([&](auto n) __attribute__((always_inline)) {
-        if constexpr (std::is_invocable_v<const Prefetch&, Index, Index>) prefetch(k, d + n * W);
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) {
+        load.prefetch(k, d + n * W);
         v[n] = load(k, d + n * W);
-      });
-      unroll<R>([&](auto r) __attribute__((always_inline)) {
+      }
+      HEED_UNROLL
+      for (int r = 0; r < R; ++r) {
         const Reg x = V::set1(p[r * chunk_keys + k]);
-        unroll<N>([&](auto n) __attribute__((always_inline)) { acc[r][n] = V::fma(x, v[n], acc[r][n]); });
-      });
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) acc[r][n] = V::fma(x, v[n], acc[r][n]);
+      }
     }
-    unroll<R>([&](auto r) __attribute__((always_inline)) {
-      unroll<N>([&](auto n) __attribute__((always_inline)) {
-        const Index at = out_dim + n * W;
-        V::store(targets[r].out + at, phase.finish ? merged(acc[r][n], targets[r], at) : acc[r][n]);
-      });
-    });
+    HEED_UNROLL
+    for (int r = 0; r < R; ++r) {
+      float* out = targets[r].out + out_dim;
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) V::store(out + n * W, acc[r][n]);
+      if (phase.finish) finish_tile(targets[r], out_dim, N * W);
+    }
   }
 
-  [[gnu::always_inline]] static Reg merged(Reg sum, const RowTarget& target, Index at) {
-    Reg x = V::mul(V::set1(target.normalise), sum);
-    for (int j = 0; j < target.merges; ++j) {
-      const Merge& m = target.merge[j];
-      x = V::fma(V::set1(m.left_weight), V::load(m.left + at), V::mul(V::set1(m.right_weight), x));
+  // Not worth registers: the sums were just written and lie in L1.
+  static void finish_tile(const RowTarget& target, Index first, Index dims) {
+    for (Index d = first; d < first + dims; d += W) {
+      Reg x = V::mul(V::set1(target.normalise), V::load(target.out + d));
+      for (int j = 0; j < target.merges; ++j) {
+        const Merge& m = target.merge[j];
+        x = V::fma(V::set1(m.left_weight), V::load(m.left + d), V::mul(V::set1(m.right_weight), x));
+      }
+      V::store(target.out + d, x);
     }
-    return x;
   }
 };
 

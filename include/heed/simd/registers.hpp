@@ -18,14 +18,6 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Calls f(integral_constant<0>) ... f(integral_constant<N-1>): accumulators indexed inside stay in registers.
-template <int N, class F>
-[[gnu::always_inline]] inline void unroll(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<int, I>{}), ...);
-  }(std::make_integer_sequence<int, N>{});
-}
-
 namespace detail {
 // GCC drops a vector_size attribute that depends on a template parameter, hence one struct per width.
 template <int W>
@@ -132,27 +124,28 @@ struct Registers {
 
   /// Reads `block_words` words at `offset` of each of W rows; afterwards block[c] holds word c of every row.
   /// Moves data, adds nothing.
-  template <class Block>
-  [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Block& block) {
+  [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Reg* block) {
     Reg x[block_words], t[block_words];
-    unroll<block_words>([&](auto j) __attribute__((always_inline)) {
+    HEED_UNROLL
+    for (int j = 0; j < block_words; ++j) {
       if constexpr (W == 16) {  // rows 0-3 and 4-7, then 8-11 and 12-15, in the halves of a register
-        constexpr int first = j < 4 ? int(j) : int(j) + 4;
+        const int first = j < 4 ? j : j + 4;
         x[j] = join(load_eight(row[first] + offset), load_eight(row[first + 4] + offset));
       } else {
         x[j] = load_words(row[j] + offset);
       }
-    });
-    unroll<block_words / 4>([&](auto q) __attribute__((always_inline)) {  // 4x4 blocks inside 128-bit lanes
-      constexpr int r = 4 * q;
+    }
+    HEED_UNROLL
+    for (int r = 0; r < block_words; r += 4) {  // 4x4 blocks inside 128-bit lanes
       const Reg a = unpack<0>(x[r], x[r + 1]), b = unpack<2>(x[r], x[r + 1]);
       const Reg c = unpack<0>(x[r + 2], x[r + 3]), d = unpack<2>(x[r + 2], x[r + 3]);
       t[r] = unpack_pairs<0>(a, c);
       t[r + 1] = unpack_pairs<2>(a, c);
       t[r + 2] = unpack_pairs<0>(b, d);
       t[r + 3] = unpack_pairs<2>(b, d);
-    });
-    unroll<4>([&](auto c) __attribute__((always_inline)) {  // then the 128-bit blocks themselves
+    }
+    HEED_UNROLL
+    for (int c = 0; c < 4; ++c) {  // then the 128-bit blocks themselves
       if constexpr (W == 4) {
         block[c] = t[c];
       } else if constexpr (W == 8) {
@@ -162,7 +155,7 @@ struct Registers {
         block[c] = every_other<0>(t[c], t[4 + c]);
         block[4 + c] = every_other<1>(t[c], t[4 + c]);
       }
-    });
+    }
   }
 
  private:

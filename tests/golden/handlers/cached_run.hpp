@@ -38,7 +38,8 @@ namespace detail {
 
 /// Reads back one stream of a view into `rows`; `seen` marks tokens already there.
 template <class Codec, class View>
-bool read_back(const View& view, int stream, heed::StreamShape shape, std::vector<float>& rows, std::vector<bool>& seen) {
+bool read_back(const View& view, int stream, heed::StreamShape shape, std::vector<float>& rows,
+               std::vector<bool>& seen) {
   bool constant = true;
   std::vector<float> row(std::size_t(shape.width));
   for (Int i = 0; i < view.size(); ++i) {
@@ -87,7 +88,8 @@ Run run_cached(const P& policy, const R& rule, const RunInput& in, const heed::A
     heed::check(heed::attend<Backend>(policy, part(in.q, at, count, q_row), view, part(run.o, at, count, o_row),
                                       workspace, executor, options, part(run.lse, at, count, layout.num_heads)));
     run.rows_constant = detail::read_back<Codec>(view, P::key_stream, k_shape, run.keys, k_seen) && run.rows_constant;
-    run.rows_constant = detail::read_back<Codec>(view, P::value_stream, v_shape, run.values, v_seen) && run.rows_constant;
+    run.rows_constant =
+        detail::read_back<Codec>(view, P::value_stream, v_shape, run.values, v_seen) && run.rows_constant;
     heed::check(step.commit());
     at += count;
   }

@@ -93,7 +93,8 @@ Grouped read(Case& one, Report& report) {
 }
 
 std::vector<float> rotated(const Grouped& g, std::vector<float> rows, const std::vector<heed::Index>& positions) {
-  if (g.rotation.rope) heed::check(g.rotation.rope->apply_rows(positions, Int(rows.size()) / g.tokens / g.shape.head_dim, rows));
+  if (g.rotation.rope)
+    heed::check(g.rotation.rope->apply_rows(positions, Int(rows.size()) / g.tokens / g.shape.head_dim, rows));
   return rows;
 }
 

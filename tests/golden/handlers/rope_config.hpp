@@ -64,8 +64,8 @@ inline RotationPair read_rotation(Config& config, Int head_dim) {
   pair.rope = heed::value_or_throw(heed::Rope::create(options));
   if (options.yarn) {
     const heed::Yarn& y = *options.yarn;
-    const oracle::YarnScaling scaling{y.factor,    double(y.original_max_position), y.beta_fast, y.beta_slow, y.mscale,
-                                      y.mscale_all_dim};
+    const oracle::YarnScaling scaling{
+        y.factor, double(y.original_max_position), y.beta_fast, y.beta_slow, y.mscale, y.mscale_all_dim};
     pair.frequencies = oracle::yarn_frequencies(options.rotary_dim, options.theta, scaling);
     pair.amplitude = oracle::yarn_amplitude(scaling);
   } else {

@@ -48,7 +48,8 @@ void check_merged(Case& one, const std::vector<States>& parts, const Shape& rows
                   Report& report) {
   const auto lse = one.get<double>("lse", rows);
   const auto o = one.get<double>("o", {rows[0], rows[1], width});
-  for (const auto& [order, merged] : {std::pair{"in order", merged_in_order(parts)}, {"as a tree", merged_as_tree(parts)}}) {
+  for (const auto& [order, merged] :
+       {std::pair{"in order", merged_in_order(parts)}, {"as a tree", merged_as_tree(parts)}}) {
     const std::string suffix = " merged " + std::string(order) + of;
     report.near<float>("lse" + suffix, merged.lse, lse, Tolerances::plain(lse));
     report.near<float>("o" + suffix, merged.o, o, Tolerances::plain(o));
@@ -98,11 +99,13 @@ void compare_splits(Case& one, const Setup& setup, Report& report) {
   policy.v_head_dim = config.get_or<Int>("v_head_dim", policy.head_dim);
   policy.scale = float(config.get_or<double>("softmax_scale", 1 / std::sqrt(double(policy.head_dim))));
   const auto bounds = config.get<std::vector<Int>>("split_bounds");
-  if (bounds.size() < 2 || bounds.front() != 0 || bounds.back() != keys) throw Unusable("split_bounds do not cover kv_len");
+  if (bounds.size() < 2 || bounds.front() != 0 || bounds.back() != keys)
+    throw Unusable("split_bounds do not cover kv_len");
   const auto q = one.get<float>("q", {queries, policy.num_heads, policy.head_dim});
   const auto k = one.get<float>("k", {keys, policy.num_kv_heads, policy.head_dim});
   const auto v = one.get<float>("v", {keys, policy.num_kv_heads, policy.v_head_dim});
-  const Encoded<Codec> stored_k(k, policy.num_kv_heads, policy.head_dim), stored_v(v, policy.num_kv_heads, policy.v_head_dim);
+  const Encoded<Codec> stored_k(k, policy.num_kv_heads, policy.head_dim),
+      stored_v(v, policy.num_kv_heads, policy.v_head_dim);
 
   oracle::Problem problem{.heads = policy.num_heads,
                           .kv_heads = policy.num_kv_heads,
@@ -126,8 +129,8 @@ void compare_splits(Case& one, const Setup& setup, Report& report) {
     const heed::StridedSource<Codec> source(end - begin, key, value, begin);
     States state{std::vector<float>(std::size_t(queries * policy.num_heads)),
                  std::vector<float>(std::size_t(queries * policy.num_heads * policy.v_head_dim))};
-    heed::check(heed::attend<Backend>(policy, std::span<const float>(q), source, heed::MaskRef(causal), std::span(state.o),
-                                      workspace, executor, {}, std::span(state.lse), positions));
+    heed::check(heed::attend<Backend>(policy, std::span<const float>(q), source, heed::MaskRef(causal),
+                                      std::span(state.o), workspace, executor, {}, std::span(state.lse), positions));
     problem.visible = [=](Int query, Int j) { return begin <= j && j < end && j <= query; };
     const oracle::Answer answer = oracle::attention(problem);
     const std::string range = " of keys " + std::to_string(begin) + " to " + std::to_string(end);

@@ -1,0 +1,16 @@
+// Codec: what ships, and the least a user writes. Loops over vectors ask more of a codec; Scalar does not.
+#include <heed/heed.hpp>
+
+#include "compile/concepts/minimal.hpp"
+
+static_assert(heed::Codec<heed::F32>);
+static_assert(heed::Codec<heed::Bf16>);
+static_assert(heed::Codec<heed::F16>);
+
+static_assert(heed::Codec<minimal::Codec>);
+
+struct Source : minimal::Source {
+  using KeyCodec = minimal::Codec;
+  using ValueCodec = minimal::Codec;
+};
+heed::Status attend() { return minimal::attend<minimal::Backend, minimal::Policy, Source>(); }

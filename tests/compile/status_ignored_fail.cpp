@@ -1,0 +1,5 @@
+// expect: ignoring return.*Status.*nodiscard
+// flags: -Werror=unused-result
+#include <heed/workspace.hpp>
+
+void reserve(heed::Workspace& workspace) { workspace.reserve(1); }

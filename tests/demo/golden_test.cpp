@@ -1,0 +1,75 @@
+// Trained models give what PyTorch gave for them: logits, greedy text, bits per byte.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "demo/models.hpp"
+
+namespace heed_test {
+
+heed_examples::MakeMixer default_mixer() { return heed_examples::make_mixer<heed::DefaultBackend>; }
+
+std::vector<std::string> mechanism_names() {
+  std::vector<std::string> names;
+  for (const auto& mechanism : heed_examples::mechanisms<heed::F32, heed::DefaultBackend>) {
+    names.emplace_back(mechanism.name);
+  }
+  return names;
+}
+
+namespace {
+
+class Trained : public testing::TestWithParam<std::string> {};
+
+std::vector<std::uint8_t> bytes_of(const Safetensors& file, const std::string& tensor) {
+  const std::vector<std::int64_t> numbers = file.get<std::int64_t>(tensor);
+  return {numbers.begin(), numbers.end()};
+}
+
+std::vector<std::uint8_t> heldout_text() {
+  std::ifstream file(data("heldout.txt"), std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST_P(Trained, LogitsAndGreedyTextArePyTorchs) {
+  LanguageModel model = open_model(GetParam());
+  const auto expected = Safetensors::open(data(GetParam() + ".expected.safetensors"));
+  const std::vector<std::uint8_t> prompt = bytes_of(expected, "prompt");
+  const std::vector<float> logits = expected.get<float>("logits");
+  ASSERT_EQ(logits.size(), prompt.size() * 256);
+  for (std::size_t position = 0; position < prompt.size(); ++position) {
+    const Matrix& got = model.forward(std::span(prompt).subspan(position, 1));
+    for (heed::Index i = 0; i < 256; ++i) {
+      ASSERT_NEAR(got(0, i), logits[position * 256 + std::size_t(i)], 1e-3)
+          << "position " << position << ", byte " << i;
+    }
+  }
+  const std::vector<std::uint8_t> continuation = bytes_of(expected, "greedy");
+  EXPECT_EQ(greedy(model, prompt, heed::Index(continuation.size())), continuation);
+}
+
+TEST_P(Trained, ScoresHeldOutTextAsTheTrainerDid) {
+  LanguageModel model = open_model(GetParam());
+  ASSERT_TRUE(model.trained_bits_per_byte().has_value());
+  const auto text = heldout_text();
+  const double bits = evaluate(model, text, {.chunk = 1024}).bits_per_byte;
+  EXPECT_NEAR(bits, *model.trained_bits_per_byte(), 2e-4);  // the file has four decimals
+}
+
+TEST_P(Trained, ShorterNumbersInTheCacheCostLittle) {
+  auto text = heldout_text();
+  text.resize(3000);
+  LanguageModel exact = open_model(GetParam());
+  const double bits = evaluate(exact, text, {.chunk = 1024}).bits_per_byte;
+  for (const char* codec : {"bf16", "f16"}) {
+    LanguageModel model = open_model(GetParam(), codec);
+    EXPECT_NEAR(evaluate(model, text, {.chunk = 1024}).bits_per_byte, bits, 0.01) << codec;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Mechanisms, Trained, testing::ValuesIn(mechanism_names()),
+                         [](const auto& parameter) { return parameter.param; });
+
+}  // namespace
+}  // namespace heed_test

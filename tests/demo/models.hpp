@@ -1,0 +1,116 @@
+/// \file
+/// The models of examples/data, and small random ones whose files a test can spoil.
+#pragma once
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "model/evaluate.hpp"
+
+namespace heed_test {
+
+using heed_examples::LanguageModel;
+using heed_examples::Matrix;
+using heed_examples::MixerOptions;
+using heed_examples::Safetensors;
+
+/// All mechanisms on the default backend, and their names; compiled once, in golden_test.cpp.
+[[nodiscard]] heed_examples::MakeMixer default_mixer();
+[[nodiscard]] std::vector<std::string> mechanism_names();
+
+[[nodiscard]] inline heed::ThreadPool& serial_pool() {
+  static const auto pool = heed::value_or_throw(heed::ThreadPool::create(1));
+  return *pool;
+}
+
+[[nodiscard]] inline std::filesystem::path data(const std::string& file) {
+  return std::filesystem::path(HEED_SOURCE_DIR) / "examples/data" / file;
+}
+
+/// The trained model of a mechanism.
+[[nodiscard]] inline LanguageModel open_model(const std::string& mechanism, const std::string& codec = "f32") {
+  return LanguageModel::open(data(mechanism + ".safetensors"), default_mixer(),
+                             {.executor = &serial_pool(), .codec = codec});
+}
+
+/// A model file in parts.
+struct ModelFile {
+  nlohmann::json config;
+  std::map<std::string, std::pair<std::vector<heed::Index>, std::vector<float>>> tensors;
+
+  void add(const std::string& name, const std::vector<heed::Index>& shape) {
+    heed::Index size = 1;
+    for (const heed::Index extent : shape) size *= extent;
+    std::mt19937 random(std::uint32_t(tensors.size()));
+    std::normal_distribution<float> normal(0, 0.3f);
+    std::vector<float> numbers;
+    for (heed::Index i = 0; i < size; ++i) numbers.push_back(normal(random));
+    tensors[name] = {shape, std::move(numbers)};
+  }
+
+  [[nodiscard]] std::vector<std::byte> bytes() const {
+    nlohmann::json header{{"__metadata__", {{"config", config.dump()}}}};
+    std::vector<float> all;
+    for (const auto& [name, tensor] : tensors) {
+      const std::size_t begin = all.size() * sizeof(float);
+      all.insert(all.end(), tensor.second.begin(), tensor.second.end());
+      header[name] = {{"dtype", "F32"}, {"shape", tensor.first}, {"data_offsets", {begin, all.size() * sizeof(float)}}};
+    }
+    const std::string text = header.dump();
+    const std::uint64_t length = text.size();
+    std::vector<std::byte> out(sizeof length + text.size() + all.size() * sizeof(float));
+    std::memcpy(out.data(), &length, sizeof length);
+    std::memcpy(out.data() + sizeof length, text.data(), text.size());
+    std::memcpy(out.data() + sizeof length + text.size(), all.data(), all.size() * sizeof(float));
+    return out;
+  }
+};
+
+/// A valid file: 2 layers, 4 heads of 6, 2 KV heads, and sizes that are no multiple of a vector.
+[[nodiscard]] inline ModelFile small_file() {
+  ModelFile file;
+  file.config = {{"mechanism", "gqa"},
+                 {"vocab_size", 256},
+                 {"hidden_size", 10},
+                 {"num_hidden_layers", 2},
+                 {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2},
+                 {"head_dim", 6},
+                 {"intermediate_size", 13},
+                 {"max_position_embeddings", 20},
+                 {"rms_norm_eps", 1e-5},
+                 {"rope_theta", 1e4},
+                 {"rope_layout", "half"},
+                 {"tie_word_embeddings", true}};
+  file.add("model.embed_tokens.weight", {256, 10});
+  file.add("model.norm.weight", {10});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    file.add(prefix + "input_layernorm.weight", {10});
+    file.add(prefix + "post_attention_layernorm.weight", {10});
+    file.add(prefix + "mlp.gate_proj.weight", {13, 10});
+    file.add(prefix + "mlp.up_proj.weight", {13, 10});
+    file.add(prefix + "mlp.down_proj.weight", {10, 13});
+    file.add(prefix + "self_attn.q_proj.weight", {24, 10});
+    file.add(prefix + "self_attn.k_proj.weight", {12, 10});
+    file.add(prefix + "self_attn.v_proj.weight", {12, 10});
+    file.add(prefix + "self_attn.o_proj.weight", {10, 24});
+  }
+  return file;
+}
+
+[[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes, const MixerOptions& options) {
+  return LanguageModel(Safetensors::parse(std::move(bytes), "small"), "small", default_mixer(), options);
+}
+[[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes) {
+  return load(std::move(bytes), {.executor = &serial_pool(), .codec = "f32"});
+}
+
+}  // namespace heed_test

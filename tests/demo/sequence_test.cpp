@@ -1,0 +1,127 @@
+// A model on heed's cache: the same bits however a text is cut into steps, bytes that are what they should be, and
+// errors that leave the text as it was.
+#include <gtest/gtest.h>
+
+#include "demo/models.hpp"
+
+namespace heed_test {
+namespace {
+
+using heed::Index;
+
+std::vector<std::uint8_t> text_of(std::size_t size) {
+  std::vector<std::uint8_t> text;
+  for (std::size_t i = 0; i < size; ++i) text.push_back(std::uint8_t("In the beginning "[i % 17]));
+  return text;
+}
+
+// Logits of all positions, fed `chunk` bytes at a time.
+Matrix logits_of(LanguageModel& model, const std::vector<std::uint8_t>& text, std::size_t chunk) {
+  Matrix all(Index(text.size()), 256);
+  model.clear();
+  for (std::size_t at = 0; at < text.size(); at += chunk) {
+    const std::size_t count = std::min(chunk, text.size() - at);
+    all.middleRows(Index(at), Index(count)) = model.forward(std::span(text).subspan(at, count));
+  }
+  return all;
+}
+
+class EveryMechanism : public testing::TestWithParam<std::string> {};
+
+TEST_P(EveryMechanism, APromptAtOnceHasTheSameBitsAsByteByByte) {
+  LanguageModel model = open_model(GetParam(), "bf16");
+  const auto text = text_of(300);
+  const Matrix one_by_one = logits_of(model, text, 1);
+  EXPECT_EQ(logits_of(model, text, 300), one_by_one);
+  EXPECT_EQ(logits_of(model, text, 7), one_by_one);
+}
+
+TEST_P(EveryMechanism, ThreadsDoNotChangeBits) {
+  const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));
+  LanguageModel model = open_model(GetParam());
+  LanguageModel threaded =
+      LanguageModel::open(data(GetParam() + ".safetensors"), default_mixer(), {.executor = pool.get(), .codec = "f32"});
+  EXPECT_EQ(logits_of(threaded, text_of(280), 280), logits_of(model, text_of(280), 280));
+}
+
+TEST_P(EveryMechanism, MeasuredBytesPerTokenAreTheFormula) {
+  for (const char* codec : {"f32", "bf16", "f16"}) {
+    LanguageModel model = open_model(GetParam(), codec);
+    EXPECT_EQ(model.mixer().bytes().live, 0);
+    std::ignore = model.forward(text_of(100));
+    const heed::CacheBytes bytes = model.mixer().bytes();
+    EXPECT_EQ(bytes.seen, 100);
+    EXPECT_EQ(bytes.live, 100 * model.mixer().formula_bytes_per_token()) << codec;
+    EXPECT_GE(bytes.allocated, bytes.live);
+    model.clear();
+    EXPECT_EQ(model.mixer().bytes().live, 0);
+    EXPECT_EQ(model.mixer().bytes().allocated, bytes.allocated);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Mechanisms, EveryMechanism, testing::ValuesIn(mechanism_names()),
+                         [](const auto& parameter) { return parameter.param; });
+
+TEST(Formula, IsThePapersForTheExampleModels) {  // 2 x layers x KV heads x head_dim x 2 bytes
+  EXPECT_EQ(open_model("mha", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 8 * 16 * 2);
+  EXPECT_EQ(open_model("gqa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 2 * 16 * 2);
+  EXPECT_EQ(open_model("mqa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 1 * 16 * 2);
+}
+
+TEST(LanguageModel, ReportsWhatTheMemoryResourceGave) {
+  Index held = 0;
+  const heed::MemoryResource counting{.context = &held,
+                                      .allocate =
+                                          [](void* count, std::size_t bytes, std::size_t alignment) {
+                                            *static_cast<Index*>(count) += Index(bytes);
+                                            return heed::default_memory().allocate(nullptr, bytes, alignment);
+                                          },
+                                      .deallocate =
+                                          [](void* count, void* block, std::size_t bytes, std::size_t alignment) {
+                                            *static_cast<Index*>(count) -= Index(bytes);
+                                            heed::default_memory().deallocate(nullptr, block, bytes, alignment);
+                                          }};
+  {
+    LanguageModel model =
+        load(small_file().bytes(), {.executor = &serial_pool(), .codec = "bf16", .capacity = 3, .memory = counting});
+    EXPECT_EQ(model.mixer().bytes().allocated, held);
+    std::ignore = model.forward(text_of(9));
+    EXPECT_EQ(model.mixer().bytes().allocated, held);
+  }
+  EXPECT_EQ(held, 0);
+}
+
+TEST(LanguageModel, SizesNeedNotFitVectors) {
+  LanguageModel model = load(small_file().bytes());
+  const Matrix one_by_one = logits_of(model, text_of(20), 1);
+  EXPECT_TRUE(one_by_one.allFinite());
+  EXPECT_LT((logits_of(model, text_of(20), 20) - one_by_one).cwiseAbs().maxCoeff(), 1e-5f);
+}
+
+TEST(LanguageModel, RefusesMoreThanItsPositionsAndForgetsNothing) {
+  LanguageModel model = load(small_file().bytes()), undisturbed = load(small_file().bytes());
+  std::ignore = model.forward(text_of(15));
+  std::ignore = undisturbed.forward(text_of(15));
+  try {
+    std::ignore = model.forward(text_of(6));
+    FAIL() << "21 of 20 positions";
+  } catch (const heed::Error& error) {
+    EXPECT_EQ(error.status().code(), heed::StatusCode::out_of_range);
+    EXPECT_NE(std::string(error.what()).find("20"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(model.mixer().bytes().seen, 15);
+  EXPECT_EQ(model.forward(text_of(5)), undisturbed.forward(text_of(5)));
+}
+
+TEST(LanguageModel, AnUntiedHeadIsAnotherMatrix) {
+  ModelFile file = small_file();
+  file.add("lm_head.weight", {256, 10});
+  file.tensors["lm_head.weight"].second = file.tensors["model.embed_tokens.weight"].second;
+  file.config["tie_word_embeddings"] = false;
+  LanguageModel untied = load(file.bytes()), tied = load(small_file().bytes());
+  EXPECT_EQ(untied.forward(text_of(4)), tied.forward(text_of(4)));
+  EXPECT_EQ(untied.parameters(), tied.parameters() + 2560);
+}
+
+}  // namespace
+}  // namespace heed_test

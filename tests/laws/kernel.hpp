@@ -1,0 +1,117 @@
+/// \file
+/// One compiled kernel (backend, key codec, value codec) behind virtual functions: a law is compiled once, not once per
+/// kernel, and a kernel once, not once per law. CMakeLists.txt holds the table of kernels.
+#pragma once
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <heed/cache/strided.hpp>
+#include <heed/concepts.hpp>
+#include <heed/kernel/job.hpp>
+#include <heed/workspace.hpp>
+
+namespace heed_test {
+
+using heed::Index;
+
+enum class Mechanism { gqa, mha, mqa, shared_row };
+
+/// The numbers of a policy.
+struct Shape {
+  Mechanism mechanism = Mechanism::gqa;
+  Index heads = 1;
+  Index kv_heads = 1;
+  Index key_dim = 1;
+  Index value_dim = 1;
+  float scale = 1;
+};
+
+/// A KeyValueSource without its codecs.
+class Source {
+ public:
+  Source() = default;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+  virtual ~Source() = default;
+  [[nodiscard]] virtual Index size() const = 0;
+  [[nodiscard]] virtual heed::Tile tile(int stream, Index head, Index first, Index max) const = 0;
+  [[nodiscard]] virtual Index position(Index key) const = 0;
+};
+
+/// A KvCache of one layer.
+class Cache {
+ public:
+  Cache() = default;
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+  virtual ~Cache() = default;
+  /// One committed step with the tokens of `keys` [tokens][kv_heads][key_dim]; `values` is unused with shared rows.
+  virtual void append(std::span<const float> keys, std::span<const float> values) = 0;
+  virtual void truncate(Index tokens) = 0;
+  /// The committed tokens.
+  [[nodiscard]] virtual std::unique_ptr<Source> keys() const = 0;
+};
+
+/// Any Executor; the executor must outlive it.
+class AnyExecutor {
+ public:
+  using Body = heed::FunctionRef<void(Index, Index)>;
+  template <heed::Executor E>
+    requires(!std::same_as<E, AnyExecutor>)
+  explicit AnyExecutor(E& executor)
+      : workers_(executor.workers()), run_([&executor](Index tasks, Body body) { executor.parallel_for(tasks, body); }) {}
+  [[nodiscard]] Index workers() const { return workers_; }
+  void parallel_for(Index tasks, Body body) { run_(tasks, body); }
+
+ private:
+  Index workers_;
+  std::function<void(Index, Body)> run_;
+};
+static_assert(heed::Executor<AnyExecutor>);
+
+/// A Sequence without the type of its source.
+struct Call {
+  const Source* keys = nullptr;
+  heed::MaskRef mask;
+  std::span<const float> q;
+  std::span<float> out;
+  std::span<float> lse = {};
+  std::span<const Index> query_positions = {};
+};
+
+class Kernel {
+ public:
+  Kernel() = default;
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+  virtual ~Kernel() = default;
+  [[nodiscard]] virtual std::string name() const = 0;
+  [[nodiscard]] virtual std::string key_codec() const = 0;
+  [[nodiscard]] virtual std::string value_codec() const = 0;
+  /// Shared rows need one codec for keys and values.
+  [[nodiscard]] bool shares() const { return key_codec() == value_codec(); }
+
+  virtual heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
+                              AnyExecutor executor, const heed::AttendOptions& options) const = 0;
+  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
+                                                                  Index workers) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Cache> cache(const Shape& shape) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
+                                                        const heed::StridedStream& values, Index first_position) const = 0;
+  /// The stored bytes of consecutive numbers.
+  [[nodiscard]] virtual std::vector<std::byte> encode_keys(std::span<const float> numbers) const = 0;
+  [[nodiscard]] virtual std::vector<std::byte> encode_values(std::span<const float> numbers) const = 0;
+};
+
+/// All kernels of this program, by name.
+inline std::vector<const Kernel*>& kernels() {
+  static std::vector<const Kernel*> all;
+  return all;
+}
+
+}  // namespace heed_test

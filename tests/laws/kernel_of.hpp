@@ -1,0 +1,156 @@
+/// \file
+/// Makes a Kernel of a backend and two codecs. Included only by the files CMakeLists.txt generates.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include <gtest/gtest.h>
+
+#include <heed/attend.hpp>
+#include <heed/cache/kv_cache.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/policy/shared_row.hpp>
+
+#include "laws/kernel.hpp"
+
+namespace heed_test {
+
+template <heed::KeyValueSource S>
+class SourceOf final : public Source {
+ public:
+  explicit SourceOf(S source) : source_(std::move(source)) {}
+  [[nodiscard]] Index size() const override { return source_.size(); }
+  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
+    return source_.tile(stream, head, first, max);
+  }
+  [[nodiscard]] Index position(Index key) const override { return source_.position(key); }
+
+ private:
+  S source_;
+};
+
+/// The other way round: gives a Source its codecs back.
+template <class K, class V>
+struct Coded {
+  using KeyCodec = K;
+  using ValueCodec = V;
+  const Source* source = nullptr;
+  [[nodiscard]] Index size() const { return source->size(); }
+  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const {
+    return source->tile(stream, head, first, max);
+  }
+  [[nodiscard]] Index position(Index key) const { return source->position(key); }
+};
+
+template <class P, class K, class V>
+class CacheOf final : public Cache {
+ public:
+  explicit CacheOf(const P& policy) : cache_(heed::value_or_throw(heed::KvCache<P, K, V>::create(policy, {}))) {}
+  void append(std::span<const float> keys, std::span<const float> values) override {
+    const heed::StreamShape shape = cache_.layout().streams[P::key_stream];
+    auto step = heed::value_or_throw(cache_.begin(Index(keys.size()) / (shape.num_heads * shape.width)));
+    if constexpr (int(P::key_stream) == int(P::value_stream)) {
+      heed::check(step.write(0, keys));
+    } else {
+      heed::check(step.write(0, keys, values));
+    }
+    heed::check(step.commit());
+  }
+  void truncate(Index tokens) override { heed::check(cache_.truncate(tokens)); }
+  [[nodiscard]] std::unique_ptr<Source> keys() const override {
+    return std::make_unique<SourceOf<typename heed::KvCache<P, K, V>::View>>(cache_.keys(0));
+  }
+
+ private:
+  heed::KvCache<P, K, V> cache_;
+};
+
+template <class Backend, class K, class V>
+class KernelOf final : public Kernel {
+ public:
+  [[nodiscard]] std::string name() const override {
+    return std::string(Backend::name) + "_" + K::name + "_" + V::name;
+  }
+  [[nodiscard]] std::string key_codec() const override { return K::name; }
+  [[nodiscard]] std::string value_codec() const override { return V::name; }
+
+  heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
+                      AnyExecutor executor, const heed::AttendOptions& options) const override {
+    std::vector<Coded<K, V>> sources;
+    for (const Call& call : calls) sources.push_back({call.keys});
+    std::vector<heed::Sequence<Coded<K, V>>> sequences;
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      const Call& c = calls[i];
+      sequences.push_back({c.keys == nullptr ? nullptr : &sources[i], c.mask, c.q, c.out, c.lse, c.query_positions});
+    }
+    return with_policy(shape, [&](const auto& policy) {
+      return heed::attend_batch<Backend>(policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences), workspace,
+                                         executor, options);
+    });
+  }
+  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
+                                                          Index workers) const override {
+    return with_policy(shape,
+                       [&](const auto& policy) { return heed::workspace_bytes(policy, queries, keys, workers); });
+  }
+  [[nodiscard]] std::unique_ptr<Cache> cache(const Shape& shape) const override {
+    return with_policy(shape, [&]<class P>(const P& policy) -> std::unique_ptr<Cache> {
+      return std::make_unique<CacheOf<P, K, V>>(policy);
+    });
+  }
+  [[nodiscard]] std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
+                                                const heed::StridedStream& values, Index first) const override {
+    using Strided = heed::StridedSource<K, V>;
+    return std::make_unique<SourceOf<Strided>>(Strided(tokens, keys, values, first));
+  }
+  [[nodiscard]] std::vector<std::byte> encode_keys(std::span<const float> numbers) const override {
+    return encode<K>(numbers);
+  }
+  [[nodiscard]] std::vector<std::byte> encode_values(std::span<const float> numbers) const override {
+    return encode<V>(numbers);
+  }
+
+ private:
+  template <class F>
+  static auto with_policy(const Shape& s, const F& f) {
+    switch (s.mechanism) {
+      case Mechanism::mha:
+        return f(heed::Mha{.num_heads = s.heads, .head_dim = s.key_dim, .v_head_dim = s.value_dim, .scale = s.scale});
+      case Mechanism::mqa:
+        return f(heed::Mqa{.num_heads = s.heads, .head_dim = s.key_dim, .v_head_dim = s.value_dim, .scale = s.scale});
+      case Mechanism::shared_row:
+        if constexpr (std::is_same_v<K, V>) {
+          return f(heed::SharedRow{.num_heads = s.heads,
+                                   .num_kv_heads = s.kv_heads,
+                                   .head_dim = s.key_dim,
+                                   .v_head_dim = s.value_dim,
+                                   .scale = s.scale});
+        }
+        [[fallthrough]];
+      case Mechanism::gqa: break;
+    }
+    return f(heed::Gqa{.num_heads = s.heads,
+                       .num_kv_heads = s.kv_heads,
+                       .head_dim = s.key_dim,
+                       .v_head_dim = s.value_dim,
+                       .scale = s.scale});
+  }
+  template <class C>
+  static std::vector<std::byte> encode(std::span<const float> numbers) {
+    std::vector<std::byte> bytes(std::size_t(C::row_bytes(Index(numbers.size()))));
+    C::encode(numbers.data(), Index(numbers.size()), bytes.data());
+    return bytes;
+  }
+};
+
+template <class Backend, class K, class V>
+bool add_kernel() {
+  static const KernelOf<Backend, K, V> kernel;
+  kernels().push_back(&kernel);
+  std::sort(kernels().begin(), kernels().end(),
+            [](const Kernel* a, const Kernel* b) { return a->name() < b->name(); });
+  return true;
+}
+
+}  // namespace heed_test

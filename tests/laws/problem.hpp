@@ -1,0 +1,181 @@
+/// \file
+/// One sequence of random numbers, its answer, and how a kernel is asked for it.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <heed/exec/serial.hpp>
+#include <heed/exec/thread_pool.hpp>
+
+#include "laws/kernel.hpp"
+#include "laws/masks.hpp"
+#include "oracle/bound.hpp"
+#include "oracle/random.hpp"
+
+namespace heed_test {
+
+inline constexpr float infinity = std::numeric_limits<float>::infinity();
+inline constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
+struct Problem {
+  Shape shape;
+  Index queries = 1;
+  Index keys = 1;
+  std::vector<float> q = {};  ///< [queries][heads][key_dim]
+  std::vector<float> k = {};  ///< [keys][kv_heads][key_dim]
+  std::vector<float> v = {};  ///< [keys][kv_heads][value_dim]; with shared rows what `k` says
+  AnyMask mask = causal();
+  float soft_cap = 0;
+  std::vector<float> slopes = {}, sinks = {};
+  std::vector<Index> query_positions = {};
+
+  [[nodiscard]] heed::AttendOptions options() const {
+    return {.soft_cap = soft_cap, .alibi_slopes = slopes, .sink_logits = sinks};
+  }
+  [[nodiscard]] Index k_row() const { return shape.kv_heads * shape.key_dim; }
+  [[nodiscard]] Index v_row() const { return shape.kv_heads * shape.value_dim; }
+  [[nodiscard]] Index q_row() const { return shape.heads * shape.key_dim; }
+  [[nodiscard]] Index out_row() const { return shape.heads * shape.value_dim; }
+};
+
+inline std::ostream& operator<<(std::ostream& out, const Problem& p) {
+  static constexpr const char* names[] = {"gqa", "mha", "mqa", "shared_row"};
+  return out << names[int(p.shape.mechanism)] << " heads " << p.shape.heads << "/" << p.shape.kv_heads << " dims "
+             << p.shape.key_dim << "," << p.shape.value_dim << " queries " << p.queries << " keys " << p.keys << " mask "
+             << p.mask.name() << (p.soft_cap > 0 ? " cap" : "") << (p.slopes.empty() ? "" : " alibi")
+             << (p.sinks.empty() ? "" : " sinks") << (p.query_positions.empty() ? "" : " positions");
+}
+
+/// Values are the first value_dim numbers of each key row.
+inline void share_rows(Problem& p) {
+  if (p.shape.mechanism != Mechanism::shared_row) return;
+  p.v.clear();
+  for (Index row = 0; row < p.keys * p.shape.kv_heads; ++row) {
+    const auto from = p.k.begin() + row * p.shape.key_dim;
+    p.v.insert(p.v.end(), from, from + p.shape.value_dim);
+  }
+}
+
+/// Gaussian numbers with logits of standard deviation `deviation`.
+[[nodiscard]] inline Problem gaussian(Shape shape, Index queries, Index keys, std::uint64_t seed, double deviation = 1) {
+  oracle::Random random(seed);
+  if (shape.mechanism == Mechanism::mha) shape.kv_heads = shape.heads;
+  if (shape.mechanism == Mechanism::mqa) shape.kv_heads = 1;
+  if (shape.mechanism == Mechanism::shared_row) shape.value_dim = std::min(shape.value_dim, shape.key_dim);
+  shape.scale = float(deviation / std::sqrt(double(shape.key_dim)));
+  Problem p{.shape = shape, .queries = queries, .keys = keys};
+  p.q = random.gaussians(queries * p.q_row());
+  p.k = random.gaussians(keys * p.k_row());
+  p.v = random.gaussians(keys * p.v_row());
+  share_rows(p);
+  return p;
+}
+
+[[nodiscard]] inline double rounded(double x, const std::string& codec) {
+  return codec == "bf16" ? oracle::round_to_bf16(x) : codec == "f16" ? oracle::round_to_f16(x) : x;
+}
+
+/// The answer for the numbers as `kernel` stores them, in float64. `key_positions` may have holes.
+[[nodiscard]] inline oracle::Answer answer(const Kernel& kernel, const Problem& p, std::vector<Index> key_positions = {}) {
+  oracle::Problem o{.heads = p.shape.heads,
+                    .kv_heads = p.shape.kv_heads,
+                    .key_dim = p.shape.key_dim,
+                    .value_dim = p.shape.value_dim,
+                    .scale = p.shape.scale,
+                    .q = oracle::doubles(p.q),
+                    .k = oracle::doubles(p.k),
+                    .v = oracle::doubles(p.v),
+                    .visible = p.mask.visible(),
+                    .soft_cap = p.soft_cap,
+                    .slopes = oracle::doubles(p.slopes),
+                    .sinks = oracle::doubles(p.sinks),
+                    .query_positions = p.query_positions,
+                    .key_positions = std::move(key_positions)};
+  for (double& x : o.k) x = rounded(x, kernel.key_codec());
+  for (double& x : o.v) x = rounded(x, kernel.value_codec());
+  return oracle::attention(o);
+}
+
+struct Output {
+  std::vector<float> out, lse;
+
+  /// The same bits.
+  friend bool operator==(const Output& a, const Output& b) { return same(a.out, b.out) && same(a.lse, b.lse); }
+
+ private:
+  static bool same(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+  }
+};
+
+/// Pools live as long as the program: starting threads is slow.
+[[nodiscard]] inline AnyExecutor workers(Index count) {
+  static heed::SerialExecutor serial;
+  static std::vector<std::unique_ptr<heed::ThreadPool>> pools;
+  if (count <= 1) return AnyExecutor(serial);
+  for (auto& pool : pools) {
+    if (pool->workers() == count) return AnyExecutor(*pool);
+  }
+  pools.push_back(heed::value_or_throw(heed::ThreadPool::create(count)));
+  return AnyExecutor(*pools.back());
+}
+
+/// What `kernel` answers, on `keys`; NaN wherever it wrote nothing.
+[[nodiscard]] inline Output run(const Kernel& kernel, const Problem& p, const Source& keys, Index threads = 1) {
+  Output result{std::vector<float>(std::size_t(p.queries * p.out_row()), nan),
+                std::vector<float>(std::size_t(p.queries * p.shape.heads), nan)};
+  heed::Workspace workspace;
+  const Call call{&keys, p.mask.ref(), p.q, result.out, result.lse, p.query_positions};
+  const heed::Status status = kernel.attend(p.shape, {&call, 1}, workspace, workers(threads), p.options());
+  EXPECT_TRUE(status.ok()) << status.message() << " " << p;
+  return result;
+}
+
+/// A cache that holds the problem's keys.
+[[nodiscard]] inline std::unique_ptr<Cache> filled(const Kernel& kernel, const Problem& p) {
+  auto cache = kernel.cache(p.shape);
+  if (p.keys > 0) cache->append(p.k, p.v);
+  return cache;
+}
+
+/// The same from a cache.
+[[nodiscard]] inline Output run(const Kernel& kernel, const Problem& p, Index threads = 1) {
+  const auto cache = filled(kernel, p);
+  return run(kernel, p, *cache->keys(), threads);
+}
+
+/// Worst |a - b| in units of eps32 sum_j p_j |v_j|; NaN counts as infinite.
+[[nodiscard]] inline double distance(const std::vector<float>& a, const std::vector<float>& b,
+                                     const oracle::Answer& sizes) {
+  if (a.size() != b.size() || a.size() != sizes.abs_values.size()) return oracle::infinity;
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, oracle::units(a[i], b[i], sizes.abs_values[i]));
+  return worst;
+}
+
+/// A law that holds for every kernel.
+class Laws : public testing::TestWithParam<const Kernel*> {
+ protected:
+  [[nodiscard]] static const Kernel& kernel() { return *GetParam(); }
+  [[nodiscard]] static bool slow() { return kernel().name().starts_with("scalar"); }
+  /// Mechanisms this kernel can be asked for.
+  [[nodiscard]] static std::vector<Mechanism> mechanisms() {
+    std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa};
+    if (kernel().shares()) all.push_back(Mechanism::shared_row);
+    return all;
+  }
+};
+
+// One line per test file; a macro, because gtest registers suites by the name of a class in the file.
+#define HEED_FOR_ALL_KERNELS(Suite)                                                     \
+  INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(kernels()),                    \
+                           [](const testing::TestParamInfo<const Kernel*>& info) { return info.param->name(); })
+
+}  // namespace heed_test

@@ -1,0 +1,100 @@
+/// \file
+/// Sources that are not a KvCache: foreign memory of any layout, and a cache in pages.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "laws/problem.hpp"
+
+namespace heed_test {
+
+/// Bytes that end where a page without access begins: one byte read too far is a crash.
+class GuardedBytes {
+ public:
+  explicit GuardedBytes(Index bytes) {
+    const Index page = Index(sysconf(_SC_PAGESIZE));
+    size_ = heed::round_up(bytes, page) + page;
+    void* memory = mmap(nullptr, std::size_t(size_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) std::abort();
+    base_ = static_cast<std::byte*>(memory);
+    if (mprotect(base_ + size_ - page, std::size_t(page), PROT_NONE) != 0) std::abort();
+    data_ = base_ + size_ - page - bytes;
+  }
+  GuardedBytes(const GuardedBytes&) = delete;
+  GuardedBytes& operator=(const GuardedBytes&) = delete;
+  ~GuardedBytes() { munmap(base_, std::size_t(size_)); }
+  [[nodiscard]] std::byte* data() const { return data_; }
+
+ private:
+  std::byte* base_ = nullptr;
+  std::byte* data_ = nullptr;
+  Index size_ = 0;
+};
+
+/// The problem's rows in foreign memory: a random order of tokens and heads, random gaps, any alignment down to one
+/// element, and a guard page right behind the last row.
+class StridedRows {
+ public:
+  StridedRows(const Kernel& kernel, const Problem& p, oracle::Random& random)
+      : keys_(lay_out(kernel.encode_keys(p.k), p.keys, p.shape.kv_heads, random)),
+        values_(p.shape.mechanism == Mechanism::shared_row
+                    ? Stream{nullptr, keys_.stream}
+                    : lay_out(kernel.encode_values(p.v), p.keys, p.shape.kv_heads, random)),
+        source_(kernel.strided(p.keys, keys_.stream, values_.stream, 0)) {}
+  [[nodiscard]] const Source& keys() const { return *source_; }
+
+ private:
+  struct Stream {
+    std::unique_ptr<GuardedBytes> bytes;
+    heed::StridedStream stream;
+  };
+  // `numbers` is [tokens][heads] rows.
+  static Stream lay_out(const std::vector<std::byte>& numbers, Index tokens, Index heads, oracle::Random& random) {
+    if (tokens == 0) return {};
+    const Index row = Index(numbers.size()) / (tokens * heads), gap = 2 * random.below(9);
+    const bool by_token = random.below(2) == 0;
+    const Index inner = row + gap, outer = inner * (by_token ? heads : tokens) + 2 * random.below(40);
+    const Index size = (by_token ? tokens - 1 : heads - 1) * outer + (by_token ? heads - 1 : tokens - 1) * inner + row;
+    Stream made{std::make_unique<GuardedBytes>(size),
+                {.data = nullptr,
+                 .token_stride_bytes = by_token ? outer : inner,
+                 .head_stride_bytes = by_token ? inner : outer,
+                 .row_bytes = row}};
+    made.stream.data = made.bytes->data();
+    std::memset(made.bytes->data(), 0xff, std::size_t(size));  // NaN in every format
+    for (Index t = 0; t < tokens; ++t) {
+      for (Index h = 0; h < heads; ++h) {
+        std::memcpy(made.bytes->data() + t * made.stream.token_stride_bytes + h * made.stream.head_stride_bytes,
+                    numbers.data() + (t * heads + h) * row, std::size_t(row));
+      }
+    }
+    return made;
+  }
+
+  Stream keys_, values_;
+  std::unique_ptr<Source> source_;
+};
+
+/// Another source in pages of some rows, which may have its own positions.
+class Paged final : public Source {
+ public:
+  Paged(const Source& source, Index page, std::vector<Index> positions = {})
+      : source_(source), page_(page), positions_(std::move(positions)) {}
+  [[nodiscard]] Index size() const override { return source_.size(); }
+  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
+    return source_.tile(stream, head, first, std::min(max, page_ - first % page_));
+  }
+  [[nodiscard]] Index position(Index key) const override {
+    return positions_.empty() ? source_.position(key) : positions_[std::size_t(key)];
+  }
+
+ private:
+  const Source& source_;
+  Index page_;
+  std::vector<Index> positions_;
+};
+
+}  // namespace heed_test
