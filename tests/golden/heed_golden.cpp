@@ -110,7 +110,7 @@ int run_all(const fs::path& folder, const std::string& only, const Setup& setup,
     std::cout << (report.passed() ? "pass  " : "FAIL  ") << summary(report) << "\n";
     print(report, verbose);
   }
-  std::cout << ran << " cases run, " << failed << " failed, " << unhandled << " without a handler\n";
+  std::cout << ran << " cases run, " << failed << " failed or missing, " << unhandled << " without a handler\n";
   if (ran == 0) std::cout << "FAIL: no case was run\n";
   return ran == 0 || failed != 0 ? 1 : 0;
 }

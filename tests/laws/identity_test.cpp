@@ -149,13 +149,12 @@ TEST_P(BitwiseIdentity, ScalingValuesByPowersOfTwo) {
     const Problem p = gaussian(grouped, queries, 300, 9);
     const Output want = run(kernel(), p);
     for (const float factor : {0x1p-6f, 4.0f, 0x1p9f}) {
-      Problem scaled = p;
-      for (float& x : scaled.v) x *= factor;
-      const Problem stored = scaled;
-      Output got = run(kernel(), stored);
-      for (float& x : got.out) x /= factor;
       // f16 has few exponents: the smallest values lose bits when they are stored.
       if (kernel().value_codec() == "f16" && factor < 1) continue;
+      Problem scaled = p;
+      for (float& x : scaled.v) x *= factor;
+      Output got = run(kernel(), scaled);
+      for (float& x : got.out) x /= factor;
       EXPECT_TRUE(want == got) << p << " times " << factor;
     }
   }

@@ -173,9 +173,11 @@ class Laws : public testing::TestWithParam<const Kernel*> {
   }
 };
 
+struct KernelName {
+  std::string operator()(const testing::TestParamInfo<const Kernel*>& kernel) const { return kernel.param->name(); }
+};
+
 // One line per test file; a macro, because gtest registers suites by the name of a class in the file.
-#define HEED_FOR_ALL_KERNELS(Suite)                                                     \
-  INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(kernels()),                    \
-                           [](const testing::TestParamInfo<const Kernel*>& info) { return info.param->name(); })
+#define HEED_FOR_ALL_KERNELS(Suite) INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(kernels()), KernelName{})
 
 }  // namespace heed_test
