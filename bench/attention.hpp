@@ -65,7 +65,7 @@ void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& t
   }
   std::fill(problem.out.begin(), problem.out.end(), std::nanf(""));
 
-  LimitsAround limits(threads);
+  LimitsAround limits(threads, cold ? 3 : 1);
   // The last iteration reads layer 0, whose answer is known: what was timed is checked too.
   Index layer = Index(state.max_iterations) % cache.layers();
   const auto start = std::chrono::steady_clock::now();

@@ -155,10 +155,9 @@ struct Recent {
 } recent;
 
 constexpr auto fresh = std::chrono::milliseconds(20);
-constexpr int samples_each = 3;
 }  // namespace
 
-LimitsAround::LimitsAround(Index threads) : threads_(threads) {
+LimitsAround::LimitsAround(Index threads, int samples) : threads_(threads), samples_(samples) {
   if (recent.threads != threads || Clock::now() - recent.when > fresh) {
     close();
   } else {
@@ -169,7 +168,7 @@ LimitsAround::LimitsAround(Index threads) : threads_(threads) {
 
 void LimitsAround::close() {
   recent = {.when = {}, .threads = threads_, .read = {}, .fma = {}};
-  for (int i = 0; i < samples_each; ++i) {
+  for (int i = 0; i < samples_; ++i) {
     recent.read.push_back(sample(Limit::read_dram, threads_));
     recent.fma.push_back(sample(Limit::fma_f32, threads_));
   }

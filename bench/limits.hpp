@@ -33,16 +33,17 @@ void pass(Limit limit, Index threads);
 
 [[nodiscard]] double median(std::vector<double> x);
 
-/// DRAM read bandwidth and FMA peak around a piece of timed work: sampled at construction and by close().
+/// DRAM read bandwidth and FMA peak around a piece of timed work: `samples` passes at construction and by close().
 class LimitsAround {
  public:
-  explicit LimitsAround(Index threads);
+  LimitsAround(Index threads, int samples);
   void close();
   [[nodiscard]] double read_dram() const { return median(read_); }
   [[nodiscard]] double fma_f32() const { return median(fma_); }
 
  private:
   Index threads_;
+  int samples_;
   std::vector<double> read_, fma_;
 };
 

@@ -55,16 +55,17 @@ struct Summary {
 }
 
 inline void print_table(const std::vector<DemoRow>& rows) {
-  std::printf("%-9s %10s | %31s | %15s | %16s | %15s %15s\n", "", "", "KV bytes per token", "KV bytes in all",
+  std::printf("%-9s %10s | %-31s | %-15s | %-16s | %-15s | %s\n", "", "", "KV bytes per token", "KV bytes in all",
               "bits per byte", "us per step", "of it attention");
-  std::printf("%-9s %10s | %9s %9s %11s | %8s %6s | %8s %7s | %7s %7s %7s %7s\n", "mechanism", "parameters", "measured",
-              "formula", "allocated", "measured", "tokens", "heed", "PyTorch", "median", "mean", "median", "mean");
+  std::printf("%-9s %10s | %9s %9s %11s | %8s %6s | %8s %7s | %7s %7s | %7s %7s\n", "mechanism", "parameters",
+              "measured", "formula", "allocated", "measured", "tokens", "heed", "PyTorch", "median", "mean", "median",
+              "mean");
   for (const DemoRow& row : rows) {
     const heed::CacheBytes& cache = row.evaluation.cache;
     const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
     char trained[16] = "-";
     if (row.trained_bits_per_byte) std::snprintf(trained, sizeof trained, "%.4f", *row.trained_bits_per_byte);
-    std::printf("%-9s %10lld | %9.7g %9lld %11.1f | %8lld %6lld | %8.4f %7s | %7.1f %7.1f %7.1f %7.1f\n",
+    std::printf("%-9s %10lld | %9.7g %9lld %11.1f | %8lld %6lld | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
                 row.mechanism.c_str(), static_cast<long long>(row.parameters), cache.per_token_seen(),
                 static_cast<long long>(row.formula_bytes_per_token),
                 double(cache.allocated) / double(std::max<heed::Index>(cache.seen, 1)),

@@ -60,10 +60,15 @@ Problem random_problem(oracle::Random& random, const std::vector<Mechanism>& mec
 }
 
 void expect_bound(const Problem& p, const Output& got, const oracle::Answer& want) {
-  EXPECT_TRUE(oracle::worst_output(got.out, want) <= 1) << p << ": " << oracle::worst_output(got.out, want);
+  // Weights below 2^-118 are zero: no relative bound holds there.
+  float largest = 0;
+  for (const float v : p.v) largest = std::max(largest, std::abs(v));
+  const double output = oracle::worst_output(got.out, want, oracle::eps32, 0x1p-118 * double(largest));
+  EXPECT_TRUE(output <= 1) << p << ": " << output;
   EXPECT_TRUE(oracle::worst_lse(got.lse, want) <= 1) << p << ": " << oracle::worst_lse(got.lse, want);
-  // The tight cap is for Gaussian logits; ALiBi's are not.
-  if (p.slopes.empty()) {
+  // The tight cap is for Gaussian logits, which ALiBi's and sinks are not. Where one key takes all, the error is that of
+  // its logit, which grows with the head size: 54 units were seen at deviation 4 and head size 576.
+  if (p.slopes.empty() && p.sinks.empty() && p.deviation <= 1) {
     EXPECT_TRUE(oracle::worst_units(got.out, want) <= 16) << p << ": " << oracle::worst_units(got.out, want);
   }
 }
@@ -88,6 +93,16 @@ TEST_P(Bound, EveryHeadSize) {
       const Problem p = gaussian({.heads = 6, .kv_heads = 2, .key_dim = k, .value_dim = v}, queries, 300, ++seed);
       expect_bound(p, run(kernel(), p), answer(kernel(), p));
     }
+  }
+}
+
+/// One line of the measurements the cap comes from: 4096 keys, head size 128, where 256-key chunks gave 0.3 and 9.0 units
+/// and one running state 2.2 and 46.
+TEST_P(Bound, LongContextsStayUnderTheCap) {
+  for (const double deviation : {1.0, 4.0}) {
+    const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 128, .value_dim = 128}, 2, 4096, 9, deviation);
+    const double units = oracle::worst_units(run(kernel(), p).out, answer(kernel(), p));
+    EXPECT_TRUE(units <= (deviation <= 1 ? 2 : 16)) << p << ": " << units;
   }
 }
 

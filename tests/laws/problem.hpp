@@ -35,6 +35,7 @@ struct Problem {
   float soft_cap = 0;
   std::vector<float> slopes = {}, sinks = {};
   std::vector<Index> query_positions = {};
+  double deviation = 1;  ///< of the logits
 
   [[nodiscard]] heed::AttendOptions options() const {
     return {.soft_cap = soft_cap, .alibi_slopes = slopes, .sink_logits = sinks};
@@ -70,7 +71,7 @@ inline void share_rows(Problem& p) {
   if (shape.mechanism == Mechanism::mqa) shape.kv_heads = 1;
   if (shape.mechanism == Mechanism::shared_row) shape.value_dim = std::min(shape.value_dim, shape.key_dim);
   shape.scale = float(deviation / std::sqrt(double(shape.key_dim)));
-  Problem p{.shape = shape, .queries = queries, .keys = keys};
+  Problem p{.shape = shape, .queries = queries, .keys = keys, .deviation = deviation};
   p.q = random.gaussians(queries * p.q_row());
   p.k = random.gaussians(keys * p.k_row());
   p.v = random.gaussians(keys * p.v_row());
