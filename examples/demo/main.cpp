@@ -85,6 +85,7 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   std::printf("%zu bytes of text, one at a time, in windows of %lld\n\n", text.size(), static_cast<long long>(window));
   std::fflush(stdout);
   std::vector<DemoRow> rows;
+  rows.reserve(files.size());
   for (const auto& file : files) rows.push_back(run_model(file, options, *backend, text, **pool));
 
   print_table(rows);

@@ -30,6 +30,7 @@ struct DemoOptions {
 
 inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<DemoBackend>& backends) {
   std::vector<std::string> names;
+  names.reserve(backends.size());
   for (const DemoBackend& backend : backends) names.push_back(backend.name);
   options.backend = names.front();
   app.add_option("--model", options.models, "Model file; repeatable. Default: one for each mechanism, in --data");

@@ -1,4 +1,4 @@
-// expect: ignoring return.*Status.*nodiscard
+// expect: ignoring return.*nodiscard
 // flags: -Werror=unused-result
 #include <heed/workspace.hpp>
 

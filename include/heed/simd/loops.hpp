@@ -252,6 +252,11 @@ struct Loops {
   }
 
  private:
+  // The address need not be one: lists of what comes next run past their end. Integers, so that the sum is defined.
+  [[gnu::always_inline]] static void prefetch(const std::byte* from, Index offset) {
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(offset)));
+  }
+
   // Cuts `rows` into tiles of 6, and of 4, 2 and 1 at the end. Two tiles of 4 beat one of 6 and one of 2, whose few
   // accumulators wait for each other.
   template <class Tile>
@@ -337,7 +342,7 @@ struct Loops {
         for (int w = 0; w < block_words; ++w) {
           HEED_UNROLL
           for (int g = 0; g < G; ++g) {
-            if (W == 16 || word % 16 == 0) __builtin_prefetch(fetch[g * W + w] + word / 16 * 64);
+            if (W == 16 || word % 16 == 0) prefetch(fetch[g * W + w], word / 16 * 64);
           }
           HEED_UNROLL
           for (int i = 0; i < C::per_word; ++i) {
@@ -387,7 +392,7 @@ struct Loops {
       return C::template load<V>(row[k] + offset + C::offset_bytes(d));
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
-      if (C::offset_bytes(d) % 64 == 0) __builtin_prefetch(ahead[k] + offset + C::offset_bytes(d));
+      if (C::offset_bytes(d) % 64 == 0) Loops::prefetch(ahead[k], offset + C::offset_bytes(d));
     }
   };
 

@@ -1,0 +1,301 @@
+/// \file
+/// The laws of a backend: every tile function gives the bits of simd/scalar.hpp where the ISA fuses multiply and add,
+/// and exp, tanh and the conversions are as accurate as they say. One file per backend instantiates them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include <heed/codec/bf16.hpp>
+#include <heed/codec/f16.hpp>
+#include <heed/codec/f32.hpp>
+#include <heed/concepts.hpp>
+#include <heed/simd/scalar.hpp>
+
+#include "oracle/random.hpp"
+
+namespace heed_test {
+
+using heed::Index;
+using heed::Scalar;
+
+inline constexpr float infinity = std::numeric_limits<float>::infinity();
+inline constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
+/// Both NaN, or the same bits.
+[[nodiscard]] inline bool same(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0;
+}
+[[nodiscard]] inline bool same(const float* a, const float* b, Index n) {
+  for (Index i = 0; i < n; ++i) {
+    if (!same(a[i], b[i])) return false;
+  }
+  return true;
+}
+
+/// Encoded rows, each in a block of its own that ends where the backend may no longer read.
+template <class C>
+struct Rows {
+  std::vector<std::unique_ptr<std::byte[]>> blocks;
+  std::vector<const std::byte*> pointers, ahead;
+
+  /// `readable` bytes of each row exist; those after the row are NaN. Rows start at any even address.
+  Rows(oracle::Random& random, Index count, Index width, Index readable) {
+    for (Index k = 0; k < count; ++k) {
+      const Index shift = 2 * random.below(8);
+      blocks.push_back(std::make_unique<std::byte[]>(std::size_t(shift + readable)));
+      std::memset(blocks.back().get(), 0xff, std::size_t(shift + readable));
+      C::encode(random.gaussians(width).data(), width, blocks.back().get() + shift);
+      pointers.push_back(blocks.back().get() + shift);
+    }
+    ahead.assign(std::size_t(count) + 320, pointers.empty() ? nullptr : pointers[0]);
+  }
+  [[nodiscard]] heed::KeyRows keys() const { return {pointers.data(), ahead.data(), Index(pointers.size())}; }
+};
+
+/// Outputs of some rows with waiting states to merge with, twice: for the backend and for Scalar.
+struct Targets {
+  static constexpr Index width = 256;
+  std::vector<float> out, left;
+  std::vector<heed::RowTarget> rows;
+
+  Targets(std::uint64_t seed, Index count) {
+    oracle::Random random(seed);
+    out = random.gaussians(count * width);  // parked sums
+    left = random.gaussians(count * width * 3);
+    for (Index r = 0; r < count; ++r) {
+      heed::RowTarget& row = rows.emplace_back();
+      row.out = out.data() + r * width;
+      row.normalise = float(1 + random.uniform());
+      row.merges = int(random.below(4));
+      for (int m = 0; m < row.merges; ++m) {
+        row.merge[m] = {left.data() + (r * 3 + m) * width, float(random.uniform()), float(random.uniform())};
+      }
+    }
+  }
+};
+
+template <class Backend>
+class TileLaws : public testing::Test {};
+TYPED_TEST_SUITE_P(TileLaws);
+
+template <class F>
+void for_codecs(const F& f) {
+  f.template operator()<heed::F32>();
+  f.template operator()<heed::Bf16>();
+  f.template operator()<heed::F16>();
+}
+
+TYPED_TEST_P(TileLaws, PackKeys) {
+  oracle::Random random(1);
+  for_codecs([&]<class C>() {
+    for (int i = 0; i < 60; ++i) {
+      const Index count = 1 + random.below(heed::panel_keys), width = 1 + random.below(i % 8 == 0 ? 600 : 80);
+      const Rows<C> rows(random, count, width, C::row_bytes(width));
+      std::vector<float> got(std::size_t(width * heed::panel_keys), nan), want = got;
+      TypeParam::template pack_keys<C>(rows.keys(), width, got.data());
+      Scalar::pack_keys<C>(rows.keys(), width, want.data());
+      for (Index d = 0; d < width; ++d) {
+        ASSERT_TRUE(same(&got[std::size_t(d * heed::panel_keys)], &want[std::size_t(d * heed::panel_keys)], count))
+            << C::name << " count " << count << " width " << width << " dim " << d;
+      }
+    }
+  });
+}
+
+TYPED_TEST_P(TileLaws, PackValues) {
+  oracle::Random random(2);
+  for_codecs([&]<class C>() {
+    for (int i = 0; i < 60; ++i) {
+      const Index count = 1 + random.below(heed::chunk_keys), dims = 1 + random.below(heed::panel_dims);
+      const Index first = heed::panel_dims * random.below(3), width = first + dims;
+      const Rows<C> rows(random, count, width, C::row_bytes(width));
+      std::vector<float> got(heed::chunk_keys * heed::panel_dims, nan), want = got;
+      TypeParam::template pack_values<C>(rows.keys(), first, dims, got.data());
+      Scalar::pack_values<C>(rows.keys(), first, dims, want.data());
+      for (Index k = 0; k < count; ++k) {
+        const Index padded = heed::round_up(dims, heed::state_align);
+        ASSERT_TRUE(same(&got[std::size_t(k * heed::panel_dims)], &want[std::size_t(k * heed::panel_dims)], padded))
+            << C::name << " count " << count << " first " << first << " dims " << dims << " key " << k;
+      }
+    }
+  });
+}
+
+TYPED_TEST_P(TileLaws, ScoreRows) {
+  oracle::Random random(3);
+  for_codecs([&]<class C>() {
+    for (int i = 0; i < 80; ++i) {
+      const Index rows = 1 + random.below(TypeParam::few_rows), width = 1 + random.below(i % 8 == 0 ? 600 : 80);
+      const Index count = 1 + random.below(heed::chunk_keys), stride = width + random.below(5);
+      const Rows<C> keys(random, count, width, heed::round_up(C::row_bytes(width), 64));
+      const std::vector<float> q = random.gaussians(rows * stride);
+      std::vector<float> got(std::size_t(rows * heed::chunk_keys), nan), want = got;
+      TypeParam::template score_rows<C>(q.data(), stride, rows, keys.keys(), width, 0.3f, got.data());
+      Scalar::score_rows<C>(q.data(), stride, rows, keys.keys(), width, 0.3f, want.data());
+      for (Index r = 0; r < rows; ++r) {
+        ASSERT_TRUE(same(&got[std::size_t(r * heed::chunk_keys)], &want[std::size_t(r * heed::chunk_keys)], count))
+            << C::name << " rows " << rows << " count " << count << " width " << width;
+      }
+    }
+  });
+}
+
+TYPED_TEST_P(TileLaws, ScorePanel) {
+  oracle::Random random(4);
+  for (int i = 0; i < 80; ++i) {
+    const Index rows = 1 + random.below(40), count = 1 + random.below(heed::panel_keys);
+    const Index width = 1 + random.below(i % 8 == 0 ? 600 : 80), stride = width + random.below(5);
+    const std::vector<float> q = random.gaussians(rows * stride), panel = random.gaussians(width * heed::panel_keys);
+    std::vector<float> got(std::size_t(rows * heed::chunk_keys), nan), want = got;
+    TypeParam::score_panel(q.data(), stride, rows, panel.data(), width, count, 0.3f, got.data(), {});
+    Scalar::score_panel(q.data(), stride, rows, panel.data(), width, count, 0.3f, want.data(), {});
+    for (Index r = 0; r < rows; ++r) {
+      ASSERT_TRUE(same(&got[std::size_t(r * heed::chunk_keys)], &want[std::size_t(r * heed::chunk_keys)], count))
+          << "rows " << rows << " count " << count << " width " << width;
+    }
+  }
+}
+
+/// Logits with holes, ties, infinities and NaN: the same weights, maximum and sum; a NaN makes the sum NaN.
+TYPED_TEST_P(TileLaws, Softmax) {
+  oracle::Random random(5);
+  for (int i = 0; i < 400; ++i) {
+    const Index count = 1 + random.below(heed::chunk_keys);
+    std::vector<float> got = random.gaussians(heed::chunk_keys, i % 3 == 0 ? 100 : 3);
+    const double hidden = random.uniform();
+    for (float& x : got) {
+      if (i % 4 == 1 && random.uniform() < hidden) x = -infinity;
+      if (i % 4 == 2) x = std::round(x);
+    }
+    if (i % 10 == 9) std::fill(got.begin(), got.end(), -infinity);
+    const bool bad = i % 7 == 6;
+    if (bad) got[std::size_t(random.below(count))] = i % 2 == 0 ? nan : infinity;
+    std::vector<float> want = got;
+    const heed::ChunkSum a = TypeParam::softmax(got.data(), count), b = Scalar::softmax(want.data(), count);
+    ASSERT_TRUE(same(a.max, b.max) && same(a.sum, b.sum)) << count << ": " << a.max << " " << b.max;
+    ASSERT_EQ(std::isnan(a.sum), bad) << count;
+    if (!bad) {
+      ASSERT_TRUE(same(got.data(), want.data(), heed::round_up(count, 16))) << count;
+    }
+  }
+}
+
+TYPED_TEST_P(TileLaws, AddBias) {
+  oracle::Random random(6);
+  for (int i = 0; i < 50; ++i) {
+    const Index count = 1 + random.below(heed::chunk_keys);
+    std::vector<float> got = random.gaussians(heed::chunk_keys), want = got, position = random.gaussians(heed::chunk_keys, 100);
+    TypeParam::add_bias(got.data(), count, 0.37f, position.data(), -1234.0f);
+    Scalar::add_bias(want.data(), count, 0.37f, position.data(), -1234.0f);
+    ASSERT_TRUE(same(got.data(), want.data(), count)) << count;
+  }
+}
+
+/// Not the same bits: tanh is each backend's own. Two roundings and the 4 ulp of tanh.
+TYPED_TEST_P(TileLaws, SoftCap) {
+  oracle::Random random(7);
+  for (const float cap : {0.5f, 30.0f, 1000.0f}) {
+    std::vector<float> s = random.gaussians(heed::chunk_keys, cap);
+    const std::vector<float> in = s;
+    TypeParam::soft_cap(s.data(), heed::chunk_keys, cap);
+    for (std::size_t k = 0; k < s.size(); ++k) {
+      const double want = double(cap) * std::tanh(double(in[k]) / double(cap));
+      ASSERT_TRUE(std::abs(double(s[k]) - want) <= 6 * 0x1p-23 * std::abs(want)) << in[k] << " cap " << cap;
+    }
+  }
+}
+
+TYPED_TEST_P(TileLaws, AccumulatePanel) {
+  oracle::Random random(8);
+  for (int i = 0; i < 80; ++i) {
+    const Index rows = 1 + random.below(30), dims = 1 + random.below(heed::panel_dims), first = 64 * random.below(3);
+    const heed::Interval keys{random.below(100), 100 + random.below(157)};
+    const std::vector<float> p = random.gaussians(rows * heed::chunk_keys);
+    const std::vector<float> panel = random.gaussians(heed::chunk_keys * heed::panel_dims);
+    const heed::Accumulate phase{.resume = random.below(2) == 0, .finish = random.below(2) == 0};
+    Targets got(std::uint64_t(i), rows), want(std::uint64_t(i), rows);
+    TypeParam::accumulate_panel(p.data(), rows, panel.data(), keys, first, dims, got.rows.data(), phase, {});
+    Scalar::accumulate_panel(p.data(), rows, panel.data(), keys, first, dims, want.rows.data(), phase, {});
+    for (Index r = 0; r < rows; ++r) {
+      const auto at = std::size_t(r * Targets::width);
+      ASSERT_TRUE(same(&got.out[at + std::size_t(first)], &want.out[at + std::size_t(first)], dims))
+          << "rows " << rows << " dims " << dims;
+      ASSERT_TRUE(same(&got.out[at], &want.out[at], first)) << "wrote before its dims";
+    }
+  }
+}
+
+TYPED_TEST_P(TileLaws, AccumulateRows) {
+  oracle::Random random(9);
+  for_codecs([&]<class C>() {
+    for (int i = 0; i < 80; ++i) {
+      const Index rows = 1 + random.below(TypeParam::few_rows), dims = 1 + random.below(200);
+      const Index count = 1 + random.below(heed::chunk_keys), begin = random.below(count + 1);
+      const heed::Interval keys{begin, begin + random.below(count - begin + 1)};  // may be empty
+      const Rows<C> values(random, count, dims, heed::round_up(C::row_bytes(dims), 64));
+      const std::vector<float> p = random.gaussians(rows * heed::chunk_keys);
+      const heed::Accumulate phase{.resume = random.below(2) == 0, .finish = random.below(2) == 0};
+      Targets got(std::uint64_t(i), rows), want(std::uint64_t(i), rows);
+      TypeParam::template accumulate_rows<C>(p.data(), rows, values.keys(), keys, 0, dims, got.rows.data(), phase);
+      Scalar::accumulate_rows<C>(p.data(), rows, values.keys(), keys, 0, dims, want.rows.data(), phase);
+      for (Index r = 0; r < rows; ++r) {
+        const auto at = std::size_t(r * Targets::width);
+        ASSERT_TRUE(same(&got.out[at], &want.out[at], dims)) << C::name << " rows " << rows << " dims " << dims;
+        const auto padded = std::size_t(heed::round_up(dims, heed::state_align));
+        ASSERT_TRUE(same(&got.out[at + padded], &want.out[at + padded], Targets::width - Index(padded)))
+            << "wrote beyond its dims";
+      }
+    }
+  });
+}
+
+TYPED_TEST_P(TileLaws, FinishAndMerge) {
+  oracle::Random random(10);
+  for (int i = 0; i < 50; ++i) {
+    const Index rows = 1 + random.below(9), dims = 1 + random.below(200);
+    Targets got(std::uint64_t(i), rows), want(std::uint64_t(i), rows);
+    TypeParam::finish(got.rows.data(), rows, dims);
+    Scalar::finish(want.rows.data(), rows, dims);
+    for (Index r = 0; r < rows; ++r) {
+      ASSERT_TRUE(same(got.rows[std::size_t(r)].out, want.rows[std::size_t(r)].out, dims)) << rows << " " << dims;
+    }
+    std::vector<float> a = random.gaussians(208), b = random.gaussians(208), c = a;
+    TypeParam::merge(0.3f, a.data(), 0.7f, b.data(), dims, a.data());  // in place, as the tree does
+    Scalar::merge(0.3f, c.data(), 0.7f, b.data(), dims, c.data());
+    ASSERT_TRUE(same(a.data(), c.data(), dims));
+  }
+}
+
+/// All 16-bit patterns, through both ways that rows are read.
+TYPED_TEST_P(TileLaws, WidensEveryHalf) {
+  const auto check = [&]<class C>() {
+    std::vector<std::uint16_t> patterns(65536);
+    for (std::size_t i = 0; i < patterns.size(); ++i) patterns[i] = std::uint16_t(i);
+    std::vector<const std::byte*> row;
+    for (std::size_t i = 0; i < 65536; i += 64) row.push_back(reinterpret_cast<const std::byte*>(&patterns[i]));
+    std::vector<float> panel(heed::chunk_keys * heed::panel_dims), keys(64 * heed::panel_keys);
+    for (std::size_t first = 0; first < row.size(); first += 64) {
+      const heed::KeyRows rows{row.data() + first, nullptr, 64};
+      TypeParam::template pack_values<C>(rows, 0, 64, panel.data());
+      TypeParam::template pack_keys<C>(rows, 64, keys.data());
+      for (std::size_t i = 0; i < 64 * 64; ++i) {
+        const float want = C::to_float(std::uint16_t(first * 64 + i));
+        ASSERT_TRUE(same(panel[i], want)) << C::name << " " << first * 64 + i;
+        ASSERT_TRUE(same(keys[i % 64 * heed::panel_keys + i / 64], want)) << C::name << " " << first * 64 + i;
+      }
+    }
+  };
+  check.template operator()<heed::Bf16>();
+  check.template operator()<heed::F16>();
+}
+
+REGISTER_TYPED_TEST_SUITE_P(TileLaws, PackKeys, PackValues, ScoreRows, ScorePanel, Softmax, AddBias, SoftCap,
+                            AccumulatePanel, AccumulateRows, FinishAndMerge, WidensEveryHalf);
+
+}  // namespace heed_test
