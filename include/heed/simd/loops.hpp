@@ -157,10 +157,8 @@ struct Loops {
       const std::byte* row = rows.row[k] + C::offset_bytes(first_dim);
       float* out = panel + k * panel_dims;
       for (Index d = 0; d < whole; d += W) V::store(out + d, C::template load<V>(row + C::offset_bytes(d)));
-      if (whole < dims) {
-        C::decode(row + C::offset_bytes(whole), dims - whole, out + whole);
-        std::fill(out + dims, out + round_up(dims, state_align), 0.0f);
-      }
+      if (whole < dims) C::decode(row + C::offset_bytes(whole), dims - whole, out + whole);
+      std::fill(out + dims, out + round_up(dims, state_align), 0.0f);
     }
   }
 

@@ -1,0 +1,95 @@
+// The masks of heed by brute force: coverage promises nothing that visible() denies, and keep() drops nothing needed.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include <heed/retention/full.hpp>
+#include <heed/retention/mask_ref.hpp>
+#include <heed/retention/window.hpp>
+
+#include "oracle/attention.hpp"
+
+namespace {
+
+using heed::Coverage;
+using heed::Index;
+using heed::Interval;
+
+static_assert(heed::Retention<heed::Causal> && heed::Retention<heed::Unmasked> && heed::Retention<heed::SlidingWindow>);
+static_assert(heed::SlidingWindow{4}.visible(10, 7) && !heed::SlidingWindow{4}.visible(10, 6));
+
+template <class M>
+void expect_honest(const M& mask, const oracle::Visible& visible) {
+  constexpr Index n = 14;
+  for (Index query = -3; query < n; ++query) {
+    for (Index key = 0; key < n; ++key) ASSERT_EQ(mask.visible(query, key), visible(query, key)) << query << " " << key;
+  }
+  for (Index q0 = -3; q0 < n; ++q0) {
+    for (Index q1 = q0 + 1; q1 <= n; ++q1) {
+      for (Index k0 = 0; k0 < n; ++k0) {
+        for (Index k1 = k0 + 1; k1 <= n; ++k1) {
+          bool some = false, all = true;
+          for (Index q = q0; q < q1; ++q) {
+            for (Index k = k0; k < k1; ++k) {
+              some |= visible(q, k);
+              all &= visible(q, k);
+            }
+          }
+          // Of these masks also the best answer: a `partial` too many is work for nothing.
+          const Coverage want = all ? Coverage::full : some ? Coverage::partial : Coverage::none;
+          ASSERT_EQ(mask.coverage({q0, q1}, {k0, k1}), want)
+              << "queries [" << q0 << ", " << q1 << ") keys [" << k0 << ", " << k1 << ")";
+        }
+      }
+    }
+  }
+  // A key that is dropped is seen by no later query; of these rules, a key that is kept is needed by one.
+  for (Index next = 0; next < n; ++next) {
+    for (Index key = 0; key < next; ++key) {
+      bool needed = false;
+      for (Index query = next; query < next + 40; ++query) needed |= visible(query, key);
+      ASSERT_EQ(mask.keep(key, next), needed) << "key " << key << " next " << next;
+    }
+  }
+}
+
+TEST(Mask, Causal) { expect_honest(heed::Causal{}, oracle::causal()); }
+TEST(Mask, Unmasked) {
+  expect_honest(heed::Unmasked{}, [](Index, Index) { return true; });
+}
+TEST(Mask, SlidingWindow) {
+  for (Index width = 1; width < 18; ++width) {
+    ASSERT_NO_FATAL_FAILURE(expect_honest(heed::SlidingWindow{width}, oracle::window(width))) << width;
+  }
+}
+
+/// Positions beyond 2^31 are like small ones.
+TEST(Mask, FarPositions) {
+  constexpr Index far = (Index{1} << 40) + 5;
+  constexpr heed::SlidingWindow window{100};
+  EXPECT_TRUE(window.visible(far, far - 99));
+  EXPECT_FALSE(window.visible(far, far - 100));
+  EXPECT_EQ(window.coverage({far, far + 1}, {far - 99, far + 1}), Coverage::full);
+  EXPECT_EQ(window.coverage({far, far + 1}, {0, far - 99}), Coverage::none);
+  EXPECT_EQ(heed::Causal{}.coverage({far, far + 1}, {0, far + 1}), Coverage::full);
+  EXPECT_TRUE(window.keep(far - 99, far));
+  EXPECT_FALSE(window.keep(far - 100, far));
+}
+
+TEST(MaskRef, AsksTheMask) {
+  const heed::SlidingWindow window{5};
+  const heed::MaskRef ref(window);
+  EXPECT_EQ(ref.coverage({10, 11}, {6, 11}), Coverage::full);
+  EXPECT_EQ(ref.coverage({10, 11}, {0, 6}), Coverage::none);
+  std::vector<Index> positions;
+  for (Index k = 0; k < 200; ++k) positions.push_back(k / 3 * 2);
+  std::vector<std::uint64_t> bits(5, 0);
+  ref.fill(40, positions.data(), 200, bits.data());
+  for (std::size_t k = 0; k < 256; ++k) {
+    const bool set = (bits[k / 64] >> (k % 64)) & 1;
+    ASSERT_EQ(set, k < 200 && window.visible(40, positions[k])) << k;
+  }
+  EXPECT_EQ(bits[4], 0u) << "wrote beyond the positions";
+}
+
+}  // namespace
