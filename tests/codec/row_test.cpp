@@ -34,7 +34,7 @@ TYPED_TEST(CodecRows, EncodeAndDecode) {
   oracle::Random random(1);
   for (Index n = 0; n < 70; ++n) {
     const std::vector<float> in = random.gaussians(n, 100);
-    for (const std::size_t shift : {0, 1, 2, 5}) {
+    for (const std::size_t shift : {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{5}}) {
       const auto bytes = std::size_t(TypeParam::row_bytes(n));
       std::vector<std::byte> stored(shift + bytes + 8, std::byte{0x5a});
       TypeParam::encode(in.data(), n, stored.data() + shift);

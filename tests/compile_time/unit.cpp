@@ -6,8 +6,8 @@
 #include <heed/policy/grouped.hpp>
 #include <heed/simd/xsimd.hpp>
 
-heed::Status attend(const heed::Gqa& policy, const heed::StridedSource<heed::Bf16>& keys, std::span<const float> q,
-                    std::span<float> out, heed::Workspace& workspace) {
+heed::Status attend_once(const heed::Gqa& policy, const heed::StridedSource<heed::Bf16>& keys, std::span<const float> q,
+                         std::span<float> out, heed::Workspace& workspace) {
   heed::SerialExecutor executor;
   return heed::attend<heed::Xsimd<>>(policy, q, keys, heed::Causal{}, out, workspace, executor);
 }

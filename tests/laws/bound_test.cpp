@@ -14,8 +14,10 @@ const T& pick(oracle::Random& random, const std::vector<T>& from) {
 }
 
 Shape random_shape(oracle::Random& random, const std::vector<Mechanism>& mechanisms) {
-  static const std::vector<std::pair<Index, Index>> heads = {{1, 1}, {2, 1}, {4, 2}, {9, 3}, {8, 8}, {16, 4}, {16, 1}, {12, 2}, {5, 5}};
-  static const std::vector<std::pair<Index, Index>> dims = {{1, 1}, {3, 3}, {7, 8}, {8, 7}, {16, 16}, {40, 40}, {64, 64}, {72, 72}, {128, 128}, {192, 128}, {576, 512}};
+  static const std::vector<std::pair<Index, Index>> heads = {{1, 1},  {2, 1},  {4, 2},  {9, 3}, {8, 8},
+                                                             {16, 4}, {16, 1}, {12, 2}, {5, 5}};
+  static const std::vector<std::pair<Index, Index>> dims = {
+      {1, 1}, {3, 3}, {7, 8}, {8, 7}, {16, 16}, {40, 40}, {64, 64}, {72, 72}, {128, 128}, {192, 128}, {576, 512}};
   const auto [h, g] = pick(random, heads);
   const auto [k, v] = pick(random, dims);
   return {.mechanism = pick(random, mechanisms), .heads = h, .kv_heads = g, .key_dim = k, .value_dim = v};
@@ -34,7 +36,8 @@ AnyMask random_mask(oracle::Random& random, Index keys) {
 void add_options(oracle::Random& random, Problem& p) {
   if (random.below(3) == 0) p.soft_cap = float(1 + 20 * random.uniform());
   if (random.below(3) == 0) {
-    for (Index h = 0; h < p.shape.heads; ++h) p.slopes.push_back(float(std::exp2(-8.0 * double(h + 1) / double(p.shape.heads))));
+    for (Index h = 0; h < p.shape.heads; ++h)
+      p.slopes.push_back(float(std::exp2(-8.0 * double(h + 1) / double(p.shape.heads))));
   }
   if (random.below(3) == 0) {
     for (Index h = 0; h < p.shape.heads; ++h) p.sinks.push_back(float(20 * random.uniform() - 10));
@@ -66,8 +69,8 @@ void expect_bound(const Problem& p, const Output& got, const oracle::Answer& wan
   const double output = oracle::worst_output(got.out, want, oracle::eps32, 0x1p-118 * double(largest));
   EXPECT_TRUE(output <= 1) << p << ": " << output;
   EXPECT_TRUE(oracle::worst_lse(got.lse, want) <= 1) << p << ": " << oracle::worst_lse(got.lse, want);
-  // The tight cap is for Gaussian logits, which ALiBi's and sinks are not. Where one key takes all, the error is that of
-  // its logit, which grows with the head size: 54 units were seen at deviation 4 and head size 576.
+  // The tight cap is for Gaussian logits, which ALiBi's and sinks are not. Where one key takes all, the error is that
+  // of its logit, which grows with the head size: 54 units were seen at deviation 4 and head size 576.
   if (p.slopes.empty() && p.sinks.empty() && p.deviation <= 1) {
     EXPECT_TRUE(oracle::worst_units(got.out, want) <= 16) << p << ": " << oracle::worst_units(got.out, want);
   }
@@ -87,8 +90,17 @@ TEST_P(Bound, RandomCachesLong) { random_caches(kernel(), mechanisms(), slow() ?
 /// Every shape in the list once, in decode and as a prefill that crosses a chunk.
 TEST_P(Bound, EveryHeadSize) {
   std::uint64_t seed = 1;
-  for (const auto& [k, v] : std::vector<std::pair<Index, Index>>{
-           {1, 1}, {3, 3}, {7, 7}, {8, 8}, {16, 16}, {40, 40}, {64, 64}, {72, 72}, {128, 128}, {192, 128}, {576, 512}}) {
+  for (const auto& [k, v] : std::vector<std::pair<Index, Index>>{{1, 1},
+                                                                 {3, 3},
+                                                                 {7, 7},
+                                                                 {8, 8},
+                                                                 {16, 16},
+                                                                 {40, 40},
+                                                                 {64, 64},
+                                                                 {72, 72},
+                                                                 {128, 128},
+                                                                 {192, 128},
+                                                                 {576, 512}}) {
     for (const Index queries : {1, 20}) {
       const Problem p = gaussian({.heads = 6, .kv_heads = 2, .key_dim = k, .value_dim = v}, queries, 300, ++seed);
       expect_bound(p, run(kernel(), p), answer(kernel(), p));
@@ -96,8 +108,8 @@ TEST_P(Bound, EveryHeadSize) {
   }
 }
 
-/// One line of the measurements the cap comes from: 4096 keys, head size 128, where 256-key chunks gave 0.3 and 9.0 units
-/// and one running state 2.2 and 46.
+/// The measurements the cap comes from: at 4096 keys and head size 128, 256-key chunks gave 0.3 and 9.0 units, one
+/// running state 2.2 and 46.
 TEST_P(Bound, LongContextsStayUnderTheCap) {
   for (const double deviation : {1.0, 4.0}) {
     const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 128, .value_dim = 128}, 2, 4096, 9, deviation);
@@ -122,7 +134,8 @@ TEST_P(Bound, EvictedTokens) {
   for (int i = 0; i < (slow() ? 30 : 60); ++i) {
     const Problem p = random_problem(random, mechanisms(), 4e6);
     std::vector<Index> positions;
-    for (Index j = 0, next = random.below(5); j < p.keys; ++j, next += 1 + (random.below(9) == 0 ? random.below(300) : 0)) {
+    for (Index j = 0, next = random.below(5); j < p.keys;
+         ++j, next += 1 + (random.below(9) == 0 ? random.below(300) : 0)) {
       positions.push_back(next);
     }
     const auto cache = filled(kernel(), p);

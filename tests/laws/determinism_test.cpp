@@ -44,7 +44,8 @@ std::vector<Index> random_sizes(oracle::Random& random, Index total, Index large
 /// What a prefill gave, any chunked prefill gives, and any decode afterwards: every masking, head size and grouping.
 TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
   oracle::Random random(1);
-  for (const auto& shape : {Shape{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40}, {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
+  for (const auto& shape : {Shape{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40},
+                            {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
                             {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
                             {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}}) {
     for (const AnyMask& mask : {causal(), window(40)}) {
@@ -81,7 +82,8 @@ TEST_P(Determinism, ExplicitPositionsInAnyOrder) {
     const Index query = random.below(p.queries);
     drawn.query_positions.push_back(p.keys - p.queries + query);
     drawn.q.insert(drawn.q.end(), p.q.begin() + query * p.q_row(), p.q.begin() + (query + 1) * p.q_row());
-    want.out.insert(want.out.end(), whole.out.begin() + query * p.out_row(), whole.out.begin() + (query + 1) * p.out_row());
+    want.out.insert(want.out.end(), whole.out.begin() + query * p.out_row(),
+                    whole.out.begin() + (query + 1) * p.out_row());
     want.lse.insert(want.lse.end(), whole.lse.begin() + query * 4, whole.lse.begin() + (query + 1) * 4);
   }
   EXPECT_TRUE(want == run(kernel(), drawn));
@@ -104,11 +106,27 @@ TEST_P(Determinism, ThreadsAndRepeats) {
   }
 }
 
+/// Rows that see some chunks and not others: what is merged with what is a matter of chunk numbers, not of who works.
+/// With 36 chunks and 2 threads a task has 4 of them.
+TEST_P(Determinism, ThreadsWithChunksMissing) {
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    Problem p = gaussian({.heads = 2, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, 4, 9000, seed);
+    p.mask = holes(seed);
+    const auto cache = filled(kernel(), p);
+    const auto rows = cache->keys();
+    const Output want = run(kernel(), p, *rows, 1);
+    for (const Index threads : {2, 3, 7}) {
+      EXPECT_TRUE(want == run(kernel(), p, *rows, threads)) << seed << " threads " << threads;
+    }
+  }
+}
+
 /// A batch of everything at once, in any order and with any neighbours.
 TEST_P(Determinism, BatchCompositionAndPosition) {
   oracle::Random random(4);
   const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 20};
-  const std::vector<std::pair<Index, Index>> sizes = {{1, 1}, {1, 700}, {16, 300}, {1, 1300}, {0, 5}, {50, 50}, {5, 0}, {2, 256}, {1, 257}};
+  const std::vector<std::pair<Index, Index>> sizes = {{1, 1},   {1, 700}, {16, 300}, {1, 1300}, {0, 5},
+                                                      {50, 50}, {5, 0},   {2, 256},  {1, 257}};
   std::vector<Problem> problems;
   std::vector<Output> alone;
   std::vector<std::unique_ptr<Cache>> caches;

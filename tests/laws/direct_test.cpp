@@ -48,7 +48,8 @@ std::span<const float> slice(const std::vector<float>& all, Index first, Index c
 TEST(DirectAttend, CacheStepAndForeignMemoryAgree) {
   oracle::Random random(1);
   constexpr Index keys = 400, queries = 9;
-  const std::vector<float> q = random.gaussians(queries * q_row), k = random.gaussians(keys * k_row), v = random.gaussians(keys * v_row);
+  const std::vector<float> q = random.gaussians(queries * q_row), k = random.gaussians(keys * k_row),
+                           v = random.gaussians(keys * v_row);
   auto cache = heed::value_or_throw(WindowCache::create(policy, {}, {.window = 100}));
   heed::Workspace workspace;
   heed::SerialExecutor serial;
@@ -58,15 +59,19 @@ TEST(DirectAttend, CacheStepAndForeignMemoryAgree) {
   ASSERT_TRUE(before.commit().ok());
   auto step = heed::value_or_throw(cache.begin(queries));
   ASSERT_TRUE(step.write(0, slice(k, keys - queries, queries, k_row), slice(v, keys - queries, queries, v_row)).ok());
-  std::vector<float> in_step(queries * out_row), committed(in_step), foreign(in_step), lse(queries * 4), lse_foreign(lse);
+  std::vector<float> in_step(queries * out_row), committed(in_step), foreign(in_step), lse(queries * 4),
+      lse_foreign(lse);
   ASSERT_TRUE(heed::attend<TestBackend>(policy, q, step.keys(0), in_step, workspace, serial).ok());
   ASSERT_TRUE(step.commit().ok());
   ASSERT_TRUE(heed::attend<TestBackend>(policy, q, cache.keys(0), committed, workspace, *pool, {}, lse).ok());
   std::vector<std::byte> k_bytes(std::size_t(2 * keys * k_row)), v_bytes(std::size_t(2 * keys * v_row));
   heed::Bf16::encode(k.data(), keys * k_row, k_bytes.data());
   heed::Bf16::encode(v.data(), keys * v_row, v_bytes.data());
-  const heed::StridedSource<heed::Bf16> rows(keys, {k_bytes.data(), 2 * k_row, 48, 48}, {v_bytes.data(), 2 * v_row, 80, 80});
-  ASSERT_TRUE(heed::attend<TestBackend>(policy, q, rows, heed::SlidingWindow{100}, foreign, workspace, serial, {}, lse_foreign).ok());
+  const heed::StridedSource<heed::Bf16> rows(keys, {k_bytes.data(), 2 * k_row, 48, 48},
+                                             {v_bytes.data(), 2 * v_row, 80, 80});
+  ASSERT_TRUE(
+      heed::attend<TestBackend>(policy, q, rows, heed::SlidingWindow{100}, foreign, workspace, serial, {}, lse_foreign)
+          .ok());
   EXPECT_EQ(in_step, committed);
   EXPECT_EQ(in_step, foreign);
   EXPECT_EQ(lse, lse_foreign);

@@ -37,8 +37,8 @@ struct Attempt {
     std::vector<float> good_q(4 * 8), good_out(4 * 6, nan);
     const heed::Sequence<Source32> sequences[] = {{.keys = &source, .mask = mask, .q = good_q, .out = good_out},
                                                   {keys, mask, q, out, lse, positions}};
-    heed::Status status = heed::attend_batch<TestBackend>(
-        policy, std::span<const heed::Sequence<Source32>>(sequences), workspace, executor, options);
+    heed::Status status = heed::attend_batch<TestBackend>(policy, std::span<const heed::Sequence<Source32>>(sequences),
+                                                          workspace, executor, options);
     if (!status.ok()) {
       EXPECT_TRUE(std::all_of(good_out.begin(), good_out.end(), [](float x) { return std::isnan(x); }));
       EXPECT_TRUE(std::all_of(out.begin(), out.end(), [](float x) { return std::isnan(x); }));
@@ -126,8 +126,7 @@ TEST(AttendErrors, KeysOfAnotherShape) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   std::vector<float> q(4 * 8), out(4 * 6);
-  const heed::Status status =
-      heed::attend<TestBackend>(call.policy, q, keys, heed::Causal{}, out, workspace, executor);
+  const heed::Status status = heed::attend<TestBackend>(call.policy, q, keys, heed::Causal{}, out, workspace, executor);
   EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
   EXPECT_NE(status.message().find("another shape: first stream 4 heads of 8, the policy's 2 of 8"), std::string::npos)
       << status.message();

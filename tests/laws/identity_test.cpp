@@ -46,8 +46,9 @@ TEST_P(BitwiseIdentity, ValueViewIsValueCopy) {
   if (!kernel().shares()) GTEST_SKIP() << "keys and values have different codecs";
   for (const auto& [k, v] : {std::pair<Index, Index>{40, 24}, {17, 17}, {72, 1}}) {
     for (const Index queries : {1, 20}) {
-      const Problem p = gaussian({.mechanism = Mechanism::shared_row, .heads = 6, .kv_heads = 2, .key_dim = k, .value_dim = v},
-                                 queries, 270, 3);
+      const Problem p =
+          gaussian({.mechanism = Mechanism::shared_row, .heads = 6, .kv_heads = 2, .key_dim = k, .value_dim = v},
+                   queries, 270, 3);
       Problem copied = p;
       copied.shape.mechanism = Mechanism::gqa;
       EXPECT_TRUE(run(kernel(), p) == run(kernel(), copied)) << p;
@@ -57,7 +58,8 @@ TEST_P(BitwiseIdentity, ValueViewIsValueCopy) {
 
 TEST_P(BitwiseIdentity, AppendingOneByOneOrTruncatingIsBulk) {
   for (const Mechanism mechanism : mechanisms()) {
-    const Problem p = gaussian({.mechanism = mechanism, .heads = 6, .kv_heads = 2, .key_dim = 12, .value_dim = 7}, 3, 270, 4);
+    const Problem p =
+        gaussian({.mechanism = mechanism, .heads = 6, .kv_heads = 2, .key_dim = 12, .value_dim = 7}, 3, 270, 4);
     const Output bulk = run(kernel(), p);
     const auto rows = [](const std::vector<float>& all, Index first, Index count, Index width) {
       return std::span(all).subspan(std::size_t(first * width), std::size_t(count * width));
@@ -103,9 +105,11 @@ TEST_P(BitwiseIdentity, EverySourceOfTheSameRows) {
 TEST_P(BitwiseIdentity, CoverageIsOnlySpeed) {
   for (const auto& [queries, keys] : {std::pair<Index, Index>{1, 700}, {9, 700}, {70, 300}, {33, 33}}) {
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 20}, queries, keys, 6);
-    for (const auto& [honest, ignorant] :
-         {std::pair{causal(), ignorant_causal()}, {window(20), ignorant_window(20)}, {window(300), ignorant_window(300)},
-          {holes(3), ignorant_holes(3)}, {holes(4), ignorant_holes(4)}}) {
+    for (const auto& [honest, ignorant] : {std::pair{causal(), ignorant_causal()},
+                                           {window(20), ignorant_window(20)},
+                                           {window(300), ignorant_window(300)},
+                                           {holes(3), ignorant_holes(3)},
+                                           {holes(4), ignorant_holes(4)}}) {
       p.mask = honest;
       const Output want = run(kernel(), p);
       p.mask = ignorant;

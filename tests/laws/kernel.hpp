@@ -64,7 +64,8 @@ class AnyExecutor {
   template <heed::Executor E>
     requires(!std::same_as<E, AnyExecutor>)
   explicit AnyExecutor(E& executor)
-      : workers_(executor.workers()), run_([&executor](Index tasks, Body body) { executor.parallel_for(tasks, body); }) {}
+      : workers_(executor.workers()),
+        run_([&executor](Index tasks, Body body) { executor.parallel_for(tasks, body); }) {}
   [[nodiscard]] Index workers() const { return workers_; }
   void parallel_for(Index tasks, Body body) { run_(tasks, body); }
 
@@ -102,7 +103,8 @@ class Kernel {
                                                                   Index workers) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Cache> cache(const Shape& shape) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
-                                                        const heed::StridedStream& values, Index first_position) const = 0;
+                                                        const heed::StridedStream& values,
+                                                        Index first_position) const = 0;
   /// The stored bytes of consecutive numbers.
   [[nodiscard]] virtual std::vector<std::byte> encode_keys(std::span<const float> numbers) const = 0;
   [[nodiscard]] virtual std::vector<std::byte> encode_values(std::span<const float> numbers) const = 0;

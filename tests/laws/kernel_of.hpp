@@ -69,14 +69,12 @@ class CacheOf final : public Cache {
 template <class Backend, class K, class V>
 class KernelOf final : public Kernel {
  public:
-  [[nodiscard]] std::string name() const override {
-    return std::string(Backend::name) + "_" + K::name + "_" + V::name;
-  }
+  [[nodiscard]] std::string name() const override { return std::string(Backend::name) + "_" + K::name + "_" + V::name; }
   [[nodiscard]] std::string key_codec() const override { return K::name; }
   [[nodiscard]] std::string value_codec() const override { return V::name; }
 
-  heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
-                      AnyExecutor executor, const heed::AttendOptions& options) const override {
+  heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace, AnyExecutor executor,
+                      const heed::AttendOptions& options) const override {
     std::vector<Coded<K, V>> sources;
     for (const Call& call : calls) sources.push_back({call.keys});
     std::vector<heed::Sequence<Coded<K, V>>> sequences;
@@ -148,8 +146,7 @@ template <class Backend, class K, class V>
 bool add_kernel() {
   static const KernelOf<Backend, K, V> kernel;
   kernels().push_back(&kernel);
-  std::sort(kernels().begin(), kernels().end(),
-            [](const Kernel* a, const Kernel* b) { return a->name() < b->name(); });
+  std::sort(kernels().begin(), kernels().end(), [](const Kernel* a, const Kernel* b) { return a->name() < b->name(); });
   return true;
 }
 

@@ -78,9 +78,11 @@ class AnyMask {
     return std::visit([](const auto& mask) { return heed::MaskRef(mask); }, mask_);
   }
   [[nodiscard]] oracle::Visible visible() const {
-    return std::visit([](const auto& mask) -> oracle::Visible {
-      return [mask](Index query, Index key) { return mask.visible(query, key); };
-    }, mask_);
+    return std::visit(
+        [](const auto& mask) -> oracle::Visible {
+          return [mask](Index query, Index key) { return mask.visible(query, key); };
+        },
+        mask_);
   }
 
  private:

@@ -86,8 +86,9 @@ TEST_P(Poison, InSharedRows) {
   oracle::Random random(3);
   for (const Index queries : {1, 9, 40}) {
     for (const AnyMask& mask : {causal(), holes(3)}) {
-      Problem p = gaussian({.mechanism = Mechanism::shared_row, .heads = 4, .kv_heads = 1, .key_dim = 24, .value_dim = 20},
-                           queries, 300, 4);
+      Problem p =
+          gaussian({.mechanism = Mechanism::shared_row, .heads = 4, .kv_heads = 1, .key_dim = 24, .value_dim = 20},
+                   queries, 300, 4);
       p.mask = mask;
       const Output clean = run(kernel(), p);
       const Poisoned bad = poison(p, random, false, random.below(24), nan);

@@ -49,8 +49,8 @@ struct Problem {
 inline std::ostream& operator<<(std::ostream& out, const Problem& p) {
   static constexpr const char* names[] = {"gqa", "mha", "mqa", "shared_row"};
   return out << names[int(p.shape.mechanism)] << " heads " << p.shape.heads << "/" << p.shape.kv_heads << " dims "
-             << p.shape.key_dim << "," << p.shape.value_dim << " queries " << p.queries << " keys " << p.keys << " mask "
-             << p.mask.name() << (p.soft_cap > 0 ? " cap" : "") << (p.slopes.empty() ? "" : " alibi")
+             << p.shape.key_dim << "," << p.shape.value_dim << " queries " << p.queries << " keys " << p.keys
+             << " mask " << p.mask.name() << (p.soft_cap > 0 ? " cap" : "") << (p.slopes.empty() ? "" : " alibi")
              << (p.sinks.empty() ? "" : " sinks") << (p.query_positions.empty() ? "" : " positions");
 }
 
@@ -65,7 +65,8 @@ inline void share_rows(Problem& p) {
 }
 
 /// Gaussian numbers with logits of standard deviation `deviation`.
-[[nodiscard]] inline Problem gaussian(Shape shape, Index queries, Index keys, std::uint64_t seed, double deviation = 1) {
+[[nodiscard]] inline Problem gaussian(Shape shape, Index queries, Index keys, std::uint64_t seed,
+                                      double deviation = 1) {
   oracle::Random random(seed);
   if (shape.mechanism == Mechanism::mha) shape.kv_heads = shape.heads;
   if (shape.mechanism == Mechanism::mqa) shape.kv_heads = 1;
@@ -84,7 +85,8 @@ inline void share_rows(Problem& p) {
 }
 
 /// The answer for the numbers as `kernel` stores them, in float64. `key_positions` may have holes.
-[[nodiscard]] inline oracle::Answer answer(const Kernel& kernel, const Problem& p, std::vector<Index> key_positions = {}) {
+[[nodiscard]] inline oracle::Answer answer(const Kernel& kernel, const Problem& p,
+                                           std::vector<Index> key_positions = {}) {
   oracle::Problem o{.heads = p.shape.heads,
                     .kv_heads = p.shape.kv_heads,
                     .key_dim = p.shape.key_dim,

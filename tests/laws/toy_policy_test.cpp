@@ -127,8 +127,9 @@ std::vector<float> explicitly(const std::vector<float>& q, const std::vector<flo
 template <class C>
 void expect_explicit(Index queries, Index keys) {
   oracle::Random random(std::uint64_t(queries + keys));
-  const Toy toy{random_matrices(random, heads, model_width, key_width), random_matrices(random, kv_heads, latent, key_width),
-                random_matrices(random, kv_heads, latent, value_width), random_matrices(random, heads, value_width, out_width)};
+  const Toy toy{
+      random_matrices(random, heads, model_width, key_width), random_matrices(random, kv_heads, latent, key_width),
+      random_matrices(random, kv_heads, latent, value_width), random_matrices(random, heads, value_width, out_width)};
   const std::vector<float> q = random.gaussians(queries * heads * model_width);
   std::vector<float> rows = random.gaussians(keys * latent);
   auto cache = heed::value_or_throw(heed::KvCache<Toy, C>::create(toy, {}));
@@ -159,7 +160,8 @@ void expect_explicit(Index queries, Index keys) {
 }
 
 TEST(ToyPolicy, IsTheExplicitComputation) {
-  for (const auto& [queries, keys] : {std::pair<Index, Index>{1, 1}, {1, 300}, {5, 600}, {60, 300}, {3, 0}, {1, 2500}}) {
+  for (const auto& [queries, keys] :
+       {std::pair<Index, Index>{1, 1}, {1, 300}, {5, 600}, {60, 300}, {3, 0}, {1, 2500}}) {
     expect_explicit<heed::F32>(queries, keys);
     expect_explicit<heed::Bf16>(queries, keys);
   }
@@ -179,7 +181,8 @@ TEST(ToyPolicy, PreparedKeysWithCachedValues) {
     for (Index g = 0; g < kv_heads; ++g) {
       policy.weights.apply(g, keys, rows.data(), latent, k.data() + g * key_width, kv_heads * key_width);
     }
-    for (auto row = wide.begin(); row != wide.end(); row += value_width + 4) v.insert(v.end(), row + 4, row + value_width + 4);
+    for (auto row = wide.begin(); row != wide.end(); row += value_width + 4)
+      v.insert(v.end(), row + 4, row + value_width + 4);
     const std::vector<float> want = explicitly(q, k, v, queries);
     for (const Index threads : {1, 3}) {
       EXPECT_EQ(attended(policy, cache, q, queries * heads * value_width, threads), want);

@@ -42,7 +42,8 @@ TEST(MergeResults, MeetsDouble) {
     const double difference = std::min(100.0, std::abs(double(lse_a) - double(lse_b)));
     for (std::size_t d = 0; d < a.size(); ++d) {
       const double sizes = std::abs(double(a[d])) + std::abs(double(b[d]));
-      EXPECT_TRUE(oracle::ratio(got.out[d], want.o[d], oracle::eps32 * sizes * (4 + difference)) <= 1) << lse_a << " " << lse_b;
+      EXPECT_TRUE(oracle::ratio(got.out[d], want.o[d], oracle::eps32 * sizes * (4 + difference)) <= 1)
+          << lse_a << " " << lse_b;
     }
     EXPECT_TRUE(oracle::lse_ratio(got.lse, want.lse, 0) <= 1) << lse_a << " " << lse_b;
   }
@@ -50,7 +51,8 @@ TEST(MergeResults, MeetsDouble) {
 
 /// The other side comes back bit for bit, minus zero and NaN included.
 TEST(MergeResults, EmptySideIsTheIdentity) {
-  const std::vector<float> a = {-0.0f, 0.0f, 1.5f, nan, infinity, FLT_MAX, 0x1p-149f}, garbage = {1, nan, infinity, 2, nan, 3, 4};
+  const std::vector<float> a = {-0.0f, 0.0f, 1.5f, nan, infinity, FLT_MAX, 0x1p-149f},
+                           garbage = {1, nan, infinity, 2, nan, 3, 4};
   for (const float lse : {0.0f, -1e30f, 1e30f, 3.25f}) {
     for (const Merged& m : {merged(lse, a, -infinity, garbage), merged(-infinity, garbage, lse, a)}) {
       EXPECT_TRUE(same_bits(m.out, a));
@@ -67,7 +69,8 @@ TEST(MergeResults, BothEmptyIsZero) {
 
 TEST(MergeResults, OutputMayBeEitherInput) {
   oracle::Random random(2);
-  for (const auto& [lse_a, lse_b] : {std::pair{0.3f, -1.0f}, {-infinity, 1.0f}, {1.0f, -infinity}, {-infinity, -infinity}}) {
+  for (const auto& [lse_a, lse_b] :
+       {std::pair{0.3f, -1.0f}, {-infinity, 1.0f}, {1.0f, -infinity}, {-infinity, -infinity}}) {
     const std::vector<float> a = random.gaussians(19), b = random.gaussians(19);
     const Merged want = merged(lse_a, a, lse_b, b);
     std::vector<float> left = a, right = b;
