@@ -1,6 +1,7 @@
 """Compiles one unit up to three times and fails if even the fastest took more CPU time than the limit.
 
-User time of the compiler, because it hardly depends on what else the machine does; elapsed time would.
+User time of the compiler depends less on what else the machine does than elapsed time; on a loaded virtual machine it
+still grew by a third, which is why the entry runs alone.
 """
 import resource
 import subprocess

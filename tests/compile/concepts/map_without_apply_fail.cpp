@@ -1,4 +1,4 @@
-// expect: HeadMap.*apply
+// expect: AttentionPolicy.*query_map
 #include "compile/concepts/minimal.hpp"
 
 struct NoApply : minimal::Map {
