@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
 #include <heed/codec/f32.hpp>
 #include <heed/simd/tile.hpp>
@@ -19,6 +20,19 @@ namespace heed::inline HEED_ABI {
 
 /// Says that an edge of a policy does nothing. Policies write it out: there are no silent defaults.
 struct Identity {};
+
+/// A linear map per query head at an edge of a policy: out[r] = map_head(in[r]) for `rows` rows.
+/// Rows of `in` are `in_stride` floats apart, rows of `out` `out_stride`.
+template <class M>
+concept HeadMap = requires(const M& map, Index head, Index rows, const float* in, Index stride, float* out) {
+  { map.in_width() } -> std::same_as<Index>;
+  { map.out_width() } -> std::same_as<Index>;
+  map.apply(head, rows, in, stride, out, stride);
+};
+
+/// What stands at an edge of a policy: nothing, or a map.
+template <class M>
+concept EdgeMap = std::same_as<std::remove_cvref_t<M>, Identity> || HeadMap<std::remove_cvref_t<M>>;
 
 /// 1. A description of a mechanism: what is cached, and how the kernel reads it. It has no loop over tokens.
 ///
@@ -31,18 +45,9 @@ concept AttentionPolicy = requires(const P& policy) {
   { P::value_stream } -> std::convertible_to<int>;
   { policy.validate() } -> std::same_as<Status>;
   { policy.layout() } -> std::same_as<AttentionLayout>;
-  policy.query_map();
-  policy.output_map();
+  { policy.query_map() } -> EdgeMap;
+  { policy.output_map() } -> EdgeMap;
   policy.preparation();
-};
-
-/// A linear map per query head at an edge of a policy: out[r] = map_head(in[r]) for `rows` rows.
-/// Rows of `in` are `in_stride` floats apart, rows of `out` `out_stride`.
-template <class M>
-concept HeadMap = requires(const M& map, Index head, Index rows, const float* in, Index stride, float* out) {
-  { map.in_width() } -> std::same_as<Index>;
-  { map.out_width() } -> std::same_as<Index>;
-  map.apply(head, rows, in, stride, out, stride);
 };
 
 /// Makes the keys (and, if it says so, the values) that the kernel reads from a tile of stored rows.

@@ -12,10 +12,6 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-// Names the concept when a policy's map is not one.
-template <HeadMap M>
-constexpr void require_head_map(const M&) noexcept {}
-
 /// The maps of policy `P`, with Identity compiled away.
 template <AttentionPolicy P>
 class Edges {
@@ -26,10 +22,7 @@ class Edges {
 
  public:
   Edges(const P& policy, const AttentionLayout& layout)
-      : layout_(layout), query_map_(policy.query_map()), output_map_(policy.output_map()) {
-    if constexpr (maps_queries) require_head_map(query_map_);
-    if constexpr (maps_outputs) require_head_map(output_map_);
-  }
+      : layout_(layout), query_map_(policy.query_map()), output_map_(policy.output_map()) {}
 
   /// Width of what the caller gives and takes per query head.
   [[nodiscard]] Index query_width() const {
