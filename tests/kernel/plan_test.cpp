@@ -114,7 +114,7 @@ TEST(Plan, BlocksAreTheirTasks) {
 }
 
 /// Few tasks and many workers: long contexts are cut, and evenly enough.
-TEST(Plan, LongContextsKeepAllWorkersBusy) {
+TEST(Plan, ManyKeysKeepAllWorkersBusy) {
   const heed::AttentionLayout mqa = heed::Mqa{.num_heads = 8, .head_dim = 8, .scale = 1}.layout();
   for (const Index workers : {2, 3, 8, 16}) {
     const std::vector<Job> jobs = {job_of(1, 131072)};
