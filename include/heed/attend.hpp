@@ -53,7 +53,7 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
     if (Status status = detail::check_sequence(layout, edges, sequences[i], Index(i)); !status.ok()) return status;
   }
   const auto preparation_object = policy.preparation();
-  const auto preparation = detail::PreparationRef::to(preparation_object);
+  const auto preparation = detail::PreparationRef::to<Backend>(preparation_object);
 
   const auto count = Index(sequences.size());
   detail::Carver first(nullptr);
@@ -74,9 +74,9 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
     using K = typename S::KeyCodec;
     using V = std::conditional_t<P::key_stream == P::value_stream, K, typename S::ValueCodec>;
     const auto exec = detail::ExecutorRef::to(executor);
-    edges.map_queries(sequences, jobs, exec);
+    edges.template map_queries<Backend>(sequences, jobs, exec);
     detail::run<Backend, K, V>(layout, preparation, options, jobs, plan, scratch, exec);
-    edges.map_outputs(sequences, jobs, exec);
+    edges.template map_outputs<Backend>(sequences, jobs, exec);
     return {};
   }
 }
@@ -100,7 +100,8 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, std::spa
 }
 
 /// Bytes of workspace that suffice for any attend() of this policy with at most `num_queries` queries and `num_keys`
-/// keys in one sequence, on an executor of `workers` workers. Reserve them once and no step allocates.
+/// keys in one sequence, on an executor of `workers` workers, whatever the alignment of the memory that holds them.
+/// Reserve them once and no step allocates.
 template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers) {
   if (Status status = policy.validate(); !status.ok()) return status;
@@ -114,9 +115,9 @@ template <AttentionPolicy P>
   detail::Carver carver(nullptr);
   (void)carver.take<detail::Job>(1);
   const detail::Job job = edges.empty_job(num_queries, num_keys, mask, carver);
-  const detail::Plan plan(layout, detail::PreparationRef::to(preparation_object), {&job, 1}, workers);
+  const detail::Plan plan(layout, detail::PreparationRef::shape_of(preparation_object), {&job, 1}, workers);
   detail::CallScratch::carve(carver, plan);
-  return carver.bytes();
+  return carver.bytes() + Workspace::alignment;
 }
 
 }  // namespace heed::inline HEED_ABI

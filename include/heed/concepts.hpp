@@ -22,12 +22,13 @@ namespace heed::inline HEED_ABI {
 struct Identity {};
 
 /// A linear map per query head at an edge of a policy: out[r] = map_head(in[r]) for `rows` rows.
-/// Rows of `in` are `in_stride` floats apart, rows of `out` `out_stride`.
+/// Rows of `in` are `in_stride` floats apart, rows of `out` `out_stride`. `linear` is the backend's product.
 template <class M>
-concept HeadMap = requires(const M& map, Index head, Index rows, const float* in, Index stride, float* out) {
+concept HeadMap = requires(const M& map, Index head, Index rows, const float* in, Index stride, float* out,
+                           Linear linear) {
   { map.in_width() } -> std::same_as<Index>;
   { map.out_width() } -> std::same_as<Index>;
-  map.apply(head, rows, in, stride, out, stride);
+  map.apply(head, rows, in, stride, out, stride, linear);
 };
 
 /// What stands at an edge of a policy: nothing, or a map.
@@ -51,13 +52,14 @@ concept AttentionPolicy = requires(const P& policy) {
 };
 
 /// Makes the keys (and, if it says so, the values) that the kernel reads from a tile of stored rows.
-/// `rows` are decoded: `count` rows of the whole stream row, contiguous. `positions[i]` is row i's position.
+/// `rows` are decoded: `count` rows of the whole stream row, contiguous. `positions[i]` is row i's position. `linear` is
+/// the backend's product.
 template <class T>
 concept TilePreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,
-                                   float* out) {
+                                   float* out, Linear linear) {
   { t.makes_values() } -> std::same_as<bool>;
-  t.keys(kv_head, count, rows, positions, out);    // [count][key_width]
-  t.values(kv_head, count, rows, positions, out);  // [count][value_width]; called only if makes_values()
+  t.keys(kv_head, count, rows, positions, out, linear);    // [count][key_width]
+  t.values(kv_head, count, rows, positions, out, linear);  // [count][value_width]; called only if makes_values()
 };
 
 /// How a stored row becomes numbers.
@@ -100,11 +102,11 @@ concept Retention = AttentionMask<R> && requires(const R& rule, Index token) {
 };
 
 /// 4. The inner loops, per tile of at most 256 keys. Every backend obeys the arithmetic contract of docs/design.md:
-/// one accumulator per score and per output element, a fixed order of additions. How many rows are computed together,
-/// and how keys get into lanes, is free. simd/scalar.hpp is the readable definition of every function.
+/// one accumulator per 32 dims of a score and one per output element, a fixed order of additions. How many rows are
+/// computed together, and how keys get into lanes, is free. simd/scalar.hpp is the readable definition of every function.
 template <class B>
 concept SimdBackend = requires(const float* in, float* out, Index n, float x, KeyRows rows, Interval keys,
-                               RowTarget* targets, Accumulate phase, Ahead ahead) {
+                               RowTarget* targets, Accumulate phase, Ahead ahead, const Matrix& m) {
   { B::name } -> std::convertible_to<const char*>;
   { B::few_rows } -> std::convertible_to<Index>;
   B::template pack_keys<F32>(rows, n, out);
@@ -118,6 +120,7 @@ concept SimdBackend = requires(const float* in, float* out, Index n, float x, Ke
   B::accumulate_panel(in, n, in, keys, n, n, targets, phase, ahead);
   B::finish(targets, n, n);
   B::merge(x, in, x, in, n, out);
+  B::linear(m, n, in, n, out, n);
 };
 
 /// 5. Runs independent tasks. `body(task, worker)` with worker < workers(); two calls with one worker never overlap.

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <span>
+#include <utility>
 
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -19,9 +21,15 @@ class Workspace {
 
   /// Empty; grows when attend() needs more.
   Workspace() = default;
-  /// Uses `memory`, which must outlive the workspace; attend() fails with out_of_memory if it does not suffice.
-  explicit Workspace(std::span<std::byte> memory) noexcept
-      : data_(memory.data()), size_(memory.size()), owned_(false) {}
+  /// Uses `memory`, which must outlive the workspace and may have any alignment; attend() fails with out_of_memory if
+  /// it does not suffice.
+  explicit Workspace(std::span<std::byte> memory) noexcept : owned_(false) {
+    void* at = memory.data();
+    std::size_t left = memory.size();
+    if (std::align(alignment, 1, at, left) == nullptr) return;
+    data_ = static_cast<std::byte*>(at);
+    size_ = left;
+  }
 
   Workspace(Workspace&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), owned_(other.owned_) {}

@@ -69,11 +69,10 @@ void expect_bound(const Problem& p, const Output& got, const oracle::Answer& wan
   const double output = oracle::worst_output(got.out, want, oracle::eps32, 0x1p-118 * double(largest));
   EXPECT_TRUE(output <= 1) << p << ": " << output;
   EXPECT_TRUE(oracle::worst_lse(got.lse, want) <= 1) << p << ": " << oracle::worst_lse(got.lse, want);
-  // The tight cap is for Gaussian logits of deviation 1, which ALiBi's and sinks are not. It was measured at head size
-  // 128; the rounding of a logit is a random walk over the dims, so it grows with the root of the head size.
-  if (p.slopes.empty() && p.sinks.empty() && p.deviation <= 1) {
-    const double cap = 16 * std::sqrt(std::max(1.0, double(p.shape.key_dim) / 128));
-    EXPECT_TRUE(oracle::worst_units(got.out, want) <= cap) << p << ": " << oracle::worst_units(got.out, want);
+  // The tight cap is for Gaussian logits, which ALiBi's and sinks are not. At deviation 4 some logits pass 16, where one
+  // rounding is 8 units, so no order of additions keeps all of them below 16; 31 is the worst seen.
+  if (p.slopes.empty() && p.sinks.empty()) {
+    EXPECT_TRUE(oracle::worst_units(got.out, want) <= (p.deviation <= 1 ? 16 : 48)) << p << ": " << oracle::worst_units(got.out, want);
   }
 }
 
@@ -109,20 +108,17 @@ TEST_P(Bound, EveryHeadSize) {
   }
 }
 
-/// Errors do not grow with the number of keys. Measured over 12,000 outputs at 4096 keys and head size 128: at most 0.7
-/// units for logits of deviation 1; at deviation 4, where few keys take all, a root mean square of 6.2 (and up to 35).
+/// Errors do not grow with the number of keys, nor much with the head size: a score's dims share accumulators 32 at a time.
 TEST_P(Bound, ManyKeys) {
-  for (const double deviation : {1.0, 4.0}) {
-    const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 128, .value_dim = 128}, 2, 4096, 9, deviation);
-    const Output got = run(kernel(), p);
-    const oracle::Answer want = answer(kernel(), p);
-    double squares = 0;
-    for (std::size_t i = 0; i < got.out.size(); ++i) {
-      const double units = oracle::units(got.out[i], want.o[i], want.abs_values[i]);
-      EXPECT_TRUE(units <= (deviation <= 1 ? 2 : 64)) << p << ": " << units;
-      squares += units * units;
+  for (const auto& [key_dim, value_dim] : {std::pair<Index, Index>{128, 128}, {576, 512}}) {
+    for (const double deviation : {1.0, 4.0}) {
+      const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = key_dim, .value_dim = value_dim}, 2, 4096, 9, deviation);
+      const Output got = run(kernel(), p);
+      const oracle::Answer want = answer(kernel(), p);
+      const double worst = oracle::worst_units(got.out, want);
+      EXPECT_TRUE(worst <= (deviation <= 1 ? 2 : 16)) << p << ": " << worst;
+      RecordProperty("units_" + std::to_string(key_dim) + "_" + std::to_string(int(deviation)), std::to_string(worst));
     }
-    EXPECT_TRUE(std::sqrt(squares / double(got.out.size())) <= (deviation <= 1 ? 0.5 : 12)) << p;
   }
 }
 

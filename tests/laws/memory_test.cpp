@@ -95,8 +95,8 @@ TEST_P(Memory, WorkspaceBytesAreExact) {
     const auto keys = cache->keys();
     const auto bytes = kernel().workspace_bytes(p.shape, p.queries, p.keys, threads);
     ASSERT_TRUE(bytes.ok());
-    // As the caller's memory, with sentinels behind it.
-    const std::size_t lines = *bytes / 64 + 2;
+    // As the caller's memory, aligned and not, with sentinels behind it.
+    const std::size_t lines = *bytes / 64 + 3, aligned = *bytes - heed::Workspace::alignment;
     struct alignas(64) Line {
       std::byte bytes[64];
     };
@@ -106,17 +106,18 @@ TEST_P(Memory, WorkspaceBytesAreExact) {
     Output got{std::vector<float>(want.out.size(), nan), std::vector<float>(want.lse.size(), nan)};
     const Output untouched = got;
     const Call call{keys.get(), p.mask.ref(), p.q, got.out, got.lse};
-    heed::Workspace less(std::span(start, *bytes - 1));
+    heed::Workspace less(std::span(start, aligned - 1));
     const heed::Status refused = kernel().attend(p.shape, {&call, 1}, less, workers(threads), {});
     EXPECT_EQ(refused.code(), heed::StatusCode::out_of_memory) << p;
-    EXPECT_NE(refused.message().find(std::to_string(*bytes - 1)), std::string::npos) << refused.message();
-    EXPECT_NE(refused.message().find(std::to_string(*bytes)), std::string::npos) << refused.message();
+    EXPECT_NE(refused.message().find(std::to_string(aligned - 1)), std::string::npos) << refused.message();
+    EXPECT_NE(refused.message().find(std::to_string(aligned)), std::string::npos) << refused.message();
     EXPECT_TRUE(got == untouched) << p;
 
-    heed::Workspace enough(std::span(start, *bytes));
+    const std::size_t shift = std::size_t(random.below(heed::Workspace::alignment));
+    heed::Workspace enough(std::span(start + shift, *bytes));
     ASSERT_TRUE(kernel().attend(p.shape, {&call, 1}, enough, workers(threads), {}).ok()) << p;
     EXPECT_TRUE(got == want) << p;
-    for (std::size_t b = *bytes; b < lines * 64; ++b) ASSERT_EQ(int(start[b]), 0x5a) << p;
+    for (std::size_t b = shift + *bytes; b < lines * 64; ++b) ASSERT_EQ(int(start[b]), 0x5a) << p;
 
     const Problem smaller = gaussian(p.shape, random.below(p.queries + 1), random.below(p.keys + 1), 5);
     const auto smaller_cache = filled(kernel(), smaller);

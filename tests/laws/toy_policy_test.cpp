@@ -15,7 +15,7 @@ struct Matrices {
 
   [[nodiscard]] Index in_width() const { return in; }
   [[nodiscard]] Index out_width() const { return out; }
-  void apply(Index head, Index rows, const float* x, Index in_stride, float* y, Index out_stride) const {
+  void apply(Index head, Index rows, const float* x, Index in_stride, float* y, Index out_stride, heed::Linear = nullptr) const {
     for (Index r = 0; r < rows; ++r) {
       for (Index o = 0; o < out; ++o) {
         float sum = 0;
@@ -32,11 +32,11 @@ struct Expansion {
   const Matrices* to_values = nullptr;
 
   [[nodiscard]] bool makes_values() const { return true; }
-  void keys(Index kv_head, Index count, const float* rows, const Index* positions, float* out) const {
+  void keys(Index kv_head, Index count, const float* rows, const Index* positions, float* out, heed::Linear) const {
     to_keys->apply(kv_head, count, rows, to_keys->in, out, to_keys->out);
     for (Index i = 0; i < count; ++i) out[i * to_keys->out] += 0.001f * float(positions[i]);
   }
-  void values(Index kv_head, Index count, const float* rows, const Index*, float* out) const {
+  void values(Index kv_head, Index count, const float* rows, const Index*, float* out, heed::Linear) const {
     to_values->apply(kv_head, count, rows, to_values->in, out, to_values->out);
   }
 };
@@ -72,10 +72,10 @@ struct PreparedKeys {
   struct Preparation {
     const Matrices* weights = nullptr;
     [[nodiscard]] bool makes_values() const { return false; }
-    void keys(Index kv_head, Index count, const float* rows, const Index*, float* out) const {
+    void keys(Index kv_head, Index count, const float* rows, const Index*, float* out, heed::Linear) const {
       weights->apply(kv_head, count, rows, weights->in, out, weights->out);
     }
-    void values(Index, Index, const float*, const Index*, float*) const { ADD_FAILURE() << "nobody asked for values"; }
+    void values(Index, Index, const float*, const Index*, float*, heed::Linear) const { ADD_FAILURE() << "nobody asked for values"; }
   };
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;

@@ -63,6 +63,15 @@ TEST(Mask, SlidingWindow) {
   }
 }
 
+TEST(Mask, WindowsHoldTheQueryAtLeast) {
+  EXPECT_TRUE(heed::SlidingWindow{1}.validate().ok());
+  for (const Index width : {Index{0}, Index{-7}}) {
+    const heed::Status status = heed::SlidingWindow{width}.validate();
+    EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+    EXPECT_EQ(status.message(), "window is " + std::to_string(width) + ", must be at least 1");
+  }
+}
+
 /// Positions beyond 2^31 are like small ones.
 TEST(Mask, FarPositions) {
   constexpr Index far = (Index{1} << 40) + 5;

@@ -67,6 +67,24 @@ TYPED_TEST_P(TileLaws, ScoreRows) {
   });
 }
 
+TYPED_TEST_P(TileLaws, Linear) {
+  oracle::Random random(11);
+  for (int i = 0; i < 120; ++i) {
+    const Index in = i % 10 == 0 ? 0 : 1 + random.below(i % 8 == 0 ? 600 : 80);
+    const Index out = 1 + random.below(i % 8 == 1 ? 600 : 90), rows = 1 + random.below(20);
+    const Index stride = out + random.below(5), x_stride = in + random.below(5), y_stride = out + random.below(5);
+    const std::vector<float> weights = random.gaussians(in * stride + 1), x = random.gaussians(rows * x_stride + 1);
+    std::vector<float> got(std::size_t(rows * y_stride), nan), want = got, alone(std::size_t(out), nan);
+    const heed::Matrix m{weights.data(), in, out, stride};
+    TypeParam::linear(m, rows, x.data(), x_stride, got.data(), y_stride);
+    Scalar::linear(m, rows, x.data(), x_stride, want.data(), y_stride);
+    ASSERT_TRUE(same(got.data(), want.data(), rows * y_stride)) << in << " to " << out << ", " << rows << " rows";
+    const Index row = random.below(rows);
+    TypeParam::linear(m, 1, x.data() + row * x_stride, x_stride, alone.data(), out);
+    ASSERT_TRUE(same(alone.data(), &got[std::size_t(row * y_stride)], out)) << "row " << row << " alone";
+  }
+}
+
 TYPED_TEST_P(TileLaws, ScorePanel) {
   oracle::Random random(4);
   for (int i = 0; i < 80; ++i) {
@@ -217,7 +235,7 @@ TYPED_TEST_P(TileLaws, WidensEveryHalf) {
   check.template operator()<heed::F16>();
 }
 
-REGISTER_TYPED_TEST_SUITE_P(TileLaws, PackKeys, PackValues, ScoreRows, ScorePanel, Softmax, AddBias, SoftCap,
+REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, ScoreRows, ScorePanel, Softmax, AddBias, SoftCap,
                             AccumulatePanel, AccumulateRows, FinishAndMerge, WidensEveryHalf);
 
 }  // namespace heed_test

@@ -280,7 +280,7 @@ class KvCache {
   }
   [[nodiscard]] View view(Index layer, Index size) const noexcept {
     const bool exists = layer >= 0 && layer < layers();
-    return View(store_, index_, rule_, exists ? layer : 0, exists ? size : 0);
+    return View(store_, index_, rule_, layout_, exists ? layer : 0, exists ? size : 0);
   }
 
   [[nodiscard]] Status no_step(const char* call) const {

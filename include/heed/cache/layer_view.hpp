@@ -10,7 +10,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A KeyValueSource over one layer. Five words; owns nothing. Valid until the cache moves, grows or is truncated.
+/// A KeyValueSource over one layer. A few words; owns nothing. Valid until the cache moves, grows or is truncated.
 template <Codec K, Codec V, Retention R>
 class LayerView {
  public:
@@ -19,9 +19,12 @@ class LayerView {
 
   /// No keys; has no mask.
   LayerView() = default;
-  LayerView(const ContiguousStore& store, const SequenceIndex& index, const R& rule, Index layer, Index size) noexcept
-      : store_(&store), index_(&index), rule_(&rule), layer_(layer), size_(size) {}
+  LayerView(const ContiguousStore& store, const SequenceIndex& index, const R& rule, const AttentionLayout& layout,
+            Index layer, Index size) noexcept
+      : store_(&store), index_(&index), rule_(&rule), layout_(&layout), layer_(layer), size_(size) {}
 
+  /// The shape the cache was made with; attend() refuses a policy of another one.
+  [[nodiscard]] AttentionLayout layout() const noexcept { return layout_ == nullptr ? AttentionLayout{} : *layout_; }
   /// Keys: the kept tokens, and in a step's view the tokens of the step.
   [[nodiscard]] Index size() const noexcept { return size_; }
   /// Logical position of a key.
@@ -37,6 +40,7 @@ class LayerView {
   const ContiguousStore* store_ = nullptr;
   const SequenceIndex* index_ = nullptr;
   const R* rule_ = nullptr;
+  const AttentionLayout* layout_ = nullptr;
   Index layer_ = 0;
   Index size_ = 0;
 };

@@ -2,8 +2,8 @@
 /// Keys and values in memory somebody else owns.
 #pragma once
 
-#include <array>
 #include <algorithm>
+#include <array>
 
 #include <heed/concepts.hpp>
 

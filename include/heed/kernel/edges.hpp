@@ -55,24 +55,24 @@ class Edges {
     return job;
   }
 
-  template <class Sequence>
+  template <SimdBackend Backend, class Sequence>
   void map_queries(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor) const {
     if constexpr (maps_queries) {
       for_each_head(jobs, executor, [&](std::size_t s, Index head) {
         const Index in = query_width(), out = layout_.key_width;
         query_map_.apply(head, jobs[s].num_queries, sequences[s].q.data() + head * in, layout_.num_heads * in,
-                         const_cast<float*>(jobs[s].q) + head * out, layout_.num_heads * out);
+                         const_cast<float*>(jobs[s].q) + head * out, layout_.num_heads * out, &Backend::linear);
       });
     }
   }
 
-  template <class Sequence>
+  template <SimdBackend Backend, class Sequence>
   void map_outputs(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor) const {
     if constexpr (maps_outputs) {
       for_each_head(jobs, executor, [&](std::size_t s, Index head) {
         const Index in = layout_.value_width, out = output_width();
         output_map_.apply(head, jobs[s].num_queries, jobs[s].out + head * in, layout_.num_heads * in,
-                          sequences[s].out.data() + head * out, layout_.num_heads * out);
+                          sequences[s].out.data() + head * out, layout_.num_heads * out, &Backend::linear);
       });
     }
   }

@@ -50,16 +50,27 @@ struct PreparationRef {
   Make keys = nullptr;
   Make values = nullptr;
 
-  [[nodiscard]] static PreparationRef to(const Identity&) noexcept { return {}; }
-  template <TilePreparation T>
+  template <SimdBackend Backend>
+  [[nodiscard]] static PreparationRef to(const Identity&) noexcept {
+    return {};
+  }
+  template <SimdBackend Backend, TilePreparation T>
   [[nodiscard]] static PreparationRef to(const T& t) {
-    return {&t, t.makes_values(),
-            [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out) {
-              static_cast<const T*>(o)->keys(head, count, rows, positions, out);
-            },
-            [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out) {
-              static_cast<const T*>(o)->values(head, count, rows, positions, out);
-            }};
+    PreparationRef made = shape_of(t);
+    made.keys = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out) {
+      static_cast<const T*>(o)->keys(head, count, rows, positions, out, &Backend::linear);
+    };
+    made.values = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out) {
+      static_cast<const T*>(o)->values(head, count, rows, positions, out, &Backend::linear);
+    };
+    return made;
+  }
+
+  /// Enough to plan with.
+  [[nodiscard]] static PreparationRef shape_of(const Identity&) noexcept { return {}; }
+  template <TilePreparation T>
+  [[nodiscard]] static PreparationRef shape_of(const T& t) {
+    return {.object = &t, .makes_values = t.makes_values()};
   }
 };
 

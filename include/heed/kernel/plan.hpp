@@ -15,10 +15,13 @@ namespace heed::inline HEED_ABI::detail {
 
 /// Rows of one task. Whole tiles of 6; the scores of a chunk (1 KiB a row) and the states share L2.
 inline constexpr Index max_block_rows = 192;
+/// Rows of one task where values are made from a tile: all rows share what is made, and making it costs as much as 400
+/// rows do in expanded MLA. Scores and states of 1020 rows of 128 numbers are 6 MiB a worker at 65,536 keys.
+inline constexpr Index max_block_rows_of_made_values = 1020;
 /// Tasks per worker aimed at when there are fewer (KV head, row block) pairs than that: enough for balance.
 inline constexpr Index tasks_per_worker = 4;
 /// Rows prefetched ahead at most; bounds the tail of the pointer list.
-inline constexpr Index max_ahead = 64;
+inline constexpr Index max_ahead = 128;
 
 /// One task: the rows [row_begin, row_end) of one KV head of one sequence over the chunks [chunk_begin, chunk_end).
 struct Task {
@@ -101,7 +104,10 @@ struct Scratch {
 class Plan {
  public:
   Plan(const AttentionLayout& layout, const PreparationRef& preparation, std::span<const Job> jobs, Index workers)
-      : layout_(layout), jobs_(jobs), workers_(std::max<Index>(workers, 1)) {
+      : layout_(layout),
+        jobs_(jobs),
+        workers_(std::max<Index>(workers, 1)),
+        most_rows_(preparation.makes_values ? max_block_rows_of_made_values : max_block_rows) {
     Index base_tasks = 0, work = 0, most_chunks = 0;
     for (const Job& job : jobs_) {
       const Index blocks = layout_.num_kv_heads * row_blocks(job);
@@ -194,16 +200,16 @@ class Plan {
 
  private:
   // Blocks of one sequence are of equal size but the last.
-  [[nodiscard]] Index block_rows(const Job& job) const noexcept { return std::min(rows(job), max_block_rows); }
+  [[nodiscard]] Index block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }
   [[nodiscard]] Index row_blocks(const Job& job) const noexcept {
-    return (rows(job) + max_block_rows - 1) / max_block_rows;
+    return (rows(job) + most_rows_ - 1) / most_rows_;
   }
   [[nodiscard]] Task block_of(Index sequence, Index index) const noexcept {
     const Job& job = jobs_[std::size_t(sequence)];
     const Index blocks = row_blocks(job), b = index % blocks;
     return {.sequence = sequence,
             .kv_head = index / blocks,
-            .rows = {b * max_block_rows, std::min((b + 1) * max_block_rows, rows(job))},
+            .rows = {b * most_rows_, std::min((b + 1) * most_rows_, rows(job))},
             .chunks = {},
             .part = -1};
   }
@@ -211,6 +217,7 @@ class Plan {
   AttentionLayout layout_;
   std::span<const Job> jobs_;
   Index workers_;
+  Index most_rows_;
   Index span_ = 1;
   Shape shape_;
 };

@@ -14,7 +14,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A TilePreparation: the key view of every row, rotated by the row's position. Values stay what the cache holds.
+/// A TilePreparation: the key view of every row, rotated by the row's position, or as it is if `rope` is null. Values
+/// stay what the cache holds.
 struct KeyRotation {
   const Rope* rope = nullptr;
   View key;
@@ -22,14 +23,15 @@ struct KeyRotation {
 
   [[nodiscard]] bool makes_values() const noexcept { return false; }
 
-  void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out) const noexcept {
+  void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out,
+            Linear /*linear*/) const noexcept {
     for (Index i = 0; i < count; ++i) {
       std::memcpy(out + i * key.width, rows + i * stream_width + key.offset, std::size_t(key.width) * sizeof(float));
     }
-    rope->rotate(positions, count, 1, out);
+    if (rope != nullptr) rope->rotate(positions, count, 1, out);
   }
 
-  void values(Index, Index, const float*, const Index*, float*) const noexcept {}
+  void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}
 };
 
 /// `policy` with keys rotated at read. Queries come rotated, each by its own position; keys are written un-rotated.

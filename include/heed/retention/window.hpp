@@ -13,6 +13,10 @@ namespace heed::inline HEED_ABI {
 struct SlidingWindow {
   Index window = 0;
 
+  [[nodiscard]] Status validate() const {
+    if (window >= 1) return {};
+    return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
+  }
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept {
     return key <= query && query - key < window;
   }

@@ -12,6 +12,9 @@ namespace heed::inline HEED_ABI {
 namespace exponential {
 inline constexpr float log2e_high = 1.44269502162933349609375f;  // log2(e) rounded to float
 inline constexpr float log2e_low = 1.92596299112661746887e-8f;   // log2(e) - log2e_high
+// Without a fused multiply-add only exact products may reduce the argument: ln 2 = 355 / 512 + ln2_low (Cody and Waite).
+inline constexpr float ln2_high = 0.693359375f;
+inline constexpr float ln2_low = -2.12194440e-4f;
 inline constexpr float round_magic = 12582912.0f;                // 1.5 * 2^23: adding it rounds to an integer
 // 2^f = 1 + f (c1 + f (c2 + ... )); relative error 2e-8 in float.
 inline constexpr float c1 = 0.693147182f;
@@ -26,8 +29,6 @@ inline constexpr int softmax_bias = -8;
 inline constexpr float softmax_floor = -81.791205f;
 /// Below ln(FLT_MIN) a plain exponential is 0.
 inline constexpr float underflow = -87.33654f;
-/// Above this a plain exponential is +inf.
-inline constexpr float overflow = 88.72283f;
 }  // namespace exponential
 
 }  // namespace heed::inline HEED_ABI

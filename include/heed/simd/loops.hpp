@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <heed/simd/exponential.hpp>
+#include <heed/simd/linear.hpp>
 #include <heed/simd/registers.hpp>
 #include <heed/simd/tile.hpp>
 
@@ -214,6 +215,11 @@ struct Loops {
     }
   }
 
+  /// y = x m, row by row.
+  static void linear(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
+    LinearLoop<V>::run(m, rows, x, x_stride, y, y_stride);
+  }
+
   /// 2^Bias * exp(x): exactly 0 below `floor` (where the scaled result would be subnormal), NaN for NaN. Worst error
   /// 1.1 ulp on [-87.3, 88].
   template <int Bias = 0>
@@ -222,7 +228,13 @@ struct Loops {
     const Reg magic = V::set1(round_magic);
     const Reg shifted = V::fma(x, V::set1(log2e_high), magic);  // round(x log2 e) in the low bits
     const Reg k = V::sub(shifted, magic);
-    const Reg f = V::fma(x, V::set1(log2e_low), V::fma(x, V::set1(log2e_high), V::sub(V::set1(0), k)));
+    Reg f;
+    if constexpr (V::has_fma) {
+      f = V::fma(x, V::set1(log2e_low), V::fma(x, V::set1(log2e_high), V::sub(V::set1(0), k)));
+    } else {
+      f = V::sub(V::sub(x, V::mul(k, V::set1(ln2_high))), V::mul(k, V::set1(ln2_low)));
+      f = V::mul(f, V::set1(log2e_high));
+    }
     Reg y = V::fma(V::set1(c6), f, V::set1(c5));
     y = V::fma(y, f, V::set1(c4));
     y = V::fma(y, f, V::set1(c3));
@@ -287,88 +299,116 @@ struct Loops {
                                const std::byte* fetch) {
     constexpr int N = panel_vectors;
     const Index fetch_step = fetch == nullptr ? 0 : 64;
-    Reg acc[R][N];
-    HEED_UNROLL
-    for (int r = 0; r < R; ++r) {
-      HEED_UNROLL
-      for (int n = 0; n < N; ++n) acc[r][n] = V::set1(0);
-    }
-    for (Index d = 0; d < width; ++d) {
-      __builtin_prefetch(fetch, 0, 2);
-      fetch += fetch_step;
-      Reg k[N];
-      HEED_UNROLL
-      for (int n = 0; n < N; ++n) k[n] = V::load(panel + d * panel_keys + n * W);
+    const Reg zero = V::set1(0);
+    for (Index begin = 0; begin < width; begin += score_dims) {
+      const Index end = std::min(begin + score_dims, width);
+      Reg acc[R][N];
       HEED_UNROLL
       for (int r = 0; r < R; ++r) {
-        const Reg x = V::set1(q[r * q_stride + d]);
         HEED_UNROLL
-        for (int n = 0; n < N; ++n) acc[r][n] = V::fma(x, k[n], acc[r][n]);
+        for (int n = 0; n < N; ++n) acc[r][n] = zero;
       }
-    }
-    HEED_UNROLL
-    for (int r = 0; r < R; ++r) {
+      for (Index d = begin; d < end; ++d) {
+        __builtin_prefetch(fetch, 0, 2);
+        fetch += fetch_step;
+        Reg k[N];
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) k[n] = V::load(panel + d * panel_keys + n * W);
+        HEED_UNROLL
+        for (int r = 0; r < R; ++r) {
+          const Reg x = V::set1(q[r * q_stride + d]);
+          HEED_UNROLL
+          for (int n = 0; n < N; ++n) acc[r][n] = V::fma(x, k[n], acc[r][n]);
+        }
+      }
+      const Reg factor = V::set1(end == width ? scale : 1);
       HEED_UNROLL
-      for (int n = 0; n < N; ++n) V::store(s + r * chunk_keys + n * W, V::mul(acc[r][n], V::set1(scale)));
+      for (int r = 0; r < R; ++r) {
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) {
+          float* at = s + r * chunk_keys + n * W;
+          const Reg sum = begin == 0 ? acc[r][n] : V::add(V::load(at), acc[r][n]);
+          V::store(at, V::mul(sum, factor));
+        }
+      }
     }
   }
 
-  // R rows against the encoded rows. Few accumulators wait for each other, so with up to 4 rows two groups of W keys
-  // are scored at once; keys beyond the last repeat it.
+  // R rows against the encoded rows. Two halves of a word make each accumulator wait for itself twice, so with 2 to 4
+  // rows two groups of W keys are scored at once; one row waits for memory, not for itself. Keys beyond the last repeat it.
   template <class C, int R>
   static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
-    constexpr int G = W == 16 && R <= 4 ? 2 : 1;
+    constexpr int G = W == 16 && C::per_word == 2 && R > 1 && R <= 4 ? 2 : 1;
+    constexpr int lines_per_group = std::max(W * block_words * 4 / 64, 1);  // of W rows, in one block
+    constexpr int lines_per_block = G * lines_per_group;
+    constexpr Index score_words = score_dims / C::per_word;
     const Index words = (width + C::per_word - 1) / C::per_word;
     const Index whole = width / C::per_word / block_words * block_words;
     for (Index first = 0; first < keys.count; first += G * W) {
       const std::byte* row[G * W];
       for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
-      Reg acc[G][R];
+      Reg sum[G][R], acc[G][R];
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
         HEED_UNROLL
-        for (int r = 0; r < R; ++r) acc[g][r] = V::set1(0);
+        for (int r = 0; r < R; ++r) sum[g][r] = V::set1(0);
       }
-      for (Index word = 0; word < whole; word += block_words) {
-        Reg t[G][block_words];
+      for (Index begin = 0; begin < words; begin += score_words) {
         HEED_UNROLL
-        for (int g = 0; g < G; ++g) V::load_block(row + g * W, word * 4, t[g]);
-        // One prefetch per line read: a block holds half a line of 16 rows, so each half of the rows takes its turn.
-        const std::byte* const* fetch = keys.ahead + first + (W == 16 ? word / 8 % 2 * 8 : 0);
-        const float* x = q + word * C::per_word;
-        HEED_UNROLL
-        for (int w = 0; w < block_words; ++w) {
+        for (int g = 0; g < G; ++g) {
           HEED_UNROLL
-          for (int g = 0; g < G; ++g) {
-            if (W == 16 || word % 16 == 0) prefetch(fetch[g * W + w], word / 16 * 64);
-          }
+          for (int r = 0; r < R; ++r) acc[g][r] = V::set1(0);
+        }
+        for (Index word = begin; word < std::min(begin + score_words, whole); word += block_words) {
+          Reg t[G][block_words];
           HEED_UNROLL
-          for (int i = 0; i < C::per_word; ++i) {
+          for (int g = 0; g < G; ++g) V::load_block(row + g * W, word * 4, t[g]);
+          // One line per line read, in memory order: hardware prefetchers follow it, and a group's rows all arrive in time.
+          const auto line = std::uint32_t(word) / block_words * (lines_per_block * 64), row_bytes = std::uint32_t(words) * 4;
+          const std::byte* const fetch = keys.ahead[first + line / row_bytes];
+          const Index fetch_offset = line % row_bytes;
+          const float* x = q + word * C::per_word;
+          HEED_UNROLL
+          for (int w = 0; w < block_words; ++w) {
             HEED_UNROLL
-            for (int r = 0; r < R; ++r) {
-              const Reg b = V::set1(x[r * q_stride + w * C::per_word + i]);
+            for (int g = 0; g < G; ++g) {
+              if (w % (block_words / lines_per_group) == 0) {
+                prefetch(fetch, fetch_offset + (w / (block_words / lines_per_group) * G + g) * 64);
+              }
+            }
+            HEED_UNROLL
+            for (int i = 0; i < C::per_word; ++i) {
               HEED_UNROLL
-              for (int g = 0; g < G; ++g) acc[g][r] = V::fma(b, C::template from_word<V>(t[g][w], i), acc[g][r]);
+              for (int r = 0; r < R; ++r) {
+                const Reg b = V::set1(x[r * q_stride + w * C::per_word + i]);
+                HEED_UNROLL
+                for (int g = 0; g < G; ++g) acc[g][r] = V::fma(b, C::template from_word<V>(t[g][w], i), acc[g][r]);
+              }
             }
           }
         }
-      }
-      if (whole < words) {
-        Reg t[G][block_words];
-        for (int g = 0; g < G; ++g) V::load_block(row + g * W, whole * 4, t[g]);
-        for (Index d = whole * C::per_word; d < width; ++d) {
-          HEED_UNROLL
-          for (int g = 0; g < G; ++g) {
-            const Reg k = C::template from_word<V>(t[g][d / C::per_word - whole], int(d % C::per_word));
+        if (whole < words && begin + score_words >= words) {
+          Reg t[G][block_words];
+          for (int g = 0; g < G; ++g) V::load_block(row + g * W, whole * 4, t[g]);
+          for (Index d = whole * C::per_word; d < width; ++d) {
             HEED_UNROLL
-            for (int r = 0; r < R; ++r) acc[g][r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[g][r]);
+            for (int g = 0; g < G; ++g) {
+              const Reg k = C::template from_word<V>(t[g][d / C::per_word - whole], int(d % C::per_word));
+              HEED_UNROLL
+              for (int r = 0; r < R; ++r) acc[g][r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[g][r]);
+            }
           }
+        }
+        HEED_UNROLL
+        for (int g = 0; g < G; ++g) {
+          HEED_UNROLL
+          for (int r = 0; r < R; ++r) sum[g][r] = V::add(sum[g][r], acc[g][r]);
         }
       }
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
         HEED_UNROLL
-        for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first + g * W, V::mul(acc[g][r], V::set1(scale)));
+        for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first + g * W, V::mul(sum[g][r], V::set1(scale)));
       }
     }
   }

@@ -36,14 +36,14 @@ struct Scalar {
     }
   }
 
-  /// Score of (row, key): one accumulator, d ascending from 0; then times scale.
+  /// Score of (row, key): dims in blocks of 32, one accumulator each, d ascending from 0; the blocks added in order; then
+  /// times scale.
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
                           float scale, float* s, const Ahead&) {
     for (Index r = 0; r < rows; ++r) {
       for (Index k = 0; k < count; ++k) {
-        float sum = 0;
-        for (Index d = 0; d < width; ++d) sum = fma(q[r * q_stride + d], panel[d * panel_keys + k], sum);
-        s[r * chunk_keys + k] = sum * scale;
+        const float* key = panel + k;
+        s[r * chunk_keys + k] = scale * dot(q + r * q_stride, width, [=](Index d) { return key[d * panel_keys]; });
       }
     }
   }
@@ -53,13 +53,11 @@ struct Scalar {
                          float* s) {
     for (Index k = 0; k < keys.count; ++k) {
       for (Index r = 0; r < rows; ++r) {
-        float sum = 0;
-        for (Index d = 0; d < width; ++d) {
+        s[r * chunk_keys + k] = scale * dot(q + r * q_stride, width, [&](Index d) {
           float number;
           C::decode(keys.row[k] + C::offset_bytes(d), 1, &number);
-          sum = fma(q[r * q_stride + d], number, sum);
-        }
-        s[r * chunk_keys + k] = sum * scale;
+          return number;
+        });
       }
     }
   }
@@ -147,13 +145,26 @@ struct Scalar {
     for (Index d = 0; d < n; ++d) out[d] = fma(left_weight, left[d], right_weight * right[d]);
   }
 
+  /// y = x m, summed as scores are.
+  static void linear(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
+    for (Index r = 0; r < rows; ++r) {
+      for (Index o = 0; o < m.out; ++o) {
+        y[r * y_stride + o] = dot(x + r * x_stride, m.in, [&](Index i) { return m.data[i * m.stride + o]; });
+      }
+    }
+  }
+
   /// 2^Bias * exp(x), exactly 0 below `floor`, NaN for NaN.
   template <int Bias = 0>
   [[nodiscard]] static float exp(float x, float floor = exponential::underflow) noexcept {
     using namespace exponential;
     const float shifted = fma(x, log2e_high, round_magic);
     const float k = shifted - round_magic;
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
     const float f = fma(x, log2e_low, fma(x, log2e_high, -k));
+#else
+    const float f = ((x - k * ln2_high) - k * ln2_low) * log2e_high;
+#endif
     float y = fma(c6, f, c5);
     y = fma(y, f, c4);
     y = fma(y, f, c3);
@@ -165,6 +176,17 @@ struct Scalar {
   }
 
  private:
+  template <class Key>
+  static float dot(const float* q, Index width, const Key& key) {
+    float total = 0;
+    for (Index begin = 0; begin < width; begin += score_dims) {
+      float sum = 0;
+      for (Index d = begin; d < std::min(begin + score_dims, width); ++d) sum = fma(q[d], key(d), sum);
+      total += sum;
+    }
+    return total;
+  }
+
   static float merged(float sum, const RowTarget& target, Index at) noexcept {
     float x = target.normalise * sum;
     for (int j = 0; j < target.merges; ++j) {

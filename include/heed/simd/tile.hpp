@@ -12,10 +12,25 @@ namespace heed::inline HEED_ABI {
 inline constexpr Index panel_keys = 64;
 /// Value dims per packed panel.
 inline constexpr Index panel_dims = 64;
+/// Dims of a score that share an accumulator. A longer sum loses more to rounding: one accumulator over 128 dims errs
+/// 3.3 times as much (docs/design.md).
+inline constexpr Index score_dims = 32;
 /// Floats every row of partial outputs is padded to, so that loops over it have no tail.
 inline constexpr Index state_align = 16;
 /// Deepest merge tree: 2^32 chunks.
 inline constexpr int max_merges = 32;
+
+/// A matrix of [in][out] floats, `stride` apart from one input to the next. Nothing is owned.
+struct Matrix {
+  const float* data = nullptr;
+  Index in = 0;
+  Index out = 0;
+  Index stride = out;
+};
+
+/// A backend's product: y[r][o] = sum_i x[r][i] m[i][o] for `rows` rows, which are x_stride and y_stride floats apart.
+/// x and y do not overlap.
+using Linear = void (*)(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride);
 
 /// Encoded rows of consecutive keys, by pointer, so that contiguous, paged, strided and gathered rows are one thing.
 struct KeyRows {

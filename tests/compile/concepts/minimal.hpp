@@ -34,7 +34,7 @@ struct Policy {
 struct Map {
   Index in_width() const { return 16; }
   Index out_width() const { return 16; }
-  void apply(Index, Index rows, const float* in, Index in_stride, float* out, Index out_stride) const {
+  void apply(Index, Index rows, const float* in, Index in_stride, float* out, Index out_stride, heed::Linear) const {
     for (Index r = 0; r < rows; ++r) {
       for (Index d = 0; d < 16; ++d) out[r * out_stride + d] = -in[r * in_stride + d];
     }
@@ -44,10 +44,10 @@ struct Map {
 /// Keys are the stored rows, negated.
 struct Preparation {
   bool makes_values() const { return false; }
-  void keys(Index, Index count, const float* rows, const Index*, float* out) const {
+  void keys(Index, Index count, const float* rows, const Index*, float* out, heed::Linear) const {
     for (Index i = 0; i < count * 16; ++i) out[i] = -rows[i];
   }
-  void values(Index, Index, const float*, const Index*, float*) const {}
+  void values(Index, Index, const float*, const Index*, float*, heed::Linear) const {}
 };
 
 /// One byte per number, multiples of 1/16.

@@ -1,0 +1,110 @@
+/// \file
+/// The product a policy's linear maps need: rows times a matrix, for any vector type.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include <heed/simd/tile.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// y[r][o] = sum_i x[r][i] W[i][o]: i in blocks of 32, one accumulator each, ascending from 0; the blocks added in
+/// order. The same bits for a row alone and a row among many, as a score has.
+template <class V>
+struct LinearLoop {
+  using Reg = typename V::Reg;
+  static constexpr int W = V::width;
+  static constexpr int wide = V::registers >= 32 ? 4 : 2;  // 6 rows x 4 vectors, as for scores
+
+  static void run(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
+    Index o = 0;
+    if (rows == 1) o = columns<2 * wide>(m, o, rows, x, x_stride, y, y_stride);
+    o = columns<wide>(m, o, rows, x, x_stride, y, y_stride);
+    o = columns<1>(m, o, rows, x, x_stride, y, y_stride);
+    if (o < m.out) last(m, o, rows, x, x_stride, y, y_stride);
+  }
+
+ private:
+  // Columns from `first` in tiles of N vectors while they are whole; returns the first one left. The part of the matrix
+  // that all rows share at once is at most 32 KiB, so it stays in L1.
+  template <int N>
+  static Index columns(const Matrix& m, Index first, Index rows, const float* x, Index x_stride, float* y,
+                       Index y_stride) {
+    for (; first + N * W <= m.out; first += N * W) {
+      for (Index i = 0; i < std::max<Index>(m.in, 1); i += cached_inputs) {
+        const Interval inputs{i, std::min(i + cached_inputs, m.in)};
+        const float* weights = m.data + first;
+        const auto rows_of = [&]<int R>(std::integral_constant<int, R>, Index r) {
+          tile<R, N>(weights, m.stride, inputs, x + r * x_stride, x_stride, y + r * y_stride + first, y_stride);
+        };
+        Index r = 0;
+        if constexpr (N <= wide) {
+          for (; r + 6 <= rows; r += 6) rows_of(std::integral_constant<int, 6>{}, r);
+          for (; r + 2 <= rows; r += 2) rows_of(std::integral_constant<int, 2>{}, r);
+        }
+        for (; r < rows; ++r) rows_of(std::integral_constant<int, 1>{}, r);
+      }
+    }
+    return first;
+  }
+
+  // The columns after the last whole vector, through a padded copy of them.
+  static void last(const Matrix& m, Index first, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
+    const Index count = m.out - first;
+    float weights[score_dims * W] = {};
+    float sums[W];
+    for (Index begin = 0; begin < std::max<Index>(m.in, 1); begin += score_dims) {
+      const Interval inputs{begin, std::min(begin + score_dims, m.in)};
+      for (Index i = inputs.begin; i < inputs.end; ++i) {
+        std::memcpy(weights + (i - begin) * W, m.data + i * m.stride + first, std::size_t(count) * sizeof(float));
+      }
+      for (Index r = 0; r < rows; ++r) {
+        float* out = y + r * y_stride + first;
+        if (begin > 0) std::memcpy(sums, out, std::size_t(count) * sizeof(float));
+        tile<1, 1>(weights - begin * W, W, inputs, x + r * x_stride, x_stride, sums, W);
+        std::memcpy(out, sums, std::size_t(count) * sizeof(float));
+      }
+    }
+  }
+
+  template <int R, int N>
+  static void tile(const float* weights, Index stride, Interval inputs, const float* x, Index x_stride, float* y,
+                   Index y_stride) {
+    Index begin = inputs.begin;
+    do {
+      const Index end = std::min(begin + score_dims, inputs.end);
+      Reg acc[R][N];
+      HEED_UNROLL
+      for (int r = 0; r < R; ++r) {
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) acc[r][n] = V::set1(0);
+      }
+      for (Index i = begin; i < end; ++i) {
+        Reg w[N];
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) w[n] = V::load(weights + i * stride + n * W);
+        HEED_UNROLL
+        for (int r = 0; r < R; ++r) {
+          const Reg b = V::set1(x[r * x_stride + i]);
+          HEED_UNROLL
+          for (int n = 0; n < N; ++n) acc[r][n] = V::fma(b, w[n], acc[r][n]);
+        }
+      }
+      HEED_UNROLL
+      for (int r = 0; r < R; ++r) {
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) {
+          float* at = y + r * y_stride + n * W;
+          V::store(at, begin == 0 ? acc[r][n] : V::add(V::load(at), acc[r][n]));
+        }
+      }
+      begin = end;
+    } while (begin < inputs.end);
+  }
+
+  static constexpr Index cached_inputs = 128;  // 128 x 64 floats
+};
+
+}  // namespace heed::inline HEED_ABI
