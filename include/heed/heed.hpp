@@ -14,6 +14,8 @@
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 #include <heed/policy/grouped.hpp>
+#include <heed/policy/mfa.hpp>
+#include <heed/policy/mla.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/policy/shared_row.hpp>
 #include <heed/retention/full.hpp>

@@ -1,0 +1,41 @@
+/// \file
+/// Checks that every layer makes of a call's arguments.
+#pragma once
+
+#include <initializer_list>
+#include <utility>
+
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// `tokens` rows of `width` numbers, or invalid_argument naming the argument.
+inline Status check_rows(const char* name, std::size_t numbers, Index tokens, Index width) {
+  if (Index(numbers) == tokens * width) return {};
+  return fail(StatusCode::invalid_argument, name, " has ", numbers, " numbers, must have ", tokens * width, " for ",
+              tokens, " tokens");
+}
+
+/// Positive, or invalid_argument.
+inline Status check_positive(const char* name, Index value) {
+  if (value >= 1) return {};
+  return fail(StatusCode::invalid_argument, name, " is ", value, ", must be at least 1");
+}
+
+/// Moves the value of `made` to `to`, or says why there is none.
+template <class T, class To>
+Status take(To& to, Result<T> made) {
+  if (made.ok()) to = *std::move(made);
+  return made.status();
+}
+
+/// The first failure, if any.
+inline Status first_failure(std::initializer_list<Status> all) {
+  for (const Status& status : all) {
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,103 @@
+/// \file
+/// The attention layer of Llama-like models: MHA, GQA and MQA, from a checkpoint's tensors to queries, cache rows and
+/// outputs.
+///
+///     q = RoPE(x Wq^T),  k = RoPE(x Wk^T),  v = x Wv^T,   y = concat_h(o_h) Wo^T
+#pragma once
+
+#include <optional>
+
+#include <heed/layer/check.hpp>
+#include <heed/layer/projection.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/rope/rope.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Hugging Face names without "self_attn." and ".weight". Shapes [out, in].
+struct GroupedTensors {
+  Tensor q_proj;  ///< [num_heads * head_dim, hidden_size]
+  Tensor k_proj;  ///< [num_kv_heads * head_dim, hidden_size]
+  Tensor v_proj;  ///< [num_kv_heads * v_head_dim, hidden_size]
+  Tensor o_proj;  ///< [hidden_size, num_heads * v_head_dim]
+};
+
+/// One layer. Immutable: threads may share it.
+class GroupedLayer {
+ public:
+  /// `rope` describes the rotation of a head, or is empty for models without one. invalid_argument naming a tensor or
+  /// option, or out_of_memory.
+  [[nodiscard]] static Result<GroupedLayer> create(Index hidden_size, const Gqa& shape,
+                                                   const std::optional<RopeOptions>& rope,
+                                                   const GroupedTensors& tensors) {
+    if (Status s = detail::first_failure({detail::check_positive("hidden_size", hidden_size), shape.validate()}); !s.ok()) {
+      return s;
+    }
+    GroupedLayer layer;
+    layer.policy_ = shape;
+    if (rope) {
+      if (rope->head_dim != shape.head_dim) {
+        return fail(StatusCode::invalid_argument, "rope.head_dim is ", rope->head_dim, ", must be head_dim ",
+                    shape.head_dim);
+      }
+      if (Status s = detail::take(layer.rope_, Rope::create(*rope)); !s.ok()) return s;
+    }
+    const Index q = shape.num_heads * shape.head_dim, k = shape.num_kv_heads * shape.head_dim;
+    const Index v = shape.num_kv_heads * shape.v_head_dim, o = shape.num_heads * shape.v_head_dim;
+    Status s = detail::take(layer.q_, Projection::create("q_proj", tensors.q_proj, q, hidden_size));
+    if (s.ok()) s = detail::take(layer.k_, Projection::create("k_proj", tensors.k_proj, k, hidden_size));
+    if (s.ok()) s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, v, hidden_size));
+    if (s.ok()) s = detail::take(layer.o_, Projection::create("o_proj", tensors.o_proj, hidden_size, o));
+    if (!s.ok()) return s;
+    return layer;
+  }
+
+  [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
+  [[nodiscard]] Index hidden_size() const noexcept { return q_.in(); }
+
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
+  /// k [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]. invalid_argument naming a wrong size;
+  /// nothing is then written.
+  template <SimdBackend Backend, Executor E>
+  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
+                 std::span<float> v, E& executor) const {
+    const auto tokens = Index(positions.size());
+    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
+                                          detail::check_rows("q", q.size(), tokens, q_.out()),
+                                          detail::check_rows("k", k.size(), tokens, k_.out()),
+                                          detail::check_rows("v", v.size(), tokens, v_.out())});
+        !s.ok()) {
+      return s;
+    }
+    q_.apply<Backend>(tokens, x.data(), q.data(), executor);
+    k_.apply<Backend>(tokens, x.data(), k.data(), executor);
+    v_.apply<Backend>(tokens, x.data(), v.data(), executor);
+    if (rope_) {
+      rope_->rotate(positions.data(), tokens, policy_.num_heads, q.data());
+      rope_->rotate(positions.data(), tokens, policy_.num_kv_heads, k.data());
+    }
+    return {};
+  }
+
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
+  template <SimdBackend Backend, Executor E>
+  Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
+    const Index tokens = Index(heads.size()) / o_.in();
+    if (Status s = detail::first_failure({detail::check_rows("heads", heads.size(), tokens, o_.in()),
+                                          detail::check_rows("y", y.size(), tokens, o_.out())});
+        !s.ok()) {
+      return s;
+    }
+    o_.apply<Backend>(tokens, heads.data(), y.data(), executor);
+    return {};
+  }
+
+ private:
+  GroupedLayer() = default;
+
+  Gqa policy_;
+  std::optional<Rope> rope_;
+  Projection q_, k_, v_, o_;
+};
+
+}  // namespace heed::inline HEED_ABI

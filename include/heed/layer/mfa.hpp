@@ -1,0 +1,279 @@
+/// \file
+/// The attention layers of MFA (Step-3, arXiv 2507.19427) and MFA-KR (arXiv 2412.19255), from a checkpoint's tensors to
+/// queries, cache rows and outputs.
+///
+///     u = x Wdq^T,   q_c = RoPE(RMSNorm(u) Wuq_c^T),   k = x Wk^T,   v = x Wv^T,   y = concat_c(o_c) Wo^T
+///
+/// One norm over the whole query latent, none over k and v. MFA caches RoPE(k) and v; MFA-KR caches k, and its value is
+/// M k with M = I + diag(alpha) N.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include <heed/layer/check.hpp>
+#include <heed/layer/rms_norm.hpp>
+#include <heed/policy/mfa.hpp>
+#include <heed/workspace.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// What the checkpoint's config says; names as Step-3's.
+struct MfaLayerOptions {
+  Index hidden_size = 0;
+  Index num_attention_heads = 0;
+  Index head_dim = 0;
+  Index share_q_dim = 0;  ///< width of the query latent
+  double inter_norm_eps = 1e-5;
+  std::optional<RopeOptions> rope = {};  ///< of a head; empty: no rotation
+};
+
+/// Hugging Face names of Step-3 without "self_attn." and ".weight". Shapes [out, in]; norms [1, width].
+struct MfaTensors {
+  Tensor q_proj;      ///< [share_q_dim, hidden_size]
+  Tensor inter_norm;  ///< [share_q_dim]
+  Tensor wq;          ///< [num_heads * head_dim, share_q_dim]
+  Tensor k_proj;      ///< [head_dim, hidden_size]
+  Tensor v_proj;      ///< [head_dim, hidden_size]; MFA only
+  Tensor o_proj;      ///< [hidden_size, num_heads * head_dim]
+  Tensor kr_n;        ///< N [head_dim, head_dim]; MFA-KR only
+  Tensor kr_alpha;    ///< alpha [1, head_dim]; MFA-KR only
+};
+
+namespace detail {
+
+/// What both layers share: queries through a normalised latent, one key, the output projection.
+class MfaProjections {
+ public:
+  [[nodiscard]] static Result<MfaProjections> create(const MfaLayerOptions& options, const MfaTensors& tensors) {
+    const Index hidden = options.hidden_size, latent = options.share_q_dim, dim = options.head_dim;
+    const Index heads_width = options.num_attention_heads * dim;
+    MfaProjections made;
+    made.num_heads_ = options.num_attention_heads;
+    Status s = first_failure({check_positive("hidden_size", hidden), check_positive("share_q_dim", latent),
+                              validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f)});
+    if (s.ok() && options.rope && options.rope->head_dim != dim) {
+      s = fail(StatusCode::invalid_argument, "rope.head_dim is ", options.rope->head_dim, ", must be head_dim ", dim);
+    }
+    if (s.ok() && options.rope) {
+      std::optional<Rope> rope;
+      s = take(rope, Rope::create(*options.rope));
+      if (s.ok()) made.rope_ = std::make_unique<const Rope>(*std::move(rope));
+    }
+    if (s.ok()) s = take(made.q_down_, Projection::create("q_proj", tensors.q_proj, latent, hidden));
+    if (s.ok()) s = take(made.norm_, RmsNorm::create("inter_norm", tensors.inter_norm, latent, options.inter_norm_eps));
+    if (s.ok()) s = take(made.q_up_, Projection::create("wq", tensors.wq, heads_width, latent));
+    if (s.ok()) s = take(made.k_, Projection::create("k_proj", tensors.k_proj, dim, hidden));
+    if (s.ok()) s = take(made.o_, Projection::create("o_proj", tensors.o_proj, hidden, heads_width));
+    if (!s.ok()) return s;
+    return made;
+  }
+
+  [[nodiscard]] Index hidden_size() const noexcept { return k_.in(); }
+  /// At one address for the layer's life, because policies point at it; null without rotation.
+  [[nodiscard]] const Rope* rope() const noexcept { return rope_.get(); }
+
+  /// Rotated queries and the un-rotated key.
+  template <SimdBackend Backend, Executor E>
+  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
+                 Workspace& workspace, E& executor) const {
+    const auto tokens = Index(positions.size());
+    if (Status s = first_failure({check_rows("x", x.size(), tokens, hidden_size()),
+                                  check_rows("q", q.size(), tokens, q_up_.out()),
+                                  check_rows("k", k.size(), tokens, k_.out())});
+        !s.ok()) {
+      return s;
+    }
+    if (Status s = workspace.reserve(std::size_t(tokens * q_down_.out()) * sizeof(float)); !s.ok()) return s;
+    auto* const latent = reinterpret_cast<float*>(workspace.data());
+    q_down_.template apply<Backend>(tokens, x.data(), latent, executor);
+    norm_.apply(tokens, latent, q_down_.out());
+    q_up_.template apply<Backend>(tokens, latent, q.data(), executor);
+    k_.template apply<Backend>(tokens, x.data(), k.data(), executor);
+    if (rope_) rope_->rotate(positions.data(), tokens, num_heads_, q.data());
+    return {};
+  }
+
+  template <SimdBackend Backend, Executor E>
+  Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
+    const Index tokens = Index(heads.size()) / o_.in();
+    if (Status s = first_failure({check_rows("heads", heads.size(), tokens, o_.in()),
+                                  check_rows("y", y.size(), tokens, o_.out())});
+        !s.ok()) {
+      return s;
+    }
+    o_.template apply<Backend>(tokens, heads.data(), y.data(), executor);
+    return {};
+  }
+
+ private:
+  Index num_heads_ = 0;
+  std::unique_ptr<const Rope> rope_;
+  Projection q_down_, q_up_, k_, o_;
+  RmsNorm norm_;
+};
+
+}  // namespace detail
+
+/// One layer of MFA. Immutable: threads may share it.
+class MfaLayer {
+ public:
+  /// invalid_argument naming a tensor or option, or out_of_memory.
+  [[nodiscard]] static Result<MfaLayer> create(const MfaLayerOptions& options, const MfaTensors& tensors) {
+    MfaLayer layer;
+    layer.policy_ = {.num_heads = options.num_attention_heads,
+                     .head_dim = options.head_dim,
+                     .scale = default_scale(options.head_dim)};
+    Status s = detail::take(layer.shared_, detail::MfaProjections::create(options, tensors));
+    if (s.ok()) {
+      s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, options.head_dim, options.hidden_size));
+    }
+    if (!s.ok()) return s;
+    return layer;
+  }
+
+  [[nodiscard]] const Mfa& policy() const noexcept { return policy_; }
+  [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
+
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
+  /// k and v [tokens][head_dim]. invalid_argument naming a wrong size, or out_of_memory; nothing is then written.
+  template <SimdBackend Backend, Executor E>
+  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
+                 std::span<float> v, Workspace& workspace, E& executor) const {
+    const auto tokens = Index(positions.size());
+    if (Status s = detail::check_rows("v", v.size(), tokens, v_.out()); !s.ok()) return s;
+    if (Status s = shared_.template project<Backend>(x, positions, q, k, workspace, executor); !s.ok()) return s;
+    if (shared_.rope() != nullptr) shared_.rope()->rotate(positions.data(), tokens, 1, k.data());
+    v_.template apply<Backend>(tokens, x.data(), v.data(), executor);
+    return {};
+  }
+
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim].
+  template <SimdBackend Backend, Executor E>
+  Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
+    return shared_.template output<Backend>(heads, y, executor);
+  }
+
+ private:
+  MfaLayer() = default;
+
+  Mfa policy_;
+  detail::MfaProjections shared_;
+  Projection v_;
+};
+
+/// M transposed, [j][i] = I + diag(alpha) N transposed, as MfaKr::value_map wants it: v = k + alpha * (N k).
+inline Status make_value_map(const Tensor& n, const Tensor& alpha, Index head_dim, std::span<float> map) {
+  if (Status s = detail::first_failure({check_tensor("kr_n", n, head_dim, head_dim),
+                                        check_tensor("kr_alpha", alpha, 1, head_dim),
+                                        detail::check_rows("map", map.size(), head_dim, head_dim)});
+      !s.ok()) {
+    return s;
+  }
+  for (Index i = 0; i < head_dim; ++i) {
+    for (Index j = 0; j < head_dim; ++j) {
+      map[std::size_t(j * head_dim + i)] =
+          (i == j ? 1.0f : 0.0f) + alpha.data[std::size_t(i)] * n.data[std::size_t(i * head_dim + j)];
+    }
+  }
+  return {};
+}
+
+/// Folds M into an output projection [hidden_size, num_heads * head_dim]: folded[h, c, j] = sum_i o[h, c, i] M[i, j],
+/// summed in float64. With it MFA-KR needs no map: o_c = z_c. `folded` has the size of `o_proj` and may be its memory.
+inline Status fold_value_map(std::span<const float> map, Index head_dim, std::span<const float> o_proj,
+                             std::span<float> folded) {
+  if (head_dim < 1 || Index(map.size()) != head_dim * head_dim) {
+    return fail(StatusCode::invalid_argument, "map has ", map.size(), " numbers, must have head_dim^2 for head_dim ",
+                head_dim);
+  }
+  if (Index(o_proj.size()) % head_dim != 0 || folded.size() != o_proj.size()) {
+    return fail(StatusCode::invalid_argument, "o_proj has ", o_proj.size(), " numbers and folded ", folded.size(),
+                ", must be equal and a multiple of head_dim ", head_dim);
+  }
+  Result<detail::Floats> block = detail::Floats::create(head_dim, "fold");
+  if (!block.ok()) return block.status();
+  for (std::size_t at = 0; at < o_proj.size(); at += std::size_t(head_dim)) {
+    for (Index j = 0; j < head_dim; ++j) {
+      double sum = 0;
+      for (Index i = 0; i < head_dim; ++i) {
+        sum += double(o_proj[at + std::size_t(i)]) * double(map[std::size_t(j * head_dim + i)]);
+      }
+      block->data()[j] = float(sum);
+    }
+    std::memcpy(folded.data() + at, block->data(), std::size_t(head_dim) * sizeof(float));
+  }
+  return {};
+}
+
+/// Where MFA-KR's value map goes. Both are the same function within rounding.
+enum class ValueMap {
+  folded,     ///< into the output projection, once at load: nothing is left to do per query
+  per_query,  ///< applied to every query's sum: the output projection stays the checkpoint's
+};
+
+/// One layer of MFA-KR. Immutable: threads may share it.
+class MfaKrLayer {
+ public:
+  /// invalid_argument naming a tensor or option, or out_of_memory.
+  [[nodiscard]] static Result<MfaKrLayer> create(const MfaLayerOptions& options, const MfaTensors& tensors,
+                                                 ValueMap value_map = ValueMap::folded) {
+    const Index dim = options.head_dim, heads_width = options.num_attention_heads * dim;
+    MfaKrLayer layer;
+    MfaTensors used = tensors;
+    detail::Floats folded;
+    Status s = detail::first_failure({detail::check_positive("hidden_size", options.hidden_size),
+                                      detail::validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f),
+                                      check_tensor("o_proj", tensors.o_proj, options.hidden_size, heads_width)});
+    if (s.ok()) s = detail::take(layer.map_, detail::Floats::create(dim * dim, "kr_n"));
+    if (!s.ok()) return s;
+    const std::span<float> map{layer.map_.data(), std::size_t(dim * dim)};
+    s = make_value_map(tensors.kr_n, tensors.kr_alpha, dim, map);
+    if (s.ok() && value_map == ValueMap::folded) {
+      s = detail::take(folded, detail::Floats::create(options.hidden_size * heads_width, "o_proj"));
+      if (s.ok()) {
+        s = fold_value_map(map, dim, tensors.o_proj.data,
+                           {folded.data(), std::size_t(options.hidden_size * heads_width)});
+      }
+      used.o_proj.data = folded.span();
+    }
+    if (s.ok()) s = detail::take(layer.shared_, detail::MfaProjections::create(options, used));
+    if (!s.ok()) return s;
+    layer.policy_ = {.num_heads = options.num_attention_heads,
+                     .head_dim = dim,
+                     .scale = default_scale(dim),
+                     .rope = layer.shared_.rope(),
+                     .value_map = value_map == ValueMap::folded ? std::span<const float>{} : layer.map_.span()};
+    return layer;
+  }
+
+  /// Points into this layer, which it must not outlive.
+  [[nodiscard]] const MfaKr& policy() const noexcept { return policy_; }
+  [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
+
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
+  /// rotated, and k [tokens][head_dim], not rotated. invalid_argument naming a wrong size, or out_of_memory; nothing is
+  /// then written.
+  template <SimdBackend Backend, Executor E>
+  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
+                 Workspace& workspace, E& executor) const {
+    return shared_.template project<Backend>(x, positions, q, k, workspace, executor);
+  }
+
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim].
+  template <SimdBackend Backend, Executor E>
+  Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
+    return shared_.template output<Backend>(heads, y, executor);
+  }
+
+ private:
+  MfaKrLayer() = default;
+
+  detail::Floats map_;
+  detail::MfaProjections shared_;
+  MfaKr policy_;
+};
+
+}  // namespace heed::inline HEED_ABI

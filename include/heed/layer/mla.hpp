@@ -1,0 +1,217 @@
+/// \file
+/// The attention layer of DeepSeek-V2, V3, R1 and Kimi-K2, from a checkpoint's tensors to queries, cache rows and outputs.
+///
+///     q = RMSNorm(x Wqa^T) Wqb^T, or x Wq^T      per head [nope | rope], the rope part rotated
+///     row = [RMSNorm(l) | RoPE(k)],  [l | k] = x Wkva^T
+///     y = concat_h(o_h) Wo^T
+///
+/// Sources: deepseek-ai/DeepSeek-V3 inference/model.py, and the modelling code of the models on Hugging Face.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <span>
+
+#include <heed/attend.hpp>
+#include <heed/layer/check.hpp>
+#include <heed/layer/rms_norm.hpp>
+#include <heed/policy/mla.hpp>
+#include <heed/rope/rope.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// What the checkpoint's config says; names as there.
+struct MlaLayerOptions {
+  Index hidden_size = 0;
+  Index num_attention_heads = 0;
+  Index q_lora_rank = 0;  ///< 0: queries come from q_proj directly (V2-Lite)
+  Index kv_lora_rank = 0;
+  Index qk_nope_head_dim = 0;
+  Index qk_rope_head_dim = 0;
+  Index v_head_dim = 0;
+  double q_a_layernorm_eps = 1e-6;
+  double kv_a_layernorm_eps = 1e-6;
+  RopeLayout rope_layout = RopeLayout::unset;  ///< DeepSeek's own code: interleaved
+  double rope_theta = 0;
+  std::optional<Yarn> yarn = {};
+  Index table_positions = 65536;  ///< see RopeOptions
+};
+
+/// Hugging Face names without "self_attn." and ".weight". Shapes [out, in]; norms [1, width].
+struct MlaTensors {
+  Tensor q_proj;              ///< [num_heads * qk_head_dim, hidden_size], if q_lora_rank is 0
+  Tensor q_a_proj;            ///< [q_lora_rank, hidden_size]
+  Tensor q_a_layernorm;       ///< [q_lora_rank]
+  Tensor q_b_proj;            ///< [num_heads * qk_head_dim, q_lora_rank]
+  Tensor kv_a_proj_with_mqa;  ///< [kv_lora_rank + qk_rope_head_dim, hidden_size]
+  Tensor kv_a_layernorm;      ///< [kv_lora_rank]
+  Tensor kv_b_proj;           ///< [num_heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank]
+  Tensor o_proj;              ///< [hidden_size, num_heads * v_head_dim]
+};
+
+/// Up-projections in the order MlaWeights wants them. Owns num_heads * kv_lora_rank * (2 nope + v) floats.
+class PackedMlaWeights {
+ public:
+  PackedMlaWeights() = default;
+
+  /// From kv_b_proj: per head, qk_nope_head_dim rows of W_UK, then v_head_dim rows of W_UV.
+  [[nodiscard]] static Result<PackedMlaWeights> create(const Mla& shape, const Tensor& kv_b_proj) {
+    const Index heads = shape.num_heads, rank = shape.kv_lora_rank;
+    const Index nope = shape.qk_nope_head_dim, width = nope + shape.v_head_dim;
+    if (Status s = check_tensor("kv_b_proj", kv_b_proj, heads * width, rank); !s.ok()) return s;
+    PackedMlaWeights packed;
+    Status s = detail::take(packed.uk_, detail::Floats::create(heads * nope * rank, "kv_b_proj"));
+    if (s.ok()) s = detail::take(packed.ukv_, detail::Floats::create(heads * rank * width, "kv_b_proj"));
+    if (!s.ok()) return s;
+    for (Index h = 0; h < heads; ++h) {
+      const float* from = kv_b_proj.data.data() + h * width * rank;
+      std::copy(from, from + nope * rank, packed.uk_.data() + h * nope * rank);
+      float* to = packed.ukv_.data() + h * rank * width;
+      for (Index n = 0; n < width; ++n) {
+        for (Index r = 0; r < rank; ++r) to[r * width + n] = from[n * rank + r];
+      }
+    }
+    return packed;
+  }
+
+  [[nodiscard]] MlaWeights weights() const noexcept { return {uk_.span(), ukv_.span()}; }
+
+ private:
+  detail::Floats uk_, ukv_;
+};
+
+/// Attention in the given form; automatic takes the cheaper one (mla_expansion_is_cheaper). Both read the same cache and
+/// give the same answer within rounding, not the same bits: pin a form where calls of different sizes must agree bit for
+/// bit. Arguments as of attend(); `mla` needs weights for the expanded form, and for the automatic choice to take it.
+template <SimdBackend Backend, KeyValueSource S, Executor E>
+Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const S& keys, MaskRef mask,
+                  std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
+                  std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
+  if (Status s = mla.validate(); !s.ok()) return s;
+  const Index queries = Index(q.size()) / (mla.num_heads * mla.query_map().in_width());
+  const bool expand = form == MlaForm::expanded || (form == MlaForm::automatic && !mla.weights.empty() &&
+                                                    mla_expansion_is_cheaper(mla, queries, keys.size()));
+  if (expand) {
+    return attend<Backend>(MlaExpanded{mla}, q, keys, mask, out, workspace, executor, options, lse, query_positions);
+  }
+  return attend<Backend>(mla, q, keys, mask, out, workspace, executor, options, lse, query_positions);
+}
+
+/// One layer. Immutable: threads may share it.
+class MlaLayer {
+ public:
+  /// invalid_argument naming a tensor or option, or out_of_memory.
+  [[nodiscard]] static Result<MlaLayer> create(const MlaLayerOptions& options, const MlaTensors& tensors) {
+    const Index heads = options.num_attention_heads, hidden = options.hidden_size, q_rank = options.q_lora_rank;
+    const Index rank = options.kv_lora_rank, rope = options.qk_rope_head_dim;
+    MlaLayer layer;
+    Mla& mla = layer.policy_;
+    mla = {.num_heads = heads,
+           .kv_lora_rank = rank,
+           .qk_rope_head_dim = rope,
+           .qk_nope_head_dim = options.qk_nope_head_dim,
+           .v_head_dim = options.v_head_dim};
+    const double yarn_factor = options.yarn ? options.yarn->softmax_factor() : 1;
+    mla.scale = float(yarn_factor / std::sqrt(double(mla.qk_head_dim())));
+    Status s = detail::first_failure({detail::check_positive("hidden_size", hidden),
+                                      detail::check_positive("qk_rope_head_dim", rope), mla.validate()});
+    if (s.ok() && q_rank < 0) {
+      s = fail(StatusCode::invalid_argument, "q_lora_rank is ", q_rank, ", must be at least 0");
+    }
+    if (!s.ok()) return s;
+    s = detail::take(layer.rope_, Rope::create({.head_dim = rope,
+                                                .layout = options.rope_layout,
+                                                .theta = options.rope_theta,
+                                                .yarn = options.yarn,
+                                                .table_positions = options.table_positions}));
+    const Index q_width = heads * mla.qk_head_dim();
+    if (q_rank == 0) {
+      if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_proj", tensors.q_proj, q_width, hidden));
+    } else {
+      if (s.ok()) s = detail::take(layer.q_a_, Projection::create("q_a_proj", tensors.q_a_proj, q_rank, hidden));
+      if (s.ok()) {
+        s = detail::take(layer.q_norm_, RmsNorm::create("q_a_layernorm", tensors.q_a_layernorm, q_rank,
+                                                        options.q_a_layernorm_eps));
+      }
+      if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_b_proj", tensors.q_b_proj, q_width, q_rank));
+    }
+    if (s.ok()) {
+      s = detail::take(layer.kv_a_, Projection::create("kv_a_proj_with_mqa", tensors.kv_a_proj_with_mqa,
+                                                       mla.row_width(), hidden));
+    }
+    if (s.ok()) {
+      s = detail::take(layer.kv_norm_, RmsNorm::create("kv_a_layernorm", tensors.kv_a_layernorm, rank,
+                                                       options.kv_a_layernorm_eps));
+    }
+    if (s.ok()) s = detail::take(layer.weights_, PackedMlaWeights::create(mla, tensors.kv_b_proj));
+    if (s.ok()) {
+      s = detail::take(layer.o_, Projection::create("o_proj", tensors.o_proj, hidden, heads * mla.v_head_dim));
+    }
+    if (!s.ok()) return s;
+    mla.weights = layer.weights_.weights();
+    return layer;
+  }
+
+  /// With this layer's weights, which it must not outlive.
+  [[nodiscard]] const Mla& policy() const noexcept { return policy_; }
+  [[nodiscard]] Index hidden_size() const noexcept { return kv_a_.in(); }
+
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][nope + rope]
+  /// and rows [tokens][kv_lora_rank + qk_rope_head_dim]. invalid_argument naming a wrong size, or out_of_memory; nothing
+  /// is then written.
+  template <SimdBackend Backend, Executor E>
+  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> rows,
+                 Workspace& workspace, E& executor) const {
+    const auto tokens = Index(positions.size());
+    const Index rank = policy_.kv_lora_rank, width = policy_.row_width();
+    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
+                                          detail::check_rows("q", q.size(), tokens, q_b_.out()),
+                                          detail::check_rows("rows", rows.size(), tokens, width)});
+        !s.ok()) {
+      return s;
+    }
+    if (q_a_.out() == 0) {
+      q_b_.apply<Backend>(tokens, x.data(), q.data(), executor);
+    } else {
+      if (Status s = workspace.reserve(std::size_t(tokens * q_a_.out()) * sizeof(float)); !s.ok()) return s;
+      auto* const latent = reinterpret_cast<float*>(workspace.data());
+      q_a_.apply<Backend>(tokens, x.data(), latent, executor);
+      q_norm_.apply(tokens, latent, q_a_.out());
+      q_b_.apply<Backend>(tokens, latent, q.data(), executor);
+    }
+    kv_a_.apply<Backend>(tokens, x.data(), rows.data(), executor);
+    kv_norm_.apply(tokens, rows.data(), width);
+    for (Index t = 0; t < tokens; ++t) {
+      const Index position = positions[std::size_t(t)];
+      rope_->apply(position, rows.data() + t * width + rank);
+      float* const query = q.data() + t * q_b_.out() + policy_.qk_nope_head_dim;
+      for (Index h = 0; h < policy_.num_heads; ++h) rope_->apply(position, query + h * policy_.qk_head_dim());
+    }
+    return {};
+  }
+
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
+  template <SimdBackend Backend, Executor E>
+  Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
+    const Index tokens = Index(heads.size()) / o_.in();
+    if (Status s = detail::first_failure({detail::check_rows("heads", heads.size(), tokens, o_.in()),
+                                          detail::check_rows("y", y.size(), tokens, o_.out())});
+        !s.ok()) {
+      return s;
+    }
+    o_.apply<Backend>(tokens, heads.data(), y.data(), executor);
+    return {};
+  }
+
+ private:
+  MlaLayer() = default;
+
+  Mla policy_;
+  std::optional<Rope> rope_;
+  PackedMlaWeights weights_;
+  Projection q_a_, q_b_, kv_a_, o_;
+  RmsNorm q_norm_, kv_norm_;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,107 @@
+/// \file
+/// The products around attention: y = x W^T with W as checkpoints store it.
+///
+/// They go through the backend's own product, not a BLAS, because a BLAS adds one row in another order than many: a
+/// token projected alone would have other bits than the same token in a prompt.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include <heed/cache/memory.hpp>
+#include <heed/concepts.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// A tensor of a checkpoint: row-major [rows, cols], or [cols] with rows = 1. Not owned, read only while a layer is made.
+struct Tensor {
+  std::span<const float> data = {};
+  Index rows = 0;
+  Index cols = 0;
+
+  [[nodiscard]] bool empty() const noexcept { return data.empty(); }
+};
+
+/// invalid_argument naming the tensor, the shape it has and the one it must have.
+inline Status check_tensor(const char* name, const Tensor& tensor, Index rows, Index cols) {
+  if (tensor.rows != rows || tensor.cols != cols) {
+    return fail(StatusCode::invalid_argument, name, " has shape [", tensor.rows, ", ", tensor.cols, "], must be [", rows,
+                ", ", cols, "]");
+  }
+  if (Index(tensor.data.size()) != rows * cols) {
+    return fail(StatusCode::invalid_argument, name, " has ", tensor.data.size(), " numbers, must have ", rows * cols);
+  }
+  return {};
+}
+
+namespace detail {
+
+/// Floats of a layer, aligned for vectors.
+class Floats {
+ public:
+  [[nodiscard]] static Result<Floats> create(Index count, const char* name) {
+    Result<Buffer> bytes = Buffer::allocate(default_memory(), count * Index(sizeof(float)), name);
+    if (!bytes.ok()) return bytes.status();
+    Floats made;
+    made.bytes_ = *std::move(bytes);
+    return made;
+  }
+  [[nodiscard]] float* data() noexcept { return reinterpret_cast<float*>(bytes_.data()); }
+  [[nodiscard]] const float* data() const noexcept { return reinterpret_cast<const float*>(bytes_.data()); }
+  [[nodiscard]] std::span<const float> span() const noexcept {
+    return {data(), std::size_t(bytes_.size()) / sizeof(float)};
+  }
+
+ private:
+  Buffer bytes_;
+};
+
+}  // namespace detail
+
+/// One linear layer without bias. Owns a transposed copy of its weight: out * in floats.
+class Projection {
+ public:
+  Projection() = default;
+
+  /// From `weight` of shape [out, in]. invalid_argument naming `name` and the shapes, or out_of_memory.
+  [[nodiscard]] static Result<Projection> create(const char* name, const Tensor& weight, Index out, Index in) {
+    if (Status status = check_tensor(name, weight, out, in); !status.ok()) return status;
+    Result<detail::Floats> copy = detail::Floats::create(out * in, name);
+    if (!copy.ok()) return copy.status();
+    for (Index o = 0; o < out; ++o) {
+      for (Index i = 0; i < in; ++i) copy->data()[i * out + o] = weight.data[std::size_t(o * in + i)];
+    }
+    Projection made;
+    made.weights_ = *std::move(copy);
+    made.in_ = in;
+    made.out_ = out;
+    return made;
+  }
+
+  [[nodiscard]] Index in() const noexcept { return in_; }
+  [[nodiscard]] Index out() const noexcept { return out_; }
+  /// [in][out].
+  [[nodiscard]] Matrix matrix() const noexcept { return {weights_.data(), in_, out_, out_}; }
+
+  /// y[r] = W x[r] for `rows` rows of in() and out() numbers; y does not overlap x. Rows have the same bits alone and
+  /// together, whatever the number of workers.
+  template <SimdBackend Backend, Executor E>
+  void apply(Index rows, const float* x, float* y, E& executor) const {
+    const auto columns = [&](Index task, Index) {
+      const Index first = task * task_columns;
+      const Matrix part{weights_.data() + first, in_, std::min(task_columns, out_ - first), out_};
+      Backend::linear(part, rows, x, in_, y + first, out_);
+    };
+    executor.parallel_for((out_ + task_columns - 1) / task_columns, columns);
+  }
+
+ private:
+  static constexpr Index task_columns = 256;
+
+  detail::Floats weights_;
+  Index in_ = 0;
+  Index out_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,50 @@
+/// \file
+/// Root-mean-square normalisation (arXiv 1910.07467).
+#pragma once
+
+#include <cmath>
+
+#include <heed/layer/projection.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// z <- weight * z / sqrt(mean(z^2) + eps), statistics in float64. Each norm of a model has its own eps: Hugging Face's
+/// MLA ignores rms_norm_eps for its latent norms and uses 1e-6.
+class RmsNorm {
+ public:
+  RmsNorm() = default;
+
+  /// From a tensor of shape [width]. invalid_argument naming `name`, or out_of_memory.
+  [[nodiscard]] static Result<RmsNorm> create(const char* name, const Tensor& weight, Index width, double eps) {
+    if (Status status = check_tensor(name, weight, 1, width); !status.ok()) return status;
+    if (!(eps >= 0 && std::isfinite(eps))) {
+      return fail(StatusCode::invalid_argument, name, ": eps is ", eps, ", must be a finite number of at least 0");
+    }
+    Result<detail::Floats> copy = detail::Floats::create(width, name);
+    if (!copy.ok()) return copy.status();
+    std::copy(weight.data.begin(), weight.data.end(), copy->data());
+    RmsNorm made;
+    made.weight_ = *std::move(copy);
+    made.width_ = width;
+    made.eps_ = eps;
+    return made;
+  }
+
+  /// Normalises `rows` rows in place; rows are `stride` floats apart.
+  void apply(Index rows, float* z, Index stride) const noexcept {
+    for (Index r = 0; r < rows; ++r) {
+      float* row = z + r * stride;
+      double squares = 0;
+      for (Index i = 0; i < width_; ++i) squares += double(row[i]) * double(row[i]);
+      const auto factor = float(1 / std::sqrt(squares / double(width_) + eps_));
+      for (Index i = 0; i < width_; ++i) row[i] = row[i] * factor * weight_.data()[i];
+    }
+  }
+
+ private:
+  detail::Floats weight_;
+  Index width_ = 0;
+  double eps_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI

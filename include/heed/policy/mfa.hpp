@@ -1,0 +1,100 @@
+/// \file
+/// Multi-matrix factorisation attention (MFA, arXiv 2412.19255; Step-3, arXiv 2507.19427) and its key-reuse form MFA-KR:
+/// many large query heads on one KV head.
+///
+///     MFA      s_j = scale (q_c . k_j),          o_c = sum_j softmax_j(s) v_j
+///     MFA-KR   s_j = scale (q_c . RoPE_j(k_j)),  o_c = sum_j softmax_j(s) M k_j,     M = I + diag(alpha) N
+///
+/// MFA-KR caches the un-rotated key alone. Rotation and M do not commute, so the value is made of the un-rotated key;
+/// M is linear and leaves the sum: o_c = M z_c with z_c = sum_j softmax_j(s) k_j, which folds into the output projection.
+#pragma once
+
+#include <cstring>
+#include <span>
+
+#include <heed/policy/grouped.hpp>
+#include <heed/policy/rotated_keys.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// MFA. Caches k[head_dim] (rotated) and v[head_dim] per token. Step-3: 64 heads of 256; scale = head_dim^-1/2.
+struct Mfa {
+  Index num_heads = 0;
+  Index head_dim = 0;
+  float scale = unset_scale;
+
+  static constexpr int key_stream = 0;
+  static constexpr int value_stream = 1;
+  [[nodiscard]] Status validate() const { return detail::validate_heads(num_heads, 1, head_dim, head_dim, scale); }
+  [[nodiscard]] AttentionLayout layout() const noexcept {
+    return detail::grouped_layout(num_heads, 1, head_dim, head_dim, scale);
+  }
+  [[nodiscard]] Identity query_map() const noexcept { return {}; }
+  [[nodiscard]] Identity output_map() const noexcept { return {}; }
+  [[nodiscard]] Identity preparation() const noexcept { return {}; }
+};
+
+/// out[i] = sum_j z[j] matrix[j * width + i] for every head; without a matrix, a copy.
+struct SharedMap {
+  Index width = 0;
+  const float* matrix = nullptr;
+
+  [[nodiscard]] Index in_width() const noexcept { return width; }
+  [[nodiscard]] Index out_width() const noexcept { return width; }
+  void apply(Index /*head*/, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
+             Linear linear) const {
+    if (matrix != nullptr) return linear({matrix, width, width, width}, rows, in, in_stride, out, out_stride);
+    for (Index r = 0; r < rows; ++r) {
+      std::memcpy(out + r * out_stride, in + r * in_stride, std::size_t(width) * sizeof(float));
+    }
+  }
+};
+
+/// MFA-KR. Caches k[head_dim] per token, un-rotated. Queries come rotated.
+///
+/// `rope` turns keys as they are read, once per tile for all heads; null for models without rotation. It is not owned.
+/// `value_map` is M transposed, [head_dim][head_dim]: out = M z. Empty if M was folded into the output projection
+/// (fold_value_map() in layer/mfa.hpp) or is I.
+struct MfaKr {
+  Index num_heads = 0;
+  Index head_dim = 0;
+  float scale = unset_scale;
+  const Rope* rope = nullptr;
+  std::span<const float> value_map = {};
+
+  static constexpr int key_stream = 0;
+  static constexpr int value_stream = 0;
+  [[nodiscard]] Status validate() const {
+    if (Status status = detail::validate_heads(num_heads, 1, head_dim, head_dim, scale); !status.ok()) return status;
+    if (rope != nullptr && rope->options().head_dim != head_dim) {
+      return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
+                  ", must be head_dim ", head_dim);
+    }
+    if (!value_map.empty() && Index(value_map.size()) != head_dim * head_dim) {
+      return fail(StatusCode::invalid_argument, "value_map has ", value_map.size(),
+                  " numbers, must have head_dim * head_dim = ", head_dim * head_dim, " or none");
+    }
+    return {};
+  }
+  [[nodiscard]] AttentionLayout layout() const noexcept {
+    const View key{.stream = 0, .offset = 0, .width = head_dim};
+    return {.num_streams = 1,
+            .streams = {StreamShape{1, head_dim}},
+            .key = key,
+            .value = key,
+            .num_heads = num_heads,
+            .num_kv_heads = 1,
+            .key_width = head_dim,
+            .value_width = head_dim,
+            .scale = scale};
+  }
+  [[nodiscard]] Identity query_map() const noexcept { return {}; }
+  [[nodiscard]] SharedMap output_map() const noexcept {
+    return {.width = head_dim, .matrix = value_map.empty() ? nullptr : value_map.data()};
+  }
+  [[nodiscard]] KeyRotation preparation() const noexcept {
+    return {.rope = rope, .key = layout().key, .stream_width = head_dim};
+  }
+};
+
+}  // namespace heed::inline HEED_ABI
