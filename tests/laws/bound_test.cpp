@@ -72,7 +72,8 @@ void expect_bound(const Problem& p, const Output& got, const oracle::Answer& wan
   // The tight cap is for Gaussian logits, which ALiBi's and sinks are not. At deviation 4 some logits pass 16, where one
   // rounding is 8 units, so no order of additions keeps all of them below 16; 31 is the worst seen.
   if (p.slopes.empty() && p.sinks.empty()) {
-    EXPECT_TRUE(oracle::worst_units(got.out, want) <= (p.deviation <= 1 ? 16 : 48)) << p << ": " << oracle::worst_units(got.out, want);
+    EXPECT_TRUE(oracle::worst_units(got.out, want) <= (p.deviation <= 1 ? 16 : 48))
+        << p << ": " << oracle::worst_units(got.out, want);
   }
 }
 
@@ -112,7 +113,8 @@ TEST_P(Bound, EveryHeadSize) {
 TEST_P(Bound, ManyKeys) {
   for (const auto& [key_dim, value_dim] : {std::pair<Index, Index>{128, 128}, {576, 512}}) {
     for (const double deviation : {1.0, 4.0}) {
-      const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = key_dim, .value_dim = value_dim}, 2, 4096, 9, deviation);
+      const Problem p =
+          gaussian({.heads = 4, .kv_heads = 2, .key_dim = key_dim, .value_dim = value_dim}, 2, 4096, 9, deviation);
       const Output got = run(kernel(), p);
       const oracle::Answer want = answer(kernel(), p);
       const double worst = oracle::worst_units(got.out, want);

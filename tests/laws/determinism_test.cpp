@@ -44,10 +44,16 @@ std::vector<Index> random_sizes(oracle::Random& random, Index total, Index large
 /// What a prefill gave, any chunked prefill gives, and any decode afterwards: every masking, head size and grouping.
 TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
   oracle::Random random(1);
-  for (const auto& shape : {Shape{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40},
-                            {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
-                            {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
-                            {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}}) {
+  std::vector<Shape> shapes = {{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40},
+                               {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
+                               {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
+                               {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}};
+  if (kernel().shares()) {
+    shapes.push_back({.mechanism = Mechanism::mla, .heads = 4, .key_dim = 40, .value_dim = 24});
+    shapes.push_back({.mechanism = Mechanism::mla_expanded, .heads = 4, .key_dim = 40, .value_dim = 24});
+    shapes.push_back({.mechanism = Mechanism::mfa_kr, .heads = 7, .key_dim = 48, .value_dim = 48});
+  }
+  for (const Shape& shape : shapes) {
     for (const AnyMask& mask : {causal(), window(40)}) {
       Problem p = gaussian(shape, 60, 290, 1);
       p.mask = mask;

@@ -19,7 +19,14 @@ namespace heed_test {
 
 using heed::Index;
 
-enum class Mechanism { gqa, mha, mqa, shared_row };
+enum class Mechanism { gqa, mha, mqa, mfa, shared_row, mfa_kr, mla, mla_expanded };
+
+/// Whether a mechanism caches one row of which keys and values are both made.
+[[nodiscard]] inline bool shares_rows(Mechanism mechanism) { return mechanism >= Mechanism::shared_row; }
+/// Whether all query heads read the same rows.
+[[nodiscard]] inline bool has_one_kv_head(Mechanism mechanism) {
+  return mechanism == Mechanism::mqa || mechanism == Mechanism::mfa || mechanism >= Mechanism::mfa_kr;
+}
 
 /// The numbers of a policy.
 struct Shape {

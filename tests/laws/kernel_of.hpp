@@ -10,6 +10,8 @@
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/policy/grouped.hpp>
+#include <heed/policy/mfa.hpp>
+#include <heed/policy/mla.hpp>
 #include <heed/policy/shared_row.hpp>
 
 #include "laws/kernel.hpp"
@@ -66,6 +68,30 @@ class CacheOf final : public Cache {
   heed::KvCache<P, K, V> cache_;
 };
 
+/// MLA whose up-projections are unit matrices: its keys are the rows, its values the first numbers of them, exactly.
+struct UnitMla {
+  explicit UnitMla(const Shape& s) {
+    const Index rank = std::max(s.value_dim, s.key_dim - s.key_dim / 4), width = rank + s.value_dim;
+    policy = {.num_heads = s.heads,
+              .kv_lora_rank = rank,
+              .qk_rope_head_dim = s.key_dim - rank,
+              .qk_nope_head_dim = rank,
+              .v_head_dim = s.value_dim,
+              .scale = s.scale};
+    uk.resize(std::size_t(s.heads * rank * rank));
+    ukv.resize(std::size_t(s.heads * rank * width));
+    for (Index i = 0; i < s.heads * rank; ++i) {
+      const Index r = i % rank;
+      uk[std::size_t(i * rank + r)] = ukv[std::size_t(i * width + r)] = 1;
+      if (r < s.value_dim) ukv[std::size_t(i * width + rank + r)] = 1;
+    }
+    policy.weights = {uk, ukv};
+  }
+
+  std::vector<float> uk, ukv;
+  heed::Mla policy;
+};
+
 template <class Backend, class K, class V>
 class KernelOf final : public Kernel {
  public:
@@ -94,7 +120,11 @@ class KernelOf final : public Kernel {
   }
   [[nodiscard]] std::unique_ptr<Cache> cache(const Shape& shape) const override {
     return with_policy(shape, [&]<class P>(const P& policy) -> std::unique_ptr<Cache> {
-      return std::make_unique<CacheOf<P, K, V>>(policy);
+      if constexpr (std::is_same_v<P, heed::MlaExpanded>) {
+        return std::make_unique<CacheOf<heed::Mla, K, V>>(policy.mla);
+      } else {
+        return std::make_unique<CacheOf<P, K, V>>(policy);
+      }
     });
   }
   [[nodiscard]] std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
@@ -112,21 +142,27 @@ class KernelOf final : public Kernel {
  private:
   template <class F>
   static auto with_policy(const Shape& s, const F& f) {
-    switch (s.mechanism) {
-      case Mechanism::mha:
-        return f(heed::Mha{.num_heads = s.heads, .head_dim = s.key_dim, .v_head_dim = s.value_dim, .scale = s.scale});
-      case Mechanism::mqa:
-        return f(heed::Mqa{.num_heads = s.heads, .head_dim = s.key_dim, .v_head_dim = s.value_dim, .scale = s.scale});
-      case Mechanism::shared_row:
-        if constexpr (std::is_same_v<K, V>) {
+    if constexpr (std::is_same_v<K, V>) {
+      switch (s.mechanism) {
+        case Mechanism::shared_row:
           return f(heed::SharedRow{.num_heads = s.heads,
                                    .num_kv_heads = s.kv_heads,
                                    .head_dim = s.key_dim,
                                    .v_head_dim = s.value_dim,
                                    .scale = s.scale});
-        }
-        [[fallthrough]];
-      case Mechanism::gqa: break;
+        case Mechanism::mfa_kr: return f(heed::MfaKr{.num_heads = s.heads, .head_dim = s.key_dim, .scale = s.scale});
+        case Mechanism::mla: return f(UnitMla(s).policy);
+        case Mechanism::mla_expanded: return f(heed::MlaExpanded{UnitMla(s).policy});
+        default: break;
+      }
+    }
+    switch (s.mechanism) {
+      case Mechanism::mha:
+        return f(heed::Mha{.num_heads = s.heads, .head_dim = s.key_dim, .v_head_dim = s.value_dim, .scale = s.scale});
+      case Mechanism::mqa:
+        return f(heed::Mqa{.num_heads = s.heads, .head_dim = s.key_dim, .v_head_dim = s.value_dim, .scale = s.scale});
+      case Mechanism::mfa: return f(heed::Mfa{.num_heads = s.heads, .head_dim = s.key_dim, .scale = s.scale});
+      default: break;
     }
     return f(heed::Gqa{.num_heads = s.heads,
                        .num_kv_heads = s.kv_heads,

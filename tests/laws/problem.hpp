@@ -47,7 +47,7 @@ struct Problem {
 };
 
 inline std::ostream& operator<<(std::ostream& out, const Problem& p) {
-  static constexpr const char* names[] = {"gqa", "mha", "mqa", "shared_row"};
+  static constexpr const char* names[] = {"gqa", "mha", "mqa", "mfa", "shared_row", "mfa_kr", "mla", "mla_expanded"};
   return out << names[int(p.shape.mechanism)] << " heads " << p.shape.heads << "/" << p.shape.kv_heads << " dims "
              << p.shape.key_dim << "," << p.shape.value_dim << " queries " << p.queries << " keys " << p.keys
              << " mask " << p.mask.name() << (p.soft_cap > 0 ? " cap" : "") << (p.slopes.empty() ? "" : " alibi")
@@ -56,7 +56,7 @@ inline std::ostream& operator<<(std::ostream& out, const Problem& p) {
 
 /// Values are the first value_dim numbers of each key row.
 inline void share_rows(Problem& p) {
-  if (p.shape.mechanism != Mechanism::shared_row) return;
+  if (!shares_rows(p.shape.mechanism)) return;
   p.v.clear();
   for (Index row = 0; row < p.keys * p.shape.kv_heads; ++row) {
     const auto from = p.k.begin() + row * p.shape.key_dim;
@@ -69,8 +69,9 @@ inline void share_rows(Problem& p) {
                                       double deviation = 1) {
   oracle::Random random(seed);
   if (shape.mechanism == Mechanism::mha) shape.kv_heads = shape.heads;
-  if (shape.mechanism == Mechanism::mqa) shape.kv_heads = 1;
-  if (shape.mechanism == Mechanism::shared_row) shape.value_dim = std::min(shape.value_dim, shape.key_dim);
+  if (has_one_kv_head(shape.mechanism)) shape.kv_heads = 1;
+  if (shares_rows(shape.mechanism)) shape.value_dim = std::min(shape.value_dim, shape.key_dim);
+  if (shape.mechanism == Mechanism::mfa || shape.mechanism == Mechanism::mfa_kr) shape.value_dim = shape.key_dim;
   shape.scale = float(deviation / std::sqrt(double(shape.key_dim)));
   Problem p{.shape = shape, .queries = queries, .keys = keys, .deviation = deviation};
   p.q = random.gaussians(queries * p.q_row());
@@ -170,8 +171,10 @@ class Laws : public testing::TestWithParam<const Kernel*> {
   [[nodiscard]] static bool slow() { return kernel().name().starts_with("scalar"); }
   /// Mechanisms this kernel can be asked for.
   [[nodiscard]] static std::vector<Mechanism> mechanisms() {
-    std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa};
-    if (kernel().shares()) all.push_back(Mechanism::shared_row);
+    std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa, Mechanism::mfa};
+    if (kernel().shares()) {
+      all.insert(all.end(), {Mechanism::shared_row, Mechanism::mfa_kr, Mechanism::mla, Mechanism::mla_expanded});
+    }
     return all;
   }
 };

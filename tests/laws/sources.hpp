@@ -40,9 +40,8 @@ class StridedRows {
  public:
   StridedRows(const Kernel& kernel, const Problem& p, oracle::Random& random)
       : keys_(lay_out(kernel.encode_keys(p.k), p.keys, p.shape.kv_heads, random)),
-        values_(p.shape.mechanism == Mechanism::shared_row
-                    ? Stream{nullptr, keys_.stream}
-                    : lay_out(kernel.encode_values(p.v), p.keys, p.shape.kv_heads, random)),
+        values_(shares_rows(p.shape.mechanism) ? Stream{nullptr, keys_.stream}
+                                               : lay_out(kernel.encode_values(p.v), p.keys, p.shape.kv_heads, random)),
         source_(kernel.strided(p.keys, keys_.stream, values_.stream, 0)) {}
   [[nodiscard]] const Source& keys() const { return *source_; }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include <heed/kernel/plan.hpp>
 
@@ -158,14 +159,24 @@ class RowBlock {
     if (prepares) prepare();
   }
 
-  // Decodes the stored rows of the chunk, makes keys (and values) from them, and points at those instead.
-  void prepare() {
-    const View& view = layout_.key;
-    const Index width = layout_.streams[std::size_t(view.stream)].width;
+  // The stored rows of the chunk as floats: where they lie, if they are floats and lie together (MFA-KR: 8 % of a step).
+  const float* decoded_rows() {
+    const Index width = layout_.streams[std::size_t(layout_.key.stream)].width;
+    bool together = std::is_same_v<K, F32>;
+    for (Index k = 1; k < count_ && together; ++k) {
+      together = key_rows_.row[k] - key_rows_.row[k - 1] == K::row_bytes(width);
+    }
+    if (together) return reinterpret_cast<const float*>(key_rows_.row[0]);
     for (Index k = 0; k < count_; ++k) K::decode(key_rows_.row[k], width, scratch_.decoded + k * width);
-    preparation_.keys(preparation_.object, task_.kv_head, count_, scratch_.decoded, positions(), scratch_.prepared_keys);
+    return scratch_.decoded;
+  }
+
+  // Makes keys (and values) from the stored rows of the chunk, and points at those instead.
+  void prepare() {
+    const float* const rows = decoded_rows();
+    preparation_.keys(preparation_.object, task_.kv_head, count_, rows, positions(), scratch_.prepared_keys);
     if (preparation_.makes_values) {
-      preparation_.values(preparation_.object, task_.kv_head, count_, scratch_.decoded, positions(),
+      preparation_.values(preparation_.object, task_.kv_head, count_, rows, positions(),
                           scratch_.prepared_values);
     }
     for (Index k = 0; k < count_; ++k) {

@@ -28,8 +28,8 @@ namespace detail {
 
 /// [x (in) | tail] -> [x m | tail]; without a matrix, a copy.
 struct MlaMap {
-  Matrix matrix;            ///< of head 0
-  Index head_stride = 0;    ///< floats from one head's matrix to the next
+  Matrix matrix;          ///< of head 0
+  Index head_stride = 0;  ///< floats from one head's matrix to the next
   Index tail = 0;
 
   [[nodiscard]] Index in_width() const noexcept { return matrix.in + tail; }
@@ -89,7 +89,8 @@ struct Mla {
       return fail(StatusCode::invalid_argument, "weights.w_uk has ", weights.w_uk.size(), " numbers, must have ", uk);
     }
     if (Index(weights.w_ukv.size()) != ukv) {
-      return fail(StatusCode::invalid_argument, "weights.w_ukv has ", weights.w_ukv.size(), " numbers, must have ", ukv);
+      return fail(StatusCode::invalid_argument, "weights.w_ukv has ", weights.w_ukv.size(), " numbers, must have ",
+                  ukv);
     }
     return {};
   }
@@ -182,7 +183,7 @@ enum class MlaForm { automatic, absorbed, expanded };
 ///
 /// Decode, verification of drafts and chunks below about 128 tokens absorb; a long prefill expands.
 [[nodiscard]] constexpr bool mla_expansion_is_cheaper(const Mla& mla, Index num_queries, Index num_keys) noexcept {
-  using Count = unsigned __int128;
+  __extension__ typedef unsigned __int128 Count;
   const auto q = Count(num_queries), keys = Count(num_keys > num_queries ? num_keys : num_queries);
   const Count map = Count(mla.kv_lora_rank) * Count(mla.qk_nope_head_dim + mla.v_head_dim);
   const Count pairs = q * (keys - q) + q * (q + 1) / 2;

@@ -25,10 +25,10 @@ struct KeyRotation {
 
   void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out,
             Linear /*linear*/) const noexcept {
+    if (rope != nullptr) return rope->rotate(positions, count, 1, rows + key.offset, stream_width, out);
     for (Index i = 0; i < count; ++i) {
       std::memcpy(out + i * key.width, rows + i * stream_width + key.offset, std::size_t(key.width) * sizeof(float));
     }
-    if (rope != nullptr) rope->rotate(positions, count, 1, out);
   }
 
   void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}

@@ -129,6 +129,13 @@ class Rope {
   /// apply_rows without the check.
   void rotate(const Index* positions, Index tokens, Index num_heads, float* rows,
               RopeDirection direction = RopeDirection::forward) const noexcept {
+    rotate(positions, tokens, num_heads, rows, options_.head_dim, rows, direction);
+  }
+
+  /// The rotation of rows `in_stride` floats apart, written to contiguous rows `out`: the same memory, or another.
+  void rotate(const Index* positions, Index tokens, Index num_heads, const float* in, Index in_stride, float* out,
+              RopeDirection direction = RopeDirection::forward) const noexcept {
+    if (in != out) copy_unrotated(tokens * num_heads, in, in_stride, out);
     const double scale = direction == RopeDirection::forward ? amplitude_ : 1 / amplitude_;
     std::array<double, 2 * batch> high;
     std::array<float, 2 * batch> turn;
@@ -142,7 +149,8 @@ class Rope {
           for (Index i = 0; i < count; ++i) turn[std::size_t(batch + i)] = -turn[std::size_t(batch + i)];
         }
         for (Index h = 0; h < num_heads; ++h) {
-          rotate_pairs(turn.data(), first, count, rows + (t * num_heads + h) * options_.head_dim);
+          const Index row = t * num_heads + h;
+          rotate_pairs(turn.data(), first, count, in + row * in_stride, out + row * options_.head_dim);
         }
       }
     }
@@ -218,26 +226,36 @@ class Rope {
     }
   }
 
-  void rotate_pairs(const float* turn, Index first, Index count, float* row) const noexcept {
-    float* x = row + options_.rotary_offset;
+  void copy_unrotated(Index rows, const float* in, Index in_stride, float* out) const noexcept {
+    const Index begin = options_.rotary_offset, end = begin + options_.rotary_dim, dim = options_.head_dim;
+    if (end - begin == dim) return;
+    for (Index r = 0; r < rows; ++r) {
+      std::copy(in + r * in_stride, in + r * in_stride + begin, out + r * dim);
+      std::copy(in + r * in_stride + end, in + r * in_stride + dim, out + r * dim + end);
+    }
+  }
+
+  void rotate_pairs(const float* turn, Index first, Index count, const float* in, float* out) const noexcept {
+    const float* x = in + options_.rotary_offset;
+    float* y = out + options_.rotary_offset;
     if (options_.layout == RopeLayout::half_split) {
-      rotate_split(turn, turn + batch, count, x + first, x + pairs_ + first);
+      rotate_split(turn, turn + batch, count, x + first, x + pairs_ + first, y + first, y + pairs_ + first);
     } else {
-      x += 2 * first;
+      x += 2 * first, y += 2 * first;
       for (Index i = 0; i < count; ++i) {
         const float a = x[2 * i], b = x[2 * i + 1];
-        x[2 * i] = fma(a, turn[i], -(b * turn[batch + i]));
-        x[2 * i + 1] = fma(a, turn[batch + i], b * turn[i]);
+        y[2 * i] = fma(a, turn[i], -(b * turn[batch + i]));
+        y[2 * i + 1] = fma(a, turn[batch + i], b * turn[i]);
       }
     }
   }
 
-  static void rotate_split(const float* cos, const float* sin, Index count, float* __restrict x,
-                           float* __restrict y) noexcept {
+  static void rotate_split(const float* cos, const float* sin, Index count, const float* a, const float* b, float* x,
+                           float* y) noexcept {
     for (Index i = 0; i < count; ++i) {
-      const float a = x[i], b = y[i];
-      x[i] = fma(a, cos[i], -(b * sin[i]));
-      y[i] = fma(a, sin[i], b * cos[i]);
+      const float p = a[i], q = b[i];
+      x[i] = fma(p, cos[i], -(q * sin[i]));
+      y[i] = fma(p, sin[i], q * cos[i]);
     }
   }
 
