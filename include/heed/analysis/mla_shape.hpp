@@ -1,0 +1,98 @@
+/// \file
+/// Sizes of multi-head latent attention.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/analysis/costs.hpp>
+#include <heed/analysis/sizes.hpp>
+
+namespace heed::inline HEED_ABI::analysis {
+
+/// What is cached, and how its FLOPs are counted.
+enum class MlaForm {
+  absorbed,             ///< the latent row is key and value: 2 (rk + dr) + 2 rk per head and cached token
+  absorbed_full_width,  ///< the same cache; values counted as wide as keys, 4 (rk + dr), as the Step-3 report does
+  expanded,             ///< every head's keys and values are cached: 2 (dn + dr) + 2 dv per head and cached token
+};
+
+/// MLA as DeepSeek-V2 and V3 deploy it (arXiv 2405.04434; deepseek-ai/DeepSeek-V3 inference/model.py).
+///
+///     KV elements per token and layer   rk + dr absorbed,   H (dn + dr + dv) expanded
+///     parameters per layer              D rq + rq H (dn + dr) + D (rk + dr) + rk H (dn + dv) + H dv D, and rq + rk of
+///                                       norms; D H (dn + dr) in place of the first two terms if rq = 0
+///     FLOPs per cached token            see MlaForm
+///     FRH = min(dn, dv), as the MFA paper counts: without the shared rope part      SLSD = rk      TER = H FRH
+///
+/// D hidden_size, H num_heads, rq q_lora_rank, rk kv_lora_rank, dn qk_nope_head_dim, dr qk_rope_head_dim, dv
+/// v_head_dim. The MFA paper's own counts of MLA are in gmha.hpp.
+struct MlaShape {
+  Index hidden_size = 0;
+  Index num_heads = 0;
+  Index q_lora_rank = 0;  ///< 0: queries come straight from the hidden vector, as in DeepSeek-V2-Lite
+  Index kv_lora_rank = 0;
+  Index qk_nope_head_dim = 0;
+  Index qk_rope_head_dim = 0;
+  Index v_head_dim = 0;
+
+  [[nodiscard]] Status validate() const {
+    Status status = check_sizes(1, {{"hidden_size", hidden_size},
+                                    {"num_heads", num_heads},
+                                    {"kv_lora_rank", kv_lora_rank},
+                                    {"qk_nope_head_dim", qk_nope_head_dim},
+                                    {"v_head_dim", v_head_dim}});
+    return status.ok() ? check_sizes(0, {{"q_lora_rank", q_lora_rank}, {"qk_rope_head_dim", qk_rope_head_dim}})
+                       : status;
+  }
+
+  [[nodiscard]] constexpr AttentionCosts costs(MlaForm form) const noexcept {
+    const bool expanded = form == MlaForm::expanded;
+    const Index key_dim = (Count(qk_nope_head_dim) + qk_rope_head_dim).value();
+    return {.keys = expanded ? KvRows{.num_rows = num_heads, .width = key_dim}
+                             : KvRows{.num_rows = 1, .width = kv_lora_rank, .rope_width = qk_rope_head_dim},
+            .values = expanded ? KvRows{.num_rows = num_heads, .width = v_head_dim} : KvRows{},
+            .num_heads = num_heads,
+            .factorization_rank_per_head = std::min(qk_nope_head_dim, v_head_dim),
+            .shared_latent_subspace_dim = kv_lora_rank,
+            .projection_parameters = (Count(query_parameters()) + latent_parameters() +
+                                      up_parameters(qk_nope_head_dim) + up_parameters(v_head_dim) + output_parameters())
+                                         .value(),
+            .norm_parameters = (Count(q_lora_rank) + kv_lora_rank).value(),
+            .flops_per_key = flops_per_key(form)};
+  }
+
+  /// FLOPs to expand one cached row into every head's key and value: 2 rk H (dn + dv). A decoder that caches latent
+  /// rows and does not absorb pays it for the whole context in every step.
+  [[nodiscard]] constexpr Index expansion_flops_per_key() const noexcept {
+    return (2 * (Count(up_parameters(qk_nope_head_dim)) + up_parameters(v_head_dim))).value();
+  }
+
+  /// Weights of one token's products, by part; the FLOPs are twice as many.
+  [[nodiscard]] constexpr Index query_parameters() const noexcept {
+    const Count width = Count(num_heads) * (Count(qk_nope_head_dim) + qk_rope_head_dim);
+    return (q_lora_rank == 0 ? width * hidden_size : Count(hidden_size) * q_lora_rank + width * q_lora_rank).value();
+  }
+  [[nodiscard]] constexpr Index latent_parameters() const noexcept {
+    return (Count(hidden_size) * (Count(kv_lora_rank) + qk_rope_head_dim)).value();
+  }
+  /// W_UK for head_dim = qk_nope_head_dim (absorbed into the query), W_UV for v_head_dim (applied to the output).
+  [[nodiscard]] constexpr Index up_parameters(Index head_dim) const noexcept {
+    return (Count(num_heads) * kv_lora_rank * head_dim).value();
+  }
+  [[nodiscard]] constexpr Index output_parameters() const noexcept {
+    return (Count(num_heads) * v_head_dim * hidden_size).value();
+  }
+
+ private:
+  [[nodiscard]] constexpr Index flops_per_key(MlaForm form) const noexcept {
+    const Count row = Count(kv_lora_rank) + qk_rope_head_dim;
+    switch (form) {
+      case MlaForm::absorbed: return (2 * Count(num_heads) * (row + kv_lora_rank)).value();
+      case MlaForm::absorbed_full_width: return (4 * Count(num_heads) * row).value();
+      case MlaForm::expanded: break;
+    }
+    return (2 * Count(num_heads) * (Count(qk_nope_head_dim) + qk_rope_head_dim + v_head_dim)).value();
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::analysis

@@ -1,0 +1,92 @@
+/// \file
+/// A model as its attention layers.
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include <heed/analysis/costs.hpp>
+
+namespace heed::inline HEED_ABI::analysis {
+
+/// Layers of one kind.
+struct LayerGroup {
+  Index layers = 0;
+  AttentionCosts attention;
+  RowFormat format;       ///< how its rows are stored in the figures of the source
+  Index max_context = 0;  ///< tokens that a query can see at most: chunked and windowed layers; 0 is all
+
+  [[nodiscard]] constexpr Index visible(Index context) const noexcept {
+    return max_context == 0 ? context : std::min(context, max_context);
+  }
+};
+
+/// One kind of layer, or two as in hybrid models.
+struct Model {
+  const char* name = "";
+  std::array<LayerGroup, 2> groups;
+  Index mtp_layers = 0;  ///< multi-token prediction layers, attention as in groups[0]; not in any total below
+};
+
+/// A model whose layers are all alike.
+[[nodiscard]] constexpr Model uniform_model(const char* name, Index layers, const AttentionCosts& attention,
+                                            const RowFormat& format, Index mtp_layers = 0) noexcept {
+  return {.name = name,
+          .groups = {LayerGroup{.layers = layers, .attention = attention, .format = format}, LayerGroup{}},
+          .mtp_layers = mtp_layers};
+}
+
+/// `model` with its MTP layers as further main layers: what a server that speculates with them holds.
+[[nodiscard]] constexpr Model with_mtp_layers(Model model) noexcept {
+  model.groups[0].layers += model.mtp_layers;
+  model.mtp_layers = 0;
+  return model;
+}
+
+namespace detail {
+template <class F>
+[[nodiscard]] constexpr Index sum_of_layers(const Model& model, F per_layer) noexcept {
+  Count sum = 0;
+  for (const LayerGroup& group : model.groups) sum = sum + Count(group.layers) * per_layer(group);
+  return sum.value();
+}
+}  // namespace detail
+
+[[nodiscard]] constexpr Index num_layers(const Model& model) noexcept {
+  return detail::sum_of_layers(model, [](const LayerGroup&) { return Index{1}; });
+}
+
+/// KV elements that a token leaves in all layers.
+[[nodiscard]] constexpr Index kv_elements_per_token(const Model& model) noexcept {
+  return detail::sum_of_layers(model, [](const LayerGroup& g) { return kv_elements_per_token(g.attention); });
+}
+
+/// KV bytes that a token leaves in all layers, stored in the model's own formats.
+[[nodiscard]] constexpr Index kv_bytes_per_token(const Model& model) noexcept {
+  return detail::sum_of_layers(model, [](const LayerGroup& g) { return kv_bytes_per_token(g.attention, g.format); });
+}
+
+/// The same with every layer stored in `format`.
+[[nodiscard]] constexpr Index kv_bytes_per_token(const Model& model, const RowFormat& format) noexcept {
+  return detail::sum_of_layers(model, [&](const LayerGroup& g) { return kv_bytes_per_token(g.attention, format); });
+}
+
+/// Cache bytes that one decoded token reads in all layers, in the model's own formats: kv_bytes_per_token times the
+/// visible context, plus the traffic of states.
+[[nodiscard]] constexpr Index decode_kv_bytes(const Model& model, Index context) noexcept {
+  return detail::sum_of_layers(
+      model, [&](const LayerGroup& g) { return decode_kv_bytes(g.attention, g.visible(context), g.format); });
+}
+
+/// FLOPs of softmax attention and states of one decoded token, all layers.
+[[nodiscard]] constexpr Index attention_flops(const Model& model, Index context) noexcept {
+  return detail::sum_of_layers(model,
+                               [&](const LayerGroup& g) { return attention_flops(g.attention, g.visible(context)); });
+}
+
+/// FLOPs of the attention's projections of one token, all layers.
+[[nodiscard]] constexpr Index linear_flops(const Model& model) noexcept {
+  return detail::sum_of_layers(model, [](const LayerGroup& g) { return linear_flops(g.attention); });
+}
+
+}  // namespace heed::inline HEED_ABI::analysis

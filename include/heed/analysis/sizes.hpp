@@ -1,0 +1,28 @@
+/// \file
+/// How the shapes refuse sizes that make no sense.
+#pragma once
+
+#include <initializer_list>
+
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI::analysis {
+
+/// A size and what it is called.
+struct NamedSize {
+  const char* name = "";
+  Index value = 0;
+};
+
+/// invalid_argument for the first of `sizes` below `least`.
+[[nodiscard]] inline Status check_sizes(Index least, std::initializer_list<NamedSize> sizes) {
+  for (const NamedSize& size : sizes) {
+    if (size.value < least) {
+      return fail(StatusCode::invalid_argument, size.name, " is ", size.value, ", must be at least ", least);
+    }
+  }
+  return {};
+}
+
+}  // namespace heed::inline HEED_ABI::analysis
