@@ -90,7 +90,8 @@ void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& t
   const heed::AttentionLayout& layout = fixture.layout();
   const double bytes = double(cache.bytes().live_per_layer());  // each row is read once, whatever its query heads
   const double flops = 2.0 * double(layout.num_heads) * double(layout.key_width + layout.value_width) *
-                       visible_pairs(task.queries, task.keys);
+                           visible_pairs(task.queries, task.keys) +
+                       preparation_flops(shape.policy, task.keys);
   auto& out = state.counters;
   out["kv_bytes_per_token"] = bytes / double(cache.bytes().kept);  // of one layer
   out["GBps"] = bytes / seconds * 1e-9;
@@ -128,6 +129,7 @@ void add_all_decode() {
   both(mla());
   both(mla16());
   both(mfa());
+  both(mfa_kr());
 }
 
 /// Prefill of 512 tokens: a whole prompt, and the last chunk of a long one.
@@ -135,6 +137,8 @@ template <class Backend, class C>
 void add_all_prefill() {
   for (const Index keys : {512, 4096}) add<Backend, C>(gqa(), {.group = "prefill", .queries = 512, .keys = keys});
   add<Backend, C>(mla16_expanded(), {.group = "prefill", .queries = 512, .keys = 4096});
+  add<Backend, C>(mla16_tiles(), {.group = "prefill", .queries = 512, .keys = 4096});
+  add<Backend, C>(mfa_kr(), {.group = "prefill", .queries = 64, .keys = 4096});
 }
 
 /// What ctest runs.
@@ -143,6 +147,8 @@ void add_smoke() {
   add<Backend, C>(gqa(), {.group = "smoke", .queries = 1, .keys = 512});
   add<Backend, C>(gqa(), {.group = "smoke", .queries = 4, .keys = 512});
   add<Backend, C>(mla16(), {.group = "smoke", .queries = 1, .keys = 512});
+  add<Backend, C>(mla16_tiles(), {.group = "smoke", .queries = 20, .keys = 300});
+  add<Backend, C>(mfa_kr(), {.group = "smoke", .queries = 2, .keys = 300});
 }
 
 }  // namespace bench

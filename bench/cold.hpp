@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "check.hpp"
 #include "gaussian.hpp"
+#include "shapes.hpp"
 
 namespace bench {
 
@@ -69,8 +71,9 @@ class ColdCache {
       }
       p.out.resize(std::size_t(queries * layout_.num_heads * layout_.value_width));
       const auto read = [&](Index kv_head, Index key, double* k, double* v) {
-        decode(layout_.key, kv_head, key, k);
-        decode(layout_.value, kv_head, key, v);
+        const float* const row_of_key = decode(0, layout_.key.stream, kv_head, key);
+        const float* const row_of_value = decode(1, layout_.value.stream, kv_head, key);
+        read_row(cache_.policy(), kv_head, key, row_of_key, row_of_value, k, v);
       };
       p.expected = Expected(layout_, p.q, cache_.size(), read);
     }
@@ -89,17 +92,19 @@ class ColdCache {
     return shape.num_heads * shape.width;
   }
 
-  void decode(const heed::View& view, Index kv_head, Index key, double* out) {
-    decoded_.resize(std::size_t(view.width));
-    const heed::Tile tile = cache_.keys(0).tile(view.stream, kv_head, key, 1);
-    C::decode(tile.data + C::offset_bytes(view.offset), view.width, decoded_.data());
-    std::copy(decoded_.begin(), decoded_.end(), out);
+  // The whole stored row, in buffer 0 or 1.
+  const float* decode(std::size_t buffer, int stream, Index kv_head, Index key) {
+    const heed::StreamShape& shape = layout_.streams[std::size_t(stream)];
+    std::vector<float>& row = decoded_[buffer];
+    row.resize(std::size_t(shape.width));
+    C::decode(cache_.keys(0).tile(stream, shape.num_heads == 1 ? 0 : kv_head, key, 1).data, shape.width, row.data());
+    return row.data();
   }
 
   heed::AttentionLayout layout_;
   heed::KvCache<P, C> cache_;
   std::map<Index, Problem> problems_;
-  std::vector<float> decoded_;
+  std::array<std::vector<float>, 2> decoded_;
 };
 
 /// The thing made last, of any type: making one takes longer than a benchmark, and two may not fit in memory.

@@ -2,8 +2,15 @@
 /// The attention shapes of real models that are measured.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
+#include <heed/layer/mla.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/policy/shared_row.hpp>
+#include <heed/policy/mfa.hpp>
+#include <heed/policy/mla.hpp>
+
+#include "gaussian.hpp"
 
 namespace bench {
 
@@ -21,19 +28,87 @@ inline Shape<heed::Gqa> gqa() {
 }
 /// The same with a single KV head.
 inline Shape<heed::Mqa> mqa() { return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
-/// The core of multi-matrix factorization attention in Step-3: 64 heads of 256 share one key and one value.
-inline Shape<heed::Mqa> mfa() { return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}}; }
-/// The core of absorbed MLA, DeepSeek-V3 (128 heads) and V2-Lite (16): latent 512 + RoPE 64, values are the latent.
-/// The scale is that of the unabsorbed head, 128 + 64.
-inline Shape<heed::SharedRow> mla() {
-  return {"mla", {.num_heads = 128, .head_dim = 576, .v_head_dim = 512, .scale = heed::default_scale(192)}};
+/// Step-3: 64 heads of 256 share one key and one value.
+inline Shape<heed::Mfa> mfa() { return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}}; }
+/// The same with the un-rotated key as the value, its map folded away.
+inline Shape<heed::MfaKr> mfa_kr() {
+  static const heed::Rope rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 256, .layout = heed::RopeLayout::half_split, .theta = 5e5}));
+  return {"mfa_kr", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256), .rope = &rope}};
 }
-inline Shape<heed::SharedRow> mla16() {
-  return {"mla16", {.num_heads = 16, .head_dim = 576, .v_head_dim = 512, .scale = heed::default_scale(192)}};
+/// DeepSeek-V3 and Kimi-K2's shape with V3's 128 heads, and V2-Lite's 16.
+inline heed::Mla mla_of(heed::Index heads) {
+  return {.num_heads = heads,
+          .kv_lora_rank = 512,
+          .qk_rope_head_dim = 64,
+          .qk_nope_head_dim = 128,
+          .v_head_dim = 128,
+          .scale = heed::default_scale(192)};
 }
-/// MLA of V2-Lite with keys and values expanded beforehand, as engines do for prefill.
+/// Absorbed, from absorbed queries to latent outputs, as peers measure it.
+inline Shape<heed::Mla> mla() { return {"mla", mla_of(128)}; }
+inline Shape<heed::Mla> mla16() { return {"mla16", mla_of(16)}; }
+/// V2-Lite expanded inside the kernel, a tile at a time.
+inline Shape<heed::MlaExpanded> mla16_tiles() {
+  static const heed::PackedMlaWeights packed = [] {
+    const heed::Mla mla = mla_of(16);
+    const heed::Index rows = 16 * (128 + 128);
+    Gaussians numbers(5);
+    std::vector<float> kv_b;
+    while (heed::Index(kv_b.size()) < rows * 512) {
+      for (const float x : numbers.next(512)) kv_b.push_back(x / std::sqrt(512.0f));
+    }
+    return heed::value_or_throw(heed::PackedMlaWeights::create(mla, {kv_b, rows, 512}));
+  }();
+  heed::Mla mla = mla_of(16);
+  mla.weights = packed.weights();
+  return {"mla16_tiles", {mla}};
+}
+/// MLA of V2-Lite with keys and values expanded beforehand, as other engines do for prefill.
 inline Shape<heed::Mha> mla16_expanded() {
   return {"mla16_expanded", {.num_heads = 16, .head_dim = 192, .v_head_dim = 128, .scale = heed::default_scale(192)}};
+}
+
+/// What a query of `kv_head` reads of a stored row, in float64: by default the policy's views.
+template <class P>
+void read_row(const P& policy, heed::Index /*kv_head*/, heed::Index /*position*/, const float* row_of_key,
+              const float* row_of_value, double* k, double* v) {
+  const heed::AttentionLayout layout = policy.layout();
+  std::copy_n(row_of_key + layout.key.offset, layout.key.width, k);
+  std::copy_n(row_of_value + layout.value.offset, layout.value.width, v);
+}
+inline void read_row(const heed::MfaKr& policy, heed::Index, heed::Index position, const float* row, const float*,
+                     double* k, double* v) {
+  const heed::Index pairs = policy.head_dim / 2;
+  for (heed::Index i = 0; i < pairs; ++i) {
+    const double angle = double(position) * policy.rope->frequencies()[std::size_t(i)];
+    k[i] = row[i] * std::cos(angle) - row[pairs + i] * std::sin(angle);
+    k[pairs + i] = row[i] * std::sin(angle) + row[pairs + i] * std::cos(angle);
+  }
+  std::copy_n(row, policy.head_dim, v);
+}
+inline void read_row(const heed::MlaExpanded& policy, heed::Index head, heed::Index, const float* row, const float*,
+                     double* k, double* v) {
+  const heed::Mla& mla = policy.mla;
+  const heed::Index nope = mla.qk_nope_head_dim, width = nope + mla.v_head_dim;
+  const float* weights = mla.weights.w_ukv.data() + head * mla.kv_lora_rank * width;
+  std::fill_n(k, nope, 0.0);
+  std::fill_n(v, mla.v_head_dim, 0.0);
+  for (heed::Index r = 0; r < mla.kv_lora_rank; ++r, weights += width) {
+    for (heed::Index n = 0; n < width; ++n) (n < nope ? k[n] : v[n - nope]) += double(row[r]) * double(weights[n]);
+  }
+  std::copy_n(row + mla.kv_lora_rank, mla.qk_rope_head_dim, k + nope);
+}
+
+/// Operations beside those on (query, key) pairs: making keys and values.
+template <class P>
+double preparation_flops(const P&, heed::Index) {
+  return 0;
+}
+inline double preparation_flops(const heed::MlaExpanded& policy, heed::Index keys) {
+  const heed::Mla& mla = policy.mla;
+  return 2.0 * double(mla.num_heads) * double(keys) * double(mla.kv_lora_rank) *
+         double(mla.qk_nope_head_dim + mla.v_head_dim);
 }
 
 }  // namespace bench
