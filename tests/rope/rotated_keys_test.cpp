@@ -50,7 +50,7 @@ TEST(RotatedKeys, ReadingRotatesAsWritingDoes) {  // bit for bit, whatever the p
   auto written = rows;
   ASSERT_TRUE(rope.apply_rows(positions, 1, written).ok());
   std::vector<float> read(rows.size());
-  policy.preparation().keys(0, count, rows.data(), positions.data(), read.data());
+  policy.preparation().keys(0, count, rows.data(), positions.data(), read.data(), nullptr);
   EXPECT_EQ(read, written);
 }
 
@@ -61,7 +61,7 @@ TEST(RotatedKeys, TakesTheKeyViewOutOfAWiderRow) {
   const auto rows = random.gaussians(3 * 20);
   const std::vector<Index> positions = {7, 64, 200};
   std::vector<float> keys(3 * 8);
-  rotation.keys(0, 3, rows.data(), positions.data(), keys.data());
+  rotation.keys(0, 3, rows.data(), positions.data(), keys.data(), nullptr);
   for (std::size_t i = 0; i < 3; ++i) {
     std::vector<float> want(rows.begin() + std::ptrdiff_t(i * 20 + 5), rows.begin() + std::ptrdiff_t(i * 20 + 13));
     rope.apply(positions[i], want.data());

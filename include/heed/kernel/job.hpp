@@ -80,9 +80,9 @@ struct Job {
   Index num_keys = 0;
   MaskRef mask;
   Index num_queries = 0;
-  const float* q = nullptr;                    // [num_queries][num_heads][key_width]
-  float* out = nullptr;                        // [num_queries][num_heads][value_width]
-  float* lse = nullptr;                        // [num_queries][num_heads], or null
+  const float* q = nullptr;                     // [num_queries][num_heads][key_width]
+  float* out = nullptr;                         // [num_queries][num_heads][value_width]
+  float* lse = nullptr;                         // [num_queries][num_heads], or null
   std::span<const Index> query_positions = {};  // empty: end-aligned
 
   [[nodiscard]] Index query_position(Index query) const {

@@ -201,9 +201,7 @@ class Plan {
  private:
   // Blocks of one sequence are of equal size but the last.
   [[nodiscard]] Index block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }
-  [[nodiscard]] Index row_blocks(const Job& job) const noexcept {
-    return (rows(job) + most_rows_ - 1) / most_rows_;
-  }
+  [[nodiscard]] Index row_blocks(const Job& job) const noexcept { return (rows(job) + most_rows_ - 1) / most_rows_; }
   [[nodiscard]] Task block_of(Index sequence, Index index) const noexcept {
     const Job& job = jobs_[std::size_t(sequence)];
     const Index blocks = row_blocks(job), b = index % blocks;

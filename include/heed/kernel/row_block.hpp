@@ -142,12 +142,14 @@ class RowBlock {
     const bool prepares = preparation_.object != nullptr;
     bool whole = point_at(layout_.key, prepares ? 0 : K::offset_bytes(layout_.key.offset), round_up(key_bytes, 64),
                           first_key_, count_, k);
-    whole &= point_at(layout_.value, V::offset_bytes(layout_.value.offset), round_up(value_bytes, 64), first_key_, count_, v);
+    whole &= point_at(layout_.value, V::offset_bytes(layout_.value.offset), round_up(value_bytes, 64), first_key_,
+                      count_, v);
     in_place_ = whole && !prepares && rows_.size() <= Backend::few_rows;
     // The order of use is K of this chunk, V of this chunk, K of the next: what follows is prefetched while reading.
     const std::byte** next = v + count_;
     follow_ = first_key_ + count_ < task_.chunks.end * chunk_keys
-                  ? std::min(chunk_keys, job_->num_keys - first_key_ - count_) : 0;
+                  ? std::min(chunk_keys, job_->num_keys - first_key_ - count_)
+                  : 0;
     if (follow_ > 0) point_at(layout_.key, K::offset_bytes(layout_.key.offset), 0, first_key_ + count_, follow_, next);
     std::fill(next + follow_, next + chunk_keys + max_ahead, v[count_ - 1]);
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
@@ -176,13 +178,13 @@ class RowBlock {
     const float* const rows = decoded_rows();
     preparation_.keys(preparation_.object, task_.kv_head, count_, rows, positions(), scratch_.prepared_keys);
     if (preparation_.makes_values) {
-      preparation_.values(preparation_.object, task_.kv_head, count_, rows, positions(),
-                          scratch_.prepared_values);
+      preparation_.values(preparation_.object, task_.kv_head, count_, rows, positions(), scratch_.prepared_values);
     }
     for (Index k = 0; k < count_; ++k) {
       scratch_.pointers[k] = reinterpret_cast<const std::byte*>(scratch_.prepared_keys + k * shape_.key_width);
       if (preparation_.makes_values) {
-        scratch_.pointers[count_ + k] = reinterpret_cast<const std::byte*>(scratch_.prepared_values + k * shape_.value_width);
+        scratch_.pointers[count_ + k] =
+            reinterpret_cast<const std::byte*>(scratch_.prepared_values + k * shape_.value_width);
       }
     }
   }
@@ -267,10 +269,12 @@ class RowBlock {
   void accumulate() {
     const Index width = shape_.value_width;
     if (in_place_) {
-      each_run([&](Interval rows, Interval keys, Accumulate phase) {
-        Backend::template accumulate_rows<V>(scores(rows.begin), rows.size(), value_rows_, keys, 0, width,
-                                             scratch_.targets + rows.begin, phase);
-      }, Backend::few_rows);
+      each_run(
+          [&](Interval rows, Interval keys, Accumulate phase) {
+            Backend::template accumulate_rows<V>(scores(rows.begin), rows.size(), value_rows_, keys, 0, width,
+                                                 scratch_.targets + rows.begin, phase);
+          },
+          Backend::few_rows);
     } else {
       for (Index dim = 0; dim < width; dim += panel_dims) {
         const Index dims = std::min(panel_dims, width - dim);
@@ -280,10 +284,12 @@ class RowBlock {
         } else {
           Backend::template pack_values<V>(rows, dim, dims, scratch_.value_panel);
         }
-        each_run([&](Interval block, Interval keys, Accumulate phase) {
-          Backend::accumulate_panel(scores(block.begin), block.size(), scratch_.value_panel, keys, dim, dims,
-                                    scratch_.targets + block.begin, phase, next_keys(dim, width));
-        }, tile_rows);
+        each_run(
+            [&](Interval block, Interval keys, Accumulate phase) {
+              Backend::accumulate_panel(scores(block.begin), block.size(), scratch_.value_panel, keys, dim, dims,
+                                        scratch_.targets + block.begin, phase, next_keys(dim, width));
+            },
+            tile_rows);
       }
     }
   }

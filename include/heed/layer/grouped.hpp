@@ -30,7 +30,8 @@ class GroupedLayer {
   [[nodiscard]] static Result<GroupedLayer> create(Index hidden_size, const Gqa& shape,
                                                    const std::optional<RopeOptions>& rope,
                                                    const GroupedTensors& tensors) {
-    if (Status s = detail::first_failure({detail::check_positive("hidden_size", hidden_size), shape.validate()}); !s.ok()) {
+    if (Status s = detail::first_failure({detail::check_positive("hidden_size", hidden_size), shape.validate()});
+        !s.ok()) {
       return s;
     }
     GroupedLayer layer;

@@ -99,8 +99,8 @@ class MfaProjections {
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
     const Index tokens = Index(heads.size()) / o_.in();
-    if (Status s = first_failure({check_rows("heads", heads.size(), tokens, o_.in()),
-                                  check_rows("y", y.size(), tokens, o_.out())});
+    if (Status s = first_failure(
+            {check_rows("heads", heads.size(), tokens, o_.in()), check_rows("y", y.size(), tokens, o_.out())});
         !s.ok()) {
       return s;
     }

@@ -131,18 +131,18 @@ class MlaLayer {
     } else {
       if (s.ok()) s = detail::take(layer.q_a_, Projection::create("q_a_proj", tensors.q_a_proj, q_rank, hidden));
       if (s.ok()) {
-        s = detail::take(layer.q_norm_, RmsNorm::create("q_a_layernorm", tensors.q_a_layernorm, q_rank,
-                                                        options.q_a_layernorm_eps));
+        s = detail::take(layer.q_norm_,
+                         RmsNorm::create("q_a_layernorm", tensors.q_a_layernorm, q_rank, options.q_a_layernorm_eps));
       }
       if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_b_proj", tensors.q_b_proj, q_width, q_rank));
     }
     if (s.ok()) {
-      s = detail::take(layer.kv_a_, Projection::create("kv_a_proj_with_mqa", tensors.kv_a_proj_with_mqa,
-                                                       mla.row_width(), hidden));
+      s = detail::take(layer.kv_a_,
+                       Projection::create("kv_a_proj_with_mqa", tensors.kv_a_proj_with_mqa, mla.row_width(), hidden));
     }
     if (s.ok()) {
-      s = detail::take(layer.kv_norm_, RmsNorm::create("kv_a_layernorm", tensors.kv_a_layernorm, rank,
-                                                       options.kv_a_layernorm_eps));
+      s = detail::take(layer.kv_norm_,
+                       RmsNorm::create("kv_a_layernorm", tensors.kv_a_layernorm, rank, options.kv_a_layernorm_eps));
     }
     if (s.ok()) s = detail::take(layer.weights_, PackedMlaWeights::create(mla, tensors.kv_b_proj));
     if (s.ok()) {

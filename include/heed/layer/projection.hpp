@@ -26,8 +26,8 @@ struct Tensor {
 /// invalid_argument naming the tensor, the shape it has and the one it must have.
 inline Status check_tensor(const char* name, const Tensor& tensor, Index rows, Index cols) {
   if (tensor.rows != rows || tensor.cols != cols) {
-    return fail(StatusCode::invalid_argument, name, " has shape [", tensor.rows, ", ", tensor.cols, "], must be [", rows,
-                ", ", cols, "]");
+    return fail(StatusCode::invalid_argument, name, " has shape [", tensor.rows, ", ", tensor.cols, "], must be [",
+                rows, ", ", cols, "]");
   }
   if (Index(tensor.data.size()) != rows * cols) {
     return fail(StatusCode::invalid_argument, name, " has ", tensor.data.size(), " numbers, must have ", rows * cols);

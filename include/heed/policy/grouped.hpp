@@ -99,9 +99,7 @@ struct Mqa {
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
-  [[nodiscard]] Status validate() const {
-    return detail::validate_heads(num_heads, 1, head_dim, v_head_dim, scale);
-  }
+  [[nodiscard]] Status validate() const { return detail::validate_heads(num_heads, 1, head_dim, v_head_dim, scale); }
   [[nodiscard]] AttentionLayout layout() const noexcept {
     return detail::grouped_layout(num_heads, 1, head_dim, v_head_dim, scale);
   }

@@ -20,7 +20,8 @@ struct SharedRow {
   [[nodiscard]] Status validate() const {
     Status status = detail::validate_heads(num_heads, num_kv_heads, head_dim, v_head_dim, scale);
     if (status.ok() && v_head_dim > head_dim) {
-      status = fail(StatusCode::invalid_argument, "v_head_dim is ", v_head_dim, ", must be at most head_dim ", head_dim);
+      status =
+          fail(StatusCode::invalid_argument, "v_head_dim is ", v_head_dim, ", must be at most head_dim ", head_dim);
     }
     return status;
   }

@@ -81,9 +81,12 @@ struct Loops {
   static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
     Index r = 0;
-    for (; r + 8 <= rows; r += 8) score_rows_tile<C, 8>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    for (; r + 4 <= rows; r += 4) score_rows_tile<C, 4>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    for (; r + 2 <= rows; r += 2) score_rows_tile<C, 2>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 8 <= rows; r += 8)
+      score_rows_tile<C, 8>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 4 <= rows; r += 4)
+      score_rows_tile<C, 4>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
+    for (; r + 2 <= rows; r += 2)
+      score_rows_tile<C, 2>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
     if (r < rows) score_rows_tile<C, 1>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
   }
 
@@ -364,7 +367,8 @@ struct Loops {
           HEED_UNROLL
           for (int g = 0; g < G; ++g) V::load_block(row + g * W, word * 4, t[g]);
           // One line per line read, in memory order: hardware prefetchers follow it, and a group's rows all arrive in time.
-          const auto line = std::uint32_t(word) / block_words * (lines_per_block * 64), row_bytes = std::uint32_t(words) * 4;
+          const auto line = std::uint32_t(word) / block_words * (lines_per_block * 64),
+                     row_bytes = std::uint32_t(words) * 4;
           const std::byte* const fetch = keys.ahead[first + line / row_bytes];
           const Index fetch_offset = line % row_bytes;
           const float* x = q + word * C::per_word;

@@ -79,9 +79,7 @@ struct Registers {
   }
 
   /// W bf16 values, widened exactly.
-  [[gnu::always_inline]] static Reg load_bf16(const std::byte* from) {
-    return floats(widen(load_halves(from)) << 16);
-  }
+  [[gnu::always_inline]] static Reg load_bf16(const std::byte* from) { return floats(widen(load_halves(from)) << 16); }
 
   /// W f16 values, widened exactly.
   [[gnu::always_inline]] static Reg load_f16(const std::byte* from) {
@@ -190,15 +188,21 @@ struct Registers {
   [[gnu::always_inline]] static Reg shuffle_lanes(Reg a, Reg b) {
     return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
       return (Reg)__builtin_shufflevector(words(a), words(b),
-                                          ((I % 4 == 0 ? P0 : I % 4 == 1 ? P1 : I % 4 == 2 ? P2 : P3) + I / 4 * 4)...);
-    }(std::make_integer_sequence<int, W>{});
+                                          ((I % 4 == 0   ? P0
+                                            : I % 4 == 1 ? P1
+                                            : I % 4 == 2 ? P2
+                                                         : P3) +
+                                           I / 4 * 4)...);
+    }
+    (std::make_integer_sequence<int, W>{});
   }
   // 128-bit block A of a, then block B of b (8 lanes)
   template <int A, int B>
   [[gnu::always_inline]] static Reg lanes(Reg a, Reg b) {
     return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
       return (Reg)__builtin_shufflevector(words(a), words(b), (I < 4 ? 4 * A + I : W + 4 * B + I - 4)...);
-    }(std::make_integer_sequence<int, W>{});
+    }
+    (std::make_integer_sequence<int, W>{});
   }
   // 128-bit blocks P, P+2 of a, then P, P+2 of b (16 lanes)
   template <int P>
@@ -207,9 +211,9 @@ struct Registers {
     if constexpr (W == 16) return _mm512_shuffle_f32x4(a, b, P == 0 ? 0x88 : 0xdd);
 #endif
     return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      return (Reg)__builtin_shufflevector(words(a), words(b),
-                                          ((I / 8) * W + 4 * (P + 2 * ((I / 4) % 2)) + I % 4)...);
-    }(std::make_integer_sequence<int, W>{});
+      return (Reg)__builtin_shufflevector(words(a), words(b), ((I / 8) * W + 4 * (P + 2 * ((I / 4) % 2)) + I % 4)...);
+    }
+    (std::make_integer_sequence<int, W>{});
   }
 
   [[gnu::always_inline]] static Reg narrow_f16(Words low16) {
@@ -217,7 +221,7 @@ struct Registers {
     if constexpr (W == 16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)low16));
 #endif
 #if defined(__F16C__)
-    if constexpr (W == 8) return _mm256_cvtph_ps((__m128i)__builtin_convertvector(low16, Halves));
+    if constexpr (W == 8) return _mm256_cvtph_ps((__m128i) __builtin_convertvector(low16, Halves));
 #endif
     return widen_f16(low16);
   }

@@ -54,10 +54,10 @@ struct Scalar {
     for (Index k = 0; k < keys.count; ++k) {
       for (Index r = 0; r < rows; ++r) {
         s[r * chunk_keys + k] = scale * dot(q + r * q_stride, width, [&](Index d) {
-          float number;
-          C::decode(keys.row[k] + C::offset_bytes(d), 1, &number);
-          return number;
-        });
+                                  float number;
+                                  C::decode(keys.row[k] + C::offset_bytes(d), 1, &number);
+                                  return number;
+                                });
       }
     }
   }
@@ -171,7 +171,8 @@ struct Scalar {
     y = fma(y, f, c2);
     y = fma(y, f, c1);
     y = fma(y, f, 1.0f);
-    const auto power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + Bias) << 23));
+    const auto power =
+        std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + Bias) << 23));
     return x < floor ? 0.0f : y * power;
   }
 
