@@ -189,7 +189,7 @@ struct Loops {
     const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
       // Only the first rows find the values in memory; for the others they are in L1.
       const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, C::offset_bytes(first_dim)};
-      for_dims<std::min(8, row_accumulators / R)>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
+      for_dims<(R == 1 ? 8 : row_accumulators / 4)>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
         accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, nullptr);
       });
     };
@@ -270,16 +270,15 @@ struct Loops {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(offset)));
   }
 
-  // Cuts `rows` into tiles of 6, and of 4, 2 and 1 at the end. Two tiles of 4 beat one of 6 and one of 2, whose few
+  // Cuts `rows` into tiles of 6, and of 4 and 1 at the end. Two tiles of 4 beat one of 6 and what is left, whose few
   // accumulators wait for each other.
   template <class Tile>
   [[gnu::always_inline]] static void for_row_tiles(Index rows, const Tile& tile) {
     Index r = 0;
-    const Index sixes = rows % 6 == 2 && rows > 2 ? rows / 6 - 1 : rows / 6;
+    const Index left = rows % 6, sixes = (left == 2 || left == 3) && rows > 6 ? rows / 6 - 1 : rows / 6;
     for (; r < 6 * sixes; r += 6) tile(std::integral_constant<int, 6>{}, r);
     for (; rows - r >= 4; r += 4) tile(std::integral_constant<int, 4>{}, r);
-    if (rows - r >= 2) tile(std::integral_constant<int, 2>{}, r), r += 2;
-    if (rows - r >= 1) tile(std::integral_constant<int, 1>{}, r);
+    for (; r < rows; ++r) tile(std::integral_constant<int, 1>{}, r);
   }
 
   // Cuts [0, dims) into blocks of N vectors, of 64 numbers and of 16.
