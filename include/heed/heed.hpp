@@ -2,6 +2,9 @@
 /// Everything. Backends come with the library they need, if it is there.
 #pragma once
 
+#include <heed/analysis/fpba_shape.hpp>
+#include <heed/analysis/gmha.hpp>
+#include <heed/analysis/step3_report.hpp>
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/strided.hpp>
@@ -13,6 +16,9 @@
 #include <heed/exec/openmp.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
+#include <heed/layer/grouped.hpp>
+#include <heed/layer/mfa.hpp>
+#include <heed/layer/mla.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>

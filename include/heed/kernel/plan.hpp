@@ -158,8 +158,12 @@ class Plan {
     return n;
   }
   /// Room for partial states, whatever the number of keys: blocks are cut only while there are fewer than
-  /// workers * tasks_per_worker, into spans that make at most twice that many more.
-  [[nodiscard]] Index max_partials() const noexcept { return workers_ > 1 ? 3 * workers_ * tasks_per_worker : 0; }
+  /// workers * tasks_per_worker, into spans that make at most twice that many more. Every row has its KV heads' blocks,
+  /// so with many of those nothing is ever cut.
+  [[nodiscard]] Index max_partials() const noexcept {
+    const Index wanted = workers_ * tasks_per_worker;
+    return workers_ > 1 && layout_.num_kv_heads < wanted ? 3 * wanted : 0;
+  }
 
   /// Task number `index`; the tasks of a block follow each other.
   [[nodiscard]] Task task(Index index) const noexcept {
