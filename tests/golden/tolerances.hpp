@@ -23,6 +23,10 @@ struct Tolerances {
   [[nodiscard]] double rotated(std::span<const double> want) const {
     return std::max(2e-5, far() ? 1e-3 : 0.0) * std::max(1.0, largest(want));
   }
+  /// For what official code rotated by float32 angles: position and frequency are each rounded, 6e-8 rad a position.
+  [[nodiscard]] double rotated_by_float_angles(std::span<const double> want) const {
+    return rotated(want) + 1.2e-7 * double(farthest) * largest(want);
+  }
   [[nodiscard]] double output(std::span<const double> want) const {
     const double logits = std::min(1e-3, 4 * 0x1p-23 * logit_size);
     return std::max({2e-5, logits, far() ? 5e-4 : 0.0}) * std::max(1.0, largest(want));

@@ -178,6 +178,19 @@ TEST(MlaLayer, ScaleOfTheModels) {
                   float(1.873854 / std::sqrt(18.0)));
 }
 
+TEST(MfaLayer, ScaleHasYarnsFactor) {
+  Weights weights;
+  heed::MfaLayerOptions options = mfa_options();
+  const heed::MfaTensors tensors = mfa_tensors(weights);
+  EXPECT_FLOAT_EQ(heed::value_or_throw(heed::MfaLayer::create(options, tensors)).policy().scale,
+                  float(1 / std::sqrt(8.0)));
+  options.rope->yarn = heed::Yarn{.factor = 40, .original_max_position = 4096, .mscale = 1, .mscale_all_dim = 1};
+  for (const float scale : {heed::value_or_throw(heed::MfaLayer::create(options, tensors)).policy().scale,
+                            heed::value_or_throw(heed::MfaKrLayer::create(options, tensors)).policy().scale}) {
+    EXPECT_FLOAT_EQ(scale, float(1.873854 / std::sqrt(8.0)));
+  }
+}
+
 /// A whole layer in any calls: the same bits.
 TEST(MlaLayer, TokensOneByOneAreTokensTogether) {
   Weights weights;

@@ -5,44 +5,17 @@
 #include <vector>
 
 #include "oracle/attention.hpp"
+#include "oracle/golden_cases.hpp"
 #include "oracle/merge.hpp"
 #include "oracle/rope.hpp"
-#include "readers/safetensors.hpp"
 
 namespace {
 
-using heed_examples::Safetensors;
 using oracle::Int;
+using oracle::golden::cases_of;
+using oracle::golden::expect_near;
+using Case = oracle::golden::Case;
 using Numbers = std::vector<double>;
-
-struct Case {
-  std::string file;
-  nlohmann::json config;
-};
-
-std::vector<Case> cases_of(const std::vector<std::string>& mechanisms) {
-  std::ifstream file(HEED_SOURCE_DIR "/tests/golden/index.json");
-  const auto index = nlohmann::json::parse(file);
-  std::vector<Case> found;
-  for (const auto& entry : index.at("cases")) {
-    const std::string mechanism = entry["mechanism"];
-    if (std::find(mechanisms.begin(), mechanisms.end(), mechanism) != mechanisms.end()) {
-      found.push_back({entry["file"], entry["config"]});
-    }
-  }
-  return found;
-}
-
-Safetensors open(const Case& c) { return Safetensors::open(HEED_SOURCE_DIR "/tests/golden/" + c.file); }
-
-void expect_near(const Numbers& got, const Numbers& want, double tolerance, const std::string& what) {
-  ASSERT_EQ(got.size(), want.size()) << what;
-  double worst = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    if (got[i] != want[i]) worst = std::max(worst, std::abs(got[i] - want[i]));
-  }
-  EXPECT_LE(worst, tolerance) << what;
-}
 
 Numbers rotated(Numbers rows, Int heads, const nlohmann::json& config, const std::vector<Int>& positions) {
   const Int dim = config["head_dim"], rotary = config["rotary_dim"];
@@ -60,7 +33,7 @@ TEST(OracleGolden, RotationAndAttention) {
   ASSERT_GE(cases.size(), 8u);
   for (const Case& c : cases) {
     SCOPED_TRACE(c.file);
-    const Safetensors file = open(c);
+    const auto file = c.open();
     const auto& config = c.config;
     oracle::Problem p{.heads = config["num_attention_heads"],
                       .kv_heads = config["num_key_value_heads"],
@@ -92,7 +65,7 @@ TEST(OracleGolden, Merge) {
   ASSERT_GE(cases.size(), 3u);
   for (const Case& c : cases) {
     SCOPED_TRACE(c.file);
-    const Safetensors file = open(c);
+    const auto file = c.open();
     const auto lse_parts = file.get<double>("lse_partial"), o_parts = file.get<double>("o_partial");
     const auto lse = file.get<double>("lse"), o = file.get<double>("o");
     const std::size_t rows = lse.size(), parts = lse_parts.size() / rows, dim = o.size() / rows;

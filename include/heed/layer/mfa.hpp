@@ -8,6 +8,7 @@
 /// M k with M = I + diag(alpha) N.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -28,6 +29,12 @@ struct MfaLayerOptions {
   Index share_q_dim = 0;  ///< width of the query latent
   double inter_norm_eps = 1e-5;
   std::optional<RopeOptions> rope = {};  ///< of a head; empty: no rotation
+
+  /// head_dim^-1/2, times YaRN's factor on the logit if the model has one.
+  [[nodiscard]] float scale() const noexcept {
+    const double factor = rope && rope->yarn ? rope->yarn->softmax_factor() : 1;
+    return float(factor / std::sqrt(double(head_dim)));
+  }
 };
 
 /// Hugging Face names of Step-3 without "self_attn." and ".weight". Shapes [out, in]; norms [1, width].
@@ -125,7 +132,7 @@ class MfaLayer {
     MfaLayer layer;
     layer.policy_ = {.num_heads = options.num_attention_heads,
                      .head_dim = options.head_dim,
-                     .scale = default_scale(options.head_dim)};
+                     .scale = options.scale()};
     Status s = detail::take(layer.shared_, detail::MfaProjections::create(options, tensors));
     if (s.ok()) {
       s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, options.head_dim, options.hidden_size));
@@ -243,7 +250,7 @@ class MfaKrLayer {
     if (!s.ok()) return s;
     layer.policy_ = {.num_heads = options.num_attention_heads,
                      .head_dim = dim,
-                     .scale = default_scale(dim),
+                     .scale = options.scale(),
                      .rope = layer.shared_.rope(),
                      .value_map = value_map == ValueMap::folded ? std::span<const float>{} : layer.map_.span()};
     return layer;

@@ -5,15 +5,15 @@
 
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
-#include <heed/retention/window.hpp>
 
 #include "golden/handlers/cached_run.hpp"
+#include "golden/handlers/checks.hpp"
+#include "golden/handlers/logit_rules.hpp"
 #include "golden/handlers/product.hpp"
 #include "golden/handlers/rope_config.hpp"
 #include "golden/kernels.hpp"
 #include "golden/tolerances.hpp"
-#include "oracle/bound.hpp"
-#include "oracle/random.hpp"
+#include "oracle/attention.hpp"
 
 namespace heed_golden {
 namespace {
@@ -22,28 +22,11 @@ struct Grouped {
   heed::Gqa shape;
   double scale = 0;
   Int tokens = 0, hidden = 0;
-  std::optional<Int> window;
-  double soft_cap = 0;
-  std::vector<float> slopes, sinks;
+  LogitRules rules;
   RotationPair rotation;
   std::vector<heed::Index> positions;
   std::vector<float> q, k, v;  ///< before RoPE
-
-  [[nodiscard]] heed::AttendOptions options() const {
-    return {.soft_cap = float(soft_cap), .alibi_slopes = slopes, .sink_logits = sinks};
-  }
 };
-
-// Slopes of heads.md: powers of 2^(-8/p) for the largest power of two p <= H, then every other one of 2p.
-std::vector<float> default_slopes(Int heads) {
-  const Int p = Int{1} << Int(std::log2(double(heads)));
-  std::vector<float> slopes;
-  for (Int h = 0; h < heads; ++h) {
-    slopes.push_back(float(h < p ? std::exp2(-8.0 * double(h + 1) / double(p))
-                                 : std::exp2(-4.0 * double(2 * (h - p) + 1) / double(p))));
-  }
-  return slopes;
-}
 
 // The projection of x, compared with what the case says, or else what the case says.
 std::vector<float> projected(Case& one, Grouped& g, Report& report, const std::string& projection,
@@ -70,22 +53,12 @@ Grouped read(Case& one, Report& report) {
   g.shape.scale = float(g.scale);
   heed::check(g.shape.validate());
   g.hidden = config.get_or<Int>("hidden_size", 0);
-  g.window = config.maybe<Int>("sliding_window");
-  g.soft_cap = config.get_or<double>("attn_logit_softcapping", 0);
+  g.rules = read_logit_rules(one, g.shape.num_heads);
   g.rotation = read_rotation(config, g.shape.head_dim);
   if (config.get_or("attention_bias", false)) throw Unusable("attention_bias is not supported by this handler");
-  if (!config.get_or("causal", true)) throw Unusable("causal is false, this handler runs causal attention only");
-  if (config.get_or("alibi", false)) {
-    g.slopes = one.has("alibi_slopes") ? one.get<float>("alibi_slopes", {g.shape.num_heads})
-                                       : default_slopes(g.shape.num_heads);
-  }
-  if (config.get_or("attention_sink_logits", false)) g.sinks = one.get<float>("sink_logits", {g.shape.num_heads});
 
   g.tokens = one.shape(one.has("o_heads") ? "o_heads" : "out").at(0);
-  const Int offset = config.get_or<Int>("position_offset", 0);
-  g.positions.resize(std::size_t(g.tokens));
-  std::iota(g.positions.begin(), g.positions.end(), offset);
-  if (one.has("positions")) g.positions = one.get<Int>("positions", {g.tokens});
+  g.positions = read_positions(one, g.tokens);
   g.q = projected(one, g, report, "q_proj.weight", "q_pre_rope", g.shape.num_heads, g.shape.head_dim);
   g.k = projected(one, g, report, "k_proj.weight", "k_pre_rope", g.shape.num_kv_heads, g.shape.head_dim);
   g.v = projected(one, g, report, "v_proj.weight", "v", g.shape.num_kv_heads, g.shape.v_head_dim);
@@ -104,61 +77,34 @@ Run run_named(const Grouped& g, const Rule& rule, const RunInput& in) {
   const heed::Gqa& s = g.shape;
   if (s.num_kv_heads == s.num_heads) {
     const heed::Mha mha{s.num_heads, s.head_dim, s.v_head_dim, s.scale};
-    return run_cached<Backend, Codec>(mha, rule, in, g.options());
+    return run_cached<Backend, Codec>(mha, rule, in, g.rules.options());
   }
   if (s.num_kv_heads == 1) {
     const heed::Mqa mqa{s.num_heads, s.head_dim, s.v_head_dim, s.scale};
-    return run_cached<Backend, Codec>(mqa, rule, in, g.options());
+    return run_cached<Backend, Codec>(mqa, rule, in, g.rules.options());
   }
-  return run_cached<Backend, Codec>(s, rule, in, g.options());
+  return run_cached<Backend, Codec>(s, rule, in, g.rules.options());
 }
 
 template <class Backend, class Codec>
 Run run(const Grouped& g, const RunInput& in, bool rotate_at_read) {
-  if (rotate_at_read) {
+  return g.rules.with_retention([&](const auto& rule) {
+    if (!rotate_at_read) return run_named<Backend, Codec>(g, rule, in);
     const heed::RotatedKeys<heed::Gqa> policy{.policy = g.shape, .rope = &*g.rotation.rope};
-    if (g.window) return run_cached<Backend, Codec>(policy, heed::SlidingWindow{*g.window}, in, g.options());
-    return run_cached<Backend, Codec>(policy, heed::Causal{}, in, g.options());
-  }
-  if (g.window) return run_named<Backend, Codec>(g, heed::SlidingWindow{*g.window}, in);
-  return run_named<Backend, Codec>(g, heed::Causal{}, in);
+    return run_cached<Backend, Codec>(policy, rule, in, g.rules.options());
+  });
 }
 
 // Attention on exactly the numbers the library had: its float queries, its stored keys and values.
 oracle::Answer answer_for(const Grouped& g, const std::vector<float>& q, std::vector<double> keys, const Run& run) {
-  oracle::Problem p{.heads = g.shape.num_heads,
-                    .kv_heads = g.shape.num_kv_heads,
-                    .key_dim = g.shape.head_dim,
-                    .value_dim = g.shape.v_head_dim,
-                    .scale = double(g.shape.scale)};
+  oracle::Problem p = g.rules.problem();
+  p.heads = g.shape.num_heads, p.kv_heads = g.shape.num_kv_heads;
+  p.key_dim = g.shape.head_dim, p.value_dim = g.shape.v_head_dim;
+  p.scale = double(g.shape.scale);
   p.q = oracle::doubles(q);
   p.k = std::move(keys);
   p.v = oracle::doubles(run.values);
-  if (g.window) p.visible = oracle::window(*g.window);
-  p.soft_cap = float(g.soft_cap);
-  p.slopes = oracle::doubles(g.slopes);
-  p.sinks = oracle::doubles(g.sinks);
   return oracle::attention(p);
-}
-
-// Every row came back as the stored type rounds it.
-void check_rows(const std::string& what, const std::string& codec, const std::vector<float>& written,
-                const std::vector<float>& stored, Report& report) {
-  std::size_t wrong = 0;
-  for (std::size_t i = 0; i < written.size(); ++i) {
-    const double x = written[i];
-    const double want = codec == "bf16" ? oracle::round_to_bf16(x) : codec == "f16" ? oracle::round_to_f16(x) : x;
-    wrong += double(stored[i]) == want ? 0 : 1;
-  }
-  report.require(what + " are read back as " + codec + " rounds them", wrong == 0);
-}
-
-void check_against(const oracle::Answer& answer, const Run& run, const std::string& suffix, Report& report) {
-  report.bound("o against the oracle on the stored rows" + suffix + ", in units of the bound",
-               oracle::worst_output(run.o, answer));
-  report.bound("lse against the oracle" + suffix + ", in units of the bound", oracle::worst_lse(run.lse, answer));
-  report.require("every row is constant while cached" + suffix, run.rows_constant);
-  report.require("every token was cached" + suffix, run.rows_complete);
 }
 
 // The results of the case itself.
@@ -171,10 +117,10 @@ void check_reference(Case& one, const Grouped& g, const Run& run, const Toleranc
     report.near<float>(r->name, run.lse, r->numbers, tolerance.output(r->numbers));
   }
   if (const auto r = one.reference("lse_with_sink", {g.tokens, heads})) {
-    if (g.sinks.empty()) throw Unusable("there is lse_with_sink, but attention_sink_logits is off");
+    if (g.rules.sinks.empty()) throw Unusable("there is lse_with_sink, but attention_sink_logits is off");
     std::vector<double> with_sink;
     for (std::size_t i = 0; i < run.lse.size(); ++i) {
-      const double lse = run.lse[i], sink = g.sinks[i % std::size_t(heads)], max = std::max(lse, sink);
+      const double lse = run.lse[i], sink = g.rules.sinks[i % std::size_t(heads)], max = std::max(lse, sink);
       with_sink.push_back(max + std::log(std::exp(lse - max) + std::exp(sink - max)));
     }
     report.near<double>(r->name, with_sink, r->numbers, tolerance.output(r->numbers));
@@ -184,15 +130,6 @@ void check_reference(Case& one, const Grouped& g, const Run& run, const Toleranc
     const auto out = product(oracle::doubles(run.o), one.get<double>("o_proj.weight", {width, heads * dv}), heads * dv);
     report.near<double>(r->name, out, r->numbers, tolerance.output(r->numbers));
   }
-}
-
-// Marks results that only the f32 run compares as looked at.
-void skip_reference(Case& one) {
-  for (const char* name : {"o_heads", "lse", "lse_with_sink", "out", "q_rot", "k_rot"}) {
-    if (one.has(name)) std::ignore = one.reference(name, one.shape(name));
-    if (one.has(name + std::string("_f64"))) std::ignore = one.reference(name, one.shape(name + std::string("_f64")));
-  }
-  if (one.has("o_proj.weight")) std::ignore = one.get<double>("o_proj.weight", {-1, -1});
 }
 
 template <class Backend, class Codec>
@@ -207,9 +144,7 @@ void compare(Case& one, const Grouped& g, const Setup& setup, Report& report) {
 
   Tolerances tolerance;
   tolerance.logit_size = largest(answer.logit_size);
-  if (g.rotation.rope) {
-    for (const heed::Index p : g.positions) tolerance.farthest = std::max(tolerance.farthest, std::abs(p));
-  }
+  if (g.rotation.rope) tolerance.farthest = farthest(g.positions);
   if (setup.codec == "f32") {
     const Int dk = g.shape.head_dim;
     if (const auto r = one.reference("q_rot", {g.tokens, g.shape.num_heads, dk})) {
@@ -223,15 +158,13 @@ void compare(Case& one, const Grouped& g, const Setup& setup, Report& report) {
     }
     check_reference(one, g, main, tolerance, report);
   } else {
-    skip_reference(one);
+    skip_references(one, {"o_heads", "lse", "lse_with_sink", "out", "q_rot", "k_rot"});
+    if (one.has("o_proj.weight")) std::ignore = one.get<double>("o_proj.weight", {-1, -1});
   }
 
   // The same tokens in other calls: the same bits.
-  for (const auto& [name, calls] : {std::pair{"all tokens in one call", std::vector<Int>{g.tokens}},
-                                    {"one token per call", std::vector<Int>(std::size_t(g.tokens), 1)}}) {
-    const Run other = run<Backend, Codec>(g, {q, k, g.v, g.tokens, calls}, false);
-    report.require(std::string(name) + " gives the same bits",
-                   same_bits(other.o, main.o) && same_bits(other.lse, main.lse));
+  for (const auto& [name, calls] : other_call_sizes(g.tokens)) {
+    check_same(name, run<Backend, Codec>(g, {q, k, g.v, g.tokens, calls}, false), main, report);
   }
 
   // Rotated at read. The cache counts positions from 0, which is a shift of all of them unless there are gaps.
@@ -247,10 +180,7 @@ void compare(Case& one, const Grouped& g, const Setup& setup, Report& report) {
   const std::vector<float> q_read = rotated(g, g.q, cached);
   const Run read = run<Backend, Codec>(g, {q_read, g.k, g.v, g.tokens, input.calls}, true);
   check_rows("keys before RoPE", setup.codec, g.k, read.keys, report);
-  std::vector<double> keys = oracle::doubles(read.keys);
-  for (Int row = 0; row < g.tokens * g.shape.num_kv_heads; ++row) {
-    g.rotation.rotate_exactly(keys.data() + row * g.shape.head_dim, double(row / g.shape.num_kv_heads));
-  }
+  auto keys = g.rotation.exact.rotated(oracle::doubles(read.keys), g.shape.head_dim, cached);
   check_against(answer_for(g, q_read, std::move(keys), read), read, " (rotated at read)", report);
 }
 

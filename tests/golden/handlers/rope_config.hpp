@@ -9,6 +9,7 @@
 #include <heed/rope/rope.hpp>
 
 #include "golden/case.hpp"
+#include "oracle/layer.hpp"
 #include "oracle/yarn.hpp"
 
 namespace heed_golden {
@@ -16,13 +17,8 @@ namespace heed_golden {
 /// A rotation of the first rotary_dim numbers of a row; nothing if the layout is "none".
 struct RotationPair {
   std::optional<heed::Rope> rope;
-  std::vector<double> frequencies;
-  double amplitude = 1;
-  bool interleaved = false;
-
-  void rotate_exactly(double* row, double position) const {
-    oracle::rotate(row, position, frequencies, interleaved, amplitude);
-  }
+  oracle::Rotation exact;
+  double softmax_factor = 1;  ///< what YaRN does to the softmax scale
 };
 
 inline std::optional<heed::Yarn> read_yarn(Config& scaling) {
@@ -37,9 +33,9 @@ inline std::optional<heed::Yarn> read_yarn(Config& scaling) {
   return yarn;
 }
 
-inline RotationPair read_rotation(Config& config, Int head_dim) {
+/// The rotation of rows of `head_dim` numbers; `layout` is what the case calls it.
+inline RotationPair read_rotation(Config& config, Int head_dim, const std::string& layout) {
   RotationPair pair;
-  const auto layout = config.get_or<std::string>("rope_layout", "none");
   heed::RopeOptions options{.head_dim = head_dim};
   options.rotary_dim = config.get_or<Int>("rotary_dim", layout.starts_with("none") ? 0 : head_dim);
   options.theta = config.get_or<double>("rope_theta", 0);
@@ -58,21 +54,26 @@ inline RotationPair read_rotation(Config& config, Int head_dim) {
     return pair;
   }
   if (options.rotary_dim == 0) return pair;
-  pair.interleaved = layout.starts_with("interleaved");
-  if (!pair.interleaved && !layout.starts_with("half")) throw Unusable("rope_layout is unknown: " + layout);
-  options.layout = pair.interleaved ? heed::RopeLayout::interleaved : heed::RopeLayout::half_split;
+  pair.exact.interleaved = layout.starts_with("interleaved");
+  if (!pair.exact.interleaved && !layout.starts_with("half")) throw Unusable("rope_layout is unknown: " + layout);
+  options.layout = pair.exact.interleaved ? heed::RopeLayout::interleaved : heed::RopeLayout::half_split;
   pair.rope = heed::value_or_throw(heed::Rope::create(options));
   if (options.yarn) {
     const heed::Yarn& y = *options.yarn;
     const oracle::YarnScaling scaling{
         y.factor, double(y.original_max_position), y.beta_fast, y.beta_slow, y.mscale, y.mscale_all_dim};
-    pair.frequencies = oracle::yarn_frequencies(options.rotary_dim, options.theta, scaling);
-    pair.amplitude = oracle::yarn_amplitude(scaling);
+    pair.exact.frequencies = oracle::yarn_frequencies(options.rotary_dim, options.theta, scaling);
+    pair.exact.amplitude = oracle::yarn_amplitude(scaling);
+    pair.softmax_factor = oracle::yarn_softmax_factor(scaling);
   } else {
-    pair.frequencies = oracle::rope_frequencies(options.rotary_dim, options.theta);
-    for (double& f : pair.frequencies) f /= options.linear_factor;
+    pair.exact.frequencies = oracle::rope_frequencies(options.rotary_dim, options.theta);
+    for (double& f : pair.exact.frequencies) f /= options.linear_factor;
   }
   return pair;
+}
+
+inline RotationPair read_rotation(Config& config, Int head_dim) {
+  return read_rotation(config, head_dim, config.get_or<std::string>("rope_layout", "none"));
 }
 
 }  // namespace heed_golden
