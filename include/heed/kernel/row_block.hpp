@@ -158,35 +158,32 @@ class RowBlock {
     value_rows_ = {v, v + ahead(value_bytes), count_};
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
-    if (prepares) prepare();
+    if (preparation_.makes_values) prepare(0, count_);
   }
 
-  // The stored rows of the chunk as floats: where they lie, if they are floats and lie together (MFA-KR: 8 % of a step).
-  const float* decoded_rows() {
+  // Stored rows as floats: where they lie, if they are floats and lie together (MFA-KR: 8 % of a step).
+  const float* decoded_rows(Index first, Index count) {
     const Index width = layout_.streams[std::size_t(layout_.key.stream)].width;
+    const std::byte* const* row = key_rows_.row + first;
     bool together = std::is_same_v<K, F32>;
-    for (Index k = 1; k < count_ && together; ++k) {
-      together = key_rows_.row[k] - key_rows_.row[k - 1] == K::row_bytes(width);
-    }
-    if (together) return reinterpret_cast<const float*>(key_rows_.row[0]);
-    for (Index k = 0; k < count_; ++k) K::decode(key_rows_.row[k], width, scratch_.decoded + k * width);
+    for (Index k = 1; k < count && together; ++k) together = row[k] - row[k - 1] == K::row_bytes(width);
+    if (together) return reinterpret_cast<const float*>(row[0]);
+    for (Index k = 0; k < count; ++k) K::decode(row[k], width, scratch_.decoded + k * width);
     return scratch_.decoded;
   }
 
-  // Makes keys (and values) from the stored rows of the chunk, and points at those instead.
-  void prepare() {
-    const float* const rows = decoded_rows();
-    preparation_.keys(preparation_.object, task_.kv_head, count_, rows, positions(), scratch_.prepared_keys);
-    if (preparation_.makes_values) {
-      preparation_.values(preparation_.object, task_.kv_head, count_, rows, positions(), scratch_.prepared_values);
-    }
-    for (Index k = 0; k < count_; ++k) {
-      scratch_.pointers[k] = reinterpret_cast<const std::byte*>(scratch_.prepared_keys + k * shape_.key_width);
-      if (preparation_.makes_values) {
-        scratch_.pointers[count_ + k] =
-            reinterpret_cast<const std::byte*>(scratch_.prepared_values + k * shape_.value_width);
-      }
-    }
+  // Makes keys (and values) from stored rows, and points at those instead. A whole chunk at once if values are made, too;
+  // else a panel, whose keys are packed while they are in L1.
+  void prepare(Index first, Index count) {
+    const float* const rows = decoded_rows(first, count);
+    const auto point = [count](const std::byte** to, const float* made, Index width) {
+      for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
+    };
+    preparation_.keys(preparation_.object, task_.kv_head, count, rows, positions() + first, scratch_.prepared_keys);
+    point(scratch_.pointers + first, scratch_.prepared_keys, shape_.key_width);
+    if (!preparation_.makes_values) return;
+    preparation_.values(preparation_.object, task_.kv_head, count, rows, positions() + first, scratch_.prepared_values);
+    point(scratch_.pointers + count_ + first, scratch_.prepared_values, shape_.value_width);
   }
 
   // --- logits and probabilities ------------------------------------------------------------------------------------
@@ -204,6 +201,7 @@ class RowBlock {
     }
     for (Index first = begin; first < keys_.end; first += panel_keys) {
       const KeyRows keys{key_rows_.row + first, nullptr, std::min(panel_keys, keys_.end - first)};
+      if (preparation_.object != nullptr && !preparation_.makes_values) prepare(first, keys.count);
       if (preparation_.object != nullptr) {
         Backend::template pack_keys<F32>(keys, width, scratch_.key_panel);
       } else {
