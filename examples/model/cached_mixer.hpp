@@ -53,9 +53,14 @@ class CachedMixer : public Mixer {
   /// Writes the step's rows (one matrix for each stream), then attends: `out` must have its size already.
   template <class... Rows>
   void attend(heed::Index layer, const Matrix& q, Matrix& out, const Rows&... rows) {
+    attend_with(policy(), layer, q, out, rows...);
+  }
+  /// The same with a policy that also has the layer's weights, or whatever else the cache does not need.
+  template <class... Rows>
+  void attend_with(const P& policy, heed::Index layer, const Matrix& q, Matrix& out, const Rows&... rows) {
     const auto start = std::chrono::steady_clock::now();
     heed::check(step_->write(layer, numbers(rows)...));
-    heed::check(heed::attend<B>(policy(), numbers(q), step_->keys(layer), numbers(out), workspace_, executor_));
+    heed::check(heed::attend<B>(policy, numbers(q), step_->keys(layer), numbers(out), workspace_, executor_));
     time_ += std::chrono::steady_clock::now() - start;
   }
 

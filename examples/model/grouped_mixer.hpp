@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/cached_mixer.hpp"
+#include "model/rope.hpp"
 
 namespace heed_examples {
 
@@ -30,22 +31,12 @@ template <class P>
   }
 }
 
-/// Rotation of whole heads as the config says.
-[[nodiscard]] inline heed::Rope make_rope(const ModelConfig& config, heed::Index head_dim) {
-  const auto layout = config.rope_layout == "half" ? heed::RopeLayout::half_split : heed::RopeLayout::interleaved;
-  auto rope = heed::Rope::create({.head_dim = head_dim,
-                                  .layout = layout,
-                                  .theta = config.rope_theta,
-                                  .table_positions = std::min<heed::Index>(config.max_positions, 65536)});
-  if (!rope.ok()) config.keys.fail("RoPE: " + rope.status().message());
-  return *std::move(rope);
-}
-
 template <class P, heed::Codec C, heed::SimdBackend B>
 class GroupedMixer final : public CachedMixer<P, C, B> {
  public:
   GroupedMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options)
-      : CachedMixer<P, C, B>(grouped_policy<P>(config), config, options), rope_(make_rope(config, config.head_dim)) {
+      : CachedMixer<P, C, B>(grouped_policy<P>(config), config, options),
+        rope_(make_rope(config, {.head_dim = config.head_dim})) {
     const heed::AttentionLayout shape = this->policy().layout();
     num_heads_ = shape.num_heads;
     num_kv_heads_ = shape.num_kv_heads;

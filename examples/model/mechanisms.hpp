@@ -7,6 +7,8 @@
 #include <string>
 
 #include "model/grouped_mixer.hpp"
+#include "model/mfa_mixer.hpp"
+#include "model/mla_mixer.hpp"
 
 namespace heed_examples {
 
@@ -21,9 +23,9 @@ struct Mechanism {
 
 template <heed::Codec C, heed::SimdBackend B>
 inline constexpr std::array mechanisms{
-    Mechanism{"mha", make_grouped<heed::Mha, C, B>},
-    Mechanism{"gqa", make_grouped<heed::Gqa, C, B>},
-    Mechanism{"mqa", make_grouped<heed::Mqa, C, B>},
+    Mechanism{"mha", make_grouped<heed::Mha, C, B>}, Mechanism{"gqa", make_grouped<heed::Gqa, C, B>},
+    Mechanism{"mqa", make_grouped<heed::Mqa, C, B>}, Mechanism{"mla", make_mla<C, B>},
+    Mechanism{"mfa", make_mfa<heed::Mfa, C, B>},     Mechanism{"mfa_kr", make_mfa<heed::MfaKr, C, B>},
 };
 
 namespace detail {

@@ -26,8 +26,9 @@ void expect_says(const std::string& message, const std::string& what) {
   EXPECT_NE(message.find(what), std::string::npos) << message;
 }
 
-void expect_config(const char* key, const nlohmann::json& value, const std::string& what) {
-  ModelFile file = small_file();
+void expect_config(const char* key, const nlohmann::json& value, const std::string& what,
+                   const std::string& mechanism = "gqa") {
+  ModelFile file = small_file(mechanism);
   file.config[key] = value;
   expect_says(verdict(file.bytes()), what);
 }
@@ -47,38 +48,55 @@ TEST(MalformedConfig, IsNamedWithItsNumber) {
   expect_config("rope_theta", -1.5, "config 'rope_theta' is -1.5");
   expect_config("rope_layout", "spiral", "\"half\" or \"interleaved\"");
   expect_config("tie_word_embeddings", 1, "config 'tie_word_embeddings' is 1, must be true or false");
-  expect_config("mechanism", "telepathy", "config 'mechanism' is \"telepathy\", known are mha, gqa, mqa");
+  expect_config("mechanism", "telepathy",
+                "config 'mechanism' is \"telepathy\", known are mha, gqa, mqa, mla, mfa, mfa_kr");
   expect_config("mechanism", "mha", "config 'num_key_value_heads' is 2, must be an integer in 4 .. 4");
   expect_config("mechanism", "mqa", "config 'num_key_value_heads' is 2, must be an integer in 1 .. 1");
 }
 
-TEST(MalformedConfig, MissingOrNoJson) {
-  const ModelFile whole = small_file();
+TEST(MalformedConfig, OfLatentMechanisms) {
+  expect_config("kv_lora_rank", 0, "config 'kv_lora_rank' is 0, must be an integer in 1 .. 16384", "mla");
+  expect_config("q_lora_rank", nullptr, "config 'q_lora_rank' is null", "mla");
+  expect_config("qk_rope_head_dim", 4, "config 'qk_rope_head_dim' is 4, must be an integer in 6 .. 6", "mla");
+  expect_config("qk_nope_head_dim", 4, "q_b_proj.weight' has shape [36, 7], the config asks for [40, 7]", "mla");
+  expect_config("v_head_dim", 8, "kv_b_proj.weight' has shape [48, 5], the config asks for [44, 5]", "mla");
+  expect_config("share_q_dim", -1, "config 'share_q_dim' is -1, must be an integer in 1 .. 16384", "mfa");
+  expect_config("mechanism", "mfa_kr", "has no tensor 'model.layers.0.self_attn.n'", "mfa");
+  expect_config("mechanism", "mfa", "has no tensor 'model.layers.0.self_attn.v_proj.weight'", "mfa_kr");
+}
+
+class Malformed : public testing::TestWithParam<std::string> {};
+
+TEST_P(Malformed, ConfigWithoutAKey) {
+  const ModelFile whole = small_file(GetParam());
   for (const auto& [key, value] : whole.config.items()) {
-    ModelFile file = small_file();
+    ModelFile file = whole;
     file.config.erase(key);
     expect_says(verdict(file.bytes()), "config has no '" + key + "'");
   }
-  ModelFile file = whole;
+}
+
+TEST(MalformedConfig, NoJson) {
+  ModelFile file = small_file();
   file.config = nlohmann::json::array({1, 2});
   expect_says(verdict(file.bytes()), "'config' in its metadata that is not a JSON object");
   expect_says(verdict({std::byte{2}, {}, {}, {}, {}, {}, {}, {}, std::byte{'{'}, std::byte{'}'}}), "no 'config'");
 }
 
-TEST(MalformedTensors, AreNamedWithTheirShape) {
-  const ModelFile whole = small_file();
+TEST_P(Malformed, TensorsAreNamedWithTheirShape) {
+  const ModelFile whole = small_file(GetParam());
   for (const auto& [name, tensor] : whole.tensors) {
-    ModelFile missing = small_file();
+    ModelFile missing = whole;
     missing.tensors.erase(name);
     expect_says(verdict(missing.bytes()), "has no tensor '" + name + "'");
 
-    ModelFile longer = small_file();
+    ModelFile longer = whole;
     longer.tensors[name].first.back() += 1;
     longer.tensors[name].second.resize(longer.tensors[name].second.size() + std::size_t(tensor.first.front()));
     if (tensor.first.size() == 1) longer.tensors[name].second.resize(tensor.second.size() + 1);
     expect_says(verdict(longer.bytes()), "tensor '" + name + "' has shape [");
 
-    ModelFile infinite = small_file();
+    ModelFile infinite = whole;
     infinite.tensors[name].second[4] = INFINITY;
     expect_says(verdict(infinite.bytes()), "tensor '" + name + "' holds inf at 4");
   }
@@ -97,6 +115,9 @@ TEST(MalformedTensors, RopeNeedsPairs) {
   file.config["num_attention_heads"] = 8;
   file.config["num_key_value_heads"] = 4;
   expect_says(verdict(file.bytes()), "rotary_dim is 3");
+  file = small_file("mla");
+  file.config["head_dim"] = file.config["qk_rope_head_dim"] = 5;
+  expect_says(verdict(file.bytes()), "rotary_dim is 5");
 }
 
 // Whatever is left of a file, loading either throws one of ours or gives a model that runs.
@@ -110,8 +131,8 @@ void expect_no_crash(std::vector<std::byte> bytes) {
   }
 }
 
-TEST(MalformedFile, CutAnywhereOrWithAnyByteChanged) {
-  const std::vector<std::byte> whole = small_file().bytes();
+TEST_P(Malformed, CutAnywhereOrWithAnyByteChanged) {
+  const std::vector<std::byte> whole = small_file(GetParam()).bytes();
   for (std::size_t size = 0; size < whole.size(); size += 1 + size / 20) {
     expect_no_crash({whole.begin(), whole.begin() + std::ptrdiff_t(size)});
   }
@@ -124,6 +145,9 @@ TEST(MalformedFile, CutAnywhereOrWithAnyByteChanged) {
     expect_no_crash(std::move(bytes));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Mechanisms, Malformed, testing::ValuesIn(mechanism_names()),
+                         [](const auto& parameter) { return parameter.param; });
 
 TEST(MalformedOptions, AreNamed) {
   try {

@@ -73,22 +73,38 @@ struct ModelFile {
   }
 };
 
-/// A valid file: 2 layers, 4 heads of 6, 2 KV heads, and sizes that are no multiple of a vector.
-[[nodiscard]] inline ModelFile small_file() {
+/// A valid file: 2 layers, 4 heads, and sizes that are no multiple of a vector.
+[[nodiscard]] inline ModelFile small_file(const std::string& mechanism = "gqa") {
   ModelFile file;
-  file.config = {{"mechanism", "gqa"},
-                 {"vocab_size", 256},
-                 {"hidden_size", 10},
-                 {"num_hidden_layers", 2},
-                 {"num_attention_heads", 4},
-                 {"num_key_value_heads", 2},
-                 {"head_dim", 6},
-                 {"intermediate_size", 13},
-                 {"max_position_embeddings", 20},
-                 {"rms_norm_eps", 1e-5},
-                 {"rope_theta", 1e4},
-                 {"rope_layout", "half"},
-                 {"tie_word_embeddings", true}};
+  file.config = {
+      {"mechanism", mechanism},   {"vocab_size", 256}, {"hidden_size", 10},       {"num_hidden_layers", 2},
+      {"num_attention_heads", 4}, {"head_dim", 6},     {"intermediate_size", 13}, {"max_position_embeddings", 20},
+      {"rms_norm_eps", 1e-5},     {"rope_theta", 1e4}, {"rope_layout", "half"},   {"tie_word_embeddings", true}};
+  std::vector<std::pair<std::string, std::vector<heed::Index>>> attention;
+  if (mechanism == "mla") {
+    file.config.update(
+        {{"q_lora_rank", 7}, {"kv_lora_rank", 5}, {"qk_nope_head_dim", 3}, {"qk_rope_head_dim", 6}, {"v_head_dim", 9}});
+    attention = {{"q_a_proj.weight", {7, 10}},   {"q_a_layernorm.weight", {7}},
+                 {"q_b_proj.weight", {36, 7}},   {"kv_a_proj_with_mqa.weight", {11, 10}},
+                 {"kv_a_layernorm.weight", {5}}, {"kv_b_proj.weight", {48, 5}},
+                 {"o_proj.weight", {10, 36}}};
+  } else if (mechanism == "mfa" || mechanism == "mfa_kr") {
+    file.config["share_q_dim"] = 7;
+    attention = {{"q_proj.weight", {7, 10}},
+                 {"inter_norm.weight", {7}},
+                 {"wq.weight", {24, 7}},
+                 {"k_proj.weight", {6, 10}},
+                 {"o_proj.weight", {10, 24}}};
+    if (mechanism == "mfa") attention.push_back({"v_proj.weight", {6, 10}});
+    if (mechanism == "mfa_kr") attention.insert(attention.end(), {{"n", {6, 6}}, {"alpha", {6}}});
+  } else {
+    const heed::Index kv_heads = mechanism == "mha" ? 4 : mechanism == "gqa" ? 2 : 1;
+    file.config["num_key_value_heads"] = kv_heads;
+    attention = {{"q_proj.weight", {24, 10}},
+                 {"k_proj.weight", {kv_heads * 6, 10}},
+                 {"v_proj.weight", {kv_heads * 6, 10}},
+                 {"o_proj.weight", {10, 24}}};
+  }
   file.add("model.embed_tokens.weight", {256, 10});
   file.add("model.norm.weight", {10});
   for (int layer = 0; layer < 2; ++layer) {
@@ -98,10 +114,7 @@ struct ModelFile {
     file.add(prefix + "mlp.gate_proj.weight", {13, 10});
     file.add(prefix + "mlp.up_proj.weight", {13, 10});
     file.add(prefix + "mlp.down_proj.weight", {10, 13});
-    file.add(prefix + "self_attn.q_proj.weight", {24, 10});
-    file.add(prefix + "self_attn.k_proj.weight", {12, 10});
-    file.add(prefix + "self_attn.v_proj.weight", {12, 10});
-    file.add(prefix + "self_attn.o_proj.weight", {10, 24});
+    for (const auto& [name, shape] : attention) file.add(prefix + "self_attn." + name, shape);
   }
   return file;
 }

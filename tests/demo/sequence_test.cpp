@@ -59,13 +59,39 @@ TEST_P(EveryMechanism, MeasuredBytesPerTokenAreTheFormula) {
   }
 }
 
+TEST_P(EveryMechanism, SizesNeedNotFitVectors) {
+  LanguageModel model = load(small_file(GetParam()).bytes());
+  const Matrix one_by_one = logits_of(model, text_of(20), 1);
+  EXPECT_TRUE(one_by_one.allFinite());
+  EXPECT_LT((logits_of(model, text_of(20), 20) - one_by_one).cwiseAbs().maxCoeff(), 1e-5f);
+}
+
+TEST_P(EveryMechanism, RefusesMoreThanItsPositionsAndForgetsNothing) {
+  const auto file = small_file(GetParam()).bytes();
+  LanguageModel model = load(file), undisturbed = load(file);
+  std::ignore = model.forward(text_of(15));
+  std::ignore = undisturbed.forward(text_of(15));
+  try {
+    std::ignore = model.forward(text_of(6));
+    FAIL() << "21 of 20 positions";
+  } catch (const heed::Error& error) {
+    EXPECT_EQ(error.status().code(), heed::StatusCode::out_of_range);
+    EXPECT_NE(std::string(error.what()).find("20"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(model.mixer().bytes().seen, 15);
+  EXPECT_EQ(model.forward(text_of(5)), undisturbed.forward(text_of(5)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Mechanisms, EveryMechanism, testing::ValuesIn(mechanism_names()),
                          [](const auto& parameter) { return parameter.param; });
 
-TEST(Formula, IsThePapersForTheExampleModels) {  // 2 x layers x KV heads x head_dim x 2 bytes
+TEST(Formula, IsThePapersForTheExampleModels) {  // layers x numbers x 2 bytes
   EXPECT_EQ(open_model("mha", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 8 * 16 * 2);
   EXPECT_EQ(open_model("gqa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 2 * 16 * 2);
   EXPECT_EQ(open_model("mqa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 1 * 16 * 2);
+  EXPECT_EQ(open_model("mla", "bf16").mixer().formula_bytes_per_token(), 4 * (48 + 16) * 2);
+  EXPECT_EQ(open_model("mfa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 32 * 2);
+  EXPECT_EQ(open_model("mfa_kr", "bf16").mixer().formula_bytes_per_token(), 4 * 32 * 2);
 }
 
 TEST(LanguageModel, ReportsWhatTheMemoryResourceGave) {
@@ -89,28 +115,6 @@ TEST(LanguageModel, ReportsWhatTheMemoryResourceGave) {
     EXPECT_EQ(model.mixer().bytes().allocated, held);
   }
   EXPECT_EQ(held, 0);
-}
-
-TEST(LanguageModel, SizesNeedNotFitVectors) {
-  LanguageModel model = load(small_file().bytes());
-  const Matrix one_by_one = logits_of(model, text_of(20), 1);
-  EXPECT_TRUE(one_by_one.allFinite());
-  EXPECT_LT((logits_of(model, text_of(20), 20) - one_by_one).cwiseAbs().maxCoeff(), 1e-5f);
-}
-
-TEST(LanguageModel, RefusesMoreThanItsPositionsAndForgetsNothing) {
-  LanguageModel model = load(small_file().bytes()), undisturbed = load(small_file().bytes());
-  std::ignore = model.forward(text_of(15));
-  std::ignore = undisturbed.forward(text_of(15));
-  try {
-    std::ignore = model.forward(text_of(6));
-    FAIL() << "21 of 20 positions";
-  } catch (const heed::Error& error) {
-    EXPECT_EQ(error.status().code(), heed::StatusCode::out_of_range);
-    EXPECT_NE(std::string(error.what()).find("20"), std::string::npos) << error.what();
-  }
-  EXPECT_EQ(model.mixer().bytes().seen, 15);
-  EXPECT_EQ(model.forward(text_of(5)), undisturbed.forward(text_of(5)));
 }
 
 TEST(LanguageModel, AnUntiedHeadIsAnotherMatrix) {
