@@ -15,10 +15,10 @@
 #include <map>
 #include <numeric>
 
-#include "oracle/bound.hpp"
 #include "oracle/layer.hpp"
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
+#include "policy/worst.hpp"
 
 namespace heed_test {
 namespace {
@@ -39,13 +39,6 @@ class Weights {
   oracle::Random random_{42};
   std::list<std::vector<float>> kept_;
 };
-
-double worst(const std::vector<float>& got, const std::vector<double>& want) {
-  double largest = 1, error = got.size() == want.size() ? 0 : oracle::infinity;
-  for (const double x : want) largest = std::max(largest, std::abs(x));
-  for (std::size_t i = 0; i < want.size(); ++i) error = std::max(error, oracle::ratio(got[i], want[i], 1e-5 * largest));
-  return error;
-}
 
 std::vector<double> product(const std::vector<float>& x, const Tensor& w) {
   return oracle::linear(oracle::doubles(x), oracle::doubles({w.data.begin(), w.data.end()}), w.cols);

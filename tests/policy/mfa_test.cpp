@@ -10,10 +10,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "oracle/bound.hpp"
 #include "oracle/mfa.hpp"
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
+#include "policy/worst.hpp"
 
 namespace heed_test {
 namespace {
@@ -43,13 +43,6 @@ std::vector<float> rotated(const heed::Rope& rope, std::vector<float> rows, Inde
   std::iota(positions.begin(), positions.end(), first);
   heed::check(rope.apply_rows(positions, heads, rows));
   return rows;
-}
-
-double worst(const std::vector<float>& got, const std::vector<double>& want) {
-  double largest = 1, error = got.size() == want.size() ? 0 : oracle::infinity;
-  for (const double x : want) largest = std::max(largest, std::abs(x));
-  for (std::size_t i = 0; i < want.size(); ++i) error = std::max(error, oracle::ratio(got[i], want[i], 1e-5 * largest));
-  return error;
 }
 
 struct Problem {

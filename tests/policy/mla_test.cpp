@@ -1,7 +1,7 @@
 // Both forms of MLA against float64, their limits, and the rule that chooses between them.
 #include <heed/cache/kv_cache.hpp>
-#include <heed/codec/bf16.hpp>
 #include <heed/cache/strided.hpp>
+#include <heed/codec/bf16.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 #include <heed/layer/mla.hpp>
@@ -11,10 +11,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "oracle/bound.hpp"
 #include "oracle/mla.hpp"
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
+#include "policy/worst.hpp"
 
 namespace heed_test {
 namespace {
@@ -101,14 +101,6 @@ struct Problem {
 const std::vector<Sizes> shapes = {{2, 512, 64, 128, 128}, {3, 256, 64, 64, 64}, {2, 512, 0, 128, 256},
                                    {4, 24, 8, 16, 12},     {1, 7, 3, 5, 11},     {5, 1, 1, 1, 1},
                                    {20, 32, 16, 48, 64}};
-
-/// Worst error in units of 1e-5 times the size of a value.
-double worst(const std::vector<float>& got, const std::vector<double>& want) {
-  double largest = 1, error = 0;
-  for (const double x : want) largest = std::max(largest, std::abs(x));
-  for (std::size_t i = 0; i < want.size(); ++i) error = std::max(error, oracle::ratio(got[i], want[i], 1e-5 * largest));
-  return error;
-}
 
 TEST(Mla, BothFormsMeetTheNaiveFormula) {
   for (const Sizes& s : shapes) {

@@ -5,8 +5,7 @@
 #include <initializer_list>
 #include <utility>
 
-#include <heed/status.hpp>
-#include <heed/types.hpp>
+#include <heed/layer/projection.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -15,6 +14,17 @@ inline Status check_rows(const char* name, std::size_t numbers, Index tokens, In
   if (Index(numbers) == tokens * width) return {};
   return fail(StatusCode::invalid_argument, name, " has ", numbers, " numbers, must have ", tokens * width, " for ",
               tokens, " tokens");
+}
+
+/// y [tokens][out] of rows [tokens][in]: a projection whose sizes are checked, or invalid_argument naming `name` or y.
+template <SimdBackend Backend, Executor E>
+Status apply_checked(const Projection& projection, const char* name, std::span<const float> rows, std::span<float> y,
+                     E& executor) {
+  const Index tokens = Index(rows.size()) / projection.in();
+  Status status = check_rows(name, rows.size(), tokens, projection.in());
+  if (status.ok()) status = check_rows("y", y.size(), tokens, projection.out());
+  if (status.ok()) projection.template apply<Backend>(tokens, rows.data(), y.data(), executor);
+  return status;
 }
 
 /// Positive, or invalid_argument.

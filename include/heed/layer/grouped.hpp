@@ -83,14 +83,7 @@ class GroupedLayer {
   /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    const Index tokens = Index(heads.size()) / o_.in();
-    if (Status s = detail::first_failure({detail::check_rows("heads", heads.size(), tokens, o_.in()),
-                                          detail::check_rows("y", y.size(), tokens, o_.out())});
-        !s.ok()) {
-      return s;
-    }
-    o_.apply<Backend>(tokens, heads.data(), y.data(), executor);
-    return {};
+    return detail::apply_checked<Backend>(o_, "heads", heads, y, executor);
   }
 
  private:

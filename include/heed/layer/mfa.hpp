@@ -105,14 +105,7 @@ class MfaProjections {
 
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    const Index tokens = Index(heads.size()) / o_.in();
-    if (Status s = first_failure(
-            {check_rows("heads", heads.size(), tokens, o_.in()), check_rows("y", y.size(), tokens, o_.out())});
-        !s.ok()) {
-      return s;
-    }
-    o_.template apply<Backend>(tokens, heads.data(), y.data(), executor);
-    return {};
+    return apply_checked<Backend>(o_, "heads", heads, y, executor);
   }
 
  private:
@@ -130,9 +123,7 @@ class MfaLayer {
   /// invalid_argument naming a tensor or option, or out_of_memory.
   [[nodiscard]] static Result<MfaLayer> create(const MfaLayerOptions& options, const MfaTensors& tensors) {
     MfaLayer layer;
-    layer.policy_ = {.num_heads = options.num_attention_heads,
-                     .head_dim = options.head_dim,
-                     .scale = options.scale()};
+    layer.policy_ = {.num_heads = options.num_attention_heads, .head_dim = options.head_dim, .scale = options.scale()};
     Status s = detail::take(layer.shared_, detail::MfaProjections::create(options, tensors));
     if (s.ok()) {
       s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, options.head_dim, options.hidden_size));

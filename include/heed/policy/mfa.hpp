@@ -9,10 +9,10 @@
 /// M is linear and leaves the sum: o_c = M z_c with z_c = sum_j softmax_j(s) k_j, which folds into the output projection.
 #pragma once
 
-#include <cstring>
 #include <span>
 
 #include <heed/policy/grouped.hpp>
+#include <heed/policy/matrix_map.hpp>
 #include <heed/policy/rotated_keys.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -32,22 +32,6 @@ struct Mfa {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
-};
-
-/// out[i] = sum_j z[j] matrix[j * width + i] for every head; without a matrix, a copy.
-struct SharedMap {
-  Index width = 0;
-  const float* matrix = nullptr;
-
-  [[nodiscard]] Index in_width() const noexcept { return width; }
-  [[nodiscard]] Index out_width() const noexcept { return width; }
-  void apply(Index /*head*/, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
-             Linear linear) const {
-    if (matrix != nullptr) return linear({matrix, width, width, width}, rows, in, in_stride, out, out_stride);
-    for (Index r = 0; r < rows; ++r) {
-      std::memcpy(out + r * out_stride, in + r * in_stride, std::size_t(width) * sizeof(float));
-    }
-  }
 };
 
 /// MFA-KR. Caches k[head_dim] per token, un-rotated. Queries come rotated.
@@ -89,8 +73,9 @@ struct MfaKr {
             .scale = scale};
   }
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
-  [[nodiscard]] SharedMap output_map() const noexcept {
-    return {.width = head_dim, .matrix = value_map.empty() ? nullptr : value_map.data()};
+  [[nodiscard]] MatrixMap output_map() const noexcept {
+    if (value_map.empty()) return {.tail = head_dim};
+    return {.matrix = {value_map.data(), head_dim, head_dim, head_dim}};
   }
   [[nodiscard]] KeyRotation preparation() const noexcept {
     return {.rope = rope, .key = layout().key, .stream_width = head_dim};

@@ -9,10 +9,10 @@
 ///     expanded   keys and values are made, a tile at a time inside the kernel: cheap prefill
 #pragma once
 
-#include <cstring>
 #include <span>
 
 #include <heed/policy/grouped.hpp>
+#include <heed/policy/matrix_map.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -23,30 +23,6 @@ struct MlaWeights {
 
   [[nodiscard]] bool empty() const noexcept { return w_uk.empty() && w_ukv.empty(); }
 };
-
-namespace detail {
-
-/// [x (in) | tail] -> [x m | tail]; without a matrix, a copy.
-struct MlaMap {
-  Matrix matrix;          ///< of head 0
-  Index head_stride = 0;  ///< floats from one head's matrix to the next
-  Index tail = 0;
-
-  [[nodiscard]] Index in_width() const noexcept { return matrix.in + tail; }
-  [[nodiscard]] Index out_width() const noexcept { return matrix.out + tail; }
-  void apply(Index head, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
-             Linear linear) const {
-    if (matrix.in > 0) {
-      linear({matrix.data + head * head_stride, matrix.in, matrix.out, matrix.stride}, rows, in, in_stride, out,
-             out_stride);
-    }
-    for (Index r = 0; r < rows && tail > 0; ++r) {
-      std::memcpy(out + r * out_stride + matrix.out, in + r * in_stride + matrix.in, std::size_t(tail) * sizeof(float));
-    }
-  }
-};
-
-}  // namespace detail
 
 /// MLA in absorbed form. Caches one row of kv_lora_rank + qk_rope_head_dim numbers per token, whatever num_heads.
 ///
@@ -105,13 +81,13 @@ struct Mla {
             .value_width = kv_lora_rank,
             .scale = scale};
   }
-  [[nodiscard]] detail::MlaMap query_map() const noexcept {
+  [[nodiscard]] MatrixMap query_map() const noexcept {
     if (weights.empty()) return {.matrix = {}, .head_stride = 0, .tail = row_width()};
     return {.matrix = {weights.w_uk.data(), qk_nope_head_dim, kv_lora_rank, kv_lora_rank},
             .head_stride = qk_nope_head_dim * kv_lora_rank,
             .tail = qk_rope_head_dim};
   }
-  [[nodiscard]] detail::MlaMap output_map() const noexcept {
+  [[nodiscard]] MatrixMap output_map() const noexcept {
     if (weights.empty()) return {.matrix = {}, .head_stride = 0, .tail = kv_lora_rank};
     return {.matrix = to_values(), .head_stride = kv_lora_rank * (qk_nope_head_dim + v_head_dim), .tail = 0};
   }
@@ -132,11 +108,11 @@ struct MlaExpansion {
 
   [[nodiscard]] bool makes_values() const noexcept { return true; }
   void keys(Index head, Index count, const float* rows, const Index* /*positions*/, float* out, Linear linear) const {
-    detail::MlaMap{.matrix = mla.to_keys(), .head_stride = head_stride(), .tail = mla.qk_rope_head_dim}.apply(
+    MatrixMap{.matrix = mla.to_keys(), .head_stride = head_stride(), .tail = mla.qk_rope_head_dim}.apply(
         head, count, rows, mla.row_width(), out, mla.qk_head_dim(), linear);
   }
   void values(Index head, Index count, const float* rows, const Index* /*positions*/, float* out, Linear linear) const {
-    detail::MlaMap{.matrix = mla.to_values(), .head_stride = head_stride(), .tail = 0}.apply(
+    MatrixMap{.matrix = mla.to_values(), .head_stride = head_stride(), .tail = 0}.apply(
         head, count, rows, mla.row_width(), out, mla.v_head_dim, linear);
   }
 

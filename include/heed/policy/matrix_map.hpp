@@ -1,0 +1,31 @@
+/// \file
+/// The linear map that stands at the edges of MLA and MFA-KR.
+#pragma once
+
+#include <cstring>
+
+#include <heed/simd/tile.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// A HeadMap: [x (in) | tail] -> [x m | tail], with a matrix per head, or one for all. Without a matrix, a copy.
+struct MatrixMap {
+  Matrix matrix = {};     ///< of head 0; its memory is not owned
+  Index head_stride = 0;  ///< floats from one head's matrix to the next; 0: all heads share it
+  Index tail = 0;         ///< trailing numbers that pass unchanged
+
+  [[nodiscard]] Index in_width() const noexcept { return matrix.in + tail; }
+  [[nodiscard]] Index out_width() const noexcept { return matrix.out + tail; }
+  void apply(Index head, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
+             Linear linear) const {
+    if (matrix.in > 0) {
+      linear({matrix.data + head * head_stride, matrix.in, matrix.out, matrix.stride}, rows, in, in_stride, out,
+             out_stride);
+    }
+    for (Index r = 0; r < rows && tail > 0; ++r) {
+      std::memcpy(out + r * out_stride + matrix.out, in + r * in_stride + matrix.in, std::size_t(tail) * sizeof(float));
+    }
+  }
+};
+
+}  // namespace heed::inline HEED_ABI
