@@ -15,14 +15,14 @@
 
 namespace heed_examples {
 
-/// Policy P with rows stored by codec C, attended to by backend B; rule R says which tokens stay. A mechanism derives
+/// Policy P with rows stored by codec C, attended to by backend B; the options' rule says which tokens stay. A mechanism derives
 /// from it, adds its projections and writes mix() and formula_bytes_per_token().
-template <heed::AttentionPolicy P, heed::Codec C, heed::SimdBackend B, heed::Retention R = heed::Causal>
+template <heed::AttentionPolicy P, heed::Codec C, heed::SimdBackend B>
 class CachedMixer : public Mixer {
  public:
-  using Cache = heed::KvCache<P, C, C, R>;
+  using Cache = heed::KvCache<P, C, C>;
 
-  CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options, R rule = {})
+  CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options, heed::AnyRule rule = {})
       : cache_(heed::value_or_throw(Cache::create(std::move(policy),
                                                   {.layers = config.num_layers,
                                                    .capacity = std::min(options.capacity, config.max_positions),

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include <heed/codec/f32.hpp>
+#include <heed/retention/rule.hpp>
 #include <heed/simd/tile.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -94,11 +95,27 @@ concept AttentionMask = requires(const M& mask, Interval queries, Interval keys,
   { mask.visible(token, token) } -> std::same_as<bool>;
 };
 
-/// 3b. A mask that also says what must be kept: `keep(key, next)` is false only if no query at or after token index
-/// `next` can see `key`.
+/// 3b. Which tokens stay. A rule says of every token whether it is a landmark, and of every query where the recent tokens
+/// begin; see retention/rule.hpp. It is a value without state: all that may change is in History.
+///
+/// `has_history`: what a query sees depends on more than positions and ids, so there is no mask (SepLLM's stream).
+/// `has_ranks`: in-cache rank positions mean something for it. `evicts_before_step()`: the cache holds what the last query
+/// saw until the next step; otherwise what the next one may see. `rollback_floor(evicted, begin)`: the fewest tokens a
+/// cache can be cut back to, when the latest evicted position is `evicted` and recent tokens begin at `begin`.
+/// `describe(field)` calls field(name, value) for every parameter: numbers, or a TokenSet.
 template <class R>
-concept Retention = AttentionMask<R> && requires(const R& rule, Index token) {
-  { rule.keep(token, token) } -> std::same_as<bool>;
+concept Retention = requires(const R& rule, Index n, std::int32_t id, const History& history) {
+  { R::name } -> std::convertible_to<const char*>;
+  { R::has_history } -> std::convertible_to<bool>;
+  { R::has_ranks } -> std::convertible_to<bool>;
+  { rule.validate() } -> std::same_as<Status>;
+  { rule.needs_ids() } -> std::same_as<bool>;
+  { rule.evicts_before_step() } -> std::same_as<bool>;
+  { rule.role(n, id) } -> std::same_as<Role>;
+  { rule.sees_landmarks(n, id) } -> std::same_as<bool>;
+  { rule.recall(history) } -> std::same_as<Recall>;
+  { rule.rollback_floor(n, n) } -> std::same_as<Index>;
+  rule.describe([](const char*, const auto&) {});
 };
 
 /// 4. The inner loops, per tile of at most 256 keys. Every backend obeys the arithmetic contract of docs/design.md:

@@ -24,7 +24,11 @@
 #include <heed/policy/mla.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/policy/shared_row.hpp>
+#include <heed/retention/anchors.hpp>
 #include <heed/retention/full.hpp>
+#include <heed/retention/separator_stream.hpp>
+#include <heed/retention/separators.hpp>
+#include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/rope/rope.hpp>
 #include <heed/rope/yarn.hpp>

@@ -73,6 +73,13 @@ struct Interval {
   friend bool operator==(const Interval&, const Interval&) = default;
 };
 
+/// Where the near keys of a source begin: key first_key has lane first_lane, the next one first_lane + 1, ...; chunks are
+/// lanes / 256.
+struct NearKeys {
+  Index first_key = 0;
+  Index first_lane = 0;
+};
+
 /// How much of a (queries x keys) rectangle a mask leaves visible.
 enum class Coverage { none, partial, full };
 

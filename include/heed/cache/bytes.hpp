@@ -6,21 +6,43 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A cache's memory and tokens at one moment.
+/// A cache's memory and tokens at one moment. Where layer groups hold different numbers of tokens, `kept` is the mean
+/// over layers.
 struct CacheBytes {
-  Index allocated = 0;       ///< held from the memory resource, everything included
-  Index allocated_rows = 0;  ///< of these, for rows; the rest is bookkeeping: token ids and a few words per layer
-  Index live = 0;            ///< rows of committed tokens, all layers, row padding included
-  Index peak = 0;            ///< the most that was ever held at once; growth holds the old and the new block
+  Index allocated = 0;       ///< held from the memory resource, everything included; forks share it
+  Index allocated_rows = 0;  ///< of these, in pages; the rest is bookkeeping: token ids and a few words per step and layer
+  Index live = 0;            ///< rows of kept tokens, all layers, row padding included
+  Index peak = 0;            ///< the most that was ever held at once
+  Index shared = 0;          ///< of the pages, bytes that a fork holds, too
   Index layers = 0;
-  Index kept = 0;  ///< tokens in the cache
-  Index seen = 0;  ///< tokens committed so far, evicted ones included
+  double kept = 0;  ///< tokens in the cache
+  Index seen = 0;   ///< tokens committed so far, evicted ones included
 
   [[nodiscard]] Index live_per_layer() const noexcept { return live / layers; }
   /// Live bytes per token in the cache, all layers; 0 if there is none.
-  [[nodiscard]] double per_token_kept() const noexcept { return kept == 0 ? 0 : double(live) / double(kept); }
+  [[nodiscard]] double per_token_kept() const noexcept { return kept == 0 ? 0 : double(live) / kept; }
   /// Live bytes per token of the sequence, all layers: what papers call KV bytes per token. 0 if there is none.
   [[nodiscard]] double per_token_seen() const noexcept { return seen == 0 ? 0 : double(live) / double(seen); }
+};
+
+/// What one layer has kept over the life of its sequence: the counters behind the papers' r.KV. Three definitions are in
+/// use (SepLLM, arXiv 2412.12094), and they differ:
+///
+///     mask form     keys the last query saw / tokens seen
+///     SepCache      sum over calls of tokens kept / sum over calls of tokens seen
+///     streaming     mean number of tokens kept, where an ordinary cache of N tokens counts as N / 2
+struct RetentionCounters {
+  Index seen = 0;         ///< tokens
+  Index kept = 0;         ///< tokens held now
+  Index evicted = 0;      ///< tokens gone
+  Index last_seen = 0;    ///< keys the last query saw
+  Index calls = 0;        ///< commits of at least one token
+  double kept_sum = 0;    ///< over calls, tokens held afterwards
+  double seen_sum = 0;    ///< over calls, tokens seen by then
+
+  [[nodiscard]] double last_row_ratio() const noexcept { return seen == 0 ? 0 : double(last_seen) / double(seen); }
+  [[nodiscard]] double call_ratio() const noexcept { return seen_sum == 0 ? 0 : kept_sum / seen_sum; }
+  [[nodiscard]] double mean_kept() const noexcept { return calls == 0 ? 0 : kept_sum / double(calls); }
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -4,31 +4,64 @@
 
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstdint>
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <heed/cache/bytes.hpp>
-#include <heed/cache/contiguous.hpp>
 #include <heed/cache/layer_view.hpp>
 #include <heed/cache/options.hpp>
-#include <heed/cache/sequence_index.hpp>
-#include <heed/retention/full.hpp>
 
 namespace heed::inline HEED_ABI {
 
+/// A rule and the layers it is for.
+struct LayerRule {
+  AnyRule rule;
+  std::vector<Index> layers;
+};
+
+namespace detail {
+
+/// Whether a policy turns stored keys by their position when it reads them.
+template <AttentionPolicy P>
+[[nodiscard]] bool rotates_keys(const P& policy) {
+  if constexpr (requires { policy.preparation().rotates_keys(); }) return policy.preparation().rotates_keys();
+  return false;
+}
+
+/// Whether a rule can work with these options; `rotates`: the policy rotates keys at read.
+[[nodiscard]] inline Status check_rule(const AnyRule& rule, const CacheOptions& options, bool rotates) {
+  if (Status status = rule.validate(); !status.ok()) return status;
+  if (options.positions == Positions::absolute) return {};
+  if (!rule.has_ranks()) {
+    return fail(StatusCode::unsupported, "positions are in-cache ranks, but rule ", rule.name(),
+                " is defined for absolute positions");
+  }
+  if (!rotates) {
+    return fail(StatusCode::unsupported,
+                "positions are in-cache ranks, but the policy stores rotated keys: wrap it in RotatedKeys, so that keys "
+                "are stored un-rotated and turned when they are read");
+  }
+  return {};
+}
+
+}  // namespace detail
+
 /// The KV cache of one sequence: policy P says what a token leaves in each layer, codecs K and V how a number of the
-/// key and the value stream is stored (V is unused if they are one stream), rule R which tokens stay. This version
-/// evicts nothing; R is the mask that views hand to the kernel.
+/// key and the value stream is stored (V is unused if they are one stream), and a rule per layer which tokens stay.
 ///
 /// A step is two-phase: begin() makes room for new tokens in all layers, every layer writes its rows and attends, and
-/// commit() adds the tokens; abort(), or the end of an uncommitted Step, forgets them. Whatever fails changes nothing.
-/// begin, write and commit do not allocate while size() + tokens <= capacity().
+/// commit() adds the tokens and evicts what no later query can see; abort(), or the end of an uncommitted Step, forgets
+/// them. Any chunking gives the same results as token by token. Whatever fails changes no token.
 ///
-/// Movable, not copyable. One thread at a time, except that streams and layers of a step may be written at once.
-template <AttentionPolicy P, Codec K, Codec V = K, Retention R = Causal>
+/// begin, write and commit of a step of at most 512 tokens do not allocate while size() + tokens <= capacity(), if
+/// nothing is evicted; with a rule that evicts, they stop allocating once as many tokens are held as it ever keeps.
+///
+/// Movable, not copyable; fork() copies. One thread at a time, except that streams and layers of a step may be written
+/// at once. Forks may be used by different threads.
+template <AttentionPolicy P, Codec K, Codec V = K>
 class KvCache {
   static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
 
@@ -36,39 +69,47 @@ class KvCache {
   using Policy = P;
   using KeyCodec = K;
   using ValueCodec = std::conditional_t<one_stream, K, V>;
-  using Rule = R;
-  using View = LayerView<KeyCodec, ValueCodec, R>;
+  using View = LayerView<KeyCodec, ValueCodec>;
   class Step;
 
-  /// An empty cache, or invalid_argument naming what is wrong with policy, options or rule, or out_of_memory.
-  [[nodiscard]] static Result<KvCache> create(P policy, const CacheOptions& options, R rule = {}) {
+  /// An empty cache with one rule for all layers. invalid_argument naming what is wrong with policy, options or rule,
+  /// unsupported for a rule and positions that do not go together, or out_of_memory.
+  [[nodiscard]] static Result<KvCache> create(P policy, const CacheOptions& options, AnyRule rule = {}) {
+    if (Status status = detail::validate_options(options); !status.ok()) return status;
+    LayerRule all{std::move(rule), {}};
+    for (Index layer = 0; layer < options.layers; ++layer) all.layers.push_back(layer);
+    return create(std::move(policy), options, std::span(&all, 1));
+  }
+
+  /// The same with a rule per layer group; every layer must be in one group.
+  [[nodiscard]] static Result<KvCache> create(P policy, const CacheOptions& options, std::span<const LayerRule> rules) {
     Status status = policy.validate();
     if (status.ok()) status = detail::validate_layout(policy.layout(), P::key_stream, P::value_stream);
     if (status.ok()) status = detail::validate_options(options);
-    if constexpr (requires { { rule.validate() } -> std::same_as<Status>; }) {
-      if (status.ok()) status = rule.validate();
+    for (const LayerRule& group : rules) {
+      if (status.ok()) status = detail::check_rule(group.rule, options, detail::rotates_keys(policy));
     }
     if (!status.ok()) return status;
-
-    KvCache cache(std::move(policy), options, std::move(rule));
-    Result<Buffer> written =
-        Buffer::allocate(options.memory, options.layers * cache.layout_.num_streams * mark_bytes, "cache");
-    if (!written.ok()) return written.status();
-    cache.written_ = std::move(*written);
-    std::memset(cache.written_.data(), 0, std::size_t(cache.written_.size()));
-    status = cache.grow(options.capacity);
+    Result<PoolHandle> pool =
+        options.pool != nullptr ? Result<PoolHandle>(PoolHandle(*options.pool)) : PoolHandle::create(options.memory);
+    if (!pool.ok()) return pool.status();
+    KvCache cache(std::move(policy), options, *std::move(pool));
+    status = cache.make_groups(rules);
+    if (status.ok()) status = cache.make_marks();
+    if (status.ok()) status = cache.reserve(options.capacity);
     if (!status.ok()) return status;
     return cache;
   }
 
   KvCache(KvCache&& other) noexcept
       : policy_(std::move(other.policy_)),
-        rule_(std::move(other.rule_)),
         options_(other.options_),
         layout_(other.layout_),
-        store_(std::move(other.store_)),
-        index_(std::move(other.index_)),
+        pool_(std::move(other.pool_)),
+        groups_(std::move(other.groups_)),
+        places_(std::move(other.places_)),
         written_(std::move(other.written_)),
+        counters_(std::move(other.counters_)),
         serial_(other.serial_),
         peak_(other.peak_) {
     take_step(other);
@@ -77,12 +118,13 @@ class KvCache {
     if (this == &other) return *this;
     abort_step();
     policy_ = std::move(other.policy_);
-    rule_ = std::move(other.rule_);
     options_ = other.options_;
     layout_ = other.layout_;
-    store_ = std::move(other.store_);
-    index_ = std::move(other.index_);
+    groups_ = std::move(other.groups_);
+    places_ = std::move(other.places_);
     written_ = std::move(other.written_);
+    counters_ = std::move(other.counters_);
+    pool_ = std::move(other.pool_);  // after what was allocated from it
     serial_ = other.serial_;
     peak_ = other.peak_;
     take_step(other);
@@ -91,28 +133,50 @@ class KvCache {
   ~KvCache() { abort_step(); }
 
   [[nodiscard]] const P& policy() const noexcept { return policy_; }
-  [[nodiscard]] const R& rule() const noexcept { return rule_; }
   [[nodiscard]] const AttentionLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] Index layers() const noexcept { return options_.layers; }
+  [[nodiscard]] Positions positions() const noexcept { return options_.positions; }
+  [[nodiscard]] const AnyRule& rule(Index layer = 0) const noexcept { return group(layer).index.rule(); }
 
   /// Committed tokens in the cache: the keys of a layer.
-  [[nodiscard]] Index size() const noexcept { return index_.kept(); }
-  /// Tokens there is room for without an allocation.
-  [[nodiscard]] Index capacity() const noexcept { return store_.capacity(); }
-  [[nodiscard]] Index seen() const noexcept { return index_.seen(); }
-  [[nodiscard]] Index kept() const noexcept { return index_.kept(); }
-  [[nodiscard]] Index evicted() const noexcept { return index_.evicted(); }
-  /// Ids of the kept tokens, no_token_id where begin() got none. Valid until the cache changes.
-  [[nodiscard]] std::span<const std::int32_t> token_ids() const noexcept { return index_.token_ids(); }
+  [[nodiscard]] Index size(Index layer = 0) const noexcept { return kept(layer); }
+  [[nodiscard]] Index kept(Index layer = 0) const noexcept { return group(layer).index.kept(); }
+  [[nodiscard]] Index seen() const noexcept { return groups_.front().index.seen(); }
+  [[nodiscard]] Index evicted(Index layer = 0) const noexcept { return group(layer).index.evicted(); }
+  /// Logical position of a kept token: strictly increasing.
+  [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept { return group(layer).index.position(key); }
+  /// Id of a kept token; no_token_id where begin() got none.
+  [[nodiscard]] std::int32_t token_id(Index key, Index layer = 0) const noexcept {
+    return group(layer).index.token_id(key);
+  }
+  /// Tokens there is room for without another page.
+  [[nodiscard]] Index capacity() const noexcept {
+    Index least = detail::most_tokens;
+    for (const LayerGroup& g : groups_) {
+      const Index free = pool_->free_pages(g.near.layout().bytes()) * options_.page_tokens;
+      least = std::min(least, g.index.kept() + g.near.room(g.index.seen()) + free);
+    }
+    return std::min(least, limit());
+  }
 
-  /// Makes room for `tokens` tokens in all: no step allocates before size() passes it.
-  /// out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is open.
+  /// Makes room for `tokens` tokens in all. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is
+  /// open.
   Status reserve(Index tokens) {
     if (Status status = no_step("reserve()"); !status.ok()) return status;
     if (tokens < 0 || tokens > limit()) {
       return fail(StatusCode::out_of_range, "reserve(): tokens is ", tokens, ", must be in 0 .. ", limit());
     }
-    return tokens <= capacity() ? Status() : grow(tokens);
+    for (LayerGroup& g : groups_) {
+      const Index more = tokens - g.index.kept();
+      if (more <= 0) continue;
+      const Index pages = (std::max<Index>(0, more - g.near.room(g.index.seen())) + options_.page_tokens - 1) /
+                          options_.page_tokens;
+      Status status = pool_->reserve(g.near.layout().bytes(), pages);
+      if (status.ok()) status = g.index.reserve(pool_->metered(), more, std::min(more, reserved_step));
+      if (status.ok()) status = g.near.reserve(pages);
+      if (!status.ok()) return status;
+    }
+    return {};
   }
 
   /// Opens a step for tokens with these ids (>= 0). invalid_argument for a bad id, out_of_range beyond max_tokens,
@@ -121,24 +185,25 @@ class KvCache {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (tokens[i] < 0) return fail(StatusCode::invalid_argument, "begin(): tokens[", i, "] is ", tokens[i]);
     }
-    const auto count = Index(tokens.size());
-    if (Status status = make_room(count); !status.ok()) return status;
-    index_.plan(tokens);
-    return Step(*this, count);
+    return open(Index(tokens.size()), [&](Index i) { return tokens[std::size_t(i)]; });
   }
 
-  /// Opens a step for `count` tokens whose ids nobody needs.
+  /// Opens a step for `count` tokens whose ids nobody needs. invalid_argument if a rule needs them.
   [[nodiscard]] Result<Step> begin(Index count) {
-    if (Status status = make_room(count); !status.ok()) return status;
-    index_.plan(count);
-    return Step(*this, count);
+    for (const LayerGroup& g : groups_) {
+      if (g.index.rule().needs_ids()) {
+        return fail(StatusCode::invalid_argument, "begin(): rule ", g.index.rule().name(), " needs the ids of the ",
+                    count, " tokens");
+      }
+    }
+    return open(count, [](Index) { return no_token_id; });
   }
 
   /// The committed tokens of one layer. A layer outside 0 .. layers() has none.
-  [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, size()); }
+  [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
 
   /// Keeps the first `tokens` tokens of the sequence. out_of_range if that is more than seen() or fewer than
-  /// rollback_floor(), except that 0 always works; wrong_state while a step is open.
+  /// rollback_floor(), except that 0 always works; out_of_memory; wrong_state while a step is open.
   Status truncate(Index tokens) {
     if (Status status = no_step("truncate()"); !status.ok()) return status;
     if (tokens < 0 || tokens > seen()) {
@@ -148,34 +213,100 @@ class KvCache {
       return fail(StatusCode::out_of_range, "truncate(): tokens is ", tokens, ", but evicted tokens leave only 0 and ",
                   rollback_floor(), " .. ", seen());
     }
-    index_.truncate(tokens);
+    // What can fail comes first, for all groups.
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_truncate(pool_->metered(), tokens); !status.ok()) return status;
+    }
+    for (LayerGroup& g : groups_) g.truncate(tokens);
     return {};
   }
 
-  /// The fewest tokens, besides 0, that truncate() can keep. Nothing was evicted, so it is 0.
-  [[nodiscard]] Index rollback_floor() const noexcept { return 0; }
+  /// The fewest tokens, besides 0, that truncate() can keep.
+  [[nodiscard]] Index rollback_floor() const noexcept {
+    Index floor = 0;
+    for (const LayerGroup& g : groups_) floor = std::max(floor, g.index.rollback_floor());
+    return floor;
+  }
 
   /// Forgets all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
-  /// Memory held, measured: `allocated` and `peak` are what the memory resource was asked for.
+  /// Keeps only the tokens at these logical positions, strictly ascending, in every layer, and drops all others at once;
+  /// what stays keeps its position. Returns the rows moved, per head of a layer. invalid_argument for a position that a
+  /// layer does not hold; unsupported with in-cache ranks or a rule with a history, which number or count what they
+  /// hold; out_of_memory; wrong_state while a step is open.
+  Result<Index> compact(std::span<const Index> keep) {
+    if (Status status = no_step("compact()"); !status.ok()) return status;
+    if (Status status = check_compact(keep); !status.ok()) return status;
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_compact(pool_->metered(), keep); !status.ok()) return status;
+    }
+    Index moved = 0;
+    for (LayerGroup& g : groups_) moved += g.compact(keep);
+    return moved;
+  }
+
+  /// A cache with the same tokens, which shares all rows with this one until either writes: no row is copied now.
+  /// out_of_memory; wrong_state while a step is open.
+  [[nodiscard]] Result<KvCache> fork() const {
+    if (Status status = no_step("fork()"); !status.ok()) return status;
+    KvCache copy(policy_, options_, pool_);
+    std::vector<LayerRule> rules(groups_.size());
+    for (Index layer = 0; layer < layers(); ++layer) {
+      LayerRule& rule = rules[std::size_t(places_[std::size_t(layer)].group)];
+      rule.rule = group(layer).index.rule();
+      rule.layers.push_back(layer);
+    }
+    Status status = copy.make_groups(rules);
+    if (status.ok()) status = copy.make_marks();
+    for (std::size_t g = 0; status.ok() && g < groups_.size(); ++g) {
+      status = copy.groups_[g].share(pool_->metered(), groups_[g]);
+    }
+    if (!status.ok()) return status;
+    copy.counters_ = counters_;
+    return copy;
+  }
+
+  /// Gives pages that nobody holds back to the memory resource, if the pool is the cache's own.
+  void trim() noexcept {
+    if (pool_.owned()) pool_->trim();
+  }
+
+  /// Memory held, measured: `allocated` and `peak` are what the memory resource was asked for. With a pool of the
+  /// caller's they are the pages and the bookkeeping of this cache alone.
   [[nodiscard]] CacheBytes bytes() const noexcept {
-    return {.allocated = allocated(),
-            .allocated_rows = store_.allocated(),
-            .live = kept() * layers() * store_.token_bytes(),
-            .peak = peak_,
-            .layers = layers(),
-            .kept = kept(),
-            .seen = seen()};
+    CacheBytes bytes{.peak = peak_, .layers = layers(), .seen = seen()};
+    for (const LayerGroup& g : groups_) {
+      const PageLayout& layout = g.near.layout();
+      bytes.live += g.index.kept() * layout.token_bytes();
+      bytes.kept += double(g.index.kept() * layout.layers()) / double(layers());
+      bytes.allocated_rows += g.pages() * PagePool::page_bytes(layout.bytes());
+      bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
+    }
+    bytes.allocated = bytes.allocated_rows + bookkeeping();
+    if (!pool_.owned()) return bytes;
+    const PoolBytes pool = pool_->bytes();
+    bytes.allocated = pool.held;
+    bytes.allocated_rows = pool_->page_bytes_held();
+    bytes.peak = pool.peak;
+    return bytes;
   }
 
   /// What one token should cost by the formula: layers x sum over streams of heads x encoded row, without padding.
   [[nodiscard]] Index row_bytes_per_token() const noexcept {
     Index bytes = 0;
-    for (int s = 0; s < layout_.num_streams; ++s) {
-      bytes += layout_.streams[std::size_t(s)].num_heads * encoded_bytes(s, layout_);
-    }
-    return layers() * bytes;
+    for (const LayerGroup& g : groups_) bytes += g.near.layout().encoded_token_bytes();
+    return bytes;
+  }
+
+  /// What a layer has kept so far.
+  [[nodiscard]] RetentionCounters retention(Index layer = 0) const noexcept {
+    RetentionCounters counters = counters_[std::size_t(places_[std::size_t(checked(layer))].group)];
+    const TokenIndex& index = group(layer).index;
+    counters.seen = index.seen();
+    counters.kept = index.kept();
+    counters.evicted = index.evicted();
+    return counters;
   }
 
   /// New tokens on their way into the cache. Movable; the cache knows its open step and follows both when they move.
@@ -197,6 +328,12 @@ class KvCache {
     [[nodiscard]] Index first_position() const noexcept { return first_position_; }
     /// Number of new tokens.
     [[nodiscard]] Index tokens() const noexcept { return tokens_; }
+    /// Rotary position of new token `i` as a query of `layer`: its logical position, or with in-cache ranks the number of
+    /// keys it sees less one. Keys are written with the same rotation, or un-rotated if the policy rotates them at read.
+    /// Only while the step is open.
+    [[nodiscard]] Index position(Index i, Index layer = 0) const noexcept {
+      return open() ? cache_->group(layer).index.rotary_position(i) : first_position_ + i;
+    }
 
     /// Encodes the new tokens' rows [tokens][heads][width] of one stream of one layer. May be repeated.
     /// out_of_range for layer or stream, invalid_argument for a wrong number of floats.
@@ -220,27 +357,42 @@ class KvCache {
 
     /// Committed and new tokens of one layer; meaningful once its streams are written. Only while the step is open.
     [[nodiscard]] View keys(Index layer) const noexcept {
-      return open() ? cache_->view(layer, cache_->size() + tokens_) : View();
+      return open() ? cache_->view(layer, true) : View();
     }
 
     /// Adds the tokens to the cache. wrong_state, and the step stays open, if a stream of a layer was not written.
     Status commit() {
       if (!open()) return closed("commit()");
       if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
-      cache_->index_.keep(tokens_);
-      abort();
+      cache_->commit_groups();
+      close();
+      return {};
+    }
+
+    /// Adds only the tokens accepted[0] < accepted[1] < ... of the step, as if they alone had come: the path through a
+    /// draft tree that verification accepted. They get consecutive logical positions from first_position() on, so keys
+    /// stored rotated must have been rotated for that. wrong_state as above, invalid_argument for a bad index,
+    /// out_of_memory; the step then stays open.
+    Status commit(std::span<const Index> accepted) {
+      if (!open()) return closed("commit()");
+      if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
+      if (Status status = cache_->accept(tokens_, accepted); !status.ok()) return status;
+      cache_->commit_groups();
+      close();
       return {};
     }
 
     /// Forgets the tokens.
     void abort() noexcept {
-      if (open()) std::exchange(cache_, nullptr)->step_ = nullptr;
+      if (!open()) return;
+      for (LayerGroup& g : cache_->groups_) g.index.abort();
+      close();
     }
 
    private:
     friend class KvCache;
     Step(KvCache& cache, Index tokens) noexcept
-        : cache_(&cache), first_position_(cache.index_.position(cache.size())), tokens_(tokens) {
+        : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
       ++cache.serial_;
       cache.step_ = this;
     }
@@ -250,6 +402,7 @@ class KvCache {
       tokens_ = other.tokens_;
       if (open()) cache_->step_ = this;
     }
+    void close() noexcept { std::exchange(cache_, nullptr)->step_ = nullptr; }
     [[nodiscard]] static Status closed(const char* call) {
       return fail(StatusCode::wrong_state, call, ": the step is closed");
     }
@@ -264,23 +417,88 @@ class KvCache {
   using Mark = std::uint64_t;
   static constexpr Index mark_bytes = Index(sizeof(Mark));
 
-  KvCache(P policy, const CacheOptions& options, R rule)
-      : policy_(std::move(policy)), rule_(std::move(rule)), options_(options), layout_(policy_.layout()) {}
+  /// Steps of so many tokens need no allocation after reserve().
+  static constexpr Index reserved_step = 512;
+
+  /// Where a layer's rows are.
+  struct Place {
+    Index group = -1;
+    Index layer = 0;  ///< within the group
+  };
+
+  KvCache(P policy, const CacheOptions& options, PoolHandle pool)
+      : policy_(std::move(policy)), options_(options), layout_(policy_.layout()), pool_(std::move(pool)) {}
 
   [[nodiscard]] static Index encoded_bytes(int stream, const AttentionLayout& layout) noexcept {
     const Index width = layout.streams[std::size_t(stream)].width;
     return stream == P::value_stream ? ValueCodec::row_bytes(width) : KeyCodec::row_bytes(width);
   }
+
+  [[nodiscard]] Status make_groups(std::span<const LayerRule> rules) {
+    std::array<StoredStream, AttentionLayout::max_streams> streams{};
+    for (int s = 0; s < layout_.num_streams; ++s) {
+      streams[std::size_t(s)] = {layout_.streams[std::size_t(s)].num_heads, encoded_bytes(s, layout_)};
+    }
+    places_.assign(std::size_t(layers()), {});
+    groups_.reserve(rules.size());
+    for (const LayerRule& rule : rules) {
+      for (std::size_t i = 0; i < rule.layers.size(); ++i) {
+        const Index layer = rule.layers[i];
+        if (layer < 0 || layer >= layers()) {
+          return fail(StatusCode::invalid_argument, "rules: layer is ", layer, ", the cache has ", layers());
+        }
+        Place& place = places_[std::size_t(layer)];
+        if (place.group >= 0) return fail(StatusCode::invalid_argument, "rules: layer ", layer, " is in two groups");
+        place = {Index(groups_.size()), Index(i)};
+      }
+      if (rule.layers.empty()) {
+        return fail(StatusCode::invalid_argument, "rules: group ", groups_.size(), " has no layers");
+      }
+      Result<PageLayout> layout =
+          PageLayout::create(Index(rule.layers.size()), std::span(streams).first(std::size_t(layout_.num_streams)),
+                             options_.page_tokens);
+      if (!layout.ok()) return layout.status();
+      groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout);
+      if (Status status = groups_.back().index.prepare(pool_->metered()); !status.ok()) return status;
+    }
+    for (Index layer = 0; layer < layers(); ++layer) {
+      if (places_[std::size_t(layer)].group < 0) {
+        return fail(StatusCode::invalid_argument, "rules: layer ", layer, " is in no group");
+      }
+    }
+    counters_.assign(groups_.size(), {});
+    return {};
+  }
+  [[nodiscard]] Status make_marks() {
+    Result<Buffer> written = Buffer::allocate(pool_->metered(), layers() * layout_.num_streams * mark_bytes, "cache");
+    if (!written.ok()) return written.status();
+    written_ = std::move(*written);
+    std::memset(written_.data(), 0, std::size_t(written_.size()));
+    return {};
+  }
+
   [[nodiscard]] Index limit() const noexcept {
     return options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
   }
-  [[nodiscard]] Index allocated() const noexcept { return store_.allocated() + index_.allocated() + written_.size(); }
+  [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < layers() ? layer : 0; }
+  [[nodiscard]] LayerGroup& group(Index layer) noexcept {
+    return groups_[std::size_t(places_[std::size_t(checked(layer))].group)];
+  }
+  [[nodiscard]] const LayerGroup& group(Index layer) const noexcept {
+    return groups_[std::size_t(places_[std::size_t(checked(layer))].group)];
+  }
+  [[nodiscard]] Index bookkeeping() const noexcept {
+    Index bytes = written_.size();
+    for (const LayerGroup& g : groups_) bytes += g.bookkeeping();
+    return bytes;
+  }
   [[nodiscard]] Mark& mark(Index layer, int stream) noexcept {
     return reinterpret_cast<Mark*>(written_.data())[layer * layout_.num_streams + stream];
   }
-  [[nodiscard]] View view(Index layer, Index size) const noexcept {
-    const bool exists = layer >= 0 && layer < layers();
-    return View(store_, index_, rule_, layout_, exists ? layer : 0, exists ? size : 0);
+  [[nodiscard]] View view(Index layer, bool with_plan) const noexcept {
+    if (layer < 0 || layer >= layers()) return View();
+    const Place place = places_[std::size_t(layer)];
+    return View(groups_[std::size_t(place.group)], layout_, place.layer, with_plan);
   }
 
   [[nodiscard]] Status no_step(const char* call) const {
@@ -288,36 +506,78 @@ class KvCache {
     return fail(StatusCode::wrong_state, call, ": a step of ", step_->tokens(), " tokens is open; commit or abort it");
   }
 
-  [[nodiscard]] Status make_room(Index count) {
+  template <class Id>
+  [[nodiscard]] Result<Step> open(Index count, const Id& id) {
     if (Status status = no_step("begin()"); !status.ok()) return status;
     if (count < 0) return fail(StatusCode::invalid_argument, "begin(): count is ", count, ", must be at least 0");
-    if (count > limit() - size()) {
-      return fail(StatusCode::out_of_range, "begin(): ", count, " tokens, but only ", limit() - size(),
-                  " more fit: ", size(), " of max_tokens ", limit(), " are in the cache");
+    for (const LayerGroup& g : groups_) {
+      const Index kept = g.index.kept();
+      if (count > limit() - kept) {
+        return fail(StatusCode::out_of_range, "begin(): ", count, " tokens, but only ", limit() - kept,
+                    " more fit: ", kept, " of max_tokens ", limit(), " are in the cache");
+      }
     }
-    const Index needed = size() + count;
-    if (needed <= capacity()) return {};
-    constexpr Index first_capacity = 16;
-    return grow(std::min(limit(), std::max({needed, 2 * capacity(), first_capacity})));
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      Status status = groups_[g].plan(pool_->metered(), count, id);
+      if (status.ok()) continue;
+      for (std::size_t planned = 0; planned < g; ++planned) groups_[planned].index.abort();
+      return status;
+    }
+    note_peak();
+    return Step(*this, count);
   }
 
-  /// Moves everything to blocks of `capacity` tokens. The old ones are freed last.
-  [[nodiscard]] Status grow(Index capacity) {
-    std::array<StoredStream, AttentionLayout::max_streams> streams{};
-    for (int s = 0; s < layout_.num_streams; ++s) {
-      streams[std::size_t(s)] = {layout_.streams[std::size_t(s)].num_heads, encoded_bytes(s, layout_)};
+  void commit_groups() noexcept {
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      const TokenIndex& index = groups_[i].index;
+      RetentionCounters& counters = counters_[i];
+      const bool any = index.planned() > 0;
+      if (any) counters.last_seen = index.keys_seen_by_last();
+      groups_[i].commit();
+      if (!any) continue;
+      ++counters.calls;
+      counters.kept_sum += double(index.kept());
+      counters.seen_sum += double(index.seen());
     }
-    Result<ContiguousStore> store = ContiguousStore::create(
-        options_.memory, layers(), std::span(streams).first(std::size_t(layout_.num_streams)), capacity);
-    if (!store.ok()) return store.status();
-    peak_ = std::max(peak_, allocated() + store->allocated());
-    Result<SequenceIndex> index = SequenceIndex::create(options_.memory, capacity);
-    if (!index.ok()) return index.status();
-    peak_ = std::max(peak_, allocated() + store->allocated() + index->allocated());
-    store->copy(store_, size());
-    index->copy(index_);
-    store_ = std::move(*store);
-    index_ = std::move(*index);
+    note_peak();
+  }
+  void note_peak() noexcept {
+    if (!pool_.owned()) peak_ = std::max(peak_, bytes().allocated);
+  }
+
+  [[nodiscard]] Status accept(Index tokens, std::span<const Index> accepted) {
+    Index before = -1;
+    for (std::size_t i = 0; i < accepted.size(); ++i) {
+      if (accepted[i] <= before || accepted[i] >= tokens) {
+        return fail(StatusCode::invalid_argument, "commit(): accepted[", i, "] is ", accepted[i],
+                    ", must be ascending and less than the step's ", tokens, " tokens");
+      }
+      before = accepted[i];
+    }
+    const TokenIndex& index = groups_.front().index;
+    SlidingArray<std::int32_t> ids;
+    if (Status status = ids.reserve_back(pool_->metered(), Index(accepted.size())); !status.ok()) return status;
+    for (const Index token : accepted) ids.push_back(index.token_id(index.kept() + token));
+    for (LayerGroup& g : groups_) g.accept(pool_->metered(), accepted, ids.span());
+    return {};
+  }
+
+  [[nodiscard]] Status check_compact(std::span<const Index> keep) const {
+    for (const LayerGroup& g : groups_) {
+      if (g.index.staged()) {
+        return fail(StatusCode::unsupported, "compact(): rule ", g.index.rule().name(), " with ",
+                    options_.positions == Positions::rank ? "in-cache ranks" : "a history",
+                    " numbers or counts what it holds");
+      }
+      Index key = 0;
+      for (std::size_t i = 0; i < keep.size(); ++i) {
+        while (key < g.index.kept() && g.index.position(key) < keep[i]) ++key;
+        if (key == g.index.kept() || g.index.position(key) != keep[i] || (i > 0 && keep[i] <= keep[i - 1])) {
+          return fail(StatusCode::invalid_argument, "compact(): keep[", i, "] is ", keep[i],
+                      ", must be a position that is held, and ascending");
+        }
+      }
+    }
     return {};
   }
 
@@ -334,10 +594,12 @@ class KvCache {
                   tokens * shape.num_heads * shape.width, " = ", tokens, " tokens x ", shape.num_heads, " heads x ",
                   shape.width, " (layer ", layer, ", stream ", stream, ")");
     }
+    const Place place = places_[std::size_t(layer)];
+    PageTable& table = groups_[std::size_t(place.group)].near;
     if (stream == P::value_stream) {
-      store_.template encode<ValueCodec>(layer, stream, size(), tokens, shape.width, rows.data());
+      table.template encode<ValueCodec>(place.layer, stream, seen(), tokens, shape.num_heads, shape.width, rows.data());
     } else {
-      store_.template encode<KeyCodec>(layer, stream, size(), tokens, shape.width, rows.data());
+      table.template encode<KeyCodec>(place.layer, stream, seen(), tokens, shape.num_heads, shape.width, rows.data());
     }
     mark(layer, stream) = serial_;
     return {};
@@ -365,12 +627,13 @@ class KvCache {
   }
 
   P policy_;
-  R rule_;
   CacheOptions options_;
   AttentionLayout layout_;
-  ContiguousStore store_;
-  SequenceIndex index_;
+  PoolHandle pool_;  // before all that is allocated from it
+  std::vector<LayerGroup> groups_;
+  std::vector<Place> places_;  // of layers
   Buffer written_;
+  std::vector<RetentionCounters> counters_;  // of groups
   Mark serial_ = 0;
   Index peak_ = 0;
   Step* step_ = nullptr;

@@ -4,21 +4,28 @@
 
 #include <array>
 
-#include <heed/cache/memory.hpp>
+#include <heed/cache/token_index.hpp>
 
 namespace heed::inline HEED_ABI {
 
+class PagePool;
+
 struct CacheOptions {
   Index layers = 1;
-  Index capacity = 0;    ///< tokens to make room for at once; the cache grows by doubling
-  Index max_tokens = 0;  ///< the cache refuses to grow beyond; 0 is no limit
+  Index capacity = 0;    ///< tokens to make room for at once
+  Index max_tokens = 0;  ///< the cache refuses to hold more, a step's included; 0 is no limit
+  Positions positions = Positions::absolute;
+  Index undo_tokens = 0;   ///< eviction waits so many tokens, so that truncate() can always go back so far
+  Index page_tokens = 64;  ///< tokens of a page, in all layers of a group; as many as `capacity`: one block
   MemoryResource memory = default_memory();
+  PagePool* pool = nullptr;  ///< where pages come from, shared with other caches; null: an own one, of `memory`
 };
 
 namespace detail {
 
 // Beyond any memory, and small enough that sizes can be multiplied before they are compared with it.
 inline constexpr Index most_tokens = Index{1} << 48;
+inline constexpr Index most_undo = Index{1} << 20;
 inline constexpr Index most_layers = Index{1} << 16;
 inline constexpr Index most_heads = Index{1} << 16;
 inline constexpr Index most_width = Index{1} << 24;
@@ -33,6 +40,8 @@ inline Status validate_options(const CacheOptions& options) {
   Status status = check_range("layers", options.layers, 1, most_layers);
   if (status.ok()) status = check_range("max_tokens", options.max_tokens, 0, most_tokens);
   if (status.ok()) status = check_range("capacity", options.capacity, 0, most);
+  if (status.ok()) status = check_range("undo_tokens", options.undo_tokens, 0, most_undo);
+  if (status.ok()) status = check_range("page_tokens", options.page_tokens, 1, most_tokens);
   if (status.ok() && (options.memory.allocate == nullptr || options.memory.deallocate == nullptr)) {
     status = fail(StatusCode::invalid_argument, "memory has no ",
                   options.memory.allocate == nullptr ? "allocate" : "deallocate", " function");

@@ -6,7 +6,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Every key at or before the query: visible(i, j) = j <= i.
+/// Every key at or before the query: visible(i, j) = j <= i. As a rule of a cache: nothing is evicted.
 struct Causal {
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept { return key <= query; }
 
@@ -15,14 +15,24 @@ struct Causal {
     return keys.end - 1 <= queries.begin ? Coverage::full : Coverage::partial;
   }
 
-  [[nodiscard]] constexpr bool keep(Index, Index) const noexcept { return true; }
+  static constexpr const char* name = "full";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = true;
+  [[nodiscard]] Status validate() const { return {}; }
+  [[nodiscard]] constexpr bool needs_ids() const noexcept { return false; }
+  [[nodiscard]] constexpr bool evicts_before_step() const noexcept { return false; }
+  [[nodiscard]] constexpr Role role(Index, std::int32_t) const noexcept { return Role::plain; }
+  [[nodiscard]] constexpr bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
+  [[nodiscard]] constexpr Recall recall(const History&) const noexcept { return {}; }
+  [[nodiscard]] constexpr Index rollback_floor(Index, Index) const noexcept { return 0; }
+  template <class Field>
+  void describe(Field&&) const {}
 };
 
 /// Every key, later ones included: encoders and cross-attention.
 struct Unmasked {
   [[nodiscard]] constexpr bool visible(Index, Index) const noexcept { return true; }
   [[nodiscard]] constexpr Coverage coverage(Interval, Interval) const noexcept { return Coverage::full; }
-  [[nodiscard]] constexpr bool keep(Index, Index) const noexcept { return true; }
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -13,10 +13,6 @@ namespace heed::inline HEED_ABI {
 struct SlidingWindow {
   Index window = 0;
 
-  [[nodiscard]] Status validate() const {
-    if (window >= 1) return {};
-    return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
-  }
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept {
     return key <= query && query - key < window;
   }
@@ -27,7 +23,25 @@ struct SlidingWindow {
     return last_key <= first_query && last_query - keys.begin < window ? Coverage::full : Coverage::partial;
   }
 
-  [[nodiscard]] constexpr bool keep(Index key, Index next_query) const noexcept { return next_query - key < window; }
+  static constexpr const char* name = "window";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = true;
+  [[nodiscard]] Status validate() const {
+    if (window >= 1) return {};
+    return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
+  }
+  [[nodiscard]] constexpr bool needs_ids() const noexcept { return false; }
+  [[nodiscard]] constexpr bool evicts_before_step() const noexcept { return false; }
+  [[nodiscard]] constexpr Role role(Index, std::int32_t) const noexcept { return Role::plain; }
+  [[nodiscard]] constexpr bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
+  [[nodiscard]] constexpr Recall recall(const History& h) const noexcept {
+    return {.begin = std::max<Index>(0, h.next - window + 1)};
+  }
+  [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
+  template <class Field>
+  void describe(Field&& field) const {
+    field("window", window);
+  }
 };
 
 }  // namespace heed::inline HEED_ABI

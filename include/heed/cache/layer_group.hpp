@@ -1,0 +1,113 @@
+/// \file
+/// The layers of a cache that share a retention rule: one index of tokens, and rows in pages.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include <heed/cache/page_table.hpp>
+#include <heed/cache/token_index.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// One index for all layers of the group, two tables of pages: far rows in slots of their own, near rows in slots of
+/// their position.
+class LayerGroup {
+ public:
+  LayerGroup(TokenIndex index, PoolHandle pool, const PageLayout& layout)
+      : index(std::move(index)), far(pool, layout), near(pool, layout) {}
+
+  /// Plans `count` tokens and makes room for their rows and for what commit() will move. On failure nothing is planned.
+  template <class Id>
+  [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
+    if (Status status = index.plan(memory, count, id); !status.ok()) return status;
+    const Index seen = index.seen(), held = index.held(), held_after = index.held_after_commit();
+    Status status = near.make_writable(seen, seen + count, {index.near_begin(), seen});
+    if (status.ok()) {
+      const Index first = index.commit_moves_far() ? 0 : held;
+      status = far.make_writable(first, std::max(held_after, index.commit_moves_far() ? held : 0), {0, held});
+    }
+    if (!status.ok()) index.abort();
+    return status;
+  }
+  void commit() noexcept {
+    index.commit(Moves{this});
+    far.keep_only(0, index.held());
+  }
+
+  /// The plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
+  void accept(const MemoryResource& memory, std::span<const Index> accepted, std::span<const std::int32_t> ids) noexcept {
+    const Index seen = index.seen();
+    for (std::size_t i = 0; i < accepted.size(); ++i) near.copy(near, seen + accepted[i], seen + Index(i), 1);
+    index.abort();
+    // There is memory: a plan of more tokens was made before.
+    static_cast<void>(plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; }));
+  }
+
+  /// What truncate(tokens) needs, or out_of_memory.
+  [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens) {
+    if (tokens == 0) return {};
+    Index begin = 0;
+    if (Status status = index.prepare_truncate(memory, tokens, &begin); !status.ok()) return status;
+    return near.make_writable(begin, std::min(tokens, index.near_begin()), {index.near_begin(), index.seen()});
+  }
+  void truncate(Index tokens) noexcept {
+    index.truncate(tokens, Moves{this});
+    far.keep_only(0, index.held());
+  }
+
+  /// What compact(keep) needs, or out_of_memory.
+  [[nodiscard]] Status prepare_compact(const MemoryResource& memory, std::span<const Index> keep) {
+    if (Status status = index.prepare_compact(memory, Index(keep.size())); !status.ok()) return status;
+    return far.make_writable(0, Index(keep.size()), {0, index.held()});
+  }
+  /// Rows moved.
+  Index compact(std::span<const Index> keep) noexcept {
+    Moves moves{this};
+    index.compact(keep, moves);
+    far.keep_only(0, index.held());
+    return moves.moved;
+  }
+
+  /// The same tokens in shared pages.
+  [[nodiscard]] Status share(const MemoryResource& memory, const LayerGroup& other) {
+    Status status = index.copy_from(memory, other.index);
+    if (status.ok()) status = far.share(other.far);
+    if (status.ok()) status = near.share(other.near);
+    return status;
+  }
+
+  [[nodiscard]] Index pages() const noexcept { return far.pages() + near.pages(); }
+  [[nodiscard]] Index shared_pages() const noexcept { return far.shared_pages() + near.shared_pages(); }
+  [[nodiscard]] Index bookkeeping() const noexcept { return index.allocated() + far.allocated() + near.allocated(); }
+
+  TokenIndex index;
+  PageTable far;
+  PageTable near;
+
+ private:
+  /// Moves rows as the index says.
+  struct Moves {
+    LayerGroup* group;
+    Index moved = 0;
+
+    void drop(Index slot, Index count, Index end) {
+      group->far.copy(group->far, slot + count, slot, end - slot - count);
+    }
+    void promote(Index position, Index slot) { group->far.copy(group->near, position, slot, 1); }
+    void demote(Index slot, Index position) { group->near.copy(group->far, slot, position, 1); }
+    void gather(Index key, Index slot) {
+      const Index held = group->index.held();
+      if (key == slot) return;
+      ++moved;
+      if (key < held) {
+        group->far.copy(group->far, key, slot, 1);
+      } else {
+        group->far.copy(group->near, group->index.near_begin() + key - held, slot, 1);
+      }
+    }
+    void advance(Index begin, Index end) { group->near.keep_only(begin, end); }
+  };
+};
+
+}  // namespace heed::inline HEED_ABI

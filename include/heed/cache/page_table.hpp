@@ -1,0 +1,169 @@
+/// \file
+/// Rows addressed by consecutive slots, in pages that may be shared.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include <heed/cache/page_layout.hpp>
+#include <heed/cache/sliding_array.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// A table of pages for the slots of one layer group. Slots are any numbers >= 0; slot s lies in page s / tokens, so the
+/// pages that exist are those of the slots in use. A table of the recent tokens moves on: its first pages go and new ones
+/// come, and no row ever moves.
+class PageTable {
+ public:
+  PageTable() = default;
+  PageTable(PoolHandle pool, const PageLayout& layout) noexcept : pool_(std::move(pool)), layout_(layout) {}
+  PageTable(PageTable&& other) noexcept
+      : pool_(other.pool_), layout_(other.layout_), pages_(std::move(other.pages_)), first_(other.first_) {}
+  PageTable& operator=(PageTable&& other) noexcept {
+    if (this == &other) return *this;
+    clear();
+    pages_ = std::move(other.pages_);  // before the pool, which may end with its last handle
+    pool_ = other.pool_;
+    layout_ = other.layout_;
+    first_ = other.first_;
+    return *this;
+  }
+  ~PageTable() { clear(); }
+
+  [[nodiscard]] const PageLayout& layout() const noexcept { return layout_; }
+  [[nodiscard]] Index pages() const noexcept { return pages_.size(); }
+  /// Pages that another cache holds, too.
+  [[nodiscard]] Index shared_pages() const noexcept {
+    Index shared = 0;
+    for (Page* const page : pages_.span()) shared += PagePool::shared(page);
+    return shared;
+  }
+  /// Slots in existing pages from `slot` on.
+  [[nodiscard]] Index room(Index slot) const noexcept {
+    return pages_.empty() ? 0 : (first_ + pages_.size()) * layout_.tokens() - slot;
+  }
+  [[nodiscard]] Index allocated() const noexcept { return pages_.allocated(); }
+
+  /// Makes [begin, end) writable: pages exist, and nobody else holds them. Rows of the slots [used.begin, used.end)
+  /// survive in pages that had to be copied. out_of_memory: the rows are as they were, some pages may have been added.
+  [[nodiscard]] Status make_writable(Index begin, Index end, Interval used) {
+    if (begin >= end) return {};
+    const Index tokens = layout_.tokens(), first = begin / tokens, last = (end - 1) / tokens;
+    if (pages_.empty()) first_ = first;
+    const MemoryResource memory = pool_->metered();
+    const Index before = std::max<Index>(0, first_ - first);
+    const Index after = std::max<Index>(0, last + 1 - (first_ + pages_.size()));
+    if (before > 0) {
+      if (Status status = pages_.reserve_front(memory, before); !status.ok()) return status;
+    }
+    if (after > 0) {
+      if (Status status = pages_.reserve_back(memory, after); !status.ok()) return status;
+    }
+    for (Index i = 0; i < before; ++i) {
+      Result<Page*> page = fresh();
+      if (!page.ok()) return page.status();
+      pages_.push_front(*page);
+      --first_;
+    }
+    for (Index i = 0; i < after; ++i) {
+      Result<Page*> page = fresh();
+      if (!page.ok()) return page.status();
+      pages_.push_back(*page);
+    }
+    for (Index p = first; p <= last; ++p) {
+      Page*& page = pages_[p - first_];
+      if (!PagePool::shared(page)) continue;
+      Result<Page*> own = fresh();
+      if (!own.ok()) return own.status();
+      const Index from = std::clamp<Index>(used.begin - p * tokens, 0, tokens);
+      const Index to = std::clamp<Index>(used.end - p * tokens, from, tokens);
+      layout_.copy(page, from, *own, from, to - from);
+      pool_->release(page, layout_.bytes());
+      page = *own;
+    }
+    return {};
+  }
+
+  /// Memory for `count` more pages in the table itself.
+  [[nodiscard]] Status reserve(Index count) { return pages_.reserve_exactly(pool_->metered(), count); }
+
+  /// Gives back the pages without a slot in [begin, end).
+  void keep_only(Index begin, Index end) noexcept {
+    const Index tokens = layout_.tokens();
+    if (begin >= end) {
+      clear();
+      return;
+    }
+    const Index front = std::clamp<Index>(begin / tokens - first_, 0, pages_.size());
+    for (Index i = 0; i < front; ++i) pool_->release(pages_[i], layout_.bytes());
+    pages_.pop_front(front);
+    first_ += front;
+    const Index back = std::clamp<Index>(first_ + pages_.size() - ((end - 1) / tokens + 1), 0, pages_.size());
+    for (Index i = 0; i < back; ++i) pool_->release(pages_[pages_.size() - 1 - i], layout_.bytes());
+    pages_.pop_back(back);
+  }
+  void clear() noexcept {
+    for (Page* const page : pages_.span()) pool_->release(page, layout_.bytes());
+    pages_.pop_back(pages_.size());
+  }
+
+  /// Holds the pages of `other`, too.
+  [[nodiscard]] Status share(const PageTable& other) {
+    clear();
+    first_ = other.first_;
+    if (Status status = pages_.copy_from(pool_->metered(), other.pages_); !status.ok()) return status;
+    for (Page* const page : pages_.span()) PagePool::share(page);
+    return {};
+  }
+
+  [[nodiscard]] Tile tile(Index layer, int stream, Index head, Index slot, Index max) const noexcept {
+    const Index page = slot / layout_.tokens(), at = slot % layout_.tokens();
+    return layout_.tile(pages_[page - first_], layer, stream, head, at, std::min(max, layout_.tokens() - at));
+  }
+
+  /// Stores rows of the slots slot .. slot + count; see PageLayout::encode.
+  template <class C>
+  void encode(Index layer, int stream, Index slot, Index count, Index heads, Index width, const float* numbers) noexcept {
+    while (count > 0) {
+      const Index at = slot % layout_.tokens(), n = std::min(count, layout_.tokens() - at);
+      layout_.encode<C>(pages_[slot / layout_.tokens() - first_], layer, stream, at, n, width, numbers);
+      numbers += n * heads * width;
+      slot += n;
+      count -= n;
+    }
+  }
+
+  /// Copies `count` rows of every head from slot `from` of `source` to slot `to`, ascending: the tables may be one, if
+  /// to <= from.
+  void copy(const PageTable& source, Index from, Index to, Index count) noexcept {
+    const Index tokens = layout_.tokens();
+    while (count > 0) {
+      const Index n = std::min({count, tokens - from % tokens, tokens - to % tokens});
+      layout_.copy(source.pages_[from / tokens - source.first_], from % tokens, pages_[to / tokens - first_],
+                   to % tokens, n);
+      from += n;
+      to += n;
+      count -= n;
+    }
+  }
+
+  /// The bytes of one row, for snapshots.
+  [[nodiscard]] std::byte* row(Index layer, int stream, Index head, Index slot) noexcept {
+    return layout_.row(pages_[slot / layout_.tokens() - first_], layer, stream, head, slot % layout_.tokens());
+  }
+  [[nodiscard]] const std::byte* row(Index layer, int stream, Index head, Index slot) const noexcept {
+    return layout_.row(std::as_const(pages_)[slot / layout_.tokens() - first_], layer, stream, head,
+                       slot % layout_.tokens());
+  }
+
+ private:
+  [[nodiscard]] Result<Page*> fresh() { return pool_->acquire(layout_.bytes()); }
+
+  PoolHandle pool_;
+  PageLayout layout_;
+  SlidingArray<Page*> pages_;
+  Index first_ = 0;  // number of pages_[0]
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,110 @@
+/// \file
+/// A retention rule with its type erased: a cache asks it once per token, never per key, so caches are compiled once.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include <heed/retention/full.hpp>
+#include <heed/retention/token_set.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Any Retention, as an immutable value; copies share it. The default keeps everything.
+class AnyRule {
+ public:
+  AnyRule() : AnyRule(Causal{}) {}
+  template <Retention R>
+    requires(!std::same_as<std::remove_cvref_t<R>, AnyRule>)
+  AnyRule(R rule)  // NOLINT(google-explicit-constructor)
+      : rule_(std::make_shared<const Model<R>>(std::move(rule))) {}
+
+  [[nodiscard]] const char* name() const noexcept { return rule_->name(); }
+  [[nodiscard]] bool has_history() const noexcept { return rule_->has_history(); }
+  [[nodiscard]] bool has_ranks() const noexcept { return rule_->has_ranks(); }
+  [[nodiscard]] Status validate() const { return rule_->validate(); }
+  [[nodiscard]] bool needs_ids() const noexcept { return rule_->needs_ids(); }
+  [[nodiscard]] bool evicts_before_step() const noexcept { return rule_->evicts_before_step(); }
+  [[nodiscard]] Role role(Index position, std::int32_t id) const noexcept { return rule_->role(position, id); }
+  [[nodiscard]] bool sees_landmarks(Index position, std::int32_t id) const noexcept {
+    return rule_->sees_landmarks(position, id);
+  }
+  [[nodiscard]] Recall recall(const History& history) const noexcept { return rule_->recall(history); }
+  [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
+    return rule_->rollback_floor(evicted, begin);
+  }
+  /// Hands every parameter to `field(name, number)`; a set of ids as its size and then its ids.
+  void describe(FunctionRef<void(const char*, Index)> field) const { rule_->describe(field); }
+
+  /// The same rule with the same parameters.
+  [[nodiscard]] bool same_as(const AnyRule& other) const { return fingerprint() == other.fingerprint(); }
+  /// 64-bit FNV-1a hash of name and parameters: the same in every build.
+  [[nodiscard]] std::uint64_t fingerprint() const {
+    std::uint64_t hash = 0xcbf29ce484222325u;
+    const auto add = [&hash](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3u; };
+    const auto add_text = [&](const char* text) {
+      for (; *text != 0; ++text) add(std::uint8_t(*text));
+      add(0);
+    };
+    add_text(name());
+    describe([&](const char* field, Index value) {
+      add_text(field);
+      for (int shift = 0; shift < 64; shift += 8) add((std::uint64_t(value) >> shift) & 0xff);
+    });
+    return hash;
+  }
+
+ private:
+  struct Interface {
+    virtual ~Interface() = default;
+    [[nodiscard]] virtual const char* name() const noexcept = 0;
+    [[nodiscard]] virtual bool has_history() const noexcept = 0;
+    [[nodiscard]] virtual bool has_ranks() const noexcept = 0;
+    [[nodiscard]] virtual Status validate() const = 0;
+    [[nodiscard]] virtual bool needs_ids() const noexcept = 0;
+    [[nodiscard]] virtual bool evicts_before_step() const noexcept = 0;
+    [[nodiscard]] virtual Role role(Index, std::int32_t) const noexcept = 0;
+    [[nodiscard]] virtual bool sees_landmarks(Index, std::int32_t) const noexcept = 0;
+    [[nodiscard]] virtual Recall recall(const History&) const noexcept = 0;
+    [[nodiscard]] virtual Index rollback_floor(Index, Index) const noexcept = 0;
+    virtual void describe(FunctionRef<void(const char*, Index)>) const = 0;
+  };
+
+  template <class R>
+  struct Model final : Interface {
+    explicit Model(R r) : rule(std::move(r)) {}
+    const char* name() const noexcept override { return R::name; }
+    bool has_history() const noexcept override { return R::has_history; }
+    bool has_ranks() const noexcept override { return R::has_ranks; }
+    Status validate() const override { return rule.validate(); }
+    bool needs_ids() const noexcept override { return rule.needs_ids(); }
+    bool evicts_before_step() const noexcept override { return rule.evicts_before_step(); }
+    Role role(Index position, std::int32_t id) const noexcept override { return rule.role(position, id); }
+    bool sees_landmarks(Index position, std::int32_t id) const noexcept override {
+      return rule.sees_landmarks(position, id);
+    }
+    Recall recall(const History& history) const noexcept override { return rule.recall(history); }
+    Index rollback_floor(Index evicted, Index begin) const noexcept override {
+      return rule.rollback_floor(evicted, begin);
+    }
+    void describe(FunctionRef<void(const char*, Index)> field) const override {
+      rule.describe(Fields{field});
+    }
+    R rule;
+  };
+
+  struct Fields {
+    FunctionRef<void(const char*, Index)> field;
+    void operator()(const char* name, Index value) const { field(name, value); }
+    void operator()(const char* name, const TokenSet& set) const {
+      field(name, Index(set.ids().size()));
+      for (const std::int32_t id : set.ids()) field(name, id);
+    }
+  };
+
+  std::shared_ptr<const Interface> rule_;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,104 @@
+/// \file
+/// The mask of every rule without history: recent tokens in a run, landmarks gathered from afar.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include <heed/concepts.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// What one query sees. Landmarks are numbered in order, initial ones first.
+struct Reach {
+  Index begin = 0;           ///< recent tokens: [begin, query]
+  Index first_landmark = 0;  ///< landmarks [first_landmark, end_landmark), and the initial ones below end_landmark
+  Index end_landmark = 0;    ///< the landmarks before this one lie before `begin`
+  Index most_landmarks = 0;  ///< the most that were seen at once so far, initial ones not counted
+  bool blind = false;        ///< sees no landmark that is not recent
+
+  friend bool operator==(const Reach&, const Reach&) = default;
+};
+
+/// A token that is, or will be, seen from afar.
+struct FarToken {
+  Index position = 0;
+  std::int32_t id = no_token_id;
+  Role role = Role::plain;  ///< plain: not a landmark, but apart from the recent run, because tokens between were dropped
+};
+
+/// A SplitMask over a source that holds `held` far tokens, and then the near run, which begins at position near_begin.
+///
+///     visible(i, j) = j <= i and (j >= reach(i).begin or (landmark(j) and not reach(i).blind))
+///
+/// Owns nothing. reach[0] is that of query first_query; queries outside get the nearest.
+class LandmarkMask {
+ public:
+  LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far, Index held,
+               Index near_begin) noexcept
+      : reach_(reach), first_query_(first_query), far_(far), held_(held), near_begin_(near_begin) {}
+
+  [[nodiscard]] bool visible(Index query, Index key) const noexcept {
+    if (key > query) return false;
+    const Reach& seen = reach(query);
+    if (key >= seen.begin) return true;
+    const auto at = std::lower_bound(far_.begin(), far_.end(), key,
+                                     [](const FarToken& token, Index position) { return token.position < position; });
+    return at != far_.end() && at->position == key && at->role != Role::plain && !seen.blind;
+  }
+  [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
+    if (keys.begin > queries.end - 1) return Coverage::none;
+    const bool all = keys.end - 1 <= queries.begin && keys.begin >= reach(queries.end - 1).begin;
+    return all ? Coverage::full : Coverage::partial;
+  }
+
+  [[nodiscard]] NearKeys near_keys() const noexcept { return {.first_key = held_, .first_lane = near_begin_}; }
+  [[nodiscard]] bool near_visible(Index query, Index key) const noexcept {
+    return key <= query && key >= reach(query).begin;
+  }
+  [[nodiscard]] Coverage near_coverage(Interval queries, Interval keys) const noexcept {
+    const Index last_query = queries.end - 1, last_key = keys.end - 1;
+    if (keys.begin > last_query || last_key < reach(queries.begin).begin) return Coverage::none;
+    return last_key <= queries.begin && keys.begin >= reach(last_query).begin ? Coverage::full : Coverage::partial;
+  }
+
+  [[nodiscard]] Index far_keys() const noexcept { return Index(far_.size()); }
+  [[nodiscard]] Index far_key(Index i) const noexcept {
+    return i < held_ ? i : held_ + far_[std::size_t(i)].position - near_begin_;
+  }
+  [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
+    const FarToken& token = far_[std::size_t(i)];
+    const Reach& seen = reach(query);
+    if (token.position > query) return false;
+    if (token.position >= seen.begin) return i < held_;  // else it is read in the near run
+    return token.role != Role::plain && !seen.blind;
+  }
+  [[nodiscard]] Coverage far_coverage(Interval queries, Interval keys) const noexcept {
+    const Reach& first = reach(queries.begin);
+    const FarToken& front = far_[std::size_t(keys.begin)];
+    const FarToken& back = far_[std::size_t(keys.end - 1)];
+    if (keys.begin >= held_ && front.position >= reach(queries.end - 1).begin) return Coverage::none;
+    bool all = back.position < first.begin, blind = true;
+    for (Index query = queries.begin; query < queries.end && (all || blind); ++query) {
+      all = all && !reach(query).blind;
+      blind = blind && reach(query).blind;
+    }
+    if (all && std::all_of(&front, &back + 1, [](const FarToken& t) { return t.role != Role::plain; })) {
+      return Coverage::full;
+    }
+    return blind && back.position < first.begin ? Coverage::none : Coverage::partial;
+  }
+
+ private:
+  [[nodiscard]] const Reach& reach(Index query) const noexcept {
+    return reach_[std::size_t(std::clamp<Index>(query - first_query_, 0, Index(reach_.size()) - 1))];
+  }
+
+  std::span<const Reach> reach_;
+  Index first_query_;
+  std::span<const FarToken> far_;
+  Index held_;
+  Index near_begin_;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,92 @@
+/// \file
+/// SepLLM's mask (arXiv 2412.12094), and the ablation that keeps a grid of tokens in place of separators.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/concepts.hpp>
+#include <heed/retention/token_set.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// The first tokens, every separator, and a window that counts the query itself:
+///
+///     visible(i, j) = j <= i and (j < initial or id(j) in ids or i - j < window)
+///
+/// This is the form of training, prefill and unbounded decoding; SeparatorStream is the bounded one. Positions are
+/// absolute. A model whose layers have different windows has a layer group for each; `window = unlimited` sees
+/// everything. The paper's experiments use initial = 3.
+struct Separators {
+  Index initial = 0;
+  Index window = 0;
+  TokenSet ids;
+
+  static constexpr const char* name = "separators";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = false;
+  [[nodiscard]] Status validate() const {
+    if (initial < 0) return fail(StatusCode::invalid_argument, "initial is ", initial, ", must be at least 0");
+    if (window < 1) return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
+    return ids.validate("ids");
+  }
+  [[nodiscard]] bool needs_ids() const noexcept { return true; }
+  [[nodiscard]] bool evicts_before_step() const noexcept { return false; }
+  [[nodiscard]] Role role(Index position, std::int32_t id) const noexcept {
+    if (position < initial) return Role::initial;
+    return ids.contains(id) ? Role::landmark : Role::plain;
+  }
+  [[nodiscard]] bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
+  [[nodiscard]] Recall recall(const History& h) const noexcept {
+    return {.begin = window > h.next ? 0 : h.next - window + 1};
+  }
+  [[nodiscard]] Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
+  template <class Field>
+  void describe(Field&& field) const {
+    field("initial", initial);
+    field("window", window);
+    field("ids", ids);
+  }
+};
+
+/// FixLLM, the ablation of SepLLM's paper: a token stays if it lies on a grid, whatever it says:
+///
+///     visible(i, j) = j <= i and (j < initial or (j >= first and (j - first) mod distance = 0) or i - j < window)
+///
+/// The paper does not say where its grid begins, so `first` must be.
+struct FixedGrid {
+  Index initial = 0;
+  Index window = 0;
+  Index distance = 0;
+  Index first = 0;
+
+  static constexpr const char* name = "grid";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = false;
+  [[nodiscard]] Status validate() const {
+    if (initial < 0) return fail(StatusCode::invalid_argument, "initial is ", initial, ", must be at least 0");
+    if (window < 1) return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
+    if (distance < 1) return fail(StatusCode::invalid_argument, "distance is ", distance, ", must be at least 1");
+    if (first < 0) return fail(StatusCode::invalid_argument, "first is ", first, ", must be at least 0");
+    return {};
+  }
+  [[nodiscard]] bool needs_ids() const noexcept { return false; }
+  [[nodiscard]] bool evicts_before_step() const noexcept { return false; }
+  [[nodiscard]] Role role(Index position, std::int32_t) const noexcept {
+    if (position < initial) return Role::initial;
+    return position >= first && (position - first) % distance == 0 ? Role::landmark : Role::plain;
+  }
+  [[nodiscard]] bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
+  [[nodiscard]] Recall recall(const History& h) const noexcept {
+    return {.begin = window > h.next ? 0 : h.next - window + 1};
+  }
+  [[nodiscard]] Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
+  template <class Field>
+  void describe(Field&& field) const {
+    field("initial", initial);
+    field("window", window);
+    field("distance", distance);
+    field("first", first);
+  }
+};
+
+}  // namespace heed::inline HEED_ABI

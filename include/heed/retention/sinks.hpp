@@ -1,0 +1,73 @@
+/// \file
+/// StreamingLLM (arXiv 2309.17453): the first tokens, which draw attention whatever they say, and a window.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/concepts.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// The two forms of StreamingLLM differ by one key.
+enum class SinkForm {
+  mask,              ///< a query sees initial + window keys, itself included: the mask; also evict_for_space(1) of the code
+  evict_after_step,  ///< the code's __call__: initial + window keys are stored, so a query sees one more
+};
+
+/// Attention sinks and a window:
+///
+///     visible(i, j) = j <= i and (j < initial or i - j < window)            form mask
+///     visible(i, j) = j <= i and (j < initial or i - j < window + 1)        form evict_after_step
+///
+/// The paper uses in-cache rank positions (CacheOptions::positions); with absolute ones it is a mask like others.
+/// initial >= 0, window >= 1.
+struct SinkWindow {
+  Index initial = 0;
+  Index window = 0;
+  SinkForm form = SinkForm::mask;
+
+  static constexpr const char* name = "sinks";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = true;
+  [[nodiscard]] Status validate() const {
+    if (initial < 0) return fail(StatusCode::invalid_argument, "initial is ", initial, ", must be at least 0");
+    if (window < 1 || window == unlimited) {
+      return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1 and less than unlimited");
+    }
+    return {};
+  }
+  [[nodiscard]] constexpr bool needs_ids() const noexcept { return false; }
+  [[nodiscard]] constexpr bool evicts_before_step() const noexcept { return false; }
+  [[nodiscard]] constexpr Role role(Index position, std::int32_t) const noexcept {
+    return position < initial ? Role::initial : Role::plain;
+  }
+  [[nodiscard]] constexpr bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
+  [[nodiscard]] constexpr Recall recall(const History& h) const noexcept {
+    return {.begin = std::max<Index>(0, h.next - seen_window() + 1)};
+  }
+  [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept { return evicted + seen_window(); }
+  template <class Field>
+  void describe(Field&& field) const {
+    field("initial", initial);
+    field("window", window);
+    field("form", Index(form));
+  }
+
+  /// What the code's evict_for_space(coming) leaves of a cache of `cached` tokens: the first `initial` of the result,
+  /// then the last ones, `recent` of them. For engines that make room themselves, with KvCache::compact().
+  struct Room {
+    Index initial = 0;
+    Index recent = 0;
+  };
+  [[nodiscard]] constexpr Room room_for(Index cached, Index coming) const noexcept {
+    if (cached + coming <= initial + window) return {.initial = cached, .recent = 0};
+    return {.initial = std::min(initial, cached), .recent = std::clamp<Index>(window - coming, 0, cached)};
+  }
+
+ private:
+  [[nodiscard]] constexpr Index seen_window() const noexcept {
+    return form == SinkForm::mask ? window : window + 1;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI
