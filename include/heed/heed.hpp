@@ -7,6 +7,7 @@
 #include <heed/analysis/step3_report.hpp>
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/cache/prefix.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/codec/f16.hpp>

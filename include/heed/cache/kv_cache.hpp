@@ -13,6 +13,8 @@
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/layer_view.hpp>
 #include <heed/cache/options.hpp>
+#include <heed/cache/snapshot.hpp>
+#include <heed/cache/step.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -63,14 +65,14 @@ template <AttentionPolicy P>
 /// at once. Forks may be used by different threads.
 template <AttentionPolicy P, Codec K, Codec V = K>
 class KvCache {
-  static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
-
  public:
+  /// Keys and values are one stream: views of the same rows.
+  static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
   using Policy = P;
   using KeyCodec = K;
   using ValueCodec = std::conditional_t<one_stream, K, V>;
   using View = LayerView<KeyCodec, ValueCodec>;
-  class Step;
+  using Step = CacheStep<KvCache>;
 
   /// An empty cache with one rule for all layers. invalid_argument naming what is wrong with policy, options or rule,
   /// unsupported for a rule and positions that do not go together, or out_of_memory.
@@ -309,110 +311,58 @@ class KvCache {
     return counters;
   }
 
-  /// New tokens on their way into the cache. Movable; the cache knows its open step and follows both when they move.
-  class Step {
-   public:
-    Step(Step&& other) noexcept { take(other); }
-    Step& operator=(Step&& other) noexcept {
-      if (this != &other) {
-        abort();
-        take(other);
-      }
-      return *this;
-    }
-    ~Step() { abort(); }
+  // --- snapshots ---------------------------------------------------------------------------------------------------
 
-    /// False after commit() or abort(), and when the step was moved from or its cache is gone.
-    [[nodiscard]] bool open() const noexcept { return cache_ != nullptr; }
-    /// Logical position of the first new token.
-    [[nodiscard]] Index first_position() const noexcept { return first_position_; }
-    /// Number of new tokens.
-    [[nodiscard]] Index tokens() const noexcept { return tokens_; }
-    /// Rotary position of new token `i` as a query of `layer`: its logical position, or with in-cache ranks the number of
-    /// keys it sees less one. Keys are written with the same rotation, or un-rotated if the policy rotates them at read.
-    /// Only while the step is open.
-    [[nodiscard]] Index position(Index i, Index layer = 0) const noexcept {
-      return open() ? cache_->group(layer).index.rotary_position(i) : first_position_ + i;
-    }
+  /// Bytes that snapshot() writes now.
+  [[nodiscard]] std::size_t snapshot_bytes() const noexcept { return write_snapshot(nullptr); }
 
-    /// Encodes the new tokens' rows [tokens][heads][width] of one stream of one layer. May be repeated.
-    /// out_of_range for layer or stream, invalid_argument for a wrong number of floats.
-    Status write(Index layer, int stream, std::span<const float> rows) {
-      if (!open()) return closed("write()");
-      return cache_->write(layer, stream, tokens_, rows);
+  /// Writes tokens, rule state and rows, everything but memory: restore() continues as this cache would. `to` must have
+  /// snapshot_bytes() bytes. invalid_argument for another size, wrong_state while a step is open.
+  Status snapshot(std::span<std::byte> to) const {
+    if (Status status = no_step("snapshot()"); !status.ok()) return status;
+    if (to.size() != snapshot_bytes()) {
+      return fail(StatusCode::invalid_argument, "snapshot(): to has ", to.size(), " bytes, must have ",
+                  snapshot_bytes());
     }
-    /// The same for a policy with one stream.
-    Status write(Index layer, std::span<const float> rows)
-      requires one_stream
-    {
-      return write(layer, P::key_stream, rows);
-    }
-    /// The same for a policy with a key and a value stream.
-    Status write(Index layer, std::span<const float> keys, std::span<const float> values)
-      requires(!one_stream)
-    {
-      if (Status status = write(layer, P::key_stream, keys); !status.ok()) return status;
-      return write(layer, P::value_stream, values);
-    }
+    write_snapshot(to.data());
+    return {};
+  }
 
-    /// Committed and new tokens of one layer; meaningful once its streams are written. Only while the step is open.
-    [[nodiscard]] View keys(Index layer) const noexcept {
-      return open() ? cache_->view(layer, true) : View();
-    }
+  /// The cache of a snapshot. `from` may be anything: what is damaged, or made by a cache of another shape, codec, rule,
+  /// positions or CacheOptions::model_id, gives invalid_argument saying so. Other errors as of create().
+  [[nodiscard]] static Result<KvCache> restore(P policy, const CacheOptions& options, AnyRule rule,
+                                               std::span<const std::byte> from) {
+    return read_snapshot(create(std::move(policy), options, std::move(rule)), from);
+  }
+  [[nodiscard]] static Result<KvCache> restore(P policy, const CacheOptions& options, std::span<const LayerRule> rules,
+                                               std::span<const std::byte> from) {
+    return read_snapshot(create(std::move(policy), options, rules), from);
+  }
 
-    /// Adds the tokens to the cache. wrong_state, and the step stays open, if a stream of a layer was not written.
-    Status commit() {
-      if (!open()) return closed("commit()");
-      if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
-      cache_->commit_groups();
-      close();
-      return {};
+  /// A number for everything that a snapshot depends on besides tokens: shape, codecs, rules, layers, positions, model.
+  [[nodiscard]] std::uint64_t fingerprint() const {
+    std::uint64_t hash = options_.model_id;
+    const auto add = [&hash](std::uint64_t n) {
+      hash = (hash ^ n) * 0x9e3779b97f4a7c15u;
+      hash ^= hash >> 32;
+    };
+    for (int s = 0; s < layout_.num_streams; ++s) {
+      add(std::uint64_t(layout_.streams[std::size_t(s)].num_heads));
+      add(std::uint64_t(layout_.streams[std::size_t(s)].width));
     }
-
-    /// Adds only the tokens accepted[0] < accepted[1] < ... of the step, as if they alone had come: the path through a
-    /// draft tree that verification accepted. They get consecutive logical positions from first_position() on, so keys
-    /// stored rotated must have been rotated for that. wrong_state as above, invalid_argument for a bad index,
-    /// out_of_memory; the step then stays open.
-    Status commit(std::span<const Index> accepted) {
-      if (!open()) return closed("commit()");
-      if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
-      if (Status status = cache_->accept(tokens_, accepted); !status.ok()) return status;
-      cache_->commit_groups();
-      close();
-      return {};
+    add(std::uint64_t(options_.positions));
+    add(std::uint64_t(options_.undo_tokens));
+    for (const Place& place : places_) {
+      add(std::uint64_t(place.group));
+      add(std::uint64_t(place.layer));
+      add(groups_[std::size_t(place.group)].index.rule().fingerprint());
     }
-
-    /// Forgets the tokens.
-    void abort() noexcept {
-      if (!open()) return;
-      for (LayerGroup& g : cache_->groups_) g.index.abort();
-      close();
-    }
-
-   private:
-    friend class KvCache;
-    Step(KvCache& cache, Index tokens) noexcept
-        : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
-      ++cache.serial_;
-      cache.step_ = this;
-    }
-    void take(Step& other) noexcept {
-      cache_ = std::exchange(other.cache_, nullptr);
-      first_position_ = other.first_position_;
-      tokens_ = other.tokens_;
-      if (open()) cache_->step_ = this;
-    }
-    void close() noexcept { std::exchange(cache_, nullptr)->step_ = nullptr; }
-    [[nodiscard]] static Status closed(const char* call) {
-      return fail(StatusCode::wrong_state, call, ": the step is closed");
-    }
-
-    KvCache* cache_ = nullptr;
-    Index first_position_ = 0;
-    Index tokens_ = 0;
-  };
+    return hash;
+  }
 
  private:
+  friend Step;
+
   /// The step that last wrote a stream of a layer, so that no step starts by clearing flags.
   using Mark = std::uint64_t;
   static constexpr Index mark_bytes = Index(sizeof(Mark));
@@ -560,6 +510,68 @@ class KvCache {
     for (const Index token : accepted) ids.push_back(index.token_id(index.kept() + token));
     for (LayerGroup& g : groups_) g.accept(pool_->metered(), accepted, ids.span());
     return {};
+  }
+
+  using CodecName = std::array<char, 16>;
+  [[nodiscard]] static CodecName codec_name(const char* name) noexcept {
+    CodecName made{};
+    std::strncpy(made.data(), name, made.size() - 1);
+    return made;
+  }
+
+  std::size_t write_snapshot(std::byte* to) const noexcept {
+    using namespace detail;
+    SnapshotWriter writer(to);
+    writer.number(snapshot_magic);
+    writer.number(snapshot_version);
+    writer.number(snapshot_byte_order);
+    const std::size_t size_at = writer.size();
+    writer.number(std::uint64_t{0});
+    writer.number(fingerprint());
+    writer.number(codec_name(KeyCodec::name));
+    writer.number(codec_name(ValueCodec::name));
+    writer.number(std::uint64_t(groups_.size()));
+    for (std::size_t g = 0; g < groups_.size(); ++g) write_group(writer, groups_[g], counters_[g]);
+    const std::uint64_t size = writer.size() + sizeof(std::uint32_t);
+    if (to != nullptr) {
+      std::memcpy(to + size_at, &size, sizeof size);
+      writer.number(crc32({to, writer.size()}));
+    }
+    return std::size_t(size);
+  }
+
+  [[nodiscard]] static Result<KvCache> read_snapshot(Result<KvCache> made, std::span<const std::byte> from) {
+    using namespace detail;
+    if (!made.ok()) return made;
+    const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, "snapshot: ", parts...); };
+    SnapshotReader reader(from);
+    if (reader.template number<std::array<char, 8>>() != snapshot_magic) return bad("it does not begin with heed-kv");
+    const auto version = reader.template number<std::uint32_t>();
+    if (version != snapshot_version) return bad("version is ", version, ", must be ", snapshot_version);
+    if (reader.template number<std::uint32_t>() != snapshot_byte_order) return bad("it has another byte order");
+    const auto size = reader.template number<std::uint64_t>();
+    if (size != from.size()) return bad("it has ", from.size(), " bytes, its header says ", size);
+    std::uint32_t crc = 0;
+    std::memcpy(&crc, from.data() + from.size() - sizeof crc, sizeof crc);
+    if (crc != crc32(from.first(from.size() - sizeof crc))) return bad("its checksum does not match");
+    const auto fingerprint = reader.template number<std::uint64_t>();
+    const auto keys = reader.template number<CodecName>(), values = reader.template number<CodecName>();
+    if (keys != codec_name(KeyCodec::name) || values != codec_name(ValueCodec::name)) {
+      return bad("its codecs are ", std::string(keys.data(), strnlen(keys.data(), keys.size())), " and ",
+                 std::string(values.data(), strnlen(values.data(), values.size())), ", the cache's ", KeyCodec::name,
+                 " and ", ValueCodec::name);
+    }
+    if (fingerprint != made->fingerprint()) {
+      return bad("it was made by a cache of another shape, rule, positions, undo_tokens or model_id");
+    }
+    if (reader.template number<std::uint64_t>() != made->groups_.size()) return bad("its layer groups are others");
+    for (std::size_t g = 0; g < made->groups_.size(); ++g) {
+      Status status = read_group(reader, made->pool_->metered(), made->groups_[g], made->counters_[g]);
+      if (!status.ok()) return status;
+      if (made->groups_[g].index.seen() != made->seen()) return bad("its layer groups have seen different tokens");
+    }
+    if (reader.left() != sizeof crc) return bad(reader.left() - sizeof crc, " bytes are left over");
+    return made;
   }
 
   [[nodiscard]] Status check_compact(std::span<const Index> keep) const {

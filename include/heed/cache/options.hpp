@@ -17,6 +17,7 @@ struct CacheOptions {
   Positions positions = Positions::absolute;
   Index undo_tokens = 0;   ///< eviction waits so many tokens, so that truncate() can always go back so far
   Index page_tokens = 64;  ///< tokens of a page, in all layers of a group; as many as `capacity`: one block
+  std::uint64_t model_id = 0;  ///< a hash of weights and RoPE, of the caller's: snapshots of another model are refused
   MemoryResource memory = default_memory();
   PagePool* pool = nullptr;  ///< where pages come from, shared with other caches; null: an own one, of `memory`
 };

@@ -1,0 +1,196 @@
+/// \file
+/// A cache as bytes: what KvCache::snapshot() writes and restore() reads.
+///
+///     magic "heed-kv" and 0, version u32, byte-order mark u32, number of bytes u64, fingerprint u64,
+///     names of key and value codec (16 bytes each), number of layer groups u64,
+///     per group: the index's numbers and counters, ids, far tokens, reaches, then far rows and near rows of every
+///     (layer, stream, head), encoded and without padding;  CRC-32 u32 of all before
+///
+/// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it.
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <span>
+#include <string>
+
+#include <heed/cache/bytes.hpp>
+#include <heed/cache/layer_group.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+inline constexpr std::array<char, 8> snapshot_magic{'h', 'e', 'e', 'd', '-', 'k', 'v', 0};
+inline constexpr std::uint32_t snapshot_version = 1;
+inline constexpr std::uint32_t snapshot_byte_order = 0x01020304;
+
+/// CRC-32 (ISO 3309, as in zlib).
+[[nodiscard]] inline std::uint32_t crc32(std::span<const std::byte> bytes) noexcept {
+  static constexpr auto table = [] {
+    std::array<std::uint32_t, 256> made{};
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      std::uint32_t x = i;
+      for (int bit = 0; bit < 8; ++bit) x = (x >> 1) ^ ((x & 1) != 0 ? 0xedb88320u : 0);
+      made[i] = x;
+    }
+    return made;
+  }();
+  std::uint32_t crc = 0xffffffffu;
+  for (const std::byte b : bytes) crc = (crc >> 8) ^ table[(crc ^ std::uint32_t(b)) & 0xff];
+  return ~crc;
+}
+
+/// Writes to `to`, or only counts if that is null.
+class SnapshotWriter {
+ public:
+  explicit SnapshotWriter(std::byte* to) noexcept : to_(to) {}
+
+  void bytes(const void* from, std::size_t count) noexcept {
+    if (to_ != nullptr && count > 0) std::memcpy(to_ + size_, from, count);
+    size_ += count;
+  }
+  template <class T>
+    requires std::is_trivially_copyable_v<T>
+  void number(const T& value) noexcept {
+    bytes(&value, sizeof value);
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::byte* to_;
+  std::size_t size_ = 0;
+};
+
+/// Reads untrusted bytes: beyond their end it gives zeros and says so.
+class SnapshotReader {
+ public:
+  explicit SnapshotReader(std::span<const std::byte> from) noexcept : left_(from) {}
+
+  [[nodiscard]] const std::byte* bytes(std::size_t count) noexcept {
+    if (count > left_.size()) {
+      complete_ = false;
+      left_ = {};
+      return nullptr;
+    }
+    const std::byte* at = left_.data();
+    left_ = left_.subspan(count);
+    return at;
+  }
+  template <class T>
+    requires std::is_trivially_copyable_v<T>
+  [[nodiscard]] T number() noexcept {
+    T value{};
+    if (const std::byte* from = bytes(sizeof value)) std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  /// How many entries follow, of at least `entry_bytes` each: no more than there are bytes for.
+  [[nodiscard]] Index count(std::size_t entry_bytes) noexcept {
+    const auto n = number<Index>();
+    if (n < 0 || std::size_t(n) > left_.size() / entry_bytes) {
+      complete_ = false;
+      return 0;
+    }
+    return n;
+  }
+  [[nodiscard]] bool complete() const noexcept { return complete_; }
+  [[nodiscard]] std::size_t left() const noexcept { return left_.size(); }
+
+ private:
+  std::span<const std::byte> left_;
+  bool complete_ = true;
+};
+
+/// Calls body(table, slot) for every row that is held, in order.
+template <class Group, class Body>
+void for_each_row(Group& group, const Body& body) {
+  for (Index slot = 0; slot < group.index.held(); ++slot) body(group.far, slot);
+  for (Index slot = group.index.near_begin(); slot < group.index.seen(); ++slot) body(group.near, slot);
+}
+
+inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const RetentionCounters& counters) noexcept {
+  const TokenIndex& index = group.index;
+  writer.number(index.state());
+  writer.number(counters.last_seen);
+  writer.number(counters.calls);
+  writer.number(counters.kept_sum);
+  writer.number(counters.seen_sum);
+  writer.number(Index(index.near_ids().size()));
+  writer.bytes(index.near_ids().data(), index.near_ids().size_bytes());
+  writer.number(Index(index.far_tokens().size()));
+  for (const FarToken& token : index.far_tokens()) {
+    writer.number(token.position);
+    writer.number(token.id);
+    writer.number(std::uint32_t(token.role));
+  }
+  writer.number(Index(index.reaches().size()));
+  for (const Reach& reach : index.reaches()) {
+    for (const Index n : {reach.begin, reach.first_landmark, reach.end_landmark, reach.most_landmarks}) writer.number(n);
+    writer.number(Index(reach.blind));
+  }
+  const PageLayout& layout = group.near.layout();
+  layout.for_each_head([&](Index layer, int stream, Index head) {
+    for_each_row(group, [&](const PageTable& table, Index slot) {
+      writer.bytes(table.row(layer, stream, head, slot), std::size_t(layout.row_bytes(stream)));
+    });
+  });
+}
+
+/// Fills an empty group, or says what is wrong; the group is then useless.
+[[nodiscard]] inline Status read_group(SnapshotReader& reader, const MemoryResource& memory, LayerGroup& group,
+                                       RetentionCounters& counters) {
+  const auto short_of = [](const char* what) {
+    return fail(StatusCode::invalid_argument, "snapshot: it ends before its ", what);
+  };
+  const auto state = reader.number<TokenIndex::State>();
+  counters.last_seen = reader.number<Index>();
+  counters.calls = reader.number<Index>();
+  counters.kept_sum = reader.number<double>();
+  counters.seen_sum = reader.number<double>();
+  SlidingArray<std::int32_t> ids;
+  SlidingArray<FarToken> far;
+  SlidingArray<Reach> reach;
+  const Index num_ids = reader.count(sizeof(std::int32_t));
+  if (Status status = ids.reserve_back(memory, num_ids); !status.ok()) return status;
+  for (Index i = 0; i < num_ids; ++i) ids.push_back(reader.number<std::int32_t>());
+  const Index num_far = reader.count(2 * sizeof(Index));
+  if (Status status = far.reserve_back(memory, num_far); !status.ok()) return status;
+  for (Index i = 0; i < num_far; ++i) {
+    const auto position = reader.number<Index>();
+    const auto id = reader.number<std::int32_t>();
+    const auto role = reader.number<std::uint32_t>();
+    far.push_back({position, id, Role(std::min<std::uint32_t>(role, 255))});
+  }
+  const Index num_reach = reader.count(5 * sizeof(Index));
+  if (Status status = reach.reserve_back(memory, num_reach); !status.ok()) return status;
+  for (Index i = 0; i < num_reach; ++i) {
+    Reach r;
+    r.begin = reader.number<Index>();
+    r.first_landmark = reader.number<Index>();
+    r.end_landmark = reader.number<Index>();
+    r.most_landmarks = reader.number<Index>();
+    r.blind = reader.number<Index>() != 0;
+    reach.push_back(r);
+  }
+  if (!reader.complete()) return short_of("index");
+  if (Status status = group.index.restore(memory, state, ids.span(), far.span(), reach.span()); !status.ok()) {
+    return status;
+  }
+  // Before rows are allocated: a few bytes must not ask for a terabyte.
+  const PageLayout& layout = group.near.layout();
+  Index rows = 0;
+  if (__builtin_mul_overflow(group.index.kept(), layout.encoded_token_bytes(), &rows) ||
+      std::size_t(rows) > reader.left()) {
+    return short_of("rows");
+  }
+  Status status = group.far.make_writable(0, group.index.held(), {});
+  if (status.ok()) status = group.near.make_writable(group.index.near_begin(), group.index.seen(), {});
+  if (!status.ok()) return status;
+  layout.for_each_head([&](Index layer, int stream, Index head) {
+    for_each_row(group, [&](PageTable& table, Index slot) {
+      const auto bytes = std::size_t(layout.row_bytes(stream));
+      std::memcpy(table.row(layer, stream, head, slot), reader.bytes(bytes), bytes);
+    });
+  });
+  return {};
+}
+
+}  // namespace heed::inline HEED_ABI::detail

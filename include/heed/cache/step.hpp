@@ -1,0 +1,116 @@
+/// \file
+/// A step of a cache: new tokens on their way in.
+#pragma once
+
+#include <span>
+#include <utility>
+
+#include <heed/cache/layer_group.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// New tokens on their way into the cache. Movable; the cache knows its open step and follows both when they move.
+template <class Cache>
+class CacheStep {
+ public:
+  CacheStep(CacheStep&& other) noexcept { take(other); }
+  CacheStep& operator=(CacheStep&& other) noexcept {
+    if (this != &other) {
+      abort();
+      take(other);
+    }
+    return *this;
+  }
+  ~CacheStep() { abort(); }
+
+  /// False after commit() or abort(), and when the step was moved from or its cache is gone.
+  [[nodiscard]] bool open() const noexcept { return cache_ != nullptr; }
+  /// Logical position of the first new token.
+  [[nodiscard]] Index first_position() const noexcept { return first_position_; }
+  /// Number of new tokens.
+  [[nodiscard]] Index tokens() const noexcept { return tokens_; }
+  /// Rotary position of new token `i` as a query of `layer`: its logical position, or with in-cache ranks the number of
+  /// keys it sees less one. Keys are written with the same rotation, or un-rotated if the policy rotates them at read.
+  /// Only while the step is open.
+  [[nodiscard]] Index position(Index i, Index layer = 0) const noexcept {
+    return open() ? cache_->group(layer).index.rotary_position(i) : first_position_ + i;
+  }
+
+  /// Encodes the new tokens' rows [tokens][heads][width] of one stream of one layer. May be repeated.
+  /// out_of_range for layer or stream, invalid_argument for a wrong number of floats.
+  Status write(Index layer, int stream, std::span<const float> rows) {
+    if (!open()) return closed("write()");
+    return cache_->write(layer, stream, tokens_, rows);
+  }
+  /// The same for a policy with one stream.
+  Status write(Index layer, std::span<const float> rows)
+    requires(Cache::one_stream)
+  {
+    return write(layer, Cache::Policy::key_stream, rows);
+  }
+  /// The same for a policy with a key and a value stream.
+  Status write(Index layer, std::span<const float> keys, std::span<const float> values)
+    requires(!Cache::one_stream)
+  {
+    if (Status status = write(layer, Cache::Policy::key_stream, keys); !status.ok()) return status;
+    return write(layer, Cache::Policy::value_stream, values);
+  }
+
+  /// Committed and new tokens of one layer; meaningful once its streams are written. Only while the step is open.
+  [[nodiscard]] typename Cache::View keys(Index layer) const noexcept {
+    return open() ? cache_->view(layer, true) : typename Cache::View();
+  }
+
+  /// Adds the tokens to the cache. wrong_state, and the step stays open, if a stream of a layer was not written.
+  Status commit() {
+    if (!open()) return closed("commit()");
+    if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
+    cache_->commit_groups();
+    close();
+    return {};
+  }
+
+  /// Adds only the tokens accepted[0] < accepted[1] < ... of the step, as if they alone had come: the path through a
+  /// draft tree that verification accepted. They get consecutive logical positions from first_position() on, so keys
+  /// stored rotated must have been rotated for that. wrong_state as above, invalid_argument for a bad index,
+  /// out_of_memory; the step then stays open.
+  Status commit(std::span<const Index> accepted) {
+    if (!open()) return closed("commit()");
+    if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
+    if (Status status = cache_->accept(tokens_, accepted); !status.ok()) return status;
+    cache_->commit_groups();
+    close();
+    return {};
+  }
+
+  /// Forgets the tokens.
+  void abort() noexcept {
+    if (!open()) return;
+    for (LayerGroup& g : cache_->groups_) g.index.abort();
+    close();
+  }
+
+ private:
+  friend Cache;
+  CacheStep(Cache& cache, Index tokens) noexcept
+      : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
+    ++cache.serial_;
+    cache.step_ = this;
+  }
+  void take(CacheStep& other) noexcept {
+    cache_ = std::exchange(other.cache_, nullptr);
+    first_position_ = other.first_position_;
+    tokens_ = other.tokens_;
+    if (open()) cache_->step_ = this;
+  }
+  void close() noexcept { std::exchange(cache_, nullptr)->step_ = nullptr; }
+  [[nodiscard]] static Status closed(const char* call) {
+    return fail(StatusCode::wrong_state, call, ": the step is closed");
+  }
+
+  Cache* cache_ = nullptr;
+  Index first_position_ = 0;
+  Index tokens_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI
