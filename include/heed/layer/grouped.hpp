@@ -10,7 +10,7 @@
 #include <heed/layer/check.hpp>
 #include <heed/layer/projection.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/rope/rope.hpp>
+#include <heed/policy/rotated_keys.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -54,14 +54,18 @@ class GroupedLayer {
   }
 
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
+  /// For caches of un-rotated keys. Points into this layer, which must stay where it is; refused without rotation.
+  [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
+    return {.policy = policy_, .rope = rope_ ? &*rope_ : nullptr};
+  }
   [[nodiscard]] Index hidden_size() const noexcept { return q_.in(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
-  /// k [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]. invalid_argument naming a wrong size;
-  /// nothing is then written.
+  /// k [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]; queries are rotated, keys as `keys`
+  /// says. invalid_argument naming a wrong size; nothing is then written.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
-                 std::span<float> v, E& executor) const {
+                 std::span<float> v, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
     if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
                                           detail::check_rows("q", q.size(), tokens, q_.out()),
@@ -75,7 +79,7 @@ class GroupedLayer {
     v_.apply<Backend>(tokens, x.data(), v.data(), executor);
     if (rope_) {
       rope_->rotate(positions.data(), tokens, policy_.num_heads, q.data());
-      rope_->rotate(positions.data(), tokens, policy_.num_kv_heads, k.data());
+      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_.num_kv_heads, k.data());
     }
     return {};
   }

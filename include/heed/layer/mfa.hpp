@@ -133,17 +133,24 @@ class MfaLayer {
   }
 
   [[nodiscard]] const Mfa& policy() const noexcept { return policy_; }
+  /// For caches of un-rotated keys; must not outlive this layer. Refused without rotation.
+  [[nodiscard]] RotatedKeys<Mfa> unrotated_policy() const noexcept {
+    return {.policy = policy_, .rope = shared_.rope()};
+  }
   [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
-  /// k and v [tokens][head_dim]. invalid_argument naming a wrong size, or out_of_memory; nothing is then written.
+  /// k and v [tokens][head_dim]; queries are rotated, keys as `keys` says. invalid_argument naming a wrong size, or
+  /// out_of_memory; nothing is then written.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
-                 std::span<float> v, Workspace& workspace, E& executor) const {
+                 std::span<float> v, Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
     if (Status s = detail::check_rows("v", v.size(), tokens, v_.out()); !s.ok()) return s;
     if (Status s = shared_.template project<Backend>(x, positions, q, k, workspace, executor); !s.ok()) return s;
-    if (shared_.rope() != nullptr) shared_.rope()->rotate(positions.data(), tokens, 1, k.data());
+    if (shared_.rope() != nullptr && keys == CachedKeys::rotated) {
+      shared_.rope()->rotate(positions.data(), tokens, 1, k.data());
+    }
     v_.template apply<Backend>(tokens, x.data(), v.data(), executor);
     return {};
   }

@@ -155,14 +155,20 @@ class MlaLayer {
 
   /// With this layer's weights, which it must not outlive.
   [[nodiscard]] const Mla& policy() const noexcept { return policy_; }
+  /// For caches of un-rotated rope keys. Points at this layer's rope, too: the layer must stay where it is.
+  [[nodiscard]] Mla unrotated_policy() const noexcept {
+    Mla mla = policy_;
+    mla.rope = &*rope_;
+    return mla;
+  }
   [[nodiscard]] Index hidden_size() const noexcept { return kv_a_.in(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][nope + rope]
-  /// and rows [tokens][kv_lora_rank + qk_rope_head_dim]. invalid_argument naming a wrong size, or out_of_memory; nothing
-  /// is then written.
+  /// and rows [tokens][kv_lora_rank + qk_rope_head_dim], rope keys as `keys` says. invalid_argument naming a wrong size,
+  /// or out_of_memory; nothing is then written.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> rows,
-                 Workspace& workspace, E& executor) const {
+                 Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
     const Index rank = policy_.kv_lora_rank, width = policy_.row_width();
     if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
@@ -184,7 +190,7 @@ class MlaLayer {
     kv_norm_.apply(tokens, rows.data(), width);
     for (Index t = 0; t < tokens; ++t) {
       const Index position = positions[std::size_t(t)];
-      rope_->apply(position, rows.data() + t * width + rank);
+      if (keys == CachedKeys::rotated) rope_->apply(position, rows.data() + t * width + rank);
       float* const query = q.data() + t * q_b_.out() + policy_.qk_nope_head_dim;
       for (Index h = 0; h < policy_.num_heads; ++h) rope_->apply(position, query + h * policy_.qk_head_dim());
     }

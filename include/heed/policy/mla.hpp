@@ -13,6 +13,7 @@
 
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/matrix_map.hpp>
+#include <heed/policy/rotated_keys.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -30,6 +31,9 @@ struct MlaWeights {
 /// [num_heads][v_head_dim]. Without them, q must come absorbed, [num_heads][kv_lora_rank + qk_rope_head_dim], and out
 /// stays latent, [num_heads][kv_lora_rank]. A cache needs no weights: make it with one Mla, attend with each layer's.
 ///
+/// `rope`, of qk_rope_head_dim numbers, turns rope keys when they are read: rows are then stored with the rope key
+/// un-rotated, as in-cache rank positions need it. Null: rows come rotated. It is not owned.
+///
 /// `scale` is (qk_nope_head_dim + qk_rope_head_dim)^-1/2, times Yarn::softmax_factor() if the model has one; never the root
 /// of the row's width.
 struct Mla {
@@ -40,6 +44,7 @@ struct Mla {
   Index v_head_dim = 0;
   float scale = unset_scale;
   MlaWeights weights = {};
+  const Rope* rope = nullptr;
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
@@ -58,6 +63,10 @@ struct Mla {
     if (status.ok()) status = positive("qk_rope_head_dim", qk_rope_head_dim, 0);
     if (status.ok()) status = positive("qk_nope_head_dim", qk_nope_head_dim);
     if (status.ok()) status = detail::validate_heads(num_heads, 1, row_width(), v_head_dim, scale);
+    if (status.ok() && rope != nullptr && rope->options().head_dim != qk_rope_head_dim) {
+      status = fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
+                    ", must be qk_rope_head_dim ", qk_rope_head_dim);
+    }
     if (!status.ok() || weights.empty()) return status;
     const Index uk = num_heads * qk_nope_head_dim * kv_lora_rank;
     const Index ukv = num_heads * kv_lora_rank * (qk_nope_head_dim + v_head_dim);
@@ -91,7 +100,9 @@ struct Mla {
     if (weights.empty()) return {.matrix = {}, .head_stride = 0, .tail = kv_lora_rank};
     return {.matrix = to_values(), .head_stride = kv_lora_rank * (qk_nope_head_dim + v_head_dim), .tail = 0};
   }
-  [[nodiscard]] Identity preparation() const noexcept { return {}; }
+  [[nodiscard]] KeyRotation preparation() const noexcept {
+    return {.rope = rope, .key = layout().key, .stream_width = row_width(), .offset = kv_lora_rank};
+  }
 
   /// Head 0's matrices that make nope keys and values of a latent.
   [[nodiscard]] Matrix to_keys() const noexcept {
@@ -107,9 +118,14 @@ struct MlaExpansion {
   Mla mla;
 
   [[nodiscard]] bool makes_values() const noexcept { return true; }
-  void keys(Index head, Index count, const float* rows, const Index* /*positions*/, float* out, Linear linear) const {
+  [[nodiscard]] bool rotates_keys() const noexcept { return mla.rope != nullptr; }
+  void keys(Index head, Index count, const float* rows, const Index* positions, float* out, Linear linear) const {
     MatrixMap{.matrix = mla.to_keys(), .head_stride = head_stride(), .tail = mla.qk_rope_head_dim}.apply(
         head, count, rows, mla.row_width(), out, mla.qk_head_dim(), linear);
+    if (mla.rope == nullptr) return;
+    const Index first = mla.rope->options().rotary_offset;
+    mla.rope->rotate_part(positions, count, 1, rows + mla.kv_lora_rank + first, mla.row_width(),
+                          out + mla.qk_nope_head_dim + first, mla.qk_head_dim());
   }
   void values(Index head, Index count, const float* rows, const Index* /*positions*/, float* out, Linear linear) const {
     MatrixMap{.matrix = mla.to_values(), .head_stride = head_stride(), .tail = 0}.apply(

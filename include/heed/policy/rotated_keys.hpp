@@ -14,12 +14,13 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A TilePreparation: the key view of every row, rotated by the row's position, or as it is if `rope` is null. Values
-/// stay what the cache holds.
+/// A TilePreparation: the key view of every row, of which rope->options().head_dim numbers from `offset` on are rotated by
+/// the row's position. Values stay what the cache holds. Without a rope there is nothing to prepare.
 struct KeyRotation {
   const Rope* rope = nullptr;
   View key;
   Index stream_width = 0;
+  Index offset = 0;
 
   [[nodiscard]] bool makes_values() const noexcept { return false; }
   /// Whether positions matter: a cache with in-cache ranks needs that.
@@ -27,13 +28,23 @@ struct KeyRotation {
 
   void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out,
             Linear /*linear*/) const noexcept {
-    if (rope != nullptr) return rope->rotate(positions, count, 1, rows + key.offset, stream_width, out);
+    const float* const in = rows + key.offset;
+    const Index width = rope->options().head_dim;
+    if (width == key.width) return rope->rotate(positions, count, 1, in, stream_width, out);
     for (Index i = 0; i < count; ++i) {
-      std::memcpy(out + i * key.width, rows + i * stream_width + key.offset, std::size_t(key.width) * sizeof(float));
+      std::memcpy(out + i * key.width, in + i * stream_width, std::size_t(key.width) * sizeof(float));
     }
+    const Index first = offset + rope->options().rotary_offset;
+    rope->rotate_part(positions, count, 1, in + first, stream_width, out + first, key.width);
   }
 
   void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}
+};
+
+/// How a layer hands its keys to the cache.
+enum class CachedKeys {
+  rotated,    ///< by their position, for good
+  unrotated,  ///< to be turned when they are read: in-cache rank positions need that
 };
 
 /// `policy` with keys rotated at read. Queries come rotated, each by its own position; keys are written un-rotated.

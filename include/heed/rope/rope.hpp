@@ -137,6 +137,13 @@ class Rope {
   void rotate(const Index* positions, Index tokens, Index num_heads, const float* in, Index in_stride, float* out,
               RopeDirection direction = RopeDirection::forward) const noexcept {
     if (in != out) copy_unrotated(tokens * num_heads, in, in_stride, out);
+    const Index offset = options_.rotary_offset;
+    rotate_part(positions, tokens, num_heads, in + offset, in_stride, out + offset, options_.head_dim, direction);
+  }
+
+  /// The rotation of the rotary_dim numbers alone, which begin at `in` and `out` in rows of any stride.
+  void rotate_part(const Index* positions, Index tokens, Index num_heads, const float* in, Index in_stride, float* out,
+                   Index out_stride, RopeDirection direction = RopeDirection::forward) const noexcept {
     const double scale = direction == RopeDirection::forward ? amplitude_ : 1 / amplitude_;
     alignas(64) std::array<double, 2 * batch> high;
     alignas(64) std::array<float, 2 * batch> turn;
@@ -151,7 +158,7 @@ class Rope {
         }
         for (Index h = 0; h < num_heads; ++h) {
           const Index row = t * num_heads + h;
-          rotate_pairs(turn.data(), first, count, in + row * in_stride, out + row * options_.head_dim);
+          rotate_pairs(turn.data(), first, count, in + row * in_stride, out + row * out_stride);
         }
       }
     }
@@ -241,9 +248,7 @@ class Rope {
     }
   }
 
-  void rotate_pairs(const float* turn, Index first, Index count, const float* in, float* out) const noexcept {
-    const float* x = in + options_.rotary_offset;
-    float* y = out + options_.rotary_offset;
+  void rotate_pairs(const float* turn, Index first, Index count, const float* x, float* y) const noexcept {
     if (options_.layout == RopeLayout::half_split) {
       rotate_split(turn, turn + batch, count, x + first, x + pairs_ + first, y + first, y + pairs_ + first);
     } else {
