@@ -27,6 +27,7 @@
 #include <heed/policy/shared_row.hpp>
 #include <heed/retention/anchors.hpp>
 #include <heed/retention/full.hpp>
+#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>

@@ -100,11 +100,11 @@ Int output_width(const P& policy) {
 
 /// Runs `policy` under the retention rule `rule`; tokens arrive in calls of these sizes, as `project` makes them.
 /// `attend(q, keys, out, lse, workspace, executor)` is the call that is tested.
-template <class Codec, heed::AttentionPolicy P, heed::Retention R, class Attend>
-Run run_cached(const P& policy, const R& rule, const std::vector<Int>& calls, const Project& project,
+template <class Codec, heed::AttentionPolicy P, class Attend>
+Run run_cached(const P& policy, const heed::AnyRule& rule, const std::vector<Int>& calls, const Project& project,
                const Attend& attend) {
   constexpr bool one_stream = P::key_stream == P::value_stream;
-  auto cache = heed::value_or_throw(heed::KvCache<P, Codec, Codec, R>::create(policy, {.layers = 1}, rule));
+  auto cache = heed::value_or_throw(heed::KvCache<P, Codec>::create(policy, {.layers = 1}, rule));
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   const heed::AttentionLayout layout = policy.layout();
@@ -145,8 +145,8 @@ Run run_cached(const P& policy, const R& rule, const std::vector<Int>& calls, co
 }
 
 /// The same through heed::attend().
-template <class Backend, class Codec, heed::AttentionPolicy P, heed::Retention R>
-Run run_cached(const P& policy, const R& rule, const RunInput& in, const heed::AttendOptions& options) {
+template <class Backend, class Codec, heed::AttentionPolicy P>
+Run run_cached(const P& policy, const heed::AnyRule& rule, const RunInput& in, const heed::AttendOptions& options) {
   return run_cached<Codec>(policy, rule, in.calls, in.project(),
                            [&](auto q, const auto& keys, auto out, auto lse, auto& workspace, auto& executor) {
                              return heed::attend<Backend>(policy, q, keys, out, workspace, executor, options, lse);
