@@ -15,6 +15,7 @@
 #include <heed/cache/options.hpp>
 #include <heed/cache/snapshot.hpp>
 #include <heed/cache/step.hpp>
+#include <heed/cache/support.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -31,22 +32,6 @@ template <AttentionPolicy P>
 [[nodiscard]] bool rotates_keys(const P& policy) {
   if constexpr (requires { policy.preparation().rotates_keys(); }) return policy.preparation().rotates_keys();
   return false;
-}
-
-/// Whether a rule can work with these options; `rotates`: the policy rotates keys at read.
-[[nodiscard]] inline Status check_rule(const AnyRule& rule, const CacheOptions& options, bool rotates) {
-  if (Status status = rule.validate(); !status.ok()) return status;
-  if (options.positions == Positions::absolute) return {};
-  if (!rule.has_ranks()) {
-    return fail(StatusCode::unsupported, "positions are in-cache ranks, but rule ", rule.name(),
-                " is defined for absolute positions");
-  }
-  if (!rotates) {
-    return fail(StatusCode::unsupported,
-                "positions are in-cache ranks, but the policy stores rotated keys: wrap it in RotatedKeys, so that keys "
-                "are stored un-rotated and turned when they are read");
-  }
-  return {};
 }
 
 }  // namespace detail
@@ -89,7 +74,10 @@ class KvCache {
     if (status.ok()) status = detail::validate_layout(policy.layout(), P::key_stream, P::value_stream);
     if (status.ok()) status = detail::validate_options(options);
     for (const LayerRule& group : rules) {
-      if (status.ok()) status = detail::check_rule(group.rule, options, detail::rotates_keys(policy));
+      if (status.ok()) status = group.rule.validate();
+      if (status.ok()) {
+        status = supports(CacheFeature::create, group.rule, options.positions, detail::rotates_keys(policy));
+      }
     }
     if (!status.ok()) return status;
     Result<PoolHandle> pool =
@@ -576,11 +564,8 @@ class KvCache {
 
   [[nodiscard]] Status check_compact(std::span<const Index> keep) const {
     for (const LayerGroup& g : groups_) {
-      if (g.index.staged()) {
-        return fail(StatusCode::unsupported, "compact(): rule ", g.index.rule().name(), " with ",
-                    options_.positions == Positions::rank ? "in-cache ranks" : "a history",
-                    " numbers or counts what it holds");
-      }
+      Status status = supports(CacheFeature::compact, g.index.rule(), options_.positions, detail::rotates_keys(policy_));
+      if (!status.ok()) return status;
       Index key = 0;
       for (std::size_t i = 0; i < keep.size(); ++i) {
         while (key < g.index.kept() && g.index.position(key) < keep[i]) ++key;

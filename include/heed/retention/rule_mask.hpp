@@ -5,7 +5,7 @@
 #include <span>
 #include <utility>
 
-#include <heed/cache/token_index.hpp>
+#include <heed/cache/support.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -18,9 +18,7 @@ class RuleMask {
   [[nodiscard]] static Result<RuleMask> create(const AnyRule& rule, std::span<const std::int32_t> ids,
                                                const MemoryResource& memory = default_memory()) {
     if (Status status = rule.validate(); !status.ok()) return status;
-    if (rule.has_history()) {
-      return fail(StatusCode::unsupported, "rule ", rule.name(), " has a history: what a query sees is no mask");
-    }
+    if (Status status = supports(CacheFeature::mask, rule, Positions::absolute, false); !status.ok()) return status;
     RuleMask made(TokenIndex(rule, Positions::absolute, 0));
     Status status = made.index_.prepare(memory);
     if (status.ok()) {
