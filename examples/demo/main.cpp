@@ -27,13 +27,17 @@ void check_prompt(const DemoOptions& options, const std::string& file, const Mod
   }
 }
 
-DemoRow run_model(const std::filesystem::path& path, const DemoOptions& options, const DemoBackend& backend,
+DemoRow run_model(const DemoRun& run, const DemoOptions& options, const DemoBackend& backend,
                   std::span<const std::uint8_t> text, heed::ThreadPool& pool) {
+  const std::filesystem::path path = run.model;
   const std::string file = path.filename().string();
-  LanguageModel model =
-      LanguageModel::open(path, backend.make, {.executor = &pool, .codec = options.codec, .capacity = window});
+  const std::optional<heed::AnyRule> rule = parse_rule(run.rule);
+  LanguageModel model = LanguageModel::open(
+      path, backend.make, {.executor = &pool, .codec = options.codec, .rule = rule, .positions = run.positions});
   check_prompt(options, file, model.config());
   DemoRow row{.mechanism = model.config().mechanism,
+              .rule = run.rule,
+              .ranks = run.positions == heed::Positions::rank,
               .file = file,
               .parameters = model.parameters(),
               .formula_bytes_per_token = model.mixer().formula_bytes_per_token()};
@@ -42,7 +46,7 @@ DemoRow run_model(const std::filesystem::path& path, const DemoOptions& options,
                             {.window = std::min(window, model.config().max_positions),
                              .progress = [&](heed::Index done) { progress.update(done); }});
   progress.finish();
-  if (options.text.empty() && options.max_bytes == 0) row.trained_bits_per_byte = model.trained_bits_per_byte();
+  if (options.text.empty() && options.max_bytes == 0 && !rule) row.trained_bits_per_byte = model.trained_bits_per_byte();
   const std::vector<std::uint8_t> continuation = greedy(model, bytes_of(options.prompt), options.tokens);
   row.continuation.assign(continuation.begin(), continuation.end());
   return row;
@@ -70,7 +74,8 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   const auto backend = std::find_if(backends.begin(), backends.end(),
                                     [&](const DemoBackend& candidate) { return candidate.name == options.backend; });
   const std::vector<std::uint8_t> text = read_text(options);
-  const std::vector<std::filesystem::path> files = model_files(options, *backend);
+  const std::vector<DemoRun> runs = demo_runs(options, *backend);
+  for (const DemoRun& one : runs) std::ignore = parse_rule(one.rule);  // before the long run
   auto pool = heed::ThreadPool::create(options.threads);
   if (!pool.ok()) throw ModelError("--threads: " + pool.status().message());
   std::ofstream json;
@@ -85,13 +90,13 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   std::printf("%zu bytes of text, one at a time, in windows of %lld\n\n", text.size(), static_cast<long long>(window));
   std::fflush(stdout);
   std::vector<DemoRow> rows;
-  rows.reserve(files.size());
-  for (const auto& file : files) rows.push_back(run_model(file, options, *backend, text, **pool));
+  rows.reserve(runs.size());
+  for (const DemoRun& one : runs) rows.push_back(run_model(one, options, *backend, text, **pool));
 
   print_table(rows);
   std::printf("\n\"%s\" goes on with:\n", printable(options.prompt).c_str());
   for (const DemoRow& row : rows) {
-    std::printf("%-9s \"%s\"\n", row.mechanism.c_str(), printable(row.continuation).c_str());
+    std::printf("%-24s \"%s\"\n", row.name().c_str(), printable(row.continuation).c_str());
   }
   if (json.is_open()) write_json(json, options, text.size(), rows);
   return 0;

@@ -12,11 +12,14 @@
 #include <CLI/CLI.hpp>
 
 #include "demo/backends.hpp"
+#include "demo/rules.hpp"
 
 namespace heed_examples {
 
 struct DemoOptions {
   std::vector<std::string> models;
+  std::string rule = "trained";
+  std::string positions = "absolute";
   std::string text;
   std::string data;
   std::string prompt = "Then Esther the queen answered";
@@ -34,6 +37,11 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
   for (const DemoBackend& backend : backends) names.push_back(backend.name);
   options.backend = names.front();
   app.add_option("--model", options.models, "Model file; repeatable. Default: one for each mechanism, in --data");
+  app.add_option("--rule", options.rule, std::string("Which tokens stay, with --model: ") + rule_syntax)
+      ->capture_default_str();
+  app.add_option("--positions", options.positions, "Rotary positions, with --model: logical, or in-cache ranks")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"absolute", "rank"}));
   app.add_option("--text", options.text, "Text to score. Default: heldout.txt in --data");
   app.add_option("--data", options.data, "Folder of models and text. Default: examples/data of the repository");
   app.add_option("--max-bytes", options.max_bytes, "Score only so many bytes of the text; 0 is all of it")
@@ -62,13 +70,23 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
   return std::filesystem::is_directory(built_from) ? built_from : std::filesystem::path("examples/data");
 }
 
-/// The files to run: what --model names, else one for each mechanism.
-[[nodiscard]] inline std::vector<std::filesystem::path> model_files(const DemoOptions& options,
-                                                                    const DemoBackend& backend) {
-  if (!options.models.empty()) return {options.models.begin(), options.models.end()};
-  std::vector<std::filesystem::path> files;
-  for (const std::string& name : backend.mechanisms) files.push_back(data_folder(options) / (name + ".safetensors"));
-  return files;
+/// What to run: the files that --model names, else every mechanism and the default rules.
+[[nodiscard]] inline std::vector<DemoRun> demo_runs(const DemoOptions& options, const DemoBackend& backend) {
+  if (options.models.empty()) {
+    if (options.rule != "trained" || options.positions != "absolute") {
+      throw ModelError("--rule and --positions need a --model");
+    }
+    std::vector<DemoRun> runs = default_runs(backend.mechanisms);
+    for (DemoRun& run : runs) run.model = (data_folder(options) / (run.model + ".safetensors")).string();
+    return runs;
+  }
+  std::vector<DemoRun> runs;
+  for (const std::string& model : options.models) {
+    runs.push_back({.model = model,
+                    .rule = options.rule,
+                    .positions = options.positions == "rank" ? heed::Positions::rank : heed::Positions::absolute});
+  }
+  return runs;
 }
 
 /// The text to score, cut to --max-bytes.

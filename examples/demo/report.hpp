@@ -18,12 +18,23 @@ namespace heed_examples {
 /// One model's results.
 struct DemoRow {
   std::string mechanism;
+  std::string rule;
+  bool ranks = false;  ///< in-cache rank positions
   std::string file;
   heed::Index parameters = 0;
   heed::Index formula_bytes_per_token = 0;
   Evaluation evaluation = {};
   std::optional<double> trained_bits_per_byte = {};  ///< PyTorch's number, if the same text was scored
   std::string continuation = {};
+
+  [[nodiscard]] std::string name() const {
+    return mechanism + (rule == "trained" ? "" : " " + rule) + (ranks ? " ranks" : "");
+  }
+  /// Percent of the tokens of a whole window that were in the cache at its end.
+  [[nodiscard]] double kept_percent() const {
+    const heed::RetentionCounters& r = evaluation.retention;
+    return r.seen == 0 ? 0 : 100 * double(r.kept) / double(r.seen);
+  }
 };
 
 struct Summary {
@@ -55,22 +66,21 @@ struct Summary {
 }
 
 inline void print_table(const std::vector<DemoRow>& rows) {
-  std::printf("%-9s %10s | %-31s | %-15s | %-16s | %-15s | %s\n", "", "", "KV bytes per token", "KV bytes in all",
+  std::printf("%-24s %10s | %-31s | %-24s | %-16s | %-15s | %s\n", "", "", "KV bytes per token kept", "at the end",
               "bits per byte", "us per step", "of it attention");
-  std::printf("%-9s %10s | %9s %9s %11s | %8s %6s | %8s %7s | %7s %7s | %7s %7s\n", "mechanism", "parameters",
-              "measured", "formula", "allocated", "measured", "tokens", "heed", "PyTorch", "median", "mean", "median",
-              "mean");
+  std::printf("%-24s %10s | %9s %9s %11s | %8s %6s %8s | %8s %7s | %7s %7s | %7s %7s\n", "model and rule", "parameters",
+              "measured", "formula", "allocated", "KV bytes", "tokens", "kept", "heed", "PyTorch", "median", "mean",
+              "median", "mean");
   for (const DemoRow& row : rows) {
     const heed::CacheBytes& cache = row.evaluation.cache;
     const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
     char trained[16] = "-";
     if (row.trained_bits_per_byte) std::snprintf(trained, sizeof trained, "%.4f", *row.trained_bits_per_byte);
-    std::printf("%-9s %10lld | %9.7g %9lld %11.1f | %8lld %6lld | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
-                row.mechanism.c_str(), static_cast<long long>(row.parameters), cache.per_token_seen(),
-                static_cast<long long>(row.formula_bytes_per_token),
-                double(cache.allocated) / double(std::max<heed::Index>(cache.seen, 1)),
-                static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.evaluation.bits_per_byte,
-                trained, step.median, step.mean, attention.median, attention.mean);
+    std::printf("%-24s %10lld | %9.7g %9lld %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
+                row.name().c_str(), static_cast<long long>(row.parameters), cache.per_token_kept(),
+                static_cast<long long>(row.formula_bytes_per_token), double(cache.allocated) / std::max(cache.kept, 1.0),
+                static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.kept_percent(),
+                row.evaluation.bits_per_byte, trained, step.median, step.mean, attention.median, attention.mean);
   }
 }
 
@@ -78,14 +88,18 @@ inline void print_table(const std::vector<DemoRow>& rows) {
   const heed::CacheBytes& cache = row.evaluation.cache;
   const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
   nlohmann::ordered_json json{{"mechanism", row.mechanism},
+                              {"rule", row.rule},
+                              {"positions", row.ranks ? "rank" : "absolute"},
                               {"file", row.file},
                               {"parameters", row.parameters},
-                              {"kv_bytes_per_token", cache.per_token_seen()},
+                              {"kv_bytes_per_token", cache.per_token_kept()},
+                              {"kv_bytes_per_token_seen", cache.per_token_seen()},
                               {"kv_bytes_per_token_formula", row.formula_bytes_per_token},
                               {"kv_bytes", cache.live},
                               {"kv_bytes_allocated", cache.allocated},
                               {"kv_tokens_seen", cache.seen},
                               {"kv_tokens_kept", cache.kept},
+                              {"kv_kept_percent", row.kept_percent()},
                               {"bytes_scored", row.evaluation.scored},
                               {"bits_per_byte", row.evaluation.bits_per_byte},
                               {"step_us_median", step.median},

@@ -12,6 +12,7 @@
 #include <heed/heed.hpp>
 
 #include "model/mixer.hpp"
+#include "model/retention.hpp"
 
 namespace heed_examples {
 
@@ -22,20 +23,27 @@ class CachedMixer : public Mixer {
  public:
   using Cache = heed::KvCache<P, C, C>;
 
-  CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options, heed::AnyRule rule = {})
-      : cache_(heed::value_or_throw(Cache::create(std::move(policy),
+  CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options)
+      : max_positions_(config.max_positions),
+        cache_(heed::value_or_throw(Cache::create(std::move(policy),
                                                   {.layers = config.num_layers,
                                                    .capacity = std::min(options.capacity, config.max_positions),
                                                    .max_tokens = config.max_positions,
+                                                   .positions = options.positions,
                                                    .memory = options.memory},
-                                                  std::move(rule)))),
+                                                  options.rule ? *options.rule : trained_rule(config)))),
         executor_(*options.executor) {}
 
   void begin(std::span<const std::int32_t> tokens) override {
     step_.reset();
     step_.emplace(heed::value_or_throw(cache_.begin(tokens)));
     positions_.resize(tokens.size());
-    for (std::size_t i = 0; i < tokens.size(); ++i) positions_[i] = step_->first_position() + heed::Index(i);
+    for (std::size_t i = 0; i < tokens.size(); ++i) positions_[i] = step_->position(heed::Index(i));
+    // A cache that forgets has room where the model has no position any more.
+    if (positions_.empty() || positions_.back() < max_positions_) return;
+    step_.reset();
+    heed::check(heed::fail(heed::StatusCode::out_of_range, "position is ", positions_.back(), ", the model knows ",
+                           max_positions_));
   }
   void commit() override { heed::check(step_->commit()); }
   void clear() override {
@@ -43,11 +51,12 @@ class CachedMixer : public Mixer {
     heed::check(cache_.clear());
   }
   [[nodiscard]] heed::CacheBytes bytes() const override { return cache_.bytes(); }
+  [[nodiscard]] heed::RetentionCounters retention() const override { return cache_.retention(); }
   [[nodiscard]] std::chrono::nanoseconds attention_time() const override { return time_; }
 
  protected:
   [[nodiscard]] const P& policy() const { return cache_.policy(); }
-  /// Logical positions of the step's tokens.
+  /// Rotary positions of the step's tokens.
   [[nodiscard]] std::span<const heed::Index> positions() const { return positions_; }
 
   /// Writes the step's rows (one matrix for each stream), then attends: `out` must have its size already.
@@ -68,6 +77,7 @@ class CachedMixer : public Mixer {
   [[nodiscard]] static std::span<float> numbers(Matrix& m) { return {m.data(), std::size_t(m.size())}; }
 
  private:
+  heed::Index max_positions_;
   Cache cache_;
   std::optional<typename Cache::Step> step_;  // after the cache: it must go first
   std::vector<heed::Index> positions_;

@@ -2,10 +2,14 @@
 /// The configuration of a model file, checked: the `config` JSON in its metadata, keys as Hugging Face names them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <heed/types.hpp>
 #include <nlohmann/json.hpp>
@@ -52,6 +56,28 @@ class ConfigKeys {
     const nlohmann::json& value = at(key);
     if (!value.is_boolean()) fail("config '" + std::string(key) + "' is " + value.dump() + ", must be true or false");
     return value.get<bool>();
+  }
+
+  /// A list of integers.
+  [[nodiscard]] std::vector<std::int32_t> integers(const char* key, heed::Index least, heed::Index most) const {
+    const nlohmann::json& value = at(key);
+    const bool good = value.is_array() && std::all_of(value.begin(), value.end(), [&](const nlohmann::json& number) {
+      return number.is_number_integer() && number >= least && number <= most;
+    });
+    if (!good) {
+      fail("config '" + std::string(key) + "' is " + value.dump() + ", must be a list of integers in " +
+           std::to_string(least) + " .. " + std::to_string(most));
+    }
+    return value.get<std::vector<std::int32_t>>();
+  }
+
+  /// The keys of an object in the config; nothing if there is none of that name.
+  [[nodiscard]] std::optional<ConfigKeys> object(const char* key) const {
+    if (!json_.contains(key)) return {};
+    ConfigKeys inner(*this);
+    inner.json_ = at(key);
+    if (!inner.json_.is_object()) fail("config '" + std::string(key) + "' is " + at(key).dump() + ", must be an object");
+    return inner;
   }
 
   [[nodiscard]] std::string text(const char* key) const {

@@ -24,7 +24,8 @@ struct EvaluateOptions {
 struct Evaluation {
   heed::Index scored = 0;
   double bits_per_byte = 0;
-  heed::CacheBytes cache;  ///< when it held the most tokens: at the end of a window
+  heed::CacheBytes cache;             ///< when it had seen the most tokens: at the end of a window
+  heed::RetentionCounters retention;  ///< then
   std::vector<float> step_us;
   std::vector<float> attention_us;
 };
@@ -61,7 +62,10 @@ struct Evaluation {
       result.scored += heed::Index(count);
       if (options.progress) options.progress(heed::Index(begin + first + count));
     }
-    if (const heed::CacheBytes now = model.mixer().bytes(); now.seen > result.cache.seen) result.cache = now;
+    if (const heed::CacheBytes now = model.mixer().bytes(); now.seen > result.cache.seen) {
+      result.cache = now;
+      result.retention = model.mixer().retention();
+    }
   }
   result.bits_per_byte = result.scored == 0 ? 0 : bits / double(result.scored);
   return result;

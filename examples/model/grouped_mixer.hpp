@@ -1,10 +1,12 @@
 /// \file
-/// MHA, GQA and MQA: one code, three policies. Keys are rotated when they are written.
+/// MHA, GQA and MQA: one code, three policies. Keys are rotated when they are written, or with in-cache rank positions
+/// when they are read.
 #pragma once
 
 #include <concepts>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/cached_mixer.hpp"
@@ -31,12 +33,25 @@ template <class P>
   }
 }
 
-template <class P, heed::Codec C, heed::SimdBackend B>
+/// P as it is, or with keys that `rope` rotates at read.
+template <class P, class Base>
+[[nodiscard]] P grouped_policy(const Base& base, const heed::Rope& rope) {
+  if constexpr (std::same_as<P, Base>) {
+    return base;
+  } else {
+    return {.policy = base, .rope = &rope};
+  }
+}
+
+template <class P, class Base, heed::Codec C, heed::SimdBackend B>
 class GroupedMixer final : public CachedMixer<P, C, B> {
+  static constexpr bool rotates_at_read = !std::same_as<P, Base>;
+
  public:
-  GroupedMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options)
-      : CachedMixer<P, C, B>(grouped_policy<P>(config), config, options),
-        rope_(make_rope(config, {.head_dim = config.head_dim})) {
+  GroupedMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options,
+               std::unique_ptr<const heed::Rope> rope)
+      : CachedMixer<P, C, B>(grouped_policy<P>(grouped_policy<Base>(config), *rope), config, options),
+        rope_(std::move(rope)) {
     const heed::AttentionLayout shape = this->policy().layout();
     num_heads_ = shape.num_heads;
     num_kv_heads_ = shape.num_kv_heads;
@@ -56,8 +71,8 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
     linear(x, w.q, q_);
     linear(x, w.k, k_);
     linear(x, w.v, v_);
-    heed::check(rope_.apply_rows(this->positions(), num_heads_, this->numbers(q_)));
-    heed::check(rope_.apply_rows(this->positions(), num_kv_heads_, this->numbers(k_)));
+    heed::check(rope_->apply_rows(this->positions(), num_heads_, this->numbers(q_)));
+    if (!rotates_at_read) heed::check(rope_->apply_rows(this->positions(), num_kv_heads_, this->numbers(k_)));
     heads_.resize(q_.rows(), q_.cols());
     this->attend(layer, q_, heads_, k_, v_);
     linear(heads_, w.o, out);
@@ -65,7 +80,7 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
 
   /// layers x (keys and values) x KV heads x encoded head.
   [[nodiscard]] heed::Index formula_bytes_per_token() const override {
-    return heed::Index(layers_.size()) * 2 * num_kv_heads_ * C::row_bytes(rope_.options().head_dim);
+    return heed::Index(layers_.size()) * 2 * num_kv_heads_ * C::row_bytes(rope_->options().head_dim);
   }
 
  private:
@@ -73,7 +88,7 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
     Matrix q, k, v, o;
   };
 
-  heed::Rope rope_;
+  std::unique_ptr<const heed::Rope> rope_;  // at one address: the policy points at it
   heed::Index num_heads_ = 0;
   heed::Index num_kv_heads_ = 0;
   std::vector<Weights> layers_;
@@ -83,7 +98,11 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
 template <class P, heed::Codec C, heed::SimdBackend B>
 [[nodiscard]] std::unique_ptr<Mixer> make_grouped(const ModelConfig& config, TensorReader& tensors,
                                                   const MixerOptions& options) {
-  return std::make_unique<GroupedMixer<P, C, B>>(config, tensors, options);
+  auto rope = std::make_unique<const heed::Rope>(make_rope(config, {.head_dim = config.head_dim}));
+  if (options.positions == heed::Positions::rank) {
+    return std::make_unique<GroupedMixer<heed::RotatedKeys<P>, P, C, B>>(config, tensors, options, std::move(rope));
+  }
+  return std::make_unique<GroupedMixer<P, P, C, B>>(config, tensors, options, std::move(rope));
 }
 
 }  // namespace heed_examples

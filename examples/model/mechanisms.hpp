@@ -26,6 +26,8 @@ inline constexpr std::array mechanisms{
     Mechanism{"mha", make_grouped<heed::Mha, C, B>}, Mechanism{"gqa", make_grouped<heed::Gqa, C, B>},
     Mechanism{"mqa", make_grouped<heed::Mqa, C, B>}, Mechanism{"mla", make_mla<C, B>},
     Mechanism{"mfa", make_mfa<heed::Mfa, C, B>},     Mechanism{"mfa_kr", make_mfa<heed::MfaKr, C, B>},
+    // The same layers as mha, trained with a retention rule that their config has.
+    Mechanism{"mha_ansan", make_grouped<heed::Mha, C, B>}, Mechanism{"mha_sepllm", make_grouped<heed::Mha, C, B>},
 };
 
 namespace detail {

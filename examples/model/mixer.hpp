@@ -4,11 +4,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
 #include <heed/cache/bytes.hpp>
-#include <heed/cache/memory.hpp>
+#include <heed/cache/token_index.hpp>
 #include <heed/exec/thread_pool.hpp>
 
 #include "model/tensors.hpp"
@@ -33,6 +34,8 @@ class Mixer {
 
   /// Memory and tokens at this moment, as measured by the cache.
   [[nodiscard]] virtual heed::CacheBytes bytes() const = 0;
+  /// What the first layer has kept.
+  [[nodiscard]] virtual heed::RetentionCounters retention() const = 0;
   /// What one token costs in all layers by the mechanism's formula.
   [[nodiscard]] virtual heed::Index formula_bytes_per_token() const = 0;
   /// Time spent so far in writing the cache and attending to it, projections not included.
@@ -44,6 +47,8 @@ struct MixerOptions {
   heed::ThreadPool* executor = nullptr;  ///< not owned; must outlive the mixer
   std::string codec = "bf16";            ///< of the cache: f32, bf16 or f16
   heed::Index capacity = 1024;           ///< tokens to make room for at once
+  std::optional<heed::AnyRule> rule = {};  ///< which tokens stay; nothing: as the model was trained
+  heed::Positions positions = heed::Positions::absolute;
   heed::MemoryResource memory = heed::default_memory();
 };
 
