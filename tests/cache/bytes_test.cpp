@@ -10,7 +10,8 @@ namespace {
 template <class Cache>
 void expect_bytes_per_token(const typename Cache::Policy& policy, Index layers, Index expected) {
   CountingMemory memory;
-  auto cache = Cache::create(policy, {.layers = layers, .capacity = 7, .memory = memory.resource()});
+  auto cache =
+      Cache::create(policy, {.layers = layers, .capacity = 7, .page_tokens = 7, .memory = memory.resource()});
   ASSERT_TRUE(cache.ok()) << cache.status().message();
   EXPECT_EQ(cache->row_bytes_per_token(), expected);
   ASSERT_NO_FATAL_FAILURE(append(*cache, {1, 2, 3, 4, 5}));
@@ -23,9 +24,13 @@ void expect_bytes_per_token(const typename Cache::Policy& policy, Index layers, 
   EXPECT_EQ(bytes.seen, 5);
   EXPECT_EQ(bytes.allocated, memory.held);
   EXPECT_EQ(bytes.peak, memory.peak);
-  EXPECT_EQ(bytes.allocated_rows, 7 * expected + heed::read_slack);
-  // Bookkeeping: an id per token of capacity, a word per stream of a layer.
-  EXPECT_EQ(bytes.allocated - bytes.allocated_rows, 7 * 4 + layers * cache->layout().num_streams * 8);
+  // A slab of one page: two headers of a cache line, and whole cache lines.
+  EXPECT_EQ(bytes.allocated_rows, 2 * 64 + heed::round_up(7 * expected + heed::read_slack, 64));
+  // Bookkeeping: an id per token of capacity, a word per stream of a layer, and a few words per query of a step.
+  const Index words = 7 * 4 + layers * cache->layout().num_streams * 8;
+  EXPECT_GE(bytes.allocated - bytes.allocated_rows, words);
+  EXPECT_LE(bytes.allocated - bytes.allocated_rows, words + 1024);
+  EXPECT_EQ(bytes.shared, 0);
 }
 
 TEST(CacheBytes, PerTokenIsTheFormula) {
@@ -86,11 +91,14 @@ TEST(CacheBytes, TruncateFreesLiveBytesOnly) {
 TEST(CacheBytes, EverythingIsGivenBack) {
   CountingMemory memory;
   {
-    auto cache = heed::KvCache<heed::Mqa, heed::Bf16>::create({.num_heads = 1, .head_dim = 8, .scale = 1},
-                                                              {.capacity = 3, .memory = memory.resource()});
+    const auto make = [&](Index capacity) {
+      return heed::KvCache<heed::Mqa, heed::Bf16>::create(
+          {.num_heads = 1, .head_dim = 8, .scale = 1},
+          {.capacity = capacity, .page_tokens = 3, .memory = memory.resource()});
+    };
+    auto cache = make(3);
     ASSERT_NO_FATAL_FAILURE(append(*cache, {1, 2, 3, 4}));
-    auto other = heed::KvCache<heed::Mqa, heed::Bf16>::create({.num_heads = 1, .head_dim = 8, .scale = 1},
-                                                              {.capacity = 9, .memory = memory.resource()});
+    auto other = make(9);
     *cache = *std::move(other);  // frees what it had at once
     EXPECT_EQ(cache->capacity(), 9);
     EXPECT_EQ(cache->bytes().allocated, memory.held);

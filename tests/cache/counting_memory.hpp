@@ -18,12 +18,14 @@ struct CountingMemory {
   heed::Index allocations = 0;    ///< ever tried
   heed::Index failing_from = -1;  ///< the allocation with this number fails, and `failures` - 1 after it
   heed::Index failures = 1;
+  static constexpr heed::Index most = heed::Index{1} << 33;  ///< no larger block is given
 
   [[nodiscard]] heed::MemoryResource resource() noexcept {
     return {.context = this,
             .allocate = [](void* context, std::size_t bytes, std::size_t alignment) -> void* {
               auto& memory = *static_cast<CountingMemory*>(context);
               const heed::Index number = memory.allocations++;
+              if (heed::Index(bytes) > most) return nullptr;
               if (memory.failing_from >= 0 && number >= memory.failing_from &&
                   number < memory.failing_from + memory.failures) {
                 return nullptr;

@@ -9,7 +9,6 @@
 #include <heed/codec/f32.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/shared_row.hpp>
-#include <heed/retention/window.hpp>
 
 #include "cache/model.hpp"
 
@@ -53,24 +52,22 @@ struct Uneven {
   return {.kv_heads = pick(random, 1, 3), .key_width = pick_width(random), .value_width = pick_width(random)};
 }
 
-[[nodiscard]] inline heed::Causal some_rule(const heed::Causal*) { return {}; }
-[[nodiscard]] inline heed::SlidingWindow some_rule(const heed::SlidingWindow*) { return {.window = 4}; }
-
 /// A cache of random shape.
 template <class Cache>
-[[nodiscard]] heed::Result<Cache> random_cache(std::mt19937_64& random, const heed::CacheOptions& options) {
+[[nodiscard]] heed::Result<Cache> random_cache(std::mt19937_64& random, const heed::CacheOptions& options,
+                                               heed::AnyRule rule = {}) {
   return Cache::create(random_policy(random, static_cast<const typename Cache::Policy*>(nullptr)), options,
-                       some_rule(static_cast<const typename Cache::Rule*>(nullptr)));
+                       std::move(rule));
 }
 
 using Caches = testing::Types<heed::KvCache<heed::Gqa, heed::F32>, heed::KvCache<heed::Gqa, heed::F32, heed::Bf16>,
                               heed::KvCache<heed::SharedRow, heed::Bf16>, heed::KvCache<Uneven, heed::F32, heed::F16>,
-                              heed::KvCache<heed::Gqa, heed::Bf16, heed::F16, heed::SlidingWindow>>;
+                              heed::KvCache<heed::Gqa, heed::Bf16, heed::F16>>;
 
 template <class T>
 constexpr bool is_source = heed::KeyValueSource<typename T::View>;
 static_assert(is_source<heed::KvCache<heed::Gqa, heed::F32>>);
-static_assert(is_source<heed::KvCache<heed::SharedRow, heed::Bf16, heed::F32, heed::SlidingWindow>>);
+static_assert(is_source<heed::KvCache<heed::SharedRow, heed::Bf16, heed::F32>>);
 // One stream has one codec.
 static_assert(std::same_as<heed::KvCache<heed::SharedRow, heed::Bf16, heed::F32>::ValueCodec, heed::Bf16>);
 static_assert(std::same_as<heed::KvCache<heed::Gqa, heed::Bf16, heed::F32>::ValueCodec, heed::F32>);

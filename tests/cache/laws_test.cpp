@@ -10,7 +10,9 @@ template <class Cache>
 class CacheLaws : public testing::Test {
  protected:
   heed::Result<Cache> make(Index capacity, Index layers = 2) {
-    return random_cache<Cache>(random, {.layers = layers, .capacity = capacity, .memory = memory.resource()});
+    return random_cache<Cache>(
+        random,
+        {.layers = layers, .capacity = capacity, .page_tokens = pick(random, 1, 9), .memory = memory.resource()});
   }
   CountingMemory memory;
   std::mt19937_64 random{2024};

@@ -52,58 +52,74 @@ TEST(CacheMemory, BuffersMove) {
   EXPECT_EQ(memory.held, 0);
 }
 
+/// A page and the pool it came from.
+struct OnePage {
+  OnePage(CountingMemory& memory, const heed::PageLayout& layout)
+      : pool(memory.resource()), bytes(layout.bytes()), page(*pool.acquire(bytes)) {}
+  OnePage(const OnePage&) = delete;
+  OnePage& operator=(const OnePage&) = delete;
+  ~OnePage() { pool.release(page, bytes); }
+  heed::PagePool pool;
+  Index bytes;
+  heed::Page* page;
+};
+
 /// One head's rows are one run: a tile is never cut, and heads follow each other.
-TEST(ContiguousStore, HeadsLieTogether) {
+TEST(PageLayout, HeadsLieTogether) {
   CountingMemory memory;
   const heed::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 100}};
-  auto store = heed::ContiguousStore::create(memory.resource(), 3, streams, 10);
-  ASSERT_TRUE(store.ok());
-  EXPECT_EQ(store->token_bytes(), 2 * 32 + 112);
-  EXPECT_EQ(store->allocated(), 3 * 10 * (2 * 32 + 112) + 64);
-  const std::byte* base = store->row(0, 0, 0, 0);
+  const auto layout = heed::PageLayout::create(3, streams, 10);
+  ASSERT_TRUE(layout.ok());
+  EXPECT_EQ(layout->token_bytes(), 3 * (2 * 32 + 112));
+  EXPECT_EQ(layout->encoded_token_bytes(), 3 * (2 * 32 + 100));
+  EXPECT_EQ(layout->bytes(), 3 * 10 * (2 * 32 + 112) + 64);
+  OnePage one(memory, *layout);
+  const std::byte* base = layout->row(one.page, 0, 0, 0, 0);
   EXPECT_EQ(address(base) % 64, 0u);
-  EXPECT_EQ(store->row(0, 0, 0, 7) - base, 7 * 32);
-  EXPECT_EQ(store->row(0, 0, 1, 0) - base, 10 * 32);
-  EXPECT_EQ(store->row(0, 1, 0, 1) - base, 20 * 32 + 112);
-  EXPECT_EQ(store->row(2, 0, 0, 0) - base, 2 * 10 * (2 * 32 + 112));
-  const heed::Tile tile = store->tile(1, 0, 1, 4, 6);
-  EXPECT_EQ(tile.data, store->row(1, 0, 1, 4));
+  EXPECT_EQ(layout->row(one.page, 0, 0, 0, 7) - base, 7 * 32);
+  EXPECT_EQ(layout->row(one.page, 0, 0, 1, 0) - base, 10 * 32);
+  EXPECT_EQ(layout->row(one.page, 0, 1, 0, 1) - base, 20 * 32 + 112);
+  EXPECT_EQ(layout->row(one.page, 2, 0, 0, 0) - base, 2 * 10 * (2 * 32 + 112));
+  const heed::Tile tile = layout->tile(one.page, 1, 0, 1, 4, 6);
+  EXPECT_EQ(tile.data, layout->row(one.page, 1, 0, 1, 4));
   EXPECT_EQ(tile.rows, 6);
   EXPECT_EQ(tile.stride_bytes, 32);
   EXPECT_EQ(tile.readable_bytes, 32 + 64);
   // The only head of a stream serves them all.
-  EXPECT_EQ(store->tile(1, 1, 5, 4, 6).data, store->row(1, 1, 0, 4));
+  EXPECT_EQ(layout->tile(one.page, 1, 1, 5, 4, 6).data, layout->row(one.page, 1, 1, 0, 4));
 }
 
 /// A view that starts late in a row can still be read in whole vectors, in the very last row too.
-TEST(ContiguousStore, LastRowHasSlack) {
+TEST(PageLayout, LastRowHasSlack) {
   CountingMemory memory;
   for (const Index bytes : {2, 6, 16, 30, 64, 66, 144}) {
     const heed::StoredStream streams[] = {{.heads = 3, .row_bytes = bytes}};
-    auto store = heed::ContiguousStore::create(memory.resource(), 2, streams, 5);
-    ASSERT_TRUE(store.ok());
-    const heed::Tile tile = store->tile(1, 0, 2, 4, 1);
+    const auto layout = heed::PageLayout::create(2, streams, 5);
+    ASSERT_TRUE(layout.ok());
+    OnePage one(memory, *layout);
+    const heed::Tile tile = layout->tile(one.page, 1, 0, 2, 4, 1);
     EXPECT_GE(tile.readable_bytes, heed::round_up(bytes, 64));
     EXPECT_GE(tile.readable_bytes - (bytes - 1), 64);
-    EXPECT_LE(tile.data + tile.readable_bytes, store->row(0, 0, 0, 0) + store->allocated());
+    EXPECT_LE(tile.data + tile.readable_bytes, layout->row(one.page, 0, 0, 0, 0) + layout->bytes());
   }
 }
 
 /// Nothing a reader of rows may touch keeps the 0xA5 that fresh memory is full of here: rows are ones, the rest zeros.
-TEST(ContiguousStore, WhatIsReadableIsDefined) {
+TEST(PageLayout, WhatIsReadableIsDefined) {
   std::mt19937_64 random(5);
   for (int repeat = 0; repeat < 300; ++repeat) {
     CountingMemory memory;
     const Index width = pick_width(random), heads = pick(random, 1, 3), layers = pick(random, 1, 3);
     const heed::StoredStream streams[] = {{.heads = heads, .row_bytes = 2 * width},
                                           {.heads = 1, .row_bytes = 2 * width}};
-    const Index capacity = pick(random, 1, 6);
-    auto store = heed::ContiguousStore::create(memory.resource(), layers, streams, capacity);
-    ASSERT_TRUE(store.ok());
-    const std::vector<float> ones(std::size_t(2 * capacity * heads * width), 1.0f);
+    const Index tokens = pick(random, 1, 6);
+    const auto layout = heed::PageLayout::create(layers, streams, tokens);
+    ASSERT_TRUE(layout.ok());
+    OnePage one(memory, *layout);
+    const std::vector<float> ones(std::size_t(tokens * heads * width), 1.0f);
     const auto expect_defined = [&](Index layer, int stream, Index size) {
       for (Index head = 0; head < streams[stream].heads; ++head) {
-        const heed::Tile tile = store->tile(layer, stream, head, 0, size);
+        const heed::Tile tile = layout->tile(one.page, layer, stream, head, 0, size);
         for (Index i = 0; i < size; ++i) {
           const std::byte* bytes = tile.data + i * tile.stride_bytes;
           ASSERT_EQ(std::find(bytes, bytes + tile.readable_bytes, std::byte{0xA5}), bytes + tile.readable_bytes);
@@ -111,24 +127,14 @@ TEST(ContiguousStore, WhatIsReadableIsDefined) {
       }
     };
     // In an order that leaves neighbours unwritten for a while.
-    const Index size = pick(random, 0, capacity);
+    const Index size = pick(random, 0, tokens);
     const Index layer = pick(random, 0, layers - 1);
     const int stream = int(random() % 2);
     const Index chunk = pick(random, 0, size);
-    store->encode<heed::Bf16>(layer, stream, 0, chunk, width, ones.data());
+    layout->encode<heed::Bf16>(one.page, layer, stream, 0, chunk, width, ones.data());
     ASSERT_NO_FATAL_FAILURE(expect_defined(layer, stream, chunk));
-    store->encode<heed::Bf16>(layer, stream, chunk, size - chunk, width, ones.data());
+    layout->encode<heed::Bf16>(one.page, layer, stream, chunk, size - chunk, width, ones.data());
     ASSERT_NO_FATAL_FAILURE(expect_defined(layer, stream, size));
-
-    for (Index l = 0; l < layers; ++l) {
-      for (int s = 0; s < 2; ++s) store->encode<heed::Bf16>(l, s, 0, size, width, ones.data());
-    }
-    auto grown = heed::ContiguousStore::create(memory.resource(), layers, streams, capacity + pick(random, 0, 3));
-    grown->copy(*store, size);
-    *store = *std::move(grown);
-    for (Index l = 0; l < layers; ++l) {
-      for (int s = 0; s < 2; ++s) ASSERT_NO_FATAL_FAILURE(expect_defined(l, s, size));
-    }
   }
 }
 

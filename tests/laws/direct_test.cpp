@@ -36,7 +36,7 @@ std::atomic<long> news{0};
 namespace heed_test {
 namespace {
 
-using WindowCache = heed::KvCache<heed::Gqa, heed::Bf16, heed::Bf16, heed::SlidingWindow>;
+using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
 constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 24, .v_head_dim = 40, .scale = 0.2f};
 constexpr Index k_row = 2 * 24, v_row = 2 * 40, q_row = 4 * 24, out_row = 4 * 40;
 
@@ -44,13 +44,13 @@ std::span<const float> slice(const std::vector<float>& all, Index first, Index c
   return std::span(all).subspan(std::size_t(first * width), std::size_t(count * width));
 }
 
-/// The mask of the cache's own rule, from the cache and from the step before it commits.
-TEST(DirectAttend, CacheStepAndForeignMemoryAgree) {
+/// The mask of the cache's own rule, in a step: what commit() leaves is for the next query.
+TEST(DirectAttend, StepAndForeignMemoryAgree) {
   oracle::Random random(1);
   constexpr Index keys = 400, queries = 9;
   const std::vector<float> q = random.gaussians(queries * q_row), k = random.gaussians(keys * k_row),
                            v = random.gaussians(keys * v_row);
-  auto cache = heed::value_or_throw(WindowCache::create(policy, {}, {.window = 100}));
+  auto cache = heed::value_or_throw(Cache::create(policy, {}, heed::SlidingWindow{.window = 100}));
   heed::Workspace workspace;
   heed::SerialExecutor serial;
   const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));
@@ -59,11 +59,12 @@ TEST(DirectAttend, CacheStepAndForeignMemoryAgree) {
   ASSERT_TRUE(before.commit().ok());
   auto step = heed::value_or_throw(cache.begin(queries));
   ASSERT_TRUE(step.write(0, slice(k, keys - queries, queries, k_row), slice(v, keys - queries, queries, v_row)).ok());
-  std::vector<float> in_step(queries * out_row), committed(in_step), foreign(in_step), lse(queries * 4),
+  std::vector<float> in_step(queries * out_row), threaded(in_step), foreign(in_step), lse(queries * 4),
       lse_foreign(lse);
   ASSERT_TRUE(heed::attend<TestBackend>(policy, q, step.keys(0), in_step, workspace, serial).ok());
+  ASSERT_TRUE(heed::attend<TestBackend>(policy, q, step.keys(0), threaded, workspace, *pool, {}, lse).ok());
   ASSERT_TRUE(step.commit().ok());
-  ASSERT_TRUE(heed::attend<TestBackend>(policy, q, cache.keys(0), committed, workspace, *pool, {}, lse).ok());
+  EXPECT_EQ(cache.kept(), 99);
   std::vector<std::byte> k_bytes(std::size_t(2 * keys * k_row)), v_bytes(std::size_t(2 * keys * v_row));
   heed::Bf16::encode(k.data(), keys * k_row, k_bytes.data());
   heed::Bf16::encode(v.data(), keys * v_row, v_bytes.data());
@@ -72,7 +73,7 @@ TEST(DirectAttend, CacheStepAndForeignMemoryAgree) {
   ASSERT_TRUE(
       heed::attend<TestBackend>(policy, q, rows, heed::SlidingWindow{100}, foreign, workspace, serial, {}, lse_foreign)
           .ok());
-  EXPECT_EQ(in_step, committed);
+  EXPECT_EQ(in_step, threaded);
   EXPECT_EQ(in_step, foreign);
   EXPECT_EQ(lse, lse_foreign);
 }
@@ -83,7 +84,8 @@ void expect_no_allocation(E& executor) {
   oracle::Random random(2);
   constexpr Index tokens = 1100;
   const std::vector<float> q = random.gaussians(q_row), k = random.gaussians(k_row), v = random.gaussians(v_row);
-  auto cache = heed::value_or_throw(WindowCache::create(policy, {.layers = 2, .capacity = tokens}, {.window = 700}));
+  auto cache = heed::value_or_throw(
+      Cache::create(policy, {.layers = 2, .capacity = tokens}, heed::SlidingWindow{.window = 700}));
   heed::Workspace workspace;
   heed::check(workspace.reserve(heed::value_or_throw(heed::workspace_bytes(policy, 1, tokens, executor.workers()))));
   std::vector<float> out(out_row), lse(4);
@@ -103,7 +105,8 @@ void expect_no_allocation(E& executor) {
   for (Index i = 1; i < tokens; ++i) decode();
   const long after = news.load();
   EXPECT_TRUE(ok);
-  EXPECT_EQ(cache.size(), tokens);
+  EXPECT_EQ(cache.seen(), tokens);
+  EXPECT_EQ(cache.kept(), 699);
   EXPECT_EQ(after, before);
 }
 

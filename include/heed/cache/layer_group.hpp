@@ -14,8 +14,8 @@ namespace heed::inline HEED_ABI {
 /// their position.
 class LayerGroup {
  public:
-  LayerGroup(TokenIndex index, PoolHandle pool, const PageLayout& layout)
-      : index(std::move(index)), far(pool, layout), near(pool, layout) {}
+  LayerGroup(TokenIndex tokens, const PoolHandle& pool, const PageLayout& layout)
+      : index(std::move(tokens)), far(pool, layout), near(pool, layout) {}
 
   /// Plans `count` tokens and makes room for their rows and for what commit() will move. On failure nothing is planned.
   template <class Id>

@@ -86,12 +86,14 @@ class TokenIndex {
   /// Appends `count` tokens tentatively; `id(i)` is the id of the i-th. out_of_memory changes nothing.
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
-    Index landmarks = 0;
-    for (Index i = 0; i < count; ++i) landmarks += rule_.role(seen() + i, id(i)) != Role::plain;
     Status status = ids_.reserve_back(memory, count);
-    if (status.ok()) status = far_.reserve_back(memory, landmarks);
     if (status.ok()) status = reach_.reserve_back(memory, count);
     if (status.ok() && staged()) status = stage_.reserve_back(memory, count);
+    if (!status.ok()) return status;
+    // Only now: a count that no memory holds must not be counted up to.
+    Index landmarks = 0;
+    for (Index i = 0; i < count; ++i) landmarks += rule_.role(seen() + i, id(i)) != Role::plain;
+    status = far_.reserve_back(memory, landmarks);
     if (!status.ok()) return status;
     committed_far_ = far_.size();
     committed_initial_ = state_.initial;

@@ -4,11 +4,15 @@
 #include "compile/concepts/minimal.hpp"
 
 static_assert(heed::Retention<heed::Causal>);
-static_assert(heed::Retention<heed::Unmasked>);
-static_assert(heed::Retention<heed::SlidingWindow>);
+static_assert(heed::Retention<heed::SlidingWindow> && heed::Retention<heed::SinkWindow>);
+static_assert(heed::Retention<heed::Anchors> && heed::Retention<heed::Separators> && heed::Retention<heed::FixedGrid>);
+static_assert(heed::Retention<heed::SeparatorStream>);
+static_assert(heed::AttentionMask<heed::LandmarkMask> && !heed::Retention<heed::LandmarkMask>);
+// Later keys are visible, so there is nothing a cache could forget or keep for it.
+static_assert(heed::AttentionMask<heed::Unmasked> && !heed::Retention<heed::Unmasked>);
 
 static_assert(heed::AttentionMask<minimal::Mask> && !heed::Retention<minimal::Mask>);
-static_assert(heed::Retention<minimal::Rule>);
+static_assert(heed::Retention<minimal::Rule> && !heed::AttentionMask<minimal::Rule>);
 
 // Masks answer at compile time too.
 static_assert(heed::Causal{}.coverage({5, 6}, {0, 6}) == heed::Coverage::full);
@@ -26,6 +30,6 @@ heed::Status with_mask() {
   return minimal::attend<minimal::Backend, minimal::Policy, minimal::Source, minimal::Mask>();
 }
 heed::Index kept_under(const minimal::Rule& rule) {
-  auto cache = heed::KvCache<minimal::Policy, minimal::Codec, minimal::Codec, minimal::Rule>::create({}, {}, rule);
+  auto cache = heed::KvCache<minimal::Policy, minimal::Codec>::create({}, {}, rule);
   return cache.ok() ? cache->kept() : -1;
 }

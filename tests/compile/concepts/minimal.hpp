@@ -82,8 +82,22 @@ struct Mask {
   bool visible(Index, Index key) const { return key % 2 == 0; }
 };
 
-struct Rule : Mask {
-  bool keep(Index, Index) const { return true; }
+/// Every fourth token is a landmark, and the last token is recent.
+struct Rule {
+  static constexpr const char* name = "fourth";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = false;
+  heed::Status validate() const { return {}; }
+  bool needs_ids() const { return false; }
+  bool evicts_before_step() const { return false; }
+  heed::Role role(Index position, std::int32_t) const {
+    return position % 4 == 0 ? heed::Role::landmark : heed::Role::plain;
+  }
+  bool sees_landmarks(Index, std::int32_t) const { return true; }
+  heed::Recall recall(const heed::History& history) const { return {.begin = history.next}; }
+  Index rollback_floor(Index evicted, Index) const { return evicted + 1; }
+  template <class Field>
+  void describe(Field&&) const {}
 };
 
 /// A backend of one's own replaces the loops it can improve.
