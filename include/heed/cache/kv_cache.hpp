@@ -222,7 +222,8 @@ class KvCache {
   Status clear() { return truncate(0); }
 
   /// Keeps only the tokens at these logical positions, strictly ascending, in every layer, and drops all others at once;
-  /// what stays keeps its position. Returns the rows moved, per head of a layer. invalid_argument for a position that a
+  /// what stays keeps its position. The latest ones that follow each other stay recent; those before count as landmarks
+  /// from now on, which a rule with a window no longer drops. Returns the rows moved, per head of a layer. invalid_argument for a position that a
   /// layer does not hold; unsupported with in-cache ranks or a rule with a history, which number or count what they
   /// hold; out_of_memory; wrong_state while a step is open.
   Result<Index> compact(std::span<const Index> keep) {

@@ -122,12 +122,10 @@ class TokenIndex {
   /// Far slots there must be for commit().
   [[nodiscard]] Index held_after_commit() const noexcept {
     const Reach& kept = released(seen() + planned_);
-    return far_index(kept.end_landmark) - dropped_by(kept) + state_.stragglers;
+    return far_index(kept.end_landmark) - dropped_by(kept);
   }
   /// Whether commit() moves rows within the far slots.
-  [[nodiscard]] bool commit_moves_far() const noexcept {
-    return dropped_by(released(seen() + planned_)) > 0 || state_.stragglers > 0;
-  }
+  [[nodiscard]] bool commit_moves_far() const noexcept { return dropped_by(released(seen() + planned_)) > 0; }
   /// Keeps the planned tokens and evicts. Tells `rows` in order: drop(slot, count, end): far slots from slot + count to
   /// `end` move down by `count`; promote(position, slot): a near row moves to a far slot; advance(begin, end): near rows
   /// outside go.
@@ -223,7 +221,6 @@ class TokenIndex {
     const Reach reach = reach_at(tokens);
     while (!far_.empty() && far_.back().position >= tokens) {
       state_.initial -= far_.back().role == Role::initial;
-      state_.stragglers -= far_.back().role == Role::plain;
       far_.pop_back(1);
     }
     state_.held = std::min(state_.held, far_.size());
@@ -231,13 +228,9 @@ class TokenIndex {
     Index begin = std::min(state_.near_begin, tokens);
     ids_.pop_back(std::min(ids_.size(), seen() - tokens));
     while (state_.held > 0 && begin > reach.begin && far_[state_.held - 1].position == begin - 1) {
-      const FarToken token = far_[--state_.held];
+      const FarToken& token = far_[--state_.held];
       rows.demote(state_.held, token.position);
       ids_.push_front(token.id);
-      if (token.role == Role::plain) {
-        far_.erase(state_.held, 1);
-        --state_.stragglers;
-      }
       --begin;
     }
     state_.near_begin = begin;
@@ -258,8 +251,8 @@ class TokenIndex {
   [[nodiscard]] Status prepare_compact(const MemoryResource& memory, Index kept) {
     return far_.reserve_back(memory, kept + far_.size());
   }
-  /// Keeps the tokens at these positions, ascending, all of them held; everything else goes at once. Tells `rows`:
-  /// gather(key, slot): row `key` of what was held moves to a far slot, ascending; advance(begin, end).
+  /// Keeps the tokens at these positions, ascending, all of them held; everything else goes at once. The latest ones that
+  /// follow each other stay recent, those before count as landmarks from now on. Tells `rows`: gather(key, slot): row `key` of what was held moves to a far slot, ascending; advance(begin, end).
   template <class Rows>
   void compact(std::span<const Index> keep, Rows&& rows) noexcept {
     // The run of latest tokens stays where it is.
@@ -267,16 +260,15 @@ class TokenIndex {
     auto run = keep.size();
     while (run > 0 && keep[run - 1] == begin - 1 && begin > state_.near_begin) --run, --begin;
     const Index held = state_.held, old_begin = state_.near_begin;
-    Index far = 0, next = 0, initial = 0, stragglers = 0;
+    Index far = 0, next = 0, initial = 0;
     const Index old_far = far_.size();
     for (std::size_t i = 0; i < run; ++i) {
       while (next < old_far && far_[next].position < keep[i]) ++next;
       const bool listed = next < old_far && far_[next].position == keep[i];
       const Index key = listed && next < held ? next : held + keep[i] - old_begin;
-      const FarToken token = listed ? far_[next] : FarToken{keep[i], ids_[keep[i] - old_begin], Role::plain};
+      const FarToken token = listed ? far_[next] : FarToken{keep[i], ids_[keep[i] - old_begin]};
       rows.gather(key, far);
       initial += token.role == Role::initial;
-      stragglers += token.role == Role::plain;
       // Far tokens that are read later than they are overwritten wait at the back, where room was reserved.
       far_.push_back(token);
       ++far;
@@ -289,7 +281,6 @@ class TokenIndex {
     far_.erase(0, old_far);
     state_.held = far;
     state_.initial = initial;
-    state_.stragglers = stragglers;
     state_.dropped = 0;
     ids_.pop_front(begin - old_begin);
     state_.near_begin = begin;
@@ -297,12 +288,14 @@ class TokenIndex {
     reach_.pop_front(reach_.size() - 1);
     state_.reach_first = seen();
     Reach& reach = reach_[0];
+    reach.begin = std::max(reach.begin, begin);
     reach.first_landmark = 0;
     reach.end_landmark = Index(std::partition_point(far_.data(), far_.data() + far_.size(),
                                                     [&](const FarToken& t) { return t.position < reach.begin; }) -
                                far_.data());
     note_evicted();
     state_.floor = seen();
+    state_.run_begin = begin;
   }
 
   void reset() noexcept {
@@ -321,7 +314,7 @@ class TokenIndex {
     Index near_begin = 0;
     Index held = 0;        ///< far tokens in far slots; the rest of the list still lies in the near run
     Index initial = 0;     ///< far tokens that are initial: the first ones of the list
-    Index stragglers = 0;  ///< far tokens that are no landmarks
+    Index run_begin = 0;   ///< recent tokens begin here at the earliest: what was before is compacted
     Index dropped = 0;     ///< landmarks that have left the list, so that numbers stay
     Index reach_first = 0; ///< query of reach_[0]
     Index last_evicted = -1;
@@ -372,8 +365,6 @@ class TokenIndex {
 
   /// What the query after the one at `position` sees.
   [[nodiscard]] Reach next_reach(const Reach& reach, Index position) const noexcept {
-    Index last = far_.size() - 1;
-    while (last >= 0 && far_[last].role == Role::plain) --last;
     const Index landmarks = landmarks_seen(reach);
     const Recall recall = rule_.recall({.next = position + 1,
                                         .begin = reach.begin,
@@ -381,7 +372,7 @@ class TokenIndex {
                                                 reach.begin,
                                         .landmarks = landmarks,
                                         .most_landmarks = reach.most_landmarks,
-                                        .last_landmark = last < 0 ? -1 : far_[last].position});
+                                        .last_landmark = far_.empty() ? -1 : far_.back().position});
     Reach next = reach;
     next.blind = false;
     next.begin = std::clamp(recall.begin, reach.begin, position + 1);
@@ -428,7 +419,6 @@ class TokenIndex {
       state_.held -= stored;
       state_.dropped += dropped;
     }
-    drop_stragglers(reach.begin, rows);
     for (; state_.held < far_.size() && far_[state_.held].position < reach.begin; ++state_.held) {
       rows.promote(far_[state_.held].position, state_.held);
     }
@@ -446,21 +436,6 @@ class TokenIndex {
     return a.begin == b.begin && a.first_landmark == b.first_landmark;
   }
 
-  template <class Rows>
-  void drop_stragglers(Index begin, Rows& rows) noexcept {
-    for (Index i = 0; state_.stragglers > 0 && i < state_.held;) {
-      if (far_[i].role != Role::plain || far_[i].position >= begin) {
-        ++i;
-        continue;
-      }
-      rows.drop(i, 1, state_.held);
-      far_.erase(i, 1);
-      --state_.held;
-      --state_.stragglers;
-      for (Reach& reach : std::span(reach_.data(), std::size_t(reach_.size()))) --reach.end_landmark;
-    }
-  }
-
   /// The latest position that is gone.
   void note_evicted() noexcept {
     Index position = state_.near_begin - 1, key = state_.held - 1;
@@ -476,10 +451,9 @@ class TokenIndex {
     if (rule_.has_history()) return reach;
     Index far = far_.size();
     while (far > 0 && far_[far - 1].position >= tokens) --far;
-    Index last = far - 1;
-    while (last >= 0 && far_[last].role == Role::plain) --last;
-    reach.begin = std::clamp<Index>(
-        rule_.recall({.next = tokens, .last_landmark = last < 0 ? -1 : far_[last].position}).begin, 0, tokens);
+    const Index last = far == 0 ? -1 : far_[far - 1].position;
+    reach.begin = std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin,
+                                    std::min(state_.run_begin, tokens), tokens);
     while (far > 0 && far_[far - 1].position >= reach.begin) --far;
     reach.end_landmark = far;
     return reach;
@@ -500,19 +474,17 @@ class TokenIndex {
     if (s.dropped < 0 || s.dropped > s.seen) return bad("dropped", s.dropped);
     if (s.floor < 0 || s.floor > s.seen) return bad("floor", s.floor);
     if (s.last_evicted < -1 || s.last_evicted >= s.seen) return bad("last_evicted", s.last_evicted);
-    Index stragglers = 0, initial = 0, before = -1;
+    if (s.run_begin < 0 || s.run_begin > s.near_begin) return bad("run_begin", s.run_begin);
+    Index initial = 0, before = -1;
     for (Index i = 0; i < far_.size(); ++i) {
       const FarToken& token = far_[i];
       const bool in_place = i < s.held ? token.position < s.near_begin : token.position >= s.near_begin;
       if (token.position <= before || token.position >= s.seen || !in_place) return bad("position", token.position);
-      if (token.role > Role::initial) return bad("role", Index(token.role));
-      if (i >= s.held && token.role == Role::plain) return bad("role", Index(token.role));
-      stragglers += token.role == Role::plain;
+      if (token.role != Role::landmark && token.role != Role::initial) return bad("role", Index(token.role));
       initial += token.role == Role::initial;
       if (token.role == Role::initial && initial != i + 1) return bad("role", Index(token.role));
       before = token.position;
     }
-    if (s.stragglers != stragglers) return bad("stragglers", s.stragglers);
     if (s.initial != initial) return bad("initial", s.initial);
     if (reach_.empty() || s.reach_first < 0 || s.reach_first + reach_.size() - 1 != s.seen) {
       return bad("reach_first", s.reach_first);
@@ -521,8 +493,7 @@ class TokenIndex {
       const Reach& r = reach_[i];
       const bool ordered = i == 0 || (r.begin >= reach_[i - 1].begin && r.end_landmark >= reach_[i - 1].end_landmark &&
                                       r.first_landmark >= reach_[i - 1].first_landmark);
-      // Stages address the near run by position; masks may begin before it (after compact()).
-      if (!ordered || r.begin < (staged() ? s.near_begin : 0) || r.begin > s.reach_first + i) {
+      if (!ordered || r.begin < s.near_begin || r.begin > s.reach_first + i) {
         return bad("begin", r.begin);
       }
       const Index end = far_index(r.end_landmark);

@@ -24,7 +24,7 @@ struct Reach {
 struct FarToken {
   Index position = 0;
   std::int32_t id = no_token_id;
-  Role role = Role::plain;  ///< plain: not a landmark, but apart from the recent run, because tokens between were dropped
+  Role role = Role::landmark;
 };
 
 /// A SplitMask over a source that holds `held` far tokens, and then the near run, which begins at position near_begin.
@@ -44,7 +44,7 @@ class LandmarkMask {
     if (key >= seen.begin) return true;
     const auto at = std::lower_bound(far_.begin(), far_.end(), key,
                                      [](const FarToken& token, Index position) { return token.position < position; });
-    return at != far_.end() && at->position == key && at->role != Role::plain && !seen.blind;
+    return at != far_.end() && at->position == key && !seen.blind;
   }
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.begin > queries.end - 1) return Coverage::none;
@@ -67,26 +67,19 @@ class LandmarkMask {
     return i < held_ ? i : held_ + far_[std::size_t(i)].position - near_begin_;
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
-    const FarToken& token = far_[std::size_t(i)];
     const Reach& seen = reach(query);
-    if (token.position > query) return false;
-    if (token.position >= seen.begin) return i < held_;  // else it is read in the near run
-    return token.role != Role::plain && !seen.blind;
+    return far_[std::size_t(i)].position < seen.begin && !seen.blind;  // else it is read in the near run
   }
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval keys) const noexcept {
-    const Reach& first = reach(queries.begin);
-    const FarToken& front = far_[std::size_t(keys.begin)];
-    const FarToken& back = far_[std::size_t(keys.end - 1)];
-    if (keys.begin >= held_ && front.position >= reach(queries.end - 1).begin) return Coverage::none;
-    bool all = back.position < first.begin, blind = true;
-    for (Index query = queries.begin; query < queries.end && (all || blind); ++query) {
-      all = all && !reach(query).blind;
-      blind = blind && reach(query).blind;
+    const Index front = far_[std::size_t(keys.begin)].position, back = far_[std::size_t(keys.end - 1)].position;
+    if (front >= reach(queries.end - 1).begin) return Coverage::none;
+    bool any_blind = false, all_blind = true;
+    for (Index query = queries.begin; query < queries.end; ++query) {
+      any_blind |= reach(query).blind;
+      all_blind &= reach(query).blind;
     }
-    if (all && std::all_of(&front, &back + 1, [](const FarToken& t) { return t.role != Role::plain; })) {
-      return Coverage::full;
-    }
-    return blind && back.position < first.begin ? Coverage::none : Coverage::partial;
+    if (all_blind) return Coverage::none;
+    return !any_blind && back < reach(queries.begin).begin ? Coverage::full : Coverage::partial;
   }
 
  private:
