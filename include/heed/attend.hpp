@@ -20,10 +20,13 @@ namespace heed::inline HEED_ABI {
 /// The last `num_queries` of the keys are usually the queries' own: query i has position p + 1 - num_queries + i, where
 /// p is the position of the last key, unless `query_positions` says otherwise (a draft tree). num_queries is
 /// q.size() / (num_heads * query width).
+///
+/// Without a mask the source says what each query sees: by its own mask(), or by its stages if it has some now
+/// (StagedSource); then neither a mask nor query_positions may be given.
 template <KeyValueSource S>
 struct Sequence {
   const S* keys = nullptr;
-  MaskRef mask;
+  MaskRef mask = {};
   std::span<const float> q;    ///< [num_queries][num_heads][head_dim], or what the policy's query map takes
   std::span<float> out;        ///< [num_queries][num_heads][v_head_dim], or what the policy's output map gives
   std::span<float> lse = {};   ///< [num_queries][num_heads] natural log-sum-exp without sinks, or empty
@@ -55,16 +58,20 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
   const auto preparation_object = policy.preparation();
   const auto preparation = detail::PreparationRef::to<Backend>(preparation_object);
 
-  const auto count = Index(sequences.size());
+  Index most_jobs = 0;
+  for (const Sequence<S>& sequence : sequences) most_jobs += edges.most_jobs(edges.num_queries(sequence));
   detail::Carver first(nullptr);
-  (void)first.take<detail::Job>(count);
+  (void)first.take<detail::Job>(most_jobs);
   if (Status status = workspace.reserve(first.bytes()); !status.ok()) return status;
   for (bool sized = false;; sized = true) {  // first only count what is needed, then place it
     detail::Carver carver(sized ? workspace.data() : nullptr);
-    (void)carver.take<detail::Job>(count);
+    (void)carver.take<detail::Job>(most_jobs);
     auto* const jobs_memory = reinterpret_cast<detail::Job*>(workspace.data());
-    for (Index i = 0; i < count; ++i) std::construct_at(jobs_memory + i, edges.job(sequences[std::size_t(i)], carver));
-    const std::span<const detail::Job> jobs(jobs_memory, std::size_t(count));
+    Index count = 0;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      count += edges.make_jobs(sequences[i], Index(i), jobs_memory + count, carver);
+    }
+    const std::span<detail::Job> jobs(jobs_memory, std::size_t(count));
     const detail::Plan plan(layout, preparation, jobs, executor.workers());
     const auto scratch = detail::CallScratch::carve(carver, plan);
     if (!sized) {
@@ -91,17 +98,18 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef 
   return attend_batch<Backend>(policy, std::span<const Sequence<S>>(&sequence, 1), workspace, executor, options);
 }
 
-/// The same with the mask of the cache's own retention rule.
+/// The same with the mask of the cache's own retention rule, or its stages.
 template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
-  requires requires(const S& source) { requires AttentionMask<std::remove_cvref_t<decltype(source.mask())>>; }
+  requires(detail::MaskedSource<S> || StagedSource<S>)
 Status attend(const P& policy, std::span<const float> q, const S& keys, std::span<float> out, Workspace& workspace,
               E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
-  return attend<Backend>(policy, q, keys, MaskRef(keys.mask()), out, workspace, executor, options, lse);
+  return attend<Backend>(policy, q, keys, MaskRef(), out, workspace, executor, options, lse);
 }
 
 /// Bytes of workspace that suffice for any attend() of this policy with at most `num_queries` queries and `num_keys`
 /// keys in one sequence, on an executor of `workers` workers, whatever the alignment of the memory that holds them.
-/// Reserve them once and no step allocates.
+/// Reserve them once and no step allocates. They suffice for any mask, whose far keys are keys of the source, and for
+/// any stages: at most one per query, none with more than num_keys keys.
 template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers) {
   if (Status status = policy.validate(); !status.ok()) return status;
@@ -113,8 +121,8 @@ template <AttentionPolicy P>
   const auto edges = detail::Edges(policy, layout);
   const Unmasked mask;
   detail::Carver carver(nullptr);
-  (void)carver.take<detail::Job>(1);
-  const detail::Job job = edges.empty_job(num_queries, num_keys, mask, carver);
+  (void)carver.take<detail::Job>(edges.most_jobs(num_queries));
+  detail::Job job = edges.empty_job(num_queries, num_keys, mask, carver);
   const detail::Plan plan(layout, detail::PreparationRef::shape_of(preparation_object), {&job, 1}, workers);
   detail::CallScratch::carve(carver, plan);
   return carver.bytes() + Workspace::alignment;

@@ -87,6 +87,18 @@ concept KeyValueSource = requires(const C& cache, int stream, Index n) {
   { cache.position(n) } -> std::same_as<Index>;
 };
 
+/// A source whose keys depend on when they are read, so that queries of one call see different lists. Stage n serves the
+/// queries [begin, end) of the call and has a list of its own, the last keys of which are those queries' own; within it
+/// queries are causal and end-aligned, and chunks go by the number in the list. No stages: an ordinary source.
+template <class S>
+concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
+  { source.stages() } -> std::same_as<Index>;
+  { source.stage_queries(n) } -> std::same_as<Interval>;  // in order, from 0, without gaps
+  { source.stage_size(n) } -> std::same_as<Index>;
+  { source.stage_tile(n, stream, n, n, n) } -> std::same_as<Tile>;  // stage, then as tile()
+  { source.stage_position(n, n) } -> std::same_as<Index>;           // stage, then as position()
+};
+
 /// 3a. Which keys a query sees, by logical token index. `coverage` may answer `partial` when it does not know;
 /// `none` and `full` are promises. Asked per tile; `visible` is asked only inside partial tiles.
 template <class M>
@@ -95,7 +107,25 @@ concept AttentionMask = requires(const M& mask, Interval queries, Interval keys,
   { mask.visible(token, token) } -> std::same_as<bool>;
 };
 
-/// 3b. Which tokens stay. A rule says of every token whether it is a landmark, and of every query where the recent tokens
+/// 3b. A mask that is read in two lists: every query sees the *near* keys at positions [begin(query), query], and of the
+/// *far* keys (anchors, separators, first tokens), which lie scattered before them, the first few, or none.
+///
+/// Far keys are read through a list, as dense tiles, whose chunks are numbers in the list / 256; the chunks of near keys
+/// are lanes / 256. Neither depends on what else is cached, so evicting keys that nobody sees changes no bit.
+/// `far_key(i)` is the index in the source of number i, ascending. A far key in a query's near run is near: it is read
+/// there only. coverage() and visible() are the whole truth of both lists.
+template <class M>
+concept SplitMask = AttentionMask<M> && requires(const M& mask, Interval queries, Interval keys, Index i) {
+  { mask.near_keys() } -> std::same_as<NearKeys>;
+  { mask.far_keys() } -> std::same_as<Index>;  // how many
+  { mask.far_key(i) } -> std::same_as<Index>;
+  { mask.near_coverage(queries, keys) } -> std::same_as<Coverage>;  // by positions, as coverage()
+  { mask.near_visible(i, i) } -> std::same_as<bool>;                // query position, key position
+  { mask.far_coverage(queries, keys) } -> std::same_as<Coverage>;   // keys: numbers in the far list
+  { mask.far_visible(i, i) } -> std::same_as<bool>;                 // query position, number in the far list
+};
+
+/// 3c. Which tokens stay. A rule says of every token whether it is a landmark, and of every query where the recent tokens
 /// begin; see retention/rule.hpp. It is a value without state: all that may change is in History.
 ///
 /// `has_history`: what a query sees depends on more than positions and ids, so there is no mask (SepLLM's stream).

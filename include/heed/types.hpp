@@ -73,11 +73,14 @@ struct Interval {
   friend bool operator==(const Interval&, const Interval&) = default;
 };
 
-/// Where the near keys of a source begin: key first_key has lane first_lane, the next one first_lane + 1, ...; chunks are
-/// lanes / 256.
+/// Where the near keys of a source begin: key first_key has lane first_lane, the next one first_lane + 1, and so on.
+/// Their positions follow each other, too. A key's chunk is its lane / 256, so the lane must be the key's own (usually its
+/// position), whatever else is cached.
 struct NearKeys {
   Index first_key = 0;
   Index first_lane = 0;
+
+  friend bool operator==(const NearKeys&, const NearKeys&) = default;
 };
 
 /// How much of a (queries x keys) rectangle a mask leaves visible.

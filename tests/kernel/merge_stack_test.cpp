@@ -56,6 +56,7 @@ std::optional<State> tree(const Chunks& chunks) { return node(chunks, 40, 0); }
 /// The stack, used as the kernel uses it: a row that sees nothing parks its output in a free slot.
 std::optional<State> stacked(const Chunks& chunks, Index first = 0, Index last = -1) {
   last = last < 0 ? Index(chunks.size()) : last;
+  while (first < last && !chunks[std::size_t(first)]) ++first;  // the run may start anywhere, and its slots suffice
   const int slots = heed::merge_slots(last - first);
   std::vector<float> memory(std::size_t(slots * width), 0.0f);
   heed::MergeStack stack;
@@ -95,6 +96,40 @@ TEST(MergeStack, ManyChunks) {
   for (const double seen : {1.0, 0.5, 0.01}) {
     const Chunks chunks = random_chunks(random, 4100, seen);
     ASSERT_TRUE(stacked(chunks) == tree(chunks)) << seen;
+  }
+}
+
+/// Chunks of two lists: the second one begins anywhere beyond a number that is a multiple of every node it has. One state
+/// of the first list waits while the second one arrives.
+TEST(MergeStack, TwoListsMeetAtTheRoot) {
+  oracle::Random random(6);
+  for (int i = 0; i < 200; ++i) {
+    const Chunks far = random_chunks(random, random.below(20), 0.8),
+                 near = random_chunks(random, random.below(40), 0.8);
+    const Index beyond = Index{1} << 40, start = i % 2 == 0 ? random.below(300) : 15000 + random.below(3000);
+    const int slots = std::max(heed::merge_slots(Index(far.size())), 1 + heed::merge_slots(Index(near.size())));
+    std::vector<float> memory(std::size_t(slots * width));
+    heed::MergeStack stack;
+    stack.reset();
+    const auto push = [&](Index index, const std::optional<State>& chunk) {
+      if (!chunk) return;
+      heed::RowTarget target;
+      target.normalise = 1;
+      stack.push<Scalar>(index, chunk->numbers, memory.data(), width, width, target);
+      ASSERT_LT(target.out, memory.data() + slots * width);
+      std::copy(chunk->out.begin(), chunk->out.end(), target.out);
+      Scalar::finish(&target, 1, width);
+    };
+    Chunks shifted(std::size_t(start), std::nullopt);
+    shifted.insert(shifted.end(), near.begin(), near.end());
+    for (std::size_t c = 0; c < far.size(); ++c) push(Index(c), far[c]);
+    for (std::size_t c = 0; c < near.size(); ++c) push(beyond + start + Index(c), near[c]);
+    const auto want = node({tree(far), tree(shifted)}, 1, 0);
+    ASSERT_EQ(stack.empty(), !want);
+    if (!want) continue;
+    const float* out = nullptr;
+    const SoftmaxState numbers = stack.fold<Scalar>(memory.data(), width, width, &out);
+    ASSERT_TRUE((State{numbers, {out, out + width}} == *want)) << far.size() << " " << near.size() << " from " << start;
   }
 }
 

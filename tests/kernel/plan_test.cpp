@@ -26,7 +26,7 @@ struct Case {
   std::vector<Job> jobs;
   Index workers = 1;
 
-  [[nodiscard]] Plan plan() const { return {layout, {}, jobs, workers}; }
+  [[nodiscard]] Plan plan() { return {layout, {}, jobs, workers}; }
 };
 
 Job job_of(Index queries, Index keys) {
@@ -39,6 +39,11 @@ Case random_case(oracle::Random& random, Index most_keys) {
   c.layout = heed::Gqa{.num_heads = kv * group, .num_kv_heads = kv, .head_dim = 8, .scale = 1}.layout();
   for (Index n = random.below(4) == 0 ? random.below(20) : 1 + random.below(3); n > 0; --n) {
     c.jobs.push_back(job_of(random.below(5) == 0 ? random.below(300) : random.below(5), random.below(most_keys)));
+    if (random.below(2) == 0) continue;  // else read in two lists
+    Job& job = c.jobs.back();
+    job.far_keys = random.below(job.num_keys + 1);
+    job.near.first_key = random.below(job.num_keys + 1);
+    job.near.first_lane = random.below(2) == 0 ? random.below(1000) : random.below(5'000'000);
   }
   c.workers = random.below(3) == 0 ? 1 : 1 + random.below(64);
   return c;
@@ -47,31 +52,48 @@ Case random_case(oracle::Random& random, Index most_keys) {
 TEST(Plan, CoversEverythingOnce) {
   oracle::Random random(1);
   for (int i = 0; i < 300; ++i) {
-    const Case c = random_case(random, 30000);
+    Case c = random_case(random, 30000);
     const Plan plan = c.plan();
-    std::map<std::tuple<Index, Index, Index>, Index> next;  // (sequence, head, row): the chunk that must come next
+    struct Next {
+      Index far = 0, near = -1;
+    };
+    std::map<std::tuple<Index, Index, Index>, Next> next;  // (job, head, row): the chunks that must come next
     std::set<Index> parts;
+    Index part = 0;
     for (Index t = 0; t < plan.num_tasks(); ++t) {
       const Task task = plan.task(t);
-      const Job& job = c.jobs.at(std::size_t(task.sequence));
+      const Job& job = c.jobs.at(std::size_t(task.job));
       ASSERT_TRUE(task.kv_head >= 0 && task.kv_head < c.layout.num_kv_heads);
       ASSERT_TRUE(task.rows.size() > 0 && task.rows.size() <= plan.shape().max_rows);
       ASSERT_LE(task.rows.size(), heed::detail::max_block_rows);
-      ASSERT_LE(task.chunks.end, Plan::chunks(job));
+      ASSERT_TRUE(task.far.size() >= 0 && task.near.size() >= 0);
       for (Index row = task.rows.begin; row < task.rows.end; ++row) {
-        Index& expected = next[{task.sequence, task.kv_head, row}];
-        ASSERT_EQ(task.chunks.begin, expected);
-        expected = task.chunks.end;
+        Next& expected = next[{task.job, task.kv_head, row}];
+        if (expected.near < 0) expected.near = job.near_chunks().begin;
+        if (task.far.size() > 0) {
+          ASSERT_EQ(task.far.begin, expected.far);
+          ASSERT_EQ(expected.near, job.near_chunks().begin) << "far chunks come first";
+          expected.far = task.far.end;
+        }
+        if (task.near.size() > 0) {
+          ASSERT_EQ(task.near.begin, expected.near);
+          ASSERT_EQ(expected.far, job.far_chunks());
+          expected.near = task.near.end;
+        }
       }
       if (plan.parts(job) == 1) {
         ASSERT_EQ(task.part, -1);
       } else {  // a node of the tree, with a partial state of its own
-        const Index span = task.chunks.end == Plan::chunks(job) && task.chunks.begin > 0
-                               ? plan.task(t - 1).chunks.size()
-                               : task.chunks.size();
-        ASSERT_TRUE(std::has_single_bit(std::uint64_t(span)) && task.chunks.begin % span == 0);
+        const bool far = task.far.size() > 0;
+        ASSERT_NE(far, task.near.size() > 0);
+        const heed::Interval chunks = far ? task.far : task.near;
+        const Index first = (far ? 0 : heed::detail::far_away) + chunks.begin;
+        ASSERT_TRUE(std::has_single_bit(std::uint64_t(plan.span())));
+        ASSERT_EQ(first / plan.span(), plan.part_node(job, part));
+        ASSERT_EQ((first + chunks.size() - 1) / plan.span(), plan.part_node(job, part));
         ASSERT_TRUE(task.part >= 0 && task.part < plan.max_partials()) << task.part;
         ASSERT_TRUE(parts.insert(task.part).second);
+        part = (part + 1) % plan.parts(job);
       }
     }
     std::size_t rows = 0;
@@ -80,7 +102,8 @@ TEST(Plan, CoversEverythingOnce) {
         for (Index row = 0; row < plan.rows(c.jobs[s]); ++row, ++rows) {
           const auto found = next.find({Index(s), head, row});
           ASSERT_TRUE(found != next.end()) << "nobody writes this row";
-          ASSERT_EQ(found->second, Plan::chunks(c.jobs[s]));
+          ASSERT_EQ(found->second.far, c.jobs[s].far_chunks());
+          ASSERT_EQ(found->second.near, c.jobs[s].near_chunks().end);
         }
       }
     }
@@ -92,16 +115,16 @@ TEST(Plan, CoversEverythingOnce) {
 TEST(Plan, BlocksAreTheirTasks) {
   oracle::Random random(2);
   for (int i = 0; i < 200; ++i) {
-    const Case c = random_case(random, 30000);
+    Case c = random_case(random, 30000);
     const Plan plan = c.plan();
     Index t = 0;
     bool cut = false;
     for (Index b = 0; b < plan.num_blocks(); ++b) {
       const Task block = plan.block(b);
-      const Index parts = plan.parts(c.jobs[std::size_t(block.sequence)]);
+      const Index parts = plan.parts(c.jobs[std::size_t(block.job)]);
       for (Index part = 0; part < parts; ++part, ++t) {
         const Task task = plan.task(t);
-        ASSERT_EQ(task.sequence, block.sequence);
+        ASSERT_EQ(task.job, block.job);
         ASSERT_EQ(task.kv_head, block.kv_head);
         ASSERT_EQ(task.rows, block.rows);
         ASSERT_EQ(task.part, parts == 1 ? -1 : block.part + part);
@@ -117,34 +140,86 @@ TEST(Plan, BlocksAreTheirTasks) {
 TEST(Plan, ManyKeysKeepAllWorkersBusy) {
   const heed::AttentionLayout mqa = heed::Mqa{.num_heads = 8, .head_dim = 8, .scale = 1}.layout();
   for (const Index workers : {2, 3, 8, 16}) {
-    const std::vector<Job> jobs = {job_of(1, 131072)};
+    std::vector<Job> jobs = {job_of(1, 131072)};
     const Plan plan(mqa, {}, jobs, workers);
     EXPECT_GE(plan.num_tasks(), workers * heed::detail::tasks_per_worker) << workers;
   }
-  EXPECT_EQ(Plan(mqa, {}, std::vector<Job>{job_of(1, 131072)}, 1).num_tasks(), 1);
+  Job job = job_of(1, 131072);
+  EXPECT_EQ(Plan(mqa, {}, {&job, 1}, 1).num_tasks(), 1);
 }
 
 TEST(Plan, NothingToDo) {
   const heed::AttentionLayout layout = heed::Mha{.num_heads = 3, .head_dim = 8, .scale = 1}.layout();
   EXPECT_EQ(Plan(layout, {}, {}, 4).num_tasks(), 0);
-  EXPECT_EQ(Plan(layout, {}, std::vector<Job>{job_of(0, 1000)}, 4).num_tasks(), 0);
-  EXPECT_EQ(Plan(layout, {}, std::vector<Job>{job_of(2, 0)}, 4).num_tasks(), 3) << "rows without keys are written too";
+  Job no_queries = job_of(0, 1000), no_keys = job_of(2, 0);
+  EXPECT_EQ(Plan(layout, {}, {&no_queries, 1}, 4).num_tasks(), 0);
+  EXPECT_EQ(Plan(layout, {}, {&no_keys, 1}, 4).num_tasks(), 3) << "rows without keys are written too";
 }
 
-/// What suffices for many queries and keys suffices for fewer.
+/// What suffices for many queries and keys suffices for fewer, read in any lists.
 TEST(Plan, ScratchGrowsWithTheQuestion) {
   oracle::Random random(3);
-  const auto bytes = [](const heed::AttentionLayout& layout, Index queries, Index keys, Index workers) {
+  const auto bytes = [](const heed::AttentionLayout& layout, Job job, Index workers) {
     heed::detail::Carver carver(nullptr);
-    const std::vector<Job> jobs = {job_of(queries, keys)};
-    heed::detail::Scratch::carve(carver, Plan(layout, {}, jobs, workers).shape());
+    heed::detail::Scratch::carve(carver, Plan(layout, {}, {&job, 1}, workers).shape());
     return carver.bytes();
   };
   for (int i = 0; i < 200; ++i) {
     const Case c = random_case(random, 10000);
     const Index queries = random.below(200), keys = random.below(10000);
-    ASSERT_LE(bytes(c.layout, random.below(queries + 1), random.below(keys + 1), c.workers),
-              bytes(c.layout, queries, keys, c.workers));
+    Job smaller = job_of(random.below(queries + 1), random.below(keys + 1));
+    smaller.far_keys = random.below(smaller.num_keys + 1);
+    smaller.near = {random.below(smaller.num_keys + 1), random.below(1000)};
+    ASSERT_LE(bytes(c.layout, smaller, c.workers), bytes(c.layout, job_of(queries, keys), c.workers));
+  }
+}
+
+/// Near chunks begin where the first lane says, not at 0, and hold every key once, in its own lane.
+TEST(Job, ChunksOfNearAndFarKeys) {
+  for (const Index first_lane : {0, 1, 255, 256, 4'000'000, 4'000'255}) {
+    for (const Index keys : {0, 1, 255, 256, 257, 1000}) {
+      Job job = job_of(1, 300 + keys);
+      job.near = {300, first_lane};
+      job.far_keys = keys;
+      Index next = 300;
+      for (Index c = job.near_chunks().begin; c < job.near_chunks().end; ++c) {
+        const heed::detail::Chunk chunk = job.near_chunk(c);
+        ASSERT_TRUE(0 <= chunk.lanes.begin && chunk.lanes.begin < chunk.lanes.end && chunk.lanes.end <= 256);
+        ASSERT_EQ(chunk.tree(), heed::detail::far_away + c);
+        for (Index lane = chunk.lanes.begin; lane < chunk.lanes.end; ++lane, ++next) {
+          ASSERT_EQ(chunk.first + lane, next);
+          ASSERT_EQ(c * 256 + lane, first_lane + next - 300);
+        }
+      }
+      ASSERT_EQ(next, 300 + keys);
+      ASSERT_EQ(job.near_chunks().begin, first_lane / 256);
+      next = 0;
+      for (Index c = 0; c < job.far_chunks(); ++c) {
+        const heed::detail::Chunk chunk = job.far_chunk(c);
+        ASSERT_EQ(chunk.tree(), c);
+        ASSERT_EQ(chunk.first + chunk.lanes.begin, next);
+        ASSERT_TRUE(chunk.lanes.size() > 0 && chunk.lanes.end <= 256);
+        next = chunk.first + chunk.lanes.end;
+      }
+      ASSERT_EQ(next, keys);
+    }
+  }
+}
+
+/// Many jobs, some without rows: every task is found in its own.
+TEST(Plan, TasksOfManyJobs) {
+  const heed::AttentionLayout layout = heed::Mha{.num_heads = 2, .head_dim = 8, .scale = 1}.layout();
+  std::vector<Job> jobs;
+  std::vector<Index> owner;
+  for (Index i = 0; i < 1000; ++i) {
+    jobs.push_back(job_of(i % 3 == 1 ? 0 : 1 + i % 2, 10));
+    if (i % 3 != 1) owner.insert(owner.end(), 2, i);
+  }
+  const Plan plan(layout, {}, jobs, 1);
+  ASSERT_EQ(plan.num_tasks(), Index(owner.size()));
+  for (Index t = 0; t < plan.num_tasks(); ++t) {
+    ASSERT_EQ(plan.task(t).job, owner[std::size_t(t)]);
+    ASSERT_EQ(plan.task(t).kv_head, t % 2);
   }
 }
 

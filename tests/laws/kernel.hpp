@@ -48,6 +48,13 @@ class Source {
   [[nodiscard]] virtual Index size() const = 0;
   [[nodiscard]] virtual heed::Tile tile(int stream, Index head, Index first, Index max) const = 0;
   [[nodiscard]] virtual Index position(Index key) const = 0;
+
+  /// Only of staged sources.
+  [[nodiscard]] virtual Index stages() const { return 0; }
+  [[nodiscard]] virtual heed::Interval stage_queries(Index) const { return {}; }
+  [[nodiscard]] virtual Index stage_size(Index) const { return 0; }
+  [[nodiscard]] virtual heed::Tile stage_tile(Index, int, Index, Index, Index) const { return {}; }
+  [[nodiscard]] virtual Index stage_position(Index, Index) const { return 0; }
 };
 
 /// A KvCache of one layer.

@@ -43,7 +43,15 @@ struct Coded {
     return source->tile(stream, head, first, max);
   }
   [[nodiscard]] Index position(Index key) const { return source->position(key); }
+  [[nodiscard]] Index stages() const { return source->stages(); }
+  [[nodiscard]] heed::Interval stage_queries(Index stage) const { return source->stage_queries(stage); }
+  [[nodiscard]] Index stage_size(Index stage) const { return source->stage_size(stage); }
+  [[nodiscard]] heed::Tile stage_tile(Index stage, int stream, Index head, Index first, Index max) const {
+    return source->stage_tile(stage, stream, head, first, max);
+  }
+  [[nodiscard]] Index stage_position(Index stage, Index key) const { return source->stage_position(stage, key); }
 };
+static_assert(heed::StagedSource<Coded<heed::F32, heed::F32>>);
 
 template <class P, class K, class V>
 class CacheOf final : public Cache {

@@ -77,6 +77,50 @@ class StridedRows {
   std::unique_ptr<Source> source_;
 };
 
+/// Some keys of another source, in pages where it has holes.
+class Picked : public Source {
+ public:
+  Picked(const Source& source, std::vector<Index> keys) : source_(source), keys_(std::move(keys)) {}
+  [[nodiscard]] Index size() const override { return Index(keys_.size()); }
+  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
+    return picked(keys_, stream, head, first, max);
+  }
+  [[nodiscard]] Index position(Index key) const override { return source_.position(keys_[std::size_t(key)]); }
+
+ protected:
+  [[nodiscard]] heed::Tile picked(const std::vector<Index>& keys, int stream, Index head, Index first,
+                                  Index max) const {
+    const Index key = keys[std::size_t(first)];
+    Index run = 1;
+    while (run < max && first + run < Index(keys.size()) && keys[std::size_t(first + run)] == key + run) ++run;
+    return source_.tile(stream, head, key, run);
+  }
+
+ private:
+  const Source& source_;
+  std::vector<Index> keys_;
+};
+
+/// A staged source: every stage has a list of keys of another source, at positions of its own: those in the list.
+class Staged final : public Picked {
+ public:
+  struct Stage {
+    Interval queries;
+    std::vector<Index> keys;
+  };
+  Staged(const Source& source, std::vector<Stage> stages) : Picked(source, {}), stages_(std::move(stages)) {}
+  [[nodiscard]] Index stages() const override { return Index(stages_.size()); }
+  [[nodiscard]] Interval stage_queries(Index stage) const override { return stages_[std::size_t(stage)].queries; }
+  [[nodiscard]] Index stage_size(Index stage) const override { return Index(stages_[std::size_t(stage)].keys.size()); }
+  [[nodiscard]] heed::Tile stage_tile(Index stage, int stream, Index head, Index first, Index max) const override {
+    return picked(stages_[std::size_t(stage)].keys, stream, head, first, max);
+  }
+  [[nodiscard]] Index stage_position(Index, Index key) const override { return key; }
+
+ private:
+  std::vector<Stage> stages_;
+};
+
 /// Another source in pages of some rows, which may have its own positions.
 class Paged final : public Source {
  public:

@@ -56,6 +56,13 @@ void merges() {
   expect(out[0] == 0 && out[2] == 0 && lse == none, "merge", "two empty sides are empty");
 }
 
+void softmax() {
+  float logits[32];
+  std::fill(logits, logits + 32, -INFINITY);
+  const heed::ChunkSum sum = heed::Scalar::softmax(logits, 20);
+  expect(sum.max == -INFINITY && sum.sum == 0 && logits[3] == 0, "softmax", "nothing but -inf is an identity");
+}
+
 void rotations() {
   for (const bool interleaved : {false, true}) {
     const auto layout = interleaved ? heed::RopeLayout::interleaved : heed::RopeLayout::half_split;
@@ -160,6 +167,7 @@ void cache() {
 int main() {
   codecs();
   merges();
+  softmax();
   rotations();
   windows();
   cache();

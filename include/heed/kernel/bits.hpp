@@ -17,12 +17,13 @@ struct KeyBits {
 
   [[nodiscard]] bool test(Index k) const noexcept { return (word[std::size_t(k / 64)] >> (k % 64)) & 1u; }
 
-  /// The bits [0, count).
-  [[nodiscard]] static KeyBits first(Index count) noexcept {
+  /// The bits of an interval.
+  [[nodiscard]] static KeyBits of(Interval keys) noexcept {
+    const auto below = [](Index n) { return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1; };
     KeyBits bits;
     for (Index w = 0; w < chunk_keys / 64; ++w) {
-      const Index n = std::clamp<Index>(count - 64 * w, 0, 64);
-      bits.word[std::size_t(w)] = n == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
+      const Index begin = std::max<Index>(keys.begin - 64 * w, 0), end = std::max<Index>(keys.end - 64 * w, 0);
+      bits.word[std::size_t(w)] = below(end) & ~below(begin);
     }
     return bits;
   }
@@ -44,9 +45,9 @@ struct KeyBits {
   [[nodiscard]] Interval hull() const noexcept {
     const Index begin = find(0, chunk_keys, true);
     if (begin == chunk_keys) return {};
-    Index end = chunk_keys;
-    while (!test(end - 1)) --end;
-    return {begin, end};
+    std::size_t last = word.size() - 1;
+    while (word[last] == 0) --last;
+    return {begin, Index(last) * 64 + Index(std::bit_width(word[last]))};
   }
 
   friend KeyBits operator&(KeyBits a, const KeyBits& b) noexcept {

@@ -12,6 +12,18 @@
 
 namespace heed::inline HEED_ABI::detail {
 
+/// The mask a sequence is read with: its own, else the one its source knows.
+template <class Sequence>
+[[nodiscard]] MaskRef mask_of(const Sequence& sequence) {
+  if (sequence.mask) return sequence.mask;
+  using Source = std::remove_cvref_t<decltype(*sequence.keys)>;
+  if constexpr (StagedSource<Source>) {
+    if (sequence.keys->stages() > 0) return causal_stage;
+  }
+  if constexpr (MaskedSource<Source>) return sequence.keys->mask();
+  return {};
+}
+
 /// The maps of policy `P`, with Identity compiled away.
 template <AttentionPolicy P>
 class Edges {
@@ -34,22 +46,56 @@ class Edges {
     return layout_.value_width;
   }
 
-  /// The job of one sequence; room for mapped queries and raw outputs comes from `carver`.
   template <class Sequence>
-  [[nodiscard]] Job job(const Sequence& sequence, Carver& carver) const {
-    const Index queries = Index(sequence.q.size()) / (layout_.num_heads * query_width());
-    Job job = empty_job(queries, sequence.keys->size(), sequence.mask, carver);
-    job.source = SourceRef::to(*sequence.keys);
-    if constexpr (!maps_queries) job.q = sequence.q.data();
-    if constexpr (!maps_outputs) job.out = sequence.out.data();
-    job.lse = sequence.lse.empty() ? nullptr : sequence.lse.data();
-    job.query_positions = sequence.query_positions;
-    return job;
+  [[nodiscard]] Index num_queries(const Sequence& sequence) const {
+    return Index(sequence.q.size()) / (layout_.num_heads * query_width());
+  }
+
+  /// Room for the jobs of a sequence: one, or a stage per query.
+  [[nodiscard]] static Index most_jobs(Index queries) noexcept { return std::max<Index>(queries, 1); }
+
+  /// Makes the jobs of sequence number `index` and returns how many; room for mapped queries and raw outputs comes from
+  /// `carver`.
+  template <class Sequence>
+  Index make_jobs(const Sequence& sequence, Index index, Job* jobs, Carver& carver) const {
+    const auto& keys = *sequence.keys;
+    Job all = empty_job(num_queries(sequence), keys.size(), mask_of(sequence), carver);
+    all.source = SourceRef::to(keys);
+    if constexpr (!maps_queries) all.q = sequence.q.data();
+    if constexpr (!maps_outputs) all.out = sequence.out.data();
+    all.lse = sequence.lse.empty() ? nullptr : sequence.lse.data();
+    all.query_positions = sequence.query_positions;
+    all.sequence = index;
+    if constexpr (StagedSource<std::remove_cvref_t<decltype(keys)>>) {
+      Index made = 0;
+      for (Index stage = 0; stage < keys.stages(); ++stage) {
+        const Interval queries = keys.stage_queries(stage);
+        if (queries.size() == 0) continue;
+        Job job = all;
+        job.source = SourceRef::to_stage(keys, stage);
+        job.num_keys = keys.stage_size(stage);
+        job.num_queries = queries.size();
+        const Index row = queries.begin * layout_.num_heads;
+        if (job.q != nullptr) job.q += row * layout_.key_width;  // it is while room is only counted
+        if (job.out != nullptr) job.out += row * layout_.value_width;
+        if (job.lse != nullptr) job.lse += row;
+        job.first_stage = made == 0;
+        std::construct_at(jobs + made++, job);
+      }
+      if (made > 0) return made;
+    }
+    std::construct_at(jobs, all);
+    return 1;
   }
 
   /// A job of that size without data: enough to plan.
   [[nodiscard]] Job empty_job(Index queries, Index keys, MaskRef mask, Carver& carver) const {
-    Job job{.source = {}, .num_keys = keys, .mask = mask, .num_queries = queries};
+    Job job{.source = {},
+            .num_keys = keys,
+            .mask = mask,
+            .near = mask.near_keys(),
+            .far_keys = mask.far_keys(),
+            .num_queries = queries};
     if constexpr (maps_queries) job.q = carver.take<float>(queries * layout_.num_heads * layout_.key_width);
     if constexpr (maps_outputs) job.out = carver.take<float>(queries * layout_.num_heads * layout_.value_width);
     return job;
@@ -58,10 +104,10 @@ class Edges {
   template <SimdBackend Backend, class Sequence>
   void map_queries(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor) const {
     if constexpr (maps_queries) {
-      for_each_head(jobs, executor, [&](std::size_t s, Index head) {
+      for_each_head(sequences, jobs, executor, [&](const Sequence& sequence, const Job& job, Index head) {
         const Index in = query_width(), out = layout_.key_width;
-        query_map_.apply(head, jobs[s].num_queries, sequences[s].q.data() + head * in, layout_.num_heads * in,
-                         const_cast<float*>(jobs[s].q) + head * out, layout_.num_heads * out, &Backend::linear);
+        query_map_.apply(head, num_queries(sequence), sequence.q.data() + head * in, layout_.num_heads * in,
+                         const_cast<float*>(job.q) + head * out, layout_.num_heads * out, &Backend::linear);
       });
     }
   }
@@ -69,19 +115,22 @@ class Edges {
   template <SimdBackend Backend, class Sequence>
   void map_outputs(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor) const {
     if constexpr (maps_outputs) {
-      for_each_head(jobs, executor, [&](std::size_t s, Index head) {
+      for_each_head(sequences, jobs, executor, [&](const Sequence& sequence, const Job& job, Index head) {
         const Index in = layout_.value_width, out = output_width();
-        output_map_.apply(head, jobs[s].num_queries, jobs[s].out + head * in, layout_.num_heads * in,
-                          sequences[s].out.data() + head * out, layout_.num_heads * out, &Backend::linear);
+        output_map_.apply(head, num_queries(sequence), job.out + head * in, layout_.num_heads * in,
+                          sequence.out.data() + head * out, layout_.num_heads * out, &Backend::linear);
       });
     }
   }
 
  private:
-  template <class Body>
-  void for_each_head(std::span<const Job> jobs, ExecutorRef executor, const Body& body) const {
+  // Once per sequence and head: the first stage's job has the buffers of all stages.
+  template <class Sequence, class Body>
+  void for_each_head(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor,
+                     const Body& body) const {
     executor.parallel_for(Index(jobs.size()) * layout_.num_heads, [&](Index task, Index) {
-      body(std::size_t(task / layout_.num_heads), task % layout_.num_heads);
+      const Job& job = jobs[std::size_t(task / layout_.num_heads)];
+      if (job.first_stage) body(sequences[std::size_t(job.sequence)], job, task % layout_.num_heads);
     });
   }
 
@@ -125,6 +174,22 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, cons
   }
   if (!sequence.query_positions.empty() && Index(sequence.query_positions.size()) != queries) {
     return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
+  }
+  using Source = std::remove_cvref_t<decltype(*sequence.keys)>;
+  if constexpr (StagedSource<Source>) {
+    const Index stages = sequence.keys->stages();
+    if (stages > 0 && sequence.mask) return bad("mask is given, but keys have ", stages, " stages, which say it");
+    if (stages > 0 && !sequence.query_positions.empty()) {
+      return bad("query_positions are given, but keys have ", stages, " stages, which say them");
+    }
+    const Index staged = stages > 0 ? sequence.keys->stage_queries(stages - 1).end : queries;
+    if (staged != queries) return bad("q has ", queries, " queries, the stages of keys have ", staged);
+  }
+  const MaskRef mask = mask_of(sequence);
+  if (!mask) return bad("mask is not given and keys have none");
+  const Index keys = sequence.keys->size(), first_key = mask.near_keys().first_key;
+  if (first_key < 0 || first_key > keys) {
+    return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
   }
   if constexpr (requires { sequence.keys->layout(); }) {
     const AttentionLayout cached = sequence.keys->layout();

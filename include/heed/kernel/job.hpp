@@ -3,9 +3,13 @@
 /// never per key, so the loops are compiled once per codec and backend.
 #pragma once
 
+#include <algorithm>
 #include <span>
+#include <type_traits>
 
 #include <heed/concepts.hpp>
+#include <heed/kernel/chunk.hpp>
+#include <heed/retention/full.hpp>
 #include <heed/retention/mask_ref.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -22,25 +26,44 @@ struct AttendOptions {
 
 namespace detail {
 
-/// A KeyValueSource, erased.
+/// A KeyValueSource, or one stage of a StagedSource, erased.
 struct SourceRef {
   const void* source = nullptr;
-  Tile (*tile_)(const void*, int, Index, Index, Index) = nullptr;
-  Index (*position_)(const void*, Index) = nullptr;
+  Index stage = 0;
+  Tile (*tile_)(const void*, Index, int, Index, Index, Index) = nullptr;
+  Index (*position_)(const void*, Index, Index) = nullptr;
 
   template <KeyValueSource S>
   [[nodiscard]] static SourceRef to(const S& source) noexcept {
-    return {&source,
-            [](const void* s, int stream, Index head, Index first, Index max) {
+    return {&source, 0,
+            [](const void* s, Index, int stream, Index head, Index first, Index max) {
               return static_cast<const S*>(s)->tile(stream, head, first, max);
             },
-            [](const void* s, Index key) { return static_cast<const S*>(s)->position(key); }};
+            [](const void* s, Index, Index key) { return static_cast<const S*>(s)->position(key); }};
+  }
+  template <StagedSource S>
+  [[nodiscard]] static SourceRef to_stage(const S& source, Index stage) noexcept {
+    return {&source, stage,
+            [](const void* s, Index n, int stream, Index head, Index first, Index max) {
+              return static_cast<const S*>(s)->stage_tile(n, stream, head, first, max);
+            },
+            [](const void* s, Index n, Index key) { return static_cast<const S*>(s)->stage_position(n, key); }};
   }
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const {
-    return tile_(source, stream, head, first, max);
+    return tile_(source, stage, stream, head, first, max);
   }
-  [[nodiscard]] Index position(Index key) const { return position_(source, key); }
+  [[nodiscard]] Index position(Index key) const { return position_(source, stage, key); }
 };
+
+/// A source that knows its mask, which lives as long as the source.
+template <class S>
+concept MaskedSource = requires(const S& source) {
+  requires AttentionMask<std::remove_cvref_t<decltype(source.mask())>>;
+  requires std::is_lvalue_reference_v<decltype(source.mask())>;
+};
+
+/// What the queries of a stage see.
+inline constexpr Causal causal_stage;
 
 /// A TilePreparation, erased; `object` is null for Identity.
 struct PreparationRef {
@@ -74,21 +97,45 @@ struct PreparationRef {
   }
 };
 
-/// One sequence of a batch: queries (after the query map), keys, and where outputs (before the output map) go.
+/// One sequence of a batch, or one stage of it: queries (after the query map), keys, and where outputs (before the output
+/// map) go.
 struct Job {
   SourceRef source;
   Index num_keys = 0;
   MaskRef mask;
+  NearKeys near = {};
+  Index far_keys = 0;
   Index num_queries = 0;
   const float* q = nullptr;                     // [num_queries][num_heads][key_width]
   float* out = nullptr;                         // [num_queries][num_heads][value_width]
   float* lse = nullptr;                         // [num_queries][num_heads], or null
   std::span<const Index> query_positions = {};  // empty: end-aligned
+  Index sequence = 0;                           // index in the batch
+  bool first_stage = true;                      // the sequence has a job before this one otherwise
+  Index first_block = 0, first_task = 0, first_part = 0;  // numbers in the plan that this job is part of
 
   [[nodiscard]] Index query_position(Index query) const {
     if (!query_positions.empty()) return query_positions[std::size_t(query)];
     const Index next = num_keys == 0 ? 0 : source.position(num_keys - 1) + 1;
     return next - num_queries + query;
+  }
+
+  [[nodiscard]] Index far_chunks() const noexcept { return (far_keys + chunk_keys - 1) / chunk_keys; }
+  /// Numbers of the chunks of near keys. They need not start at 0: old lanes may be gone.
+  [[nodiscard]] Interval near_chunks() const noexcept {
+    const Index begin = near.first_lane / chunk_keys, keys = num_keys - near.first_key;
+    return {begin, keys == 0 ? begin : (near.first_lane + keys + chunk_keys - 1) / chunk_keys};
+  }
+  [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
+    const Index first = number * chunk_keys;
+    return {.far = true, .number = number, .first = first, .lanes = {0, std::min(chunk_keys, far_keys - first)}};
+  }
+  [[nodiscard]] Chunk near_chunk(Index number) const noexcept {
+    const Index first = near.first_key + number * chunk_keys - near.first_lane;
+    return {.far = false,
+            .number = number,
+            .first = first,
+            .lanes = {std::max<Index>(near.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
   }
 };
 

@@ -14,7 +14,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Most states that wait at once when `chunks` arrive, plus the one being made.
+/// Most states that wait at once when at most `chunks` arrive, whose indices follow each other from anywhere, plus the one
+/// being made. A run that starts at 0 needs one less: elsewhere a node left of the largest boundary in it waits, too.
 [[nodiscard]] constexpr int merge_slots(Index chunks) noexcept {
   return int(std::bit_width(std::uint64_t(chunks > 1 ? chunks - 1 : 1))) + 2;
 }
@@ -102,7 +103,7 @@ class MergeStack {
   int depth_ = 0;
   std::uint64_t used_ = 0;
   std::uint64_t reading_ = 0;
-  Node node_[max_merges + 2];
+  Node node_[max_merges + 3];
 };
 
 }  // namespace heed::inline HEED_ABI

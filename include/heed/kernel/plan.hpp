@@ -23,12 +23,13 @@ inline constexpr Index tasks_per_worker = 4;
 /// Rows prefetched ahead at most; bounds the tail of the pointer list.
 inline constexpr Index max_ahead = 128;
 
-/// One task: the rows [row_begin, row_end) of one KV head of one sequence over the chunks [chunk_begin, chunk_end).
+/// One task: rows of one KV head of one job over some of its far and near chunks.
 struct Task {
-  Index sequence = 0;
+  Index job = 0;
   Index kv_head = 0;
   Interval rows;
-  Interval chunks;
+  Interval far;     ///< chunk numbers
+  Interval near;    ///< chunk numbers
   Index part = -1;  ///< index of the partial state written, -1: writes the final output
 };
 
@@ -78,6 +79,7 @@ struct Scratch {
   KeyBits* visible = nullptr;
   const std::byte** pointers = nullptr;
   Index* positions = nullptr;
+  Index* far_list = nullptr;
 
   static Scratch carve(Carver& carver, const Shape& shape) noexcept {
     const bool prepares = shape.stream_width > 0;
@@ -96,6 +98,7 @@ struct Scratch {
     s.visible = carver.take<KeyBits>(shape.max_rows);
     s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
     s.positions = carver.take<Index>(chunk_keys);
+    s.far_list = carver.take<Index>(2 * chunk_keys);
     return s;
   }
 };
@@ -103,24 +106,31 @@ struct Scratch {
 /// The tasks of a call, addressed by number without a list of them.
 class Plan {
  public:
-  Plan(const AttentionLayout& layout, const PreparationRef& preparation, std::span<const Job> jobs, Index workers)
+  /// Numbers the jobs' blocks, tasks and parts in the jobs.
+  Plan(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers)
       : layout_(layout),
         jobs_(jobs),
         workers_(std::max<Index>(workers, 1)),
         most_rows_(preparation.makes_values ? max_block_rows_of_made_values : max_block_rows) {
     Index base_tasks = 0, work = 0, most_chunks = 0;
+    shape_.slots = slots(0);
     for (const Job& job : jobs_) {
       const Index blocks = layout_.num_kv_heads * row_blocks(job);
       base_tasks += blocks;
       work += blocks * chunks(job);
       most_chunks = std::max(most_chunks, chunks(job));
       shape_.max_rows = std::max(shape_.max_rows, block_rows(job));
+      shape_.slots = std::max(shape_.slots, slots(job.num_keys));
     }
     span_ = std::max<Index>(most_chunks, 1);
     const Index wanted = workers_ * tasks_per_worker;
-    if (workers_ > 1 && base_tasks < wanted) {
+    const bool cuts = workers_ > 1 && base_tasks < wanted;
+    if (cuts) {
       span_ = Index(std::bit_floor(std::uint64_t(std::max<Index>(work / wanted, 1))));
     }
+    number_tasks();
+    // Two lists that start anywhere may have more ends than max_partials() has room for.
+    for (; cuts && num_tasks_ > max_partials(); number_tasks()) span_ *= 2;
     shape_.key_width = layout_.key_width;
     shape_.value_width = layout_.value_width;
     shape_.state_width = round_up(layout_.value_width, state_align);
@@ -129,34 +139,31 @@ class Plan {
                                      layout_.streams[std::size_t(layout_.value.stream)].width);
       shape_.makes_values = preparation.makes_values;
     }
-    shape_.slots = merge_slots(most_chunks);
   }
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] Index workers() const noexcept { return workers_; }
   /// Whether some block is cut into parts that must be merged.
-  [[nodiscard]] bool cut() const noexcept {
-    return std::any_of(jobs_.begin(), jobs_.end(), [this](const Job& job) { return parts(job) > 1; });
-  }
+  [[nodiscard]] bool cut() const noexcept { return num_tasks_ > num_blocks_; }
 
-  [[nodiscard]] static Index chunks(const Job& job) noexcept { return (job.num_keys + chunk_keys - 1) / chunk_keys; }
+  /// Chunks of a part, but for those at the ends of a list: a power of two where something is cut.
+  [[nodiscard]] Index span() const noexcept { return span_; }
+  [[nodiscard]] static Index chunks(const Job& job) noexcept { return job.far_chunks() + job.near_chunks().size(); }
   /// Chunk ranges a row block of `job` is cut into; at least one, so that rows without keys are written too.
   [[nodiscard]] Index parts(const Job& job) const noexcept {
-    return std::max<Index>((chunks(job) + span_ - 1) / span_, 1);
+    if (chunks(job) <= span_) return 1;
+    return spans({0, job.far_chunks()}).size() + spans(job.near_chunks()).size();
+  }
+  /// Part `part` of `job` as a node of the merge tree, among nodes of its size.
+  [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
+    const Index far = spans({0, job.far_chunks()}).size();
+    return part < far ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far;
   }
   [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
 
-  /// Number of (sequence, KV head, row block) triples.
-  [[nodiscard]] Index num_blocks() const noexcept {
-    Index n = 0;
-    for (const Job& job : jobs_) n += layout_.num_kv_heads * row_blocks(job);
-    return n;
-  }
-  [[nodiscard]] Index num_tasks() const noexcept {
-    Index n = 0;
-    for (const Job& job : jobs_) n += layout_.num_kv_heads * row_blocks(job) * parts(job);
-    return n;
-  }
+  /// Number of (job, KV head, row block) triples.
+  [[nodiscard]] Index num_blocks() const noexcept { return num_blocks_; }
+  [[nodiscard]] Index num_tasks() const noexcept { return num_tasks_; }
   /// Room for partial states, whatever the number of keys: blocks are cut only while there are fewer than
   /// workers * tasks_per_worker, into spans that make at most twice that many more. Every row has its KV heads' blocks,
   /// so with many of those nothing is ever cut.
@@ -167,60 +174,76 @@ class Plan {
 
   /// Task number `index`; the tasks of a block follow each other.
   [[nodiscard]] Task task(Index index) const noexcept {
-    Index partial = 0;
-    for (std::size_t s = 0;; ++s) {
-      const Job& job = jobs_[s];
-      const Index n = parts(job), count = layout_.num_kv_heads * row_blocks(job) * n;
-      if (index >= count) {
-        index -= count;
-        partial += n > 1 ? count : 0;
-        continue;
-      }
-      Task t = block_of(Index(s), index / n);
-      const Index range = index % n;
-      t.chunks = {range * span_, std::min((range + 1) * span_, chunks(job))};
-      t.part = n > 1 ? partial + index : -1;
-      return t;
-    }
+    const Job& job = job_of(index, &Job::first_task);
+    const Index n = parts(job);
+    Task t = block(job.first_block + (index - job.first_task) / n);
+    if (t.part < 0) return t;
+    const Index part = (index - job.first_task) % n, far = spans(t.far).size();
+    t.part += part;
+    const Index first = (part < far ? part : spans(t.near).begin + part - far) * span_;
+    const auto within = [&](Interval all) {
+      return Interval{std::max(first, all.begin), std::min(first + span_, all.end)};
+    };
+    t.far = part < far ? within(t.far) : Interval{};
+    t.near = part < far ? Interval{} : within(t.near);
+    return t;
   }
 
   /// Block number `index`: the union of its tasks; `part` is its first partial state, or -1.
   [[nodiscard]] Task block(Index index) const noexcept {
-    Index partial = 0;
-    for (std::size_t s = 0;; ++s) {
-      const Job& job = jobs_[s];
-      const Index n = parts(job), count = layout_.num_kv_heads * row_blocks(job);
-      if (index >= count) {
-        index -= count;
-        partial += n > 1 ? count * n : 0;
-        continue;
-      }
-      Task t = block_of(Index(s), index);
-      t.chunks = {0, chunks(job)};
-      t.part = n > 1 ? partial + index * n : -1;
-      return t;
-    }
+    const Job& job = job_of(index, &Job::first_block);
+    index -= job.first_block;
+    const Index n = parts(job), blocks = row_blocks(job), b = index % blocks;
+    return {.job = &job - jobs_.data(),
+            .kv_head = index / blocks,
+            .rows = {b * most_rows_, std::min((b + 1) * most_rows_, rows(job))},
+            .far = {0, job.far_chunks()},
+            .near = job.near_chunks(),
+            .part = n > 1 ? job.first_part + index * n : -1};
   }
 
  private:
+  // Pending states of rows over any far and near chunks of so many keys: near ones may start and end in the middle of a
+  // chunk, and while they arrive one state of all far keys waits.
+  [[nodiscard]] static int slots(Index keys) noexcept {
+    return merge_slots((keys + chunk_keys - 1) / chunk_keys + 1) + 1;
+  }
   // Blocks of one sequence are of equal size but the last.
   [[nodiscard]] Index block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }
   [[nodiscard]] Index row_blocks(const Job& job) const noexcept { return (rows(job) + most_rows_ - 1) / most_rows_; }
-  [[nodiscard]] Task block_of(Index sequence, Index index) const noexcept {
-    const Job& job = jobs_[std::size_t(sequence)];
-    const Index blocks = row_blocks(job), b = index % blocks;
-    return {.sequence = sequence,
-            .kv_head = index / blocks,
-            .rows = {b * most_rows_, std::min((b + 1) * most_rows_, rows(job))},
-            .chunks = {},
-            .part = -1};
+  // The spans that chunks lie in.
+  [[nodiscard]] Interval spans(Interval chunks) const noexcept {
+    if (chunks.size() == 0) return {};
+    return {chunks.begin / span_, (chunks.end + span_ - 1) / span_};
+  }
+
+  void number_tasks() noexcept {
+    Index parts_before = 0;
+    num_blocks_ = num_tasks_ = 0;
+    for (Job& job : jobs_) {
+      const Index blocks = layout_.num_kv_heads * row_blocks(job), n = parts(job);
+      job.first_block = num_blocks_;
+      job.first_task = num_tasks_;
+      job.first_part = parts_before;
+      num_blocks_ += blocks;
+      num_tasks_ += blocks * n;
+      if (n > 1) parts_before += blocks * n;
+    }
+  }
+  // The last job whose first number is at most `index`: jobs without rows share theirs with the next one.
+  [[nodiscard]] const Job& job_of(Index index, Index Job::*first) const noexcept {
+    const auto after =
+        std::partition_point(jobs_.begin(), jobs_.end(), [&](const Job& job) { return job.*first <= index; });
+    return *(after - 1);
   }
 
   AttentionLayout layout_;
-  std::span<const Job> jobs_;
+  std::span<Job> jobs_;
   Index workers_;
   Index most_rows_;
   Index span_ = 1;
+  Index num_blocks_ = 0;
+  Index num_tasks_ = 0;
   Shape shape_;
 };
 

@@ -26,7 +26,10 @@ class RowBlock {
     num_rows_ = task.rows.size();
     gather_queries();
     for (Index r = 0; r < num_rows_; ++r) scratch_.stacks[r].reset();
-    for (Index chunk = task.chunks.begin; chunk < task.chunks.end; ++chunk) run_chunk(chunk);
+    first_position_ = job.query_position(0);
+    listed_[0] = listed_[1] = -1;
+    for (Index c = task.far.begin; c < task.far.end; ++c) run_chunk(job.far_chunk(c));
+    for (Index c = task.near.begin; c < task.near.end; ++c) run_chunk(job.near_chunk(c));
   }
 
   /// The state of row `r` of the task, and its normalised output (null if the row saw no key).
@@ -54,117 +57,197 @@ class RowBlock {
     }
   }
 
-  void run_chunk(Index chunk) {
-    first_key_ = chunk * chunk_keys;
-    count_ = std::min(chunk_keys, job_->num_keys - first_key_);
+  void run_chunk(const Chunk& chunk) {
+    chunk_ = chunk;
     if (!find_visible()) return;
     locate_rows();
     compute_scores();
     modify_logits();
-    softmax_and_place(chunk);
+    softmax_and_place();
     accumulate();
+  }
+
+  // What is read after this chunk; no lanes if it is the last one.
+  [[nodiscard]] Chunk following() const noexcept {
+    const Index next = chunk_.number + 1;
+    if (chunk_.far && next < task_.far.end) return job_->far_chunk(next);
+    if (!chunk_.far && next < task_.near.end) return job_->near_chunk(next);
+    return chunk_.far && task_.near.size() > 0 ? job_->near_chunk(task_.near.begin) : Chunk{};
+  }
+
+  // Indices in the source of a far chunk's keys. Two chunks are remembered: this one and the one that follows.
+  const Index* far_list(const Chunk& chunk) {
+    Index* const list = scratch_.far_list + chunk.number % 2 * chunk_keys;
+    Index& listed = listed_[chunk.number % 2];
+    if (listed != chunk.number) job_->mask.far_list({chunk.first, chunk.first + chunk.lanes.end}, list);
+    listed = chunk.number;
+    return list;
   }
 
   // --- which rows see which keys -----------------------------------------------------------------------------------
 
-  // Sets rows_ (first to last row that sees something), keys_ (hull of what they see) and full_. False if nothing is.
+  // Sets rows_ (first to last row that sees something), panel_rows_ (the same of each 64 keys), keys_ (hull of what they
+  // see) and full_. False if nothing is.
   bool find_visible() {
-    const Interval keys{job_->source.position(first_key_), job_->source.position(first_key_ + count_ - 1) + 1};
     const Index first = query_of(0), last = query_of(num_rows_ - 1);
-    const bool end_aligned = job_->query_positions.empty();
     have_positions_ = false;
-    full_ = true;
+    asked_ = {chunk_.first + chunk_.lanes.begin, chunk_.first + chunk_.lanes.end};
+    if (!chunk_.far) asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
     rows_ = {0, num_rows_};
-    keys_ = {0, count_};
-    if (end_aligned) {  // positions ascend, so one question may answer for all rows
-      const Coverage all = job_->mask.coverage({job_->query_position(first), job_->query_position(last) + 1}, keys);
-      if (all == Coverage::none) return false;
-      if (all == Coverage::full) return true;
+    keys_ = chunk_.lanes;
+    Coverage all = Coverage::partial;
+    if (job_->query_positions.empty()) {  // positions ascend, so one question may answer for all rows
+      all = coverage({query_position(first), query_position(last) + 1});
     }
-    full_ = false;
+    if (all == Coverage::none) return false;
+    full_ = all == Coverage::full && keys_.begin == 0;
+    if (all == Coverage::full) {
+      if (!full_) std::fill_n(scratch_.visible, num_rows_, KeyBits::of(keys_));
+      for (Index panel = 0; panel < panels; ++panel) {
+        const bool seen = panel * panel_keys < keys_.end && (panel + 1) * panel_keys > keys_.begin;
+        panel_rows_[panel] = seen ? rows_ : Interval{};
+      }
+      return true;
+    }
     KeyBits seen;
-    Index begin = num_rows_, end = 0;
+    rows_ = {num_rows_, 0};
+    std::fill_n(panel_rows_, panels, rows_);
+    const auto widen = [](Interval& rows, Interval by) {
+      rows = {std::min(rows.begin, by.begin), std::max(rows.end, by.end)};
+    };
     for (Index query = first; query <= last; ++query) {
-      const KeyBits bits = visible_to(job_->query_position(query), keys);
-      const Index r0 = std::max<Index>(query * group_ - task_.rows.begin, 0);
-      const Index r1 = std::min<Index>((query + 1) * group_ - task_.rows.begin, num_rows_);
-      std::fill(scratch_.visible + r0, scratch_.visible + r1, bits);
+      const KeyBits bits = visible_to(query_position(query));
+      const Interval rows{std::max<Index>(query * group_ - task_.rows.begin, 0),
+                          std::min<Index>((query + 1) * group_ - task_.rows.begin, num_rows_)};
+      std::fill(scratch_.visible + rows.begin, scratch_.visible + rows.end, bits);
       if (!bits.any()) continue;
       seen = seen | bits;
-      begin = std::min(begin, r0);
-      end = std::max(end, r1);
+      widen(rows_, rows);
+      for (Index panel = 0; panel < panels; ++panel) {
+        if (bits.word[std::size_t(panel)] != 0) widen(panel_rows_[panel], rows);
+      }
     }
-    if (begin >= end) return false;
-    rows_ = {begin, end};
     keys_ = seen.hull();
-    return true;
+    return rows_.size() > 0;
   }
 
-  KeyBits visible_to(Index query_position, Interval keys) {
+  // Of the keys of the chunk, to queries at these positions.
+  [[nodiscard]] Coverage coverage(Interval queries) const {
+    return chunk_.far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
+  }
+
+  KeyBits visible_to(Index query_position) {
+    const Interval lanes = chunk_.lanes;
+    if (job_->mask.split()) {
+      const Interval run =
+          chunk_.far ? job_->mask.far_run(query_position, asked_) : job_->mask.near_run(query_position, asked_);
+      const Index lane = lanes.begin - asked_.begin;
+      return KeyBits::of({run.begin + lane, run.end + lane});
+    }
     KeyBits bits;
-    switch (job_->mask.coverage({query_position, query_position + 1}, keys)) {
+    switch (coverage({query_position, query_position + 1})) {
       case Coverage::none: break;
-      case Coverage::full: bits = KeyBits::first(count_); break;
-      case Coverage::partial: job_->mask.fill(query_position, positions(), count_, bits.word.data()); break;
+      case Coverage::full: bits = KeyBits::of(lanes); break;
+      case Coverage::partial: job_->mask.fill(query_position, positions(), lanes.end, bits.word.data()); break;
     }
     return bits;
   }
 
+  [[nodiscard]] Index query_position(Index query) const {
+    return job_->query_positions.empty() ? first_position_ + query : job_->query_positions[std::size_t(query)];
+  }
+
+  // Of every lane's key. Near keys follow each other, so those that are gone had the positions before.
   const Index* positions() {
-    if (!have_positions_) {
-      for (Index k = 0; k < count_; ++k) scratch_.positions[k] = job_->source.position(first_key_ + k);
-      have_positions_ = true;
+    if (have_positions_) return scratch_.positions;
+    const Interval lanes = chunk_.lanes;
+    const Index* const list = chunk_.far ? far_list(chunk_) : nullptr;
+    for (Index k = lanes.begin; k < lanes.end; ++k) {
+      scratch_.positions[k] = job_->source.position(list != nullptr ? list[k] : chunk_.first + k);
     }
+    for (Index k = lanes.begin - 1; k >= 0; --k) scratch_.positions[k] = scratch_.positions[k + 1] - 1;
+    have_positions_ = true;
     return scratch_.positions;
   }
 
   // --- where the rows lie ------------------------------------------------------------------------------------------
 
-  // Fills row pointers; returns whether every row can be read `bytes` beyond the start of its view.
-  bool point_at(const View& view, Index offset_bytes, Index bytes, Index first, Index count, const std::byte** row) {
+  // Fills pointers to the rows of `lanes` of a chunk; lanes before its first key repeat that one. Returns whether every
+  // row can be read `bytes` beyond the start of its view.
+  bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index offset_bytes, Index bytes,
+                const std::byte** row) {
     const StreamShape& stream = layout_.streams[std::size_t(view.stream)];
     const Index head = stream.num_heads == 1 ? 0 : task_.kv_head;
+    const Index live = std::max(lanes.begin, chunk.lanes.begin);
     bool readable = true;
-    for (Index k = 0; k < count;) {
-      const Tile tile = job_->source.tile(view.stream, head, first + k, count - k);
-      const std::byte* at = tile.data + offset_bytes;
-      for (Index i = 0; i < tile.rows; ++i) row[k + i] = at + i * tile.stride_bytes;
+    const auto tile_at = [&](Index first, Index last) {
+      const Tile tile = job_->source.tile(view.stream, head, first, last + 1 - first);
       readable &= tile.readable_bytes - offset_bytes >= bytes;
-      k += tile.rows;
+      return tile;
+    };
+    if (chunk.far) {  // one tile may have many of the scattered keys
+      const Index* const key = far_list(chunk);
+      for (Index k = live; k < lanes.end;) {
+        const Index first = key[k];
+        const Tile tile = tile_at(first, key[lanes.end - 1]);
+        for (; k < lanes.end && key[k] - first < tile.rows; ++k) {
+          row[k - lanes.begin] = tile.data + offset_bytes + (key[k] - first) * tile.stride_bytes;
+        }
+      }
+    } else {
+      for (Index k = live; k < lanes.end;) {
+        const Tile tile = tile_at(chunk.first + k, chunk.first + lanes.end - 1);
+        const std::byte* const at = tile.data + offset_bytes;
+        for (Index i = 0; i < tile.rows; ++i) row[k - lanes.begin + i] = at + i * tile.stride_bytes;
+        k += tile.rows;
+      }
     }
+    std::fill(row, row + (live - lanes.begin), row[live - lanes.begin]);
     return readable;
   }
 
   void locate_rows() {
     const Index key_bytes = K::row_bytes(layout_.key.width), value_bytes = V::row_bytes(layout_.value.width);
+    located_ = {keys_.begin / panel_keys * panel_keys, keys_.end};
+    const Index count = located_.size();
     const std::byte** k = scratch_.pointers;
-    const std::byte** v = k + count_;
+    const std::byte** v = k + count;
     const bool prepares = preparation_.object != nullptr;
-    bool whole = point_at(layout_.key, prepares ? 0 : K::offset_bytes(layout_.key.offset), round_up(key_bytes, 64),
-                          first_key_, count_, k);
-    whole &= point_at(layout_.value, V::offset_bytes(layout_.value.offset), round_up(value_bytes, 64), first_key_,
-                      count_, v);
+    bool whole = point_at(chunk_, located_, layout_.key, prepares ? 0 : K::offset_bytes(layout_.key.offset),
+                          round_up(key_bytes, 64), k);
+    whole &=
+        point_at(chunk_, located_, layout_.value, V::offset_bytes(layout_.value.offset), round_up(value_bytes, 64), v);
     in_place_ = whole && !prepares && rows_.size() <= Backend::few_rows;
     // The order of use is K of this chunk, V of this chunk, K of the next: what follows is prefetched while reading.
-    const std::byte** next = v + count_;
-    follow_ = first_key_ + count_ < task_.chunks.end * chunk_keys
-                  ? std::min(chunk_keys, job_->num_keys - first_key_ - count_)
-                  : 0;
-    if (follow_ > 0) point_at(layout_.key, K::offset_bytes(layout_.key.offset), 0, first_key_ + count_, follow_, next);
-    std::fill(next + follow_, next + chunk_keys + max_ahead, v[count_ - 1]);
+    const Chunk next_chunk = following();
+    const std::byte** next = v + count;
+    follow_ = next_chunk.lanes.size();
+    if (follow_ > 0) point_at(next_chunk, next_chunk.lanes, layout_.key, K::offset_bytes(layout_.key.offset), 0, next);
+    std::fill(next + follow_, next + chunk_keys + max_ahead, v[count - 1]);
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
-    key_rows_ = {k, k + ahead(key_bytes), count_};
-    value_rows_ = {v, v + ahead(value_bytes), count_};
+    key_rows_ = {k, k + ahead(key_bytes), count};
+    value_rows_ = {v, v + ahead(value_bytes), count};
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
-    if (preparation_.makes_values) prepare(0, count_);
+    if (in_place_ && chunk_.far && chunk_.number == task_.far.begin) {
+      // Nothing was read before that could prefetch them, and hardware does not guess scattered rows.
+      for (Index row = 0; row < std::min(ahead(key_bytes), count); ++row) {
+        for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + byte);
+      }
+    }
+    if (preparation_.makes_values) prepare(located_);
+  }
+
+  // The located rows of `lanes`.
+  [[nodiscard]] KeyRows rows_of(const KeyRows& located, Interval lanes) const noexcept {
+    const Index skip = lanes.begin - located_.begin;
+    return {located.row + skip, located.ahead + skip, lanes.size()};
   }
 
   // Stored rows as floats: where they lie, if they are floats and lie together (MFA-KR: 8 % of a step).
-  const float* decoded_rows(Index first, Index count) {
+  const float* decoded_rows(const std::byte* const* row, Index count) {
     const Index width = layout_.streams[std::size_t(layout_.key.stream)].width;
-    const std::byte* const* row = key_rows_.row + first;
     bool together = std::is_same_v<K, F32>;
     for (Index k = 1; k < count && together; ++k) together = row[k] - row[k - 1] == K::row_bytes(width);
     if (together) return reinterpret_cast<const float*>(row[0]);
@@ -172,36 +255,48 @@ class RowBlock {
     return scratch_.decoded;
   }
 
-  // Makes keys (and values) from stored rows, and points at those instead. A whole chunk at once if values are made, too;
+  // Makes keys (and values) from stored rows, and points at those instead. All of a chunk at once if values are made, too;
   // else a panel, whose keys are packed while they are in L1.
-  void prepare(Index first, Index count) {
-    const float* const rows = decoded_rows(first, count);
-    const auto point = [count](const std::byte** to, const float* made, Index width) {
+  void prepare(Interval lanes) {
+    const Index live = std::max(lanes.begin, chunk_.lanes.begin), count = lanes.end - live;
+    const std::byte** const keys = scratch_.pointers + (live - located_.begin);
+    const float* const rows = decoded_rows(keys, count);
+    const Index* const position = positions() + live;
+    const auto point = [&](const std::byte** to, const float* made, Index width) {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
+      std::fill(to - (live - lanes.begin), to, to[0]);
     };
-    preparation_.keys(preparation_.object, task_.kv_head, count, rows, positions() + first, scratch_.prepared_keys);
-    point(scratch_.pointers + first, scratch_.prepared_keys, shape_.key_width);
-    if (!preparation_.makes_values) return;
-    preparation_.values(preparation_.object, task_.kv_head, count, rows, positions() + first, scratch_.prepared_values);
-    point(scratch_.pointers + count_ + first, scratch_.prepared_values, shape_.value_width);
+    preparation_.keys(preparation_.object, task_.kv_head, count, rows, position, scratch_.prepared_keys);
+    if (preparation_.makes_values) {
+      preparation_.values(preparation_.object, task_.kv_head, count, rows, position, scratch_.prepared_values);
+      point(keys + located_.size(), scratch_.prepared_values, shape_.value_width);
+    }
+    point(keys, scratch_.prepared_keys, shape_.key_width);
   }
 
   // --- logits and probabilities ------------------------------------------------------------------------------------
 
   [[nodiscard]] float* scores(Index row) const noexcept { return scratch_.scores + row * chunk_keys; }
 
+  // 64 keys, or what is seen of them at the end of the chunk.
+  [[nodiscard]] Interval panel_lanes(Index panel) const noexcept {
+    return {panel * panel_keys, std::min((panel + 1) * panel_keys, keys_.end)};
+  }
+
   void compute_scores() {
     const Index width = shape_.key_width;
-    const float* q = scratch_.q + rows_.begin * width;
-    const Index begin = keys_.begin / panel_keys * panel_keys;
     if (in_place_) {
-      const KeyRows keys{key_rows_.row + begin, key_rows_.ahead + begin, keys_.end - begin};
-      Backend::template score_rows<K>(q, width, rows_.size(), keys, width, layout_.scale, scores(rows_.begin) + begin);
+      constexpr Index group = 32;  // as many keys as score_rows takes at once
+      const Interval lanes{keys_.begin / group * group, keys_.end};
+      Backend::template score_rows<K>(scratch_.q + rows_.begin * width, width, rows_.size(), rows_of(key_rows_, lanes),
+                                      width, layout_.scale, scores(rows_.begin) + lanes.begin);
       return;
     }
-    for (Index first = begin; first < keys_.end; first += panel_keys) {
-      const KeyRows keys{key_rows_.row + first, nullptr, std::min(panel_keys, keys_.end - first)};
-      if (preparation_.object != nullptr && !preparation_.makes_values) prepare(first, keys.count);
+    for (Index panel = 0; panel < panels; ++panel) {
+      const Interval rows = panel_rows_[panel], lanes = panel_lanes(panel);
+      if (rows.size() <= 0) continue;
+      if (preparation_.object != nullptr && !preparation_.makes_values) prepare(lanes);
+      const KeyRows keys = rows_of(key_rows_, lanes);
       if (preparation_.object != nullptr) {
         Backend::template pack_keys<F32>(keys, width, scratch_.key_panel);
       } else {
@@ -209,48 +304,60 @@ class RowBlock {
       }
       // The values of the same keys come next, unless they are the keys themselves.
       const bool apart = layout_.value.stream != layout_.key.stream;
-      Backend::score_panel(q, width, rows_.size(), scratch_.key_panel, width, keys.count, layout_.scale,
-                           scores(rows_.begin) + first,
-                           Ahead{value_rows_.row + first, apart ? keys.count : 0, value_lines_});
+      Backend::score_panel(scratch_.q + rows.begin * width, width, rows.size(), scratch_.key_panel, width, lanes.size(),
+                           layout_.scale, scores(rows.begin) + lanes.begin,
+                           Ahead{rows_of(value_rows_, lanes).row, apart ? lanes.size() : 0, value_lines_});
     }
+  }
+
+  // The lanes of a row that softmax reads: the hull of what it sees, from a multiple of 16, because the lane of a key
+  // decides when it is added. Lanes beyond weigh nothing.
+  [[nodiscard]] Interval softmax_lanes(Index row) const noexcept {
+    if (full_) return keys_;
+    const Interval hull = scratch_.visible[row].hull();
+    return {hull.begin / 16 * 16, hull.end};
   }
 
   void modify_logits() {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    if (options_.soft_cap != 0) {
-      for (Index r = rows_.begin; r < rows_.end; ++r) Backend::soft_cap(scores(r), keys_.end, options_.soft_cap);
-    }
     if (!options_.alibi_slopes.empty()) {
       const Index origin = positions()[0];
-      for (Index k = 0; k < count_; ++k) scratch_.distance[k] = float(scratch_.positions[k] - origin);
-      for (Index r = rows_.begin; r < rows_.end; ++r) {
-        Backend::add_bias(scores(r), keys_.end, options_.alibi_slopes[std::size_t(head_of(r))], scratch_.distance,
-                          float(origin - job_->query_position(query_of(r))));
-      }
+      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(scratch_.positions[k] - origin);
+    }
+    if (full_ && options_.soft_cap == 0 && options_.alibi_slopes.empty()) return;
+    for (Index r = rows_.begin; r < rows_.end; ++r) modify_logits(r, softmax_lanes(r));
+  }
+
+  void modify_logits(Index r, Interval lanes) {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    float* const logits = scores(r) + lanes.begin;
+    if (options_.soft_cap != 0) Backend::soft_cap(logits, lanes.size(), options_.soft_cap);
+    if (!options_.alibi_slopes.empty()) {
+      const Index origin = scratch_.positions[0];
+      Backend::add_bias(logits, lanes.size(), options_.alibi_slopes[std::size_t(head_of(r))],
+                        scratch_.distance + lanes.begin, float(origin - query_position(query_of(r))));
     }
     if (full_) return;
-    for (Index r = rows_.begin; r < rows_.end; ++r) {
-      const KeyBits& bits = scratch_.visible[r];
-      for (Index k = 0; k < keys_.end;) {
-        const Index hidden = bits.find(k, keys_.end, false);
-        k = bits.find(hidden, keys_.end, true);
-        std::fill(scores(r) + hidden, scores(r) + k, lowest);
-      }
+    const KeyBits& bits = scratch_.visible[r];
+    for (Index k = lanes.begin; k < lanes.end;) {
+      const Index hidden = bits.find(k, lanes.end, false);
+      k = bits.find(hidden, lanes.end, true);
+      std::fill(scores(r) + hidden, scores(r) + k, lowest);
     }
   }
 
-  void softmax_and_place(Index chunk) {
+  void softmax_and_place() {
     for (Index r = rows_.begin; r < rows_.end; ++r) {
-      const ChunkSum chunk_sum = Backend::softmax(scores(r), keys_.end);
+      const Interval lanes = softmax_lanes(r);
       RowTarget& target = scratch_.targets[r];
-      if (chunk_sum.max == -std::numeric_limits<float>::infinity()) {  // this row sees nothing here: an identity
-        target.out = nullptr;
-        continue;
-      }
+      target.out = nullptr;
+      if (lanes.size() == 0) continue;
+      const ChunkSum chunk_sum = Backend::softmax(scores(r) + lanes.begin, lanes.size());
+      // Whether it sees no key here, or only logits of -inf: an identity.
+      if (chunk_sum.max == -std::numeric_limits<float>::infinity()) continue;
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
-      scratch_.stacks[r].template push<Backend>(chunk, {chunk_sum.max, chunk_sum.sum * float(chunk_keys)}, row_slots(r),
-                                                slot_stride(), shape_.state_width, target);
+      scratch_.stacks[r].template push<Backend>(chunk_.tree(), {chunk_sum.max, chunk_sum.sum * float(chunk_keys)},
+                                                row_slots(r), slot_stride(), shape_.state_width, target);
     }
     // Rows that see nothing still take part in their tile; what they compute goes to a slot nobody reads.
     for (Index r = rows_.begin; r < rows_.end; ++r) {
@@ -267,55 +374,75 @@ class RowBlock {
   void accumulate() {
     const Index width = shape_.value_width;
     if (in_place_) {
+      const Index first = located_.begin;
       each_run(
           [&](Interval rows, Interval keys, Accumulate phase) {
-            Backend::template accumulate_rows<V>(scores(rows.begin), rows.size(), value_rows_, keys, 0, width,
+            Backend::template accumulate_rows<V>(scores(rows.begin) + first, rows.size(), value_rows_,
+                                                 {keys.begin - first, keys.end - first}, 0, width,
                                                  scratch_.targets + rows.begin, phase);
           },
           Backend::few_rows);
-    } else {
-      for (Index dim = 0; dim < width; dim += panel_dims) {
-        const Index dims = std::min(panel_dims, width - dim);
-        const KeyRows rows{value_rows_.row, nullptr, keys_.end};
-        if (preparation_.makes_values) {
-          Backend::template pack_values<F32>(rows, dim, dims, scratch_.value_panel);
-        } else {
-          Backend::template pack_values<V>(rows, dim, dims, scratch_.value_panel);
-        }
-        each_run(
-            [&](Interval block, Interval keys, Accumulate phase) {
-              Backend::accumulate_panel(scores(block.begin), block.size(), scratch_.value_panel, keys, dim, dims,
-                                        scratch_.targets + block.begin, phase, next_keys(dim, width));
-            },
-            tile_rows);
+      return;
+    }
+    for (Index dim = 0; dim < width; dim += panel_dims) {
+      const Index dims = std::min(panel_dims, width - dim);
+      for (Index panel = 0; panel < panels; ++panel) {
+        if (panel_rows_[panel].size() > 0) pack_values(panel_lanes(panel), dim, dims);
       }
+      each_run(
+          [&](Interval rows, Interval keys, Accumulate phase) {
+            Backend::accumulate_panel(scores(rows.begin), rows.size(), scratch_.value_panel, keys, dim, dims,
+                                      scratch_.targets + rows.begin, phase, next_keys(dim, width));
+          },
+          tile_rows);
+    }
+  }
+
+  void pack_values(Interval lanes, Index dim, Index dims) {
+    const KeyRows rows = rows_of(value_rows_, lanes);
+    float* const panel = scratch_.value_panel + lanes.begin * panel_dims;
+    if (preparation_.makes_values) {
+      Backend::template pack_values<F32>(rows, dim, dims, panel);
+    } else {
+      Backend::template pack_values<V>(rows, dim, dims, panel);
     }
   }
 
   // The share of the next chunk's keys that the value dims from `dim` on should prefetch.
   [[nodiscard]] Ahead next_keys(Index dim, Index width) const noexcept {
     const Index begin = follow_ * dim / width, end = follow_ * std::min(dim + panel_dims, width) / width;
-    return {value_rows_.row + count_ + begin, end - begin, key_lines_};
+    return {value_rows_.row + located_.size() + begin, end - begin, key_lines_};
+  }
+
+  // The next rows from `begin` on that go together: all that see the same, in whole tiles, or a tile of rows that see
+  // something each.
+  [[nodiscard]] Interval next_rows(Index begin, Index tile) const noexcept {
+    const KeyBits* const visible = scratch_.visible;
+    while (begin < rows_.end && !visible[begin].any()) ++begin;
+    Index end = begin;
+    while (end < rows_.end && visible[end] == visible[begin]) ++end;
+    if (end - begin >= tile) return {begin, end - (end - begin) % tile};
+    while (end < std::min(begin + tile, rows_.end) && visible[end].any()) ++end;
+    return {begin, end};
   }
 
   // Calls body(rows, keys, phase) so that every row adds exactly the keys it sees, in order: a hidden key is never
   // multiplied, not even by 0, because 0 * NaN is NaN. Rows go together where they see the same.
   template <class Body>
-  void each_run(const Body& body, Index rows_together) {
+  void each_run(const Body& body, Index tile) {
     if (full_) {
-      body(rows_, Interval{0, count_}, Accumulate{});
+      body(rows_, keys_, Accumulate{});
       return;
     }
-    for (Index begin = rows_.begin; begin < rows_.end; begin += rows_together) {
-      const Interval rows{begin, std::min(begin + rows_together, rows_.end)};
-      KeyBits all = scratch_.visible[begin], some = all;
-      for (Index r = begin + 1; r < rows.end; ++r) {
+    for (Interval rows = next_rows(rows_.begin, tile); rows.size() > 0; rows = next_rows(rows.end, tile)) {
+      KeyBits all = scratch_.visible[rows.begin], some = all;
+      for (Index r = rows.begin + 1; r < rows.end; ++r) {
         all = all & scratch_.visible[r];
         some = some | scratch_.visible[r];
       }
       const Interval hull = some.hull();
       if (all == some && all.find(hull.begin, hull.end, false) == hull.end) {
-        if (hull.size() > 0) body(rows, hull, Accumulate{});
+        body(rows, hull, Accumulate{});
         continue;
       }
       body(rows, Interval{hull.begin, hull.begin}, Accumulate{.resume = false, .finish = false});  // park zeros
@@ -342,6 +469,7 @@ class RowBlock {
   }
 
   static constexpr Index tile_rows = 6;
+  static constexpr Index panels = chunk_keys / panel_keys;
 
   const AttentionLayout& layout_;
   const PreparationRef& preparation_;
@@ -353,13 +481,17 @@ class RowBlock {
   Task task_;
   Index group_ = 1;     // query heads per KV head
   Index num_rows_ = 0;  // of the task
-  Index first_key_ = 0;
-  Index count_ = 0;
+  Index first_position_ = 0;  // of query 0, if positions follow each other
+  Chunk chunk_;
+  Interval asked_;  // the chunk's keys, as the mask is asked about them: numbers of far keys, positions of near ones
+  Index listed_[2] = {-1, -1};  // far chunks whose keys are listed
   bool have_positions_ = false;
-  bool full_ = false;      // every row sees every key of the chunk
+  bool full_ = false;      // every row sees lanes 0 and on, as many as there are keys
   bool in_place_ = false;  // few rows: read keys and values where they are
   Interval rows_;
-  Interval keys_;
+  Interval panel_rows_[panels];
+  Interval keys_;     // lanes
+  Interval located_;  // lanes whose rows are located
   KeyRows key_rows_;
   KeyRows value_rows_;
   Index key_lines_ = 1;  // cache lines per row

@@ -74,13 +74,13 @@ void run(const AttentionLayout& layout, const PreparationRef& preparation, const
   const Index group = layout.heads_per_group();
   const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out) {
     const Index row = task.rows.begin + r;
-    write_row(layout, options, jobs[std::size_t(task.sequence)], row / group, task.kv_head * group + row % group, state,
+    write_row(layout, options, jobs[std::size_t(task.job)], row / group, task.kv_head * group + row % group, state,
               out);
   };
   const auto attend_task = [&](Index index, Index worker) {
     const Task task = plan.task(index);
     RowBlock<Backend, K, V> block(layout, preparation, options, shape, call.worker(worker, shape));
-    block.run(jobs[std::size_t(task.sequence)], task);
+    block.run(jobs[std::size_t(task.job)], task);
     for (Index r = 0; r < task.rows.size(); ++r) {
       const float* out = nullptr;
       const SoftmaxState state = block.row_state(r, &out);
@@ -99,7 +99,7 @@ void run(const AttentionLayout& layout, const PreparationRef& preparation, const
   const auto merge_block = [&](Index index, Index worker) {
     const Task task = plan.block(index);
     if (task.part < 0) return;
-    const Job& job = jobs[std::size_t(task.sequence)];
+    const Job& job = jobs[std::size_t(task.job)];
     const Scratch scratch = call.worker(worker, shape);
     MergeStack& stack = scratch.stacks[0];
     RowTarget& target = scratch.targets[0];
@@ -111,7 +111,8 @@ void run(const AttentionLayout& layout, const PreparationRef& preparation, const
         if (state.empty()) continue;
         const float* from = call.partial_outs + at * shape.state_width;
         target.normalise = 1;
-        stack.template push<Backend>(part, state, scratch.states, shape.state_width, shape.state_width, target);
+        stack.template push<Backend>(plan.part_node(job, part), state, scratch.states, shape.state_width,
+                                     shape.state_width, target);
         std::copy(from, from + shape.state_width, target.out);
         Backend::finish(&target, 1, shape.state_width);
       }

@@ -2,40 +2,122 @@
 /// A mask with its type erased, so that the kernel is compiled once for all masks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// A non-owning reference to any AttentionMask. The mask must outlive it.
+/// A non-owning reference to any AttentionMask, or to none. The mask must outlive it.
 class MaskRef {
  public:
+  /// No mask is given.
+  MaskRef() = default;
   template <AttentionMask M>
     requires(!std::same_as<M, MaskRef>)
-  MaskRef(const M& mask) noexcept  // NOLINT(google-explicit-constructor)
-      : mask_(&mask),
-        coverage_([](const void* m, Interval queries, Interval keys) {
-          return static_cast<const M*>(m)->coverage(queries, keys);
-        }),
-        fill_([](const void* m, Index query, const Index* positions, Index count, std::uint64_t* bits) {
-          for (Index k = 0; k < count; ++k) {
-            const bool seen = static_cast<const M*>(m)->visible(query, positions[k]);
-            bits[k / 64] |= std::uint64_t(seen) << (k % 64);
-          }
-        }) {}
+  MaskRef(const M& mask) noexcept : mask_(&mask), one_(&one_list<M>) {  // NOLINT(google-explicit-constructor)
+    if constexpr (SplitMask<M>) two_ = &two_lists<M>;
+  }
 
-  [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const { return coverage_(mask_, queries, keys); }
+  /// Whether a mask is given. Nothing else may be asked without one.
+  [[nodiscard]] explicit operator bool() const noexcept { return mask_ != nullptr; }
+
+  [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const {
+    return one_->coverage(mask_, queries, keys);
+  }
 
   /// Sets bit k of `bits` if `query` sees the key at positions[k]; `bits` must be zero.
   void fill(Index query, const Index* positions, Index count, std::uint64_t* bits) const {
-    fill_(mask_, query, positions, count, bits);
+    one_->fill(mask_, query, positions, count, bits);
   }
 
+  /// Whether the mask is a SplitMask. Of one that is not, all keys are near.
+  [[nodiscard]] bool split() const noexcept { return two_ != nullptr; }
+  [[nodiscard]] NearKeys near_keys() const { return split() ? two_->near_keys(mask_) : NearKeys{}; }
+  [[nodiscard]] Index far_keys() const { return split() ? two_->far_keys(mask_) : 0; }
+  [[nodiscard]] Coverage near_coverage(Interval queries, Interval keys) const {
+    return split() ? two_->near_coverage(mask_, queries, keys) : coverage(queries, keys);
+  }
+
+  // Only of a SplitMask:
+
+  /// Writes the indices in the source of the far keys with these numbers.
+  void far_list(Interval numbers, Index* keys) const { two_->far_list(mask_, numbers, keys); }
+  [[nodiscard]] Coverage far_coverage(Interval queries, Interval numbers) const {
+    return two_->far_coverage(mask_, queries, numbers);
+  }
+  /// Which of the near keys at these positions a query sees.
+  [[nodiscard]] Interval near_run(Index query, Interval positions) const {
+    return two_->near_run(mask_, query, positions);
+  }
+  /// Which of the far keys with these numbers a query sees.
+  [[nodiscard]] Interval far_run(Index query, Interval numbers) const { return two_->far_run(mask_, query, numbers); }
+
  private:
-  const void* mask_;
-  Coverage (*coverage_)(const void*, Interval, Interval);
-  void (*fill_)(const void*, Index, const Index*, Index, std::uint64_t*);
+  struct OneList {
+    Coverage (*coverage)(const void*, Interval, Interval);
+    void (*fill)(const void*, Index, const Index*, Index, std::uint64_t*);
+  };
+  struct TwoLists {
+    NearKeys (*near_keys)(const void*);
+    Index (*far_keys)(const void*);
+    void (*far_list)(const void*, Interval, Index*);
+    Coverage (*near_coverage)(const void*, Interval, Interval);
+    Coverage (*far_coverage)(const void*, Interval, Interval);
+    Interval (*near_run)(const void*, Index, Interval);
+    Interval (*far_run)(const void*, Index, Interval);
+  };
+
+  template <class M>
+  [[nodiscard]] static const M& as(const void* mask) noexcept {
+    return *static_cast<const M*>(mask);
+  }
+  // The first i in [begin, end) for which holds(i); it holds for all later ones, too.
+  template <class Holds>
+  [[nodiscard]] static Index bisect(Index begin, Index end, const Holds& holds) {
+    while (begin < end) {
+      const Index middle = begin + (end - begin) / 2;
+      if (holds(middle)) {
+        end = middle;
+      } else {
+        begin = middle + 1;
+      }
+    }
+    return begin;
+  }
+
+  template <class M>
+  static constexpr OneList one_list{
+      [](const void* m, Interval queries, Interval keys) { return as<M>(m).coverage(queries, keys); },
+      [](const void* m, Index query, const Index* positions, Index count, std::uint64_t* bits) {
+        for (Index k = 0; k < count; ++k) {
+          const bool seen = as<M>(m).visible(query, positions[k]);
+          bits[k / 64] |= std::uint64_t(seen) << (k % 64);
+        }
+      }};
+
+  template <class M>
+  static constexpr TwoLists two_lists{
+      [](const void* m) { return as<M>(m).near_keys(); },
+      [](const void* m) { return as<M>(m).far_keys(); },
+      [](const void* m, Interval numbers, Index* keys) {
+        for (Index i = numbers.begin; i < numbers.end; ++i) *keys++ = as<M>(m).far_key(i);
+      },
+      [](const void* m, Interval queries, Interval keys) { return as<M>(m).near_coverage(queries, keys); },
+      [](const void* m, Interval queries, Interval numbers) { return as<M>(m).far_coverage(queries, numbers); },
+      [](const void* m, Index query, Interval positions) {
+        const Index end = std::clamp(query + 1, positions.begin, positions.end);
+        return Interval{bisect(positions.begin, end, [&](Index i) { return as<M>(m).near_visible(query, i); }), end};
+      },
+      [](const void* m, Index query, Interval numbers) {
+        const Index end = bisect(numbers.begin, numbers.end, [&](Index i) { return !as<M>(m).far_visible(query, i); });
+        return Interval{numbers.begin, end};
+      }};
+
+  const void* mask_ = nullptr;
+  const OneList* one_ = nullptr;
+  const TwoLists* two_ = nullptr;
 };
 
 }  // namespace heed::inline HEED_ABI
