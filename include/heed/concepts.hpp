@@ -54,7 +54,8 @@ concept AttentionPolicy = requires(const P& policy) {
 
 /// Makes the keys (and, if it says so, the values) that the kernel reads from a tile of stored rows.
 /// `rows` are decoded: `count` rows of the whole stream row, contiguous. `positions[i]` is row i's position. `linear` is
-/// the backend's product.
+/// the backend's product. It may also say `idle()`: nothing to make now, rows are read as they are; and `rotates_keys()`:
+/// keys are stored un-rotated, so a cache may place them by rank.
 template <class T>
 concept TilePreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,
                                    float* out, Linear linear) {

@@ -9,6 +9,7 @@
 
 #include <heed/cache/kv_cache.hpp>
 #include <heed/codec/bf16.hpp>
+#include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 #include <heed/layer/mla.hpp>
 #include <heed/policy/mfa.hpp>
@@ -222,6 +223,7 @@ void expect_masked_bits(const Subject<P>& subject, std::uint64_t seed) {
     heed::SerialExecutor serial;
     heed::check(heed::attend<Backend>(subject.policy, n.q, step.keys(0), mask, whole.out, workspace, serial, {},
                                       whole.lse));
+    for (const float x : whole.out) ASSERT_TRUE(std::isfinite(x));
     EXPECT_TRUE((feed<Codec>(subject, n, rule, {}, {tokens})) == whole) << "one call";
     EXPECT_TRUE((feed<Codec>(subject, n, rule, {.page_tokens = 7}, one_by_one)) == whole) << "one by one";
     EXPECT_TRUE((feed<Codec>(subject, n, rule, {.page_tokens = 256}, random_calls(seed), 3)) == whole) << "any calls";

@@ -80,6 +80,7 @@ struct PreparationRef {
   template <SimdBackend Backend, TilePreparation T>
   [[nodiscard]] static PreparationRef to(const T& t) {
     PreparationRef made = shape_of(t);
+    if (made.object == nullptr) return made;
     made.keys = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out) {
       static_cast<const T*>(o)->keys(head, count, rows, positions, out, &Backend::linear);
     };
@@ -93,6 +94,9 @@ struct PreparationRef {
   [[nodiscard]] static PreparationRef shape_of(const Identity&) noexcept { return {}; }
   template <TilePreparation T>
   [[nodiscard]] static PreparationRef shape_of(const T& t) {
+    if constexpr (requires { t.idle(); }) {
+      if (t.idle()) return {};
+    }
     return {.object = &t, .makes_values = t.makes_values()};
   }
 };

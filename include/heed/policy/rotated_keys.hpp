@@ -25,6 +25,7 @@ struct KeyRotation {
   [[nodiscard]] bool makes_values() const noexcept { return false; }
   /// Whether positions matter: a cache with in-cache ranks needs that.
   [[nodiscard]] bool rotates_keys() const noexcept { return rope != nullptr; }
+  [[nodiscard]] bool idle() const noexcept { return rope == nullptr; }
 
   void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out,
             Linear /*linear*/) const noexcept {
