@@ -21,7 +21,7 @@ class GroupedAttention(nn.Module):
         self.v_proj = nn.Linear(width, self.kv_heads * self.dim, bias=False)
         self.o_proj = nn.Linear(self.heads * self.dim, width, bias=False)
 
-    def forward(self, x):
+    def forward(self, x, visible=None):
         b, n, _ = x.shape
         q = self.q_proj(x).view(b, n, self.heads, self.dim).transpose(1, 2)
         k = self.k_proj(x).view(b, n, self.kv_heads, self.dim).transpose(1, 2)
@@ -29,5 +29,5 @@ class GroupedAttention(nn.Module):
         q, k = self.rope(q), self.rope(k)
         group = self.heads // self.kv_heads  # query head h reads kv head h // group
         k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
-        out = causal_attention(q, k, v)
+        out = causal_attention(q, k, v, visible)
         return self.o_proj(out.transpose(1, 2).reshape(b, n, self.heads * self.dim))

@@ -32,13 +32,13 @@ class FactorizedAttention(nn.Module):
         """The value, from the input and the key before it is rotated."""
         return self.v_proj(x)
 
-    def forward(self, x):
+    def forward(self, x, visible=None):
         b, n, _ = x.shape
         q = self.wq(self.inter_norm(self.q_proj(x)))
         q = q.view(b, n, self.heads, self.dim).transpose(1, 2)
         k = self.k_proj(x)
         v = self.value(x, k)
-        out = causal_attention(self.rope(q), self.rope(k)[:, None], v[:, None])
+        out = causal_attention(self.rope(q), self.rope(k)[:, None], v[:, None], visible)
         return self.o_proj(out.transpose(1, 2).reshape(b, n, self.heads * self.dim))
 
 

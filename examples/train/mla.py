@@ -30,7 +30,7 @@ class LatentAttention(nn.Module):
         self.kv_b_proj = nn.Linear(self.latent, self.heads * (self.nope + self.v_dim), bias=False)
         self.o_proj = nn.Linear(self.heads * self.v_dim, width, bias=False)
 
-    def forward(self, x):
+    def forward(self, x, visible=None):
         b, n, _ = x.shape
         q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
         q = q.view(b, n, self.heads, self.nope + self.rope_dim).transpose(1, 2)
@@ -41,5 +41,5 @@ class LatentAttention(nn.Module):
         k_nope, v = kv.split([self.nope, self.v_dim], dim=-1)
         k_rope = self.rope(k_rope)[:, None].expand(b, self.heads, n, self.rope_dim)
         q = torch.cat([q_nope, self.rope(q_rope)], dim=-1)
-        out = causal_attention(q, torch.cat([k_nope, k_rope], dim=-1), v)
+        out = causal_attention(q, torch.cat([k_nope, k_rope], dim=-1), v, visible)
         return self.o_proj(out.transpose(1, 2).reshape(b, n, self.heads * self.v_dim))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from grouped import GroupedAttention
+from masks import visible_mask
 from mfa import FactorizedAttention, KeyReuseAttention
 from mla import LatentAttention
 from norm import RMSNorm
@@ -44,6 +45,12 @@ MECHANISMS = {
         "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16}),
     "mfa": (FactorizedAttention, {"head_dim": 32, "share_q_dim": 64}),
     "mfa_kr": (KeyReuseAttention, {"head_dim": 32, "share_q_dim": 72}),
+    # MHA under a retention mask: see masks.py.  The ids are bytes.
+    "mha_ansan": (GroupedAttention, {"num_key_value_heads": 8, "retention": {
+        "rule": "anchors", "anchor_ids": sorted(b"\n."), "anchor_sees_anchors": False}}),
+    "mha_sepllm": (GroupedAttention, {"num_key_value_heads": 8, "retention": {
+        "rule": "separators", "initial": 3, "window": 64,
+        "separator_ids": sorted(b".,;:?!\n")}}),
 }
 
 
@@ -68,8 +75,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(width, eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x):
-        x = x + self.self_attn(self.input_layernorm(x))
+    def forward(self, x, visible):
+        x = x + self.self_attn(self.input_layernorm(x), visible)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -96,9 +103,10 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens):
         """Logits [batch, n, vocab] for tokens [batch, n]."""
+        visible = visible_mask(self.config.get("retention"), tokens)
         x = self.model.embed_tokens(tokens)
         for layer in self.model.layers:
-            x = layer(x)
+            x = layer(x, visible)
         return F.linear(self.model.norm(x), self.model.embed_tokens.weight)  # tied
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import masks
 import model as models
 import safetensors_io
 
@@ -105,6 +106,12 @@ def greedy(net, prompt):
     return tokens[len(prompt):].to(torch.uint8), torch.stack(margins)
 
 
+def hides(retention, prompt):
+    """Whether the last query misses a quarter of the keys or more."""
+    mask = masks.visible_mask(retention, torch.from_numpy(prompt.astype(np.int64))[None])
+    return mask[0, -1].sum() <= 0.75 * len(prompt)
+
+
 @torch.no_grad()
 def expected(net, text):
     """What a float32 implementation must reproduce, as tensors.  Prompts start
@@ -112,6 +119,8 @@ def expected(net, text):
     the furthest from a tie."""
     verses = np.flatnonzero(text[:-1] == ord("\n")) + 1
     starts = [int(s) for s in verses if chr(text[s]).isalpha() and s + PROMPT <= len(text)]
+    if "retention" in net.config:  # a prompt must show the mask at work
+        starts = [s for s in starts if hides(net.config["retention"], text[s : s + PROMPT])]
     picks = [starts[i * len(starts) // CANDIDATES] for i in range(CANDIDATES)]
     runs = [(greedy(net, text[s : s + PROMPT]), text[s : s + PROMPT]) for s in picks]
     (continuation, margin), prompt = max(runs, key=lambda run: run[0][1].min().item())
