@@ -193,7 +193,8 @@ class RuleModel {
     steps_.resize(std::size_t(tokens));
     states_.resize(std::size_t(tokens) + 1);
     held_ = oracle::where(held_, [&](Int key) { return key < tokens; });
-    if (tokens == 0) released_ = 0, evicted_ = -1, compacted_ = 0;
+    released_ = std::min(released_, tokens);
+    if (tokens == 0) evicted_ = -1, compacted_ = 0;
   }
   void compact(const Tokens& keep) {
     held_ = keep;

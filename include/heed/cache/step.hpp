@@ -92,10 +92,10 @@ class CacheStep {
 
  private:
   friend Cache;
+  /// Not the cache's open step yet: it becomes that when it moves into its Result, which stays.
   CacheStep(Cache& cache, Index tokens) noexcept
       : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
     ++cache.serial_;
-    cache.step_ = this;
   }
   void take(CacheStep& other) noexcept {
     cache_ = std::exchange(other.cache_, nullptr);

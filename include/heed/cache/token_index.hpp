@@ -196,8 +196,8 @@ class TokenIndex {
 
   /// The fewest tokens, besides 0, that truncate() can keep.
   [[nodiscard]] Index rollback_floor() const noexcept {
+    if (rule_.has_history()) return state_.floor;  // a compression that evicts nothing counts landmarks, too
     if (state_.last_evicted < 0) return 0;
-    if (rule_.has_history()) return state_.floor;
     const Index floor = rule_.rollback_floor(state_.last_evicted, reach_[0].begin);
     return std::min(seen(), std::max(floor, state_.floor));
   }

@@ -69,7 +69,8 @@ struct SeparatorStream {
     const Index grown = bounded ? 0 : std::max<Index>(0, h.most_landmarks - separators);
     const bool before = form == StreamForm::sep_cache;
     const bool full = before ? h.seen + 1 >= capacity + grown : h.seen > capacity + grown;
-    if (!full || h.next < prompt) return {.begin = h.begin};
+    const Index trigger = before ? h.next : h.next - 1;
+    if (!full || trigger < prompt) return {.begin = h.begin};
     return {.begin = before ? h.next + 1 - local : h.next - local,
             .landmarks = bounded ? separators : unlimited,
             .forget = !accumulate};
