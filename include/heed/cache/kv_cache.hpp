@@ -44,7 +44,8 @@ template <AttentionPolicy P>
 /// them. Any chunking gives the same results as token by token. Whatever fails changes no token.
 ///
 /// begin, write and commit of a step of at most 512 tokens do not allocate while size() + tokens <= capacity(), if
-/// nothing is evicted; with a rule that evicts, they stop allocating once as many tokens are held as it ever keeps.
+/// nothing is evicted and no token is a landmark; with other rules, they stop allocating once as many tokens are held as
+/// the rule ever keeps.
 ///
 /// Movable, not copyable; fork() copies. One thread at a time, except that streams and layers of a step may be written
 /// at once. Forks may be used by different threads.
@@ -141,12 +142,21 @@ class KvCache {
   }
   /// Tokens there is room for without another page.
   [[nodiscard]] Index capacity() const noexcept {
-    Index least = detail::most_tokens;
-    for (const LayerGroup& g : groups_) {
-      const Index free = pool_->free_pages(g.near.layout().bytes()) * options_.page_tokens;
-      least = std::min(least, g.index.kept() + g.near.room(g.index.seen()) + free);
+    const auto fits = [this](Index tokens) {
+      return std::all_of(groups_.begin(), groups_.end(), [&](const LayerGroup& g) {
+        return pages_lacking(tokens, g, groups_.size()) <= pool_->free_pages(g.near.layout().bytes());
+      });
+    };
+    Index least = 0, most = limit();
+    while (least < most) {
+      const Index middle = least + (most - least + 1) / 2;
+      if (fits(middle)) {
+        least = middle;
+      } else {
+        most = middle - 1;
+      }
     }
-    return std::min(least, limit());
+    return least;
   }
 
   /// Makes room for `tokens` tokens in all. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is
@@ -156,12 +166,12 @@ class KvCache {
     if (tokens < 0 || tokens > limit()) {
       return fail(StatusCode::out_of_range, "reserve(): tokens is ", tokens, ", must be in 0 .. ", limit());
     }
-    for (LayerGroup& g : groups_) {
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      LayerGroup& g = groups_[i];
       const Index more = tokens - g.index.kept();
       if (more <= 0) continue;
-      const Index pages = (std::max<Index>(0, more - g.near.room(g.index.seen())) + options_.page_tokens - 1) /
-                          options_.page_tokens;
-      Status status = pool_->reserve(g.near.layout().bytes(), pages);
+      const Index pages = pages_lacking(tokens, g);
+      Status status = pool_->reserve(g.near.layout().bytes(), pages_lacking(tokens, g, i + 1));
       if (status.ok()) status = g.index.reserve(pool_->metered(), more, std::min(more, reserved_step));
       if (status.ok()) status = g.near.reserve(pages);
       if (!status.ok()) return status;
@@ -208,6 +218,7 @@ class KvCache {
       if (Status status = g.prepare_truncate(pool_->metered(), tokens); !status.ok()) return status;
     }
     for (LayerGroup& g : groups_) g.truncate(tokens);
+    if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
     return {};
   }
 
@@ -254,6 +265,7 @@ class KvCache {
       status = copy.groups_[g].share(pool_->metered(), groups_[g]);
     }
     if (!status.ok()) return status;
+    copy.places_ = places_;  // a group may have its layers in any order
     copy.counters_ = counters_;
     return copy;
   }
@@ -419,6 +431,22 @@ class KvCache {
   [[nodiscard]] Index limit() const noexcept {
     return options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
   }
+  /// Pages that a group needs to hold `tokens` tokens of which none is evicted, copies of shared ones included.
+  [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g) const noexcept {
+    const Index more = tokens - g.index.kept(), seen = g.index.seen();
+    if (more <= 0) return 0;
+    const Index beyond = std::max<Index>(0, more - g.near.room(seen));
+    return g.near.shared_pages(seen) + (beyond + options_.page_tokens - 1) / options_.page_tokens;
+  }
+  /// The same for all of the first `groups` groups that have pages of the size of `g`.
+  [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g, std::size_t groups) const noexcept {
+    Index pages = 0;
+    for (std::size_t i = 0; i < groups; ++i) {
+      const bool same = groups_[i].near.layout().bytes() == g.near.layout().bytes();
+      if (same) pages += pages_lacking(tokens, groups_[i]);
+    }
+    return pages;
+  }
   [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < layers() ? layer : 0; }
   [[nodiscard]] LayerGroup& group(Index layer) noexcept {
     return groups_[std::size_t(places_[std::size_t(checked(layer))].group)];
@@ -497,6 +525,9 @@ class KvCache {
     SlidingArray<std::int32_t> ids;
     if (Status status = ids.reserve_back(pool_->metered(), Index(accepted.size())); !status.ok()) return status;
     for (const Index token : accepted) ids.push_back(index.token_id(index.kept() + token));
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_accept(); !status.ok()) return status;
+    }
     for (LayerGroup& g : groups_) g.accept(pool_->metered(), accepted, ids.span());
     return {};
   }

@@ -35,12 +35,18 @@ class LayerGroup {
     far.keep_only(0, index.held());
   }
 
+  /// What accept() of some of the planned tokens may need, or out_of_memory: the pages are there, but a rule that forgets
+  /// landmarks may hold more of them after fewer tokens.
+  [[nodiscard]] Status prepare_accept() {
+    if (!index.rule().has_history()) return {};
+    return far.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
+  }
   /// The plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
   void accept(const MemoryResource& memory, std::span<const Index> accepted, std::span<const std::int32_t> ids) noexcept {
     const Index seen = index.seen();
     for (std::size_t i = 0; i < accepted.size(); ++i) near.copy(near, seen + accepted[i], seen + Index(i), 1);
     index.abort();
-    // There is memory: a plan of more tokens was made before.
+    // There is memory: a plan of more tokens was made before, and prepare_accept().
     static_cast<void>(plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; }));
   }
 
@@ -98,7 +104,7 @@ class LayerGroup {
     void demote(Index slot, Index position) { group->near.copy(group->far, slot, position, 1); }
     void gather(Index key, Index slot) {
       const Index held = group->index.held();
-      if (key == slot) return;
+      if (key == slot && key < held) return;  // near rows move, whatever their number
       ++moved;
       if (key < held) {
         group->far.copy(group->far, key, slot, 1);

@@ -33,10 +33,12 @@ class PageTable {
 
   [[nodiscard]] const PageLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] Index pages() const noexcept { return pages_.size(); }
-  /// Pages that another cache holds, too.
-  [[nodiscard]] Index shared_pages() const noexcept {
+  /// Pages with slots from `slot` on that another cache holds, too.
+  [[nodiscard]] Index shared_pages(Index slot = 0) const noexcept {
     Index shared = 0;
-    for (Page* const page : pages_.span()) shared += PagePool::shared(page);
+    for (Index p = std::max<Index>(0, slot / layout_.tokens() - first_); p < pages_.size(); ++p) {
+      shared += PagePool::shared(pages_[p]);
+    }
     return shared;
   }
   /// Slots in existing pages from `slot` on.
