@@ -65,8 +65,8 @@ TEST(CacheCompact, GoesOnWhereTheSequenceEnds) {
   expect_kept(cache, tokens, {7, 10});
 }
 
-/// What stays is under the rule as before: it leaves when it leaves the window, unless it is a landmark.
-TEST(CacheCompact, RuleGoesOn) {
+/// What is kept apart from the latest run counts as landmarks; the rule goes on with the run.
+TEST(CacheCompact, WhatIsKeptApartStays) {
   CountingMemory memory;
   Cache cache = make(memory, heed::Separators{.initial = 1, .window = 6, .ids = {3}}, 3);
   Seeds tokens{1, 2, 3, 4, 5, 6, 7, 8};
@@ -74,7 +74,12 @@ TEST(CacheCompact, RuleGoesOn) {
   expect_kept(cache, tokens, {0, 2, 3, 4, 5, 6, 7});
   ASSERT_TRUE(cache.compact(Positions{0, 2, 4, 6}).ok());
   expect_kept(cache, tokens, {0, 2, 4, 6});
-  const std::vector<Positions> then{{0, 2, 4, 6, 8}, {0, 2, 6, 8, 9}, {0, 2, 6, 8, 9, 10}, {0, 2, 8, 9, 10, 11}};
+  const std::vector<Positions> then{{0, 2, 4, 6, 8},
+                                    {0, 2, 4, 6, 8, 9},
+                                    {0, 2, 4, 6, 8, 9, 10},
+                                    {0, 2, 4, 6, 8, 9, 10, 11},
+                                    {0, 2, 4, 6, 8, 9, 10, 11, 12},
+                                    {0, 2, 4, 6, 9, 10, 11, 12, 13}};
   for (const Positions& kept : then) {
     tokens.push_back(20);
     ASSERT_NO_FATAL_FAILURE(append(cache, {20}));
@@ -129,14 +134,14 @@ TEST(CacheCompact, RefusesStagedCaches) {
   const heed::Status of_stream = stream.compact(Positions{0}).status();
   EXPECT_EQ(of_stream.code(), StatusCode::unsupported);
   EXPECT_EQ(of_stream.message(),
-            "compact(): rule separator_stream with a history numbers or counts what it holds");
+            "compact(): rule separator_stream has a history that counts what the cache holds");
   const auto rope = heed::value_or_throw(
       heed::Rope::create({.head_dim = 16, .layout = heed::RopeLayout::half_split, .theta = 10000}));
   auto ranks = heed::value_or_throw(heed::KvCache<heed::RotatedKeys<heed::Gqa>, heed::Bf16>::create(
       {policy, &rope}, {.positions = heed::Positions::rank}, heed::SlidingWindow{4}));
   const heed::Status of_ranks = ranks.compact(Positions{}).status();
   EXPECT_EQ(of_ranks.code(), StatusCode::unsupported);
-  EXPECT_EQ(of_ranks.message(), "compact(): rule window with in-cache ranks numbers or counts what it holds");
+  EXPECT_EQ(of_ranks.message(), "compact(): in-cache ranks number what the cache holds");
 }
 
 TEST(CacheCompact, NotWhileAStepIsOpen) {

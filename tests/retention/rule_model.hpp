@@ -183,7 +183,7 @@ class RuleModel {
     released_ = std::max(released_, seen() - undo_);
     const Tokens rule_keeps = released_ > 0 ? steps_[std::size_t(released_ - 1)].kept : Tokens();
     held_ = oracle::where(held_, [&](Int key) {
-      if (key >= released_) return true;
+      if (key >= released_ || oracle::contains(pinned_, key)) return true;
       return case_.keep ? case_.keep(ids_, key, released_) : oracle::contains(rule_keeps, key);
     });
     note_evicted();
@@ -194,10 +194,14 @@ class RuleModel {
     states_.resize(std::size_t(tokens) + 1);
     held_ = oracle::where(held_, [&](Int key) { return key < tokens; });
     released_ = std::min(released_, tokens);
-    if (tokens == 0) evicted_ = -1, compacted_ = 0;
+    if (tokens == 0) evicted_ = -1, compacted_ = 0, pinned_.clear();
   }
+  /// What is kept apart from the latest run stays.
   void compact(const Tokens& keep) {
     held_ = keep;
+    Int run = seen();
+    while (oracle::contains(keep, run - 1)) --run;
+    pinned_ = oracle::where(keep, [&](Int key) { return key < run; });
     compacted_ = released_ = seen();
     note_evicted();
   }
@@ -223,6 +227,7 @@ class RuleModel {
   Int released_ = 0;  // the rule has evicted for so many tokens
   Int evicted_ = -1;
   Int compacted_ = 0;  // tokens at the last compact()
+  Tokens pinned_;      // by it
 };
 
 }  // namespace heed_test
