@@ -1,11 +1,8 @@
-// Kills mutants outside the kernel: codecs, the merge of results, rotations and the cache, each by itself.
+// Kills mutants outside the kernel: codecs, the merge of results, rotations and windows, each by itself.
 #include <cstring>
 
-#include <heed/cache/kv_cache.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/codec/f16.hpp>
-#include <heed/policy/grouped.hpp>
-#include <heed/retention/full.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/rope/rope.hpp>
 #include <heed/softmax_state.hpp>
@@ -99,67 +96,9 @@ void windows() {
       for (Index query = 30; query < 60; ++query) kept |= window.visible(query, first);
       const heed::Coverage answer = window.coverage({30, 33}, {first, last + 1});
       expect((answer != heed::Coverage::none || !any) && (answer != heed::Coverage::full || all), "window", "coverage");
-      if (first < 30) expect(window.keep(first, 30) == kept, "window", "keep");
+      if (first < 30) expect((first >= window.recall({.next = 30}).begin) == kept, "window", "keep");
     }
   }
-}
-
-Index held = 0;
-void* take(void*, std::size_t bytes, std::size_t alignment) {
-  held += Index(bytes);
-  return ::operator new(bytes, std::align_val_t{alignment});
-}
-void give(void*, void* block, std::size_t bytes, std::size_t alignment) {
-  held -= Index(bytes);
-  ::operator delete(block, std::align_val_t{alignment});
-}
-
-void cache() {
-  using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
-  const heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 5, .v_head_dim = 8, .scale = 1};
-  auto made = Cache::create(policy, {.layers = 2, .capacity = 3, .max_tokens = 40, .memory = {nullptr, take, give}});
-  if (!made.ok()) return expect(false, "cache", "create");
-  Cache& cache = *made;
-  const auto write = [](Cache::Step& step, Index layer, float base) {
-    std::vector<float> k, v;
-    for (Index i = 0; i < step.tokens() * 2 * 5; ++i) k.push_back(base + float(i));
-    for (Index i = 0; i < step.tokens() * 2 * 8; ++i) v.push_back(-base - float(i));
-    return step.write(layer, k, v).ok();
-  };
-  const auto number = [&](Index layer, int stream, Index head, Index key, Index d) {
-    float x = 0;
-    const heed::Tile tile = cache.keys(layer).tile(stream, head, key, 1);
-    heed::Bf16::decode(tile.data + d * 2, 1, &x);
-    return x;
-  };
-  {
-    auto step = cache.begin(2);
-    expect(step.ok() && !(*step).commit().ok(), "cache", "commit without a write is refused");
-    expect(write(*step, 0, 1) && !(*step).commit().ok(), "cache", "commit needs every layer");
-    expect(write(*step, 1, 101) && (*step).commit().ok(), "cache", "commit");
-  }
-  {
-    auto step = cache.begin(1);
-    expect(!(*step).commit().ok(), "cache", "an earlier step's writes do not count");
-    expect(!cache.truncate(0).ok(), "cache", "no truncate while a step is open");
-  }
-  expect(cache.size() == 2, "cache", "an uncommitted step leaves nothing");
-  expect(!cache.begin(39).ok() && cache.begin(38).ok(), "cache", "max_tokens");
-  {
-    auto step = cache.begin(9);  // grows
-    expect(step.ok() && (*step).first_position() == 2 && write(*step, 0, 50) && write(*step, 1, 150), "cache", "write");
-    expect((*step).keys(1).size() == 11 && cache.keys(1).size() == 2, "cache", "a step's view has the new tokens");
-    expect((*step).commit().ok() && cache.size() == 11, "cache", "commit");
-  }
-  const bool old = number(0, 0, 0, 0, 0) == 1 && number(1, 0, 1, 1, 4) == 120 && number(0, 1, 1, 1, 7) == -32;
-  expect(old && number(1, 0, 1, 2, 3) == 158, "cache", "rows survive growth");
-  expect(cache.truncate(2).ok() && cache.size() == 2 && cache.keys(0).size() == 2, "cache", "truncate forgets");
-  expect(!cache.truncate(3).ok(), "cache", "truncate refuses what was never seen");
-  const heed::CacheBytes bytes = cache.bytes();
-  // A bf16 row of 5 takes 10 bytes and one of 8 takes 16; both are stored in 16.
-  expect(bytes.live == 2 * 2 * 2 * (16 + 16), "cache", "live bytes");
-  expect(bytes.allocated == held && bytes.peak > held, "cache", "allocated and peak bytes");
-  expect(cache.row_bytes_per_token() == 2 * 2 * (10 + 16), "cache", "bytes per token");
 }
 
 }  // namespace
@@ -170,6 +109,5 @@ int main() {
   softmax();
   rotations();
   windows();
-  cache();
   return killer::failures == 0 ? 0 : 1;
 }
