@@ -27,9 +27,10 @@ class CachedMixer : public Mixer {
       : max_positions_(config.max_positions),
         cache_(heed::value_or_throw(Cache::create(std::move(policy),
                                                   {.layers = config.num_layers,
-                                                   .capacity = std::min(options.capacity, config.max_positions),
+                                                   .capacity = reserved(config, options),
                                                    .max_tokens = config.max_positions,
                                                    .positions = options.positions,
+                                                   .page_tokens = 16,
                                                    .memory = options.memory},
                                                   options.rule ? *options.rule : trained_rule(config)))),
         executor_(*options.executor) {}
@@ -77,6 +78,12 @@ class CachedMixer : public Mixer {
   [[nodiscard]] static std::span<float> numbers(Matrix& m) { return {m.data(), std::size_t(m.size())}; }
 
  private:
+  /// A cache that forgets takes pages as it needs them.
+  [[nodiscard]] static heed::Index reserved(const ModelConfig& config, const MixerOptions& options) {
+    const bool keeps_all = (options.rule ? *options.rule : trained_rule(config)).same_as(heed::Causal{});
+    return keeps_all ? std::min(options.capacity, config.max_positions) : 0;
+  }
+
   heed::Index max_positions_;
   Cache cache_;
   std::optional<typename Cache::Step> step_;  // after the cache: it must go first

@@ -159,6 +159,7 @@ concept SimdBackend = requires(const float* in, float* out, Index n, float x, Ke
   { B::few_rows } -> std::convertible_to<Index>;
   B::template pack_keys<F32>(rows, n, out);
   B::template pack_values<F32>(rows, n, n, out);
+  B::template decode_rows<F32>(rows, n, out);
   B::template score_rows<F32>(in, n, n, rows, n, x, out);
   B::score_panel(in, n, n, in, n, n, x, out, ahead);
   { B::softmax(out, n) } -> std::same_as<ChunkSum>;

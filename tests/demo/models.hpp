@@ -98,7 +98,14 @@ struct ModelFile {
     if (mechanism == "mfa") attention.push_back({"v_proj.weight", {6, 10}});
     if (mechanism == "mfa_kr") attention.insert(attention.end(), {{"n", {6, 6}}, {"alpha", {6}}});
   } else {
-    const heed::Index kv_heads = mechanism == "mha" ? 4 : mechanism == "gqa" ? 2 : 1;
+    const heed::Index kv_heads = mechanism.starts_with("mha") ? 4 : mechanism == "gqa" ? 2 : 1;
+    if (mechanism == "mha_ansan") {
+      file.config["retention"] = {{"rule", "anchors"}, {"anchor_ids", {'e', ' '}}, {"anchor_sees_anchors", false}};
+    }
+    if (mechanism == "mha_sepllm") {
+      file.config["retention"] = {
+          {"rule", "separators"}, {"initial", 1}, {"window", 5}, {"separator_ids", {'e', ' '}}};
+    }
     file.config["num_key_value_heads"] = kv_heads;
     attention = {{"q_proj.weight", {24, 10}},
                  {"k_proj.weight", {kv_heads * 6, 10}},

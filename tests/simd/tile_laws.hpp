@@ -29,6 +29,20 @@ TYPED_TEST_P(TileLaws, PackKeys) {
   });
 }
 
+TYPED_TEST_P(TileLaws, DecodeRows) {
+  oracle::Random random(12);
+  for_codecs([&]<class C>() {
+    for (int i = 0; i < 40; ++i) {
+      const Index count = 1 + random.below(70), width = 1 + random.below(150);
+      const Rows<C> rows(random, count, width, C::row_bytes(width));
+      std::vector<float> got(std::size_t(count * width + 1), nan), want = got;
+      TypeParam::template decode_rows<C>(rows.keys(), width, got.data());
+      Scalar::decode_rows<C>(rows.keys(), width, want.data());
+      ASSERT_TRUE(same(got.data(), want.data(), count * width + 1)) << C::name << " " << count << " rows of " << width;
+    }
+  });
+}
+
 TYPED_TEST_P(TileLaws, PackValues) {
   oracle::Random random(2);
   for_codecs([&]<class C>() {
@@ -235,7 +249,7 @@ TYPED_TEST_P(TileLaws, WidensEveryHalf) {
   check.template operator()<heed::F16>();
 }
 
-REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, ScoreRows, ScorePanel, Softmax, AddBias, SoftCap,
-                            AccumulatePanel, AccumulateRows, FinishAndMerge, WidensEveryHalf);
+REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, DecodeRows, ScoreRows, ScorePanel, Softmax, AddBias,
+                            SoftCap, AccumulatePanel, AccumulateRows, FinishAndMerge, WidensEveryHalf);
 
 }  // namespace heed_test

@@ -217,7 +217,7 @@ class RowBlock {
                           round_up(key_bytes, 64), k);
     whole &=
         point_at(chunk_, located_, layout_.value, V::offset_bytes(layout_.value.offset), round_up(value_bytes, 64), v);
-    in_place_ = whole && !prepares && rows_.size() <= Backend::few_rows;
+    in_place_ = whole && !preparation_.makes_values && rows_.size() <= Backend::few_rows;
     // The order of use is K of this chunk, V of this chunk, K of the next: what follows is prefetched while reading.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
@@ -251,7 +251,7 @@ class RowBlock {
     bool together = std::is_same_v<K, F32>;
     for (Index k = 1; k < count && together; ++k) together = row[k] - row[k - 1] == K::row_bytes(width);
     if (together) return reinterpret_cast<const float*>(row[0]);
-    for (Index k = 0; k < count; ++k) K::decode(row[k], width, scratch_.decoded + k * width);
+    Backend::template decode_rows<K>(KeyRows{row, nullptr, count}, width, scratch_.decoded);
     return scratch_.decoded;
   }
 
@@ -285,6 +285,17 @@ class RowBlock {
 
   void compute_scores() {
     const Index width = shape_.key_width;
+    if (in_place_ && preparation_.object != nullptr) {
+      for (Index panel = 0; panel < panels; ++panel) {
+        const Interval lanes = panel_lanes(panel);
+        if (panel_rows_[panel].size() <= 0) continue;
+        prepare(lanes);
+        Backend::template score_rows<F32>(scratch_.q + rows_.begin * width, width, rows_.size(),
+                                          rows_of(key_rows_, lanes), width, layout_.scale,
+                                          scores(rows_.begin) + lanes.begin);
+      }
+      return;
+    }
     if (in_place_) {
       constexpr Index group = 32;  // as many keys as score_rows takes at once
       const Interval lanes{keys_.begin / group * group, keys_.end};
@@ -487,7 +498,7 @@ class RowBlock {
   Index listed_[2] = {-1, -1};  // far chunks whose keys are listed
   bool have_positions_ = false;
   bool full_ = false;      // every row sees lanes 0 and on, as many as there are keys
-  bool in_place_ = false;  // few rows: read keys and values where they are
+  bool in_place_ = false;  // few rows: read keys (prepared ones too) and values where they are
   Interval rows_;
   Interval panel_rows_[panels];
   Interval keys_;     // lanes

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
@@ -233,10 +234,22 @@ class Rope {
   // The addition theorem: turn = cos [batch], sin [batch] of the sum of two angles.
   void combine(const double* high, const double* low, Index count, float* turn) const noexcept {
     const double* low_sin = low + pairs_;
-    for (Index i = 0; i < count; ++i) {
+    const auto one = [=](Index i) {
       turn[i] = float(fma(high[i], low[i], -(high[batch + i] * low_sin[i])));
       turn[batch + i] = float(fma(high[batch + i], low[i], high[i] * low_sin[i]));
+    };
+    for_blocks(count, one);
+  }
+
+  // Whole blocks have a constant length, which compilers vectorise at -O2, too.
+  template <class Body>
+  static void for_blocks(Index count, const Body& body) noexcept {
+    constexpr Index length = 16;
+    Index i = 0;
+    for (; i + length <= count; i += length) {
+      for (Index j = 0; j < length; ++j) body(i + j);
     }
+    for (; i < count; ++i) body(i);
   }
 
   void copy_unrotated(Index rows, const float* in, Index in_stride, float* out) const noexcept {
@@ -263,7 +276,20 @@ class Rope {
 
   static void rotate_split(const float* cos, const float* sin, Index count, const float* a, const float* b, float* x,
                            float* y) noexcept {
-    for (Index i = 0; i < count; ++i) {
+    constexpr Index length = 16;
+    Index i = 0;
+    for (; i + length <= count; i += length) {  // in local memory, because input and output may be the same
+      std::array<float, length> p, q, u, v;
+      std::memcpy(p.data(), a + i, sizeof p);
+      std::memcpy(q.data(), b + i, sizeof q);
+      for (std::size_t j = 0; j < length; ++j) {
+        u[j] = fma(p[j], cos[std::size_t(i) + j], -(q[j] * sin[std::size_t(i) + j]));
+        v[j] = fma(p[j], sin[std::size_t(i) + j], q[j] * cos[std::size_t(i) + j]);
+      }
+      std::memcpy(x + i, u.data(), sizeof u);
+      std::memcpy(y + i, v.data(), sizeof v);
+    }
+    for (; i < count; ++i) {
       const float p = a[i], q = b[i];
       x[i] = fma(p, cos[i], -(q * sin[i]));
       y[i] = fma(p, sin[i], q * cos[i]);

@@ -153,6 +153,16 @@ struct Loops {
 
   // --- outputs -----------------------------------------------------------------------------------------------------
 
+  /// Writes `width` numbers of every row to out[k][width].
+  template <class C>
+  static void decode_rows(const KeyRows& rows, Index width, float* out) {
+    const Index whole = width / W * W;
+    for (Index k = 0; k < rows.count; ++k, out += width) {
+      for (Index d = 0; d < whole; d += W) V::store(out + d, C::template load<V>(rows.row[k] + C::offset_bytes(d)));
+      if (whole < width) C::decode(rows.row[k] + C::offset_bytes(whole), width - whole, out + whole);
+    }
+  }
+
   /// Writes dims [0, dims) of `rows` to panel[k][64] as floats, zero beyond dims. dims <= 64.
   template <class C>
   static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {

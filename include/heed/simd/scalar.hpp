@@ -95,6 +95,12 @@ struct Scalar {
     return {lane[0] != lane[0] ? lane[0] : max, lane[0]};
   }
 
+  /// Writes `width` numbers of every row to out[k][width].
+  template <class C>
+  static void decode_rows(const KeyRows& rows, Index width, float* out) {
+    for (Index k = 0; k < rows.count; ++k) C::decode(rows.row[k], width, out + k * width);
+  }
+
   template <class C>
   static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
     for (Index k = 0; k < rows.count; ++k) {
