@@ -16,8 +16,8 @@
 
 namespace heed_examples {
 
-/// Policy P with rows stored by codec C, attended to by backend B; the options' rule says which tokens stay. A mechanism derives
-/// from it, adds its projections and writes mix() and formula_bytes_per_token().
+/// Policy P with rows stored by codec C, attended to by backend B; `rule` says which tokens stay. A mechanism derives from
+/// it, adds its projections and writes mix() and formula_bytes_per_token().
 template <heed::AttentionPolicy P, heed::Codec C, heed::SimdBackend B>
 class CachedMixer : public Mixer {
  public:

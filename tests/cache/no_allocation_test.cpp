@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <new>
 
+#include <heed/retention/separator_stream.hpp>
+#include <heed/retention/sinks.hpp>
+#include <heed/retention/window.hpp>
+
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 #include "sanitizers.hpp"
@@ -64,6 +68,42 @@ void expect_no_allocation(const typename Cache::Policy& policy) {
   EXPECT_GT(keys, 0);
   EXPECT_EQ(after, before);
   EXPECT_EQ(memory.allocations, allocations);
+}
+
+/// Once a bounded rule holds all that it ever keeps, nothing is allocated any more, however long the sequence.
+void expect_bounded(const heed::AnyRule& rule) {
+  using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
+  const heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .scale = 1};
+  CountingMemory memory;
+  auto cache = Cache::create(policy, {.layers = 2, .page_tokens = 8, .memory = memory.resource()}, rule);
+  ASSERT_TRUE(cache.ok());
+  const std::vector<float> numbers(2 * 16, 0.5f);
+  bool ok = true;
+  const auto decode = [&](Index tokens) {
+    for (Index t = 0; t < tokens; ++t) {
+      const std::int32_t id = t % 7 == 3 ? 1 : 0;
+      auto step = cache->begin(std::span(&id, 1));
+      for (Index layer = 0; layer < 2; ++layer) ok = ok && step->write(layer, numbers, numbers).ok();
+      ok = ok && step->keys(0).size() > 0 && step->commit().ok();
+    }
+  };
+  decode(500);
+  const Index allocations = memory.allocations;
+  const long before = news.load();
+  decode(3000);
+  const long after = news.load();
+  EXPECT_TRUE(ok);
+  EXPECT_EQ(after, before) << rule.name();
+  EXPECT_EQ(memory.allocations, allocations) << rule.name();
+}
+
+TEST(CacheStep, AllocatesNothingWhenTheRuleIsFull) {
+  expect_bounded(heed::SlidingWindow{100});
+  expect_bounded(heed::SinkWindow{4, 100});
+  heed::SeparatorStream stream{.initial = 4, .separators = 8, .local = 32, .capacity = 100, .ids = {1}};
+  expect_bounded(stream);
+  stream.form = heed::StreamForm::sep_cache;
+  expect_bounded(stream);
 }
 
 TEST(CacheStep, AllocatesNothing) {

@@ -133,6 +133,11 @@ TEST(PagePool, IsForManyThreads) {
       for (heed::Page* const page : mine) pool.release(page, 64);
     });
   }
+  for (int i = 0; i < 300; ++i) {
+    pool.trim();
+    EXPECT_GE(pool.bytes().held, pool.bytes().free);
+    std::this_thread::yield();
+  }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong.load(), 0);
   pool.trim();
@@ -147,9 +152,11 @@ TEST(PagePool, IsSharedByCaches) {
   {
     Cache first = heed::value_or_throw(Cache::create(policy, options));
     Cache second = heed::value_or_throw(Cache::create(policy, options, heed::SlidingWindow{5}));
+    EXPECT_GE(first.bytes().peak, first.bytes().allocated);
     std::mt19937_64 random(1);
     const Seeds tokens = new_tokens(random, 30);
     ASSERT_NO_FATAL_FAILURE(append(first, tokens));
+    EXPECT_GE(heed::value_or_throw(first.fork()).bytes().peak, first.bytes().allocated_rows);
     EXPECT_EQ(first.bytes().allocated_rows, 8 * PagePool::page_bytes(4 * first.row_bytes_per_token() + 64));
     EXPECT_GE(first.bytes().peak, first.bytes().allocated);
     EXPECT_LE(first.bytes().allocated + second.bytes().allocated, memory.held);

@@ -278,7 +278,7 @@ class KvCache {
   /// Memory held, measured: `allocated` and `peak` are what the memory resource was asked for. With a pool of the
   /// caller's they are the pages and the bookkeeping of this cache alone.
   [[nodiscard]] CacheBytes bytes() const noexcept {
-    CacheBytes bytes{.peak = peak_, .layers = layers(), .seen = seen()};
+    CacheBytes bytes{.layers = layers(), .seen = seen()};
     for (const LayerGroup& g : groups_) {
       const PageLayout& layout = g.near.layout();
       bytes.live += g.index.kept() * layout.token_bytes();
@@ -287,6 +287,7 @@ class KvCache {
       bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
     }
     bytes.allocated = bytes.allocated_rows + bookkeeping();
+    bytes.peak = std::max(peak_, bytes.allocated);
     if (!pool_.owned()) return bytes;
     const PoolBytes pool = pool_->bytes();
     bytes.allocated = pool.held;

@@ -228,19 +228,21 @@ class PagePool {
   void trim(SizeClass& size) noexcept {
     for (Slab** link = &size.slabs; *link != nullptr;) {
       Slab* slab = *link;
-      bool idle = true;
-      for (Index i = 0; i < slab->pages && idle; ++i) {
-        idle = page_of(slab, size.page_bytes, i)->holders.load(std::memory_order_acquire) == 0;
-      }
-      if (!idle) {
+      const std::byte* begin = reinterpret_cast<std::byte*>(slab);
+      const std::byte* end = begin + slab_bytes(size.page_bytes, slab->pages);
+      const auto in_slab = [begin, end](const Page* page) {
+        const auto* at = reinterpret_cast<const std::byte*>(page);
+        return at >= begin && at < end;
+      };
+      // Not its holders: a page that nobody holds may still be on its way to the list, in another thread's release().
+      Index free = 0;
+      for (const Page* page = size.free; page != nullptr; page = page->next_free) free += in_slab(page);
+      if (free < slab->pages) {
         link = &slab->next;
         continue;
       }
-      const std::byte* begin = reinterpret_cast<std::byte*>(slab);
-      const std::byte* end = begin + slab_bytes(size.page_bytes, slab->pages);
       for (Page** page = &size.free; *page != nullptr;) {
-        const auto* at = reinterpret_cast<std::byte*>(*page);
-        if (at >= begin && at < end) {
+        if (in_slab(*page)) {
           *page = (*page)->next_free;
           --size.free_pages;
         } else {
