@@ -59,7 +59,7 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
   const auto preparation = detail::PreparationRef::to<Backend>(preparation_object);
 
   Index most_jobs = 0;
-  for (const Sequence<S>& sequence : sequences) most_jobs += edges.most_jobs(edges.num_queries(sequence));
+  for (const Sequence<S>& sequence : sequences) most_jobs += edges.most_jobs(sequence);
   detail::Carver first(nullptr);
   (void)first.take<detail::Job>(most_jobs);
   if (Status status = workspace.reserve(first.bytes()); !status.ok()) return status;
@@ -108,20 +108,22 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, std::spa
 
 /// Bytes of workspace that suffice for any attend() of this policy with at most `num_queries` queries and `num_keys`
 /// keys in one sequence, on an executor of `workers` workers, whatever the alignment of the memory that holds them.
-/// Reserve them once and no step allocates. They suffice for any mask, whose far keys are keys of the source, and for
-/// any stages: at most one per query, none with more than num_keys keys.
+/// Reserve them once and no step allocates. They suffice for any mask, whose far keys are keys of the source, and for a
+/// staged source in at most num_stages stages, none with more than num_keys keys; there is at most one stage per query.
 template <AttentionPolicy P>
-[[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers) {
+[[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers,
+                                                  Index num_stages = 1) {
   if (Status status = policy.validate(); !status.ok()) return status;
   if (num_queries < 0) return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", must be at least 0");
   if (num_keys < 0) return fail(StatusCode::invalid_argument, "num_keys is ", num_keys, ", must be at least 0");
   if (workers < 1) return fail(StatusCode::invalid_argument, "workers is ", workers, ", must be at least 1");
+  if (num_stages < 1) return fail(StatusCode::invalid_argument, "num_stages is ", num_stages, ", must be at least 1");
   const AttentionLayout layout = policy.layout();
   const auto preparation_object = policy.preparation();
   const auto edges = detail::Edges(policy, layout);
   const Unmasked mask;
   detail::Carver carver(nullptr);
-  (void)carver.take<detail::Job>(edges.most_jobs(num_queries));
+  (void)carver.take<detail::Job>(num_stages);
   detail::Job job = edges.empty_job(num_queries, num_keys, mask, carver);
   const detail::Plan plan(layout, detail::PreparationRef::shape_of(preparation_object), {&job, 1}, workers);
   detail::CallScratch::carve(carver, plan);

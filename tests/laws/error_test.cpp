@@ -109,6 +109,7 @@ TEST(AttendErrors, WorkspaceBytes) {
   EXPECT_NE(refused(-1, 1, 1).find("num_queries is -1"), std::string::npos);
   EXPECT_NE(refused(1, -2, 1).find("num_keys is -2"), std::string::npos);
   EXPECT_NE(refused(1, 1, 0).find("workers is 0"), std::string::npos);
+  EXPECT_NE(heed::workspace_bytes(policy, 1, 1, 1, 0).status().message().find("num_stages is 0"), std::string::npos);
   EXPECT_FALSE(heed::workspace_bytes(heed::Gqa{}, 1, 1, 1).ok());
 }
 

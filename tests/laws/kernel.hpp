@@ -114,7 +114,7 @@ class Kernel {
   virtual heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
                               AnyExecutor executor, const heed::AttendOptions& options) const = 0;
   [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
-                                                                  Index workers) const = 0;
+                                                                  Index workers, Index stages = 1) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Cache> cache(const Shape& shape) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
                                                         const heed::StridedStream& values,

@@ -121,10 +121,10 @@ class KernelOf final : public Kernel {
                                          executor, options);
     });
   }
-  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
-                                                          Index workers) const override {
-    return with_policy(shape,
-                       [&](const auto& policy) { return heed::workspace_bytes(policy, queries, keys, workers); });
+  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys, Index workers,
+                                                          Index stages) const override {
+    return with_policy(
+        shape, [&](const auto& policy) { return heed::workspace_bytes(policy, queries, keys, workers, stages); });
   }
   [[nodiscard]] std::unique_ptr<Cache> cache(const Shape& shape) const override {
     return with_policy(shape, [&]<class P>(const P& policy) -> std::unique_ptr<Cache> {

@@ -283,13 +283,19 @@ TEST_P(SplitMasks, WorkspaceBytesSuffice) {
 TEST_P(SplitMasks, MaskOfAnotherSource) {
   const Case c{.tokens = 30, .queries = 1, .landmarks = 3, .near = Near::window, .width = 8};
   const World w(kernel(), {.heads = 1, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, c, 14);
+  const auto refused = [&](const Split& wrong) {
+    std::vector<float> out(8);
+    heed::Workspace workspace;
+    const Call call{w.rows.get(), wrong, w.p.q, out};
+    return kernel().attend(w.p.shape, {&call, 1}, workspace, workers(1), {}).message();
+  };
   Split wrong = w.mask;
   wrong.near = {31, 0};
-  std::vector<float> out(8);
-  heed::Workspace workspace;
-  const Call call{w.rows.get(), wrong, w.p.q, out};
-  const heed::Status status = kernel().attend(w.p.shape, {&call, 1}, workspace, workers(1), {});
-  EXPECT_EQ(status.message(), "sequence 0: mask has near keys from key 31 on, keys has 30");
+  EXPECT_EQ(refused(wrong), "sequence 0: mask has near keys from key 31 on, keys has 30");
+  wrong = w.mask;
+  wrong.far = {3, 30};
+  wrong.far_token = {3, 30};
+  EXPECT_EQ(refused(wrong), "sequence 0: mask has far key 30, keys has 30");
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ TEST_P(StagedSources, WorkspaceBytesSuffice) {
     const auto cache = filled(kernel(), p);
     const auto rows = cache->keys();
     const Staged keys(*rows, random_stages(random, p, 1));
-    std::vector<std::byte> memory(*kernel().workspace_bytes(p.shape, p.queries, p.keys, threads));
+    std::vector<std::byte> memory(*kernel().workspace_bytes(p.shape, p.queries, p.keys, threads, p.queries));
     heed::Workspace workspace{std::span<std::byte>(memory)};
     EXPECT_EQ(staged(kernel(), p, keys, threads, workspace).lse.size(), 200u);
   }

@@ -51,8 +51,14 @@ class Edges {
     return Index(sequence.q.size()) / (layout_.num_heads * query_width());
   }
 
-  /// Room for the jobs of a sequence: one, or a stage per query.
-  [[nodiscard]] static Index most_jobs(Index queries) noexcept { return std::max<Index>(queries, 1); }
+  /// Room for the jobs of a sequence: one, or one a stage.
+  template <class Sequence>
+  [[nodiscard]] static Index most_jobs(const Sequence& sequence) {
+    if constexpr (StagedSource<std::remove_cvref_t<decltype(*sequence.keys)>>) {
+      return std::max<Index>(sequence.keys->stages(), 1);
+    }
+    return 1;
+  }
 
   /// Makes the jobs of sequence number `index` and returns how many; room for mapped queries and raw outputs comes from
   /// `carver`.
@@ -190,6 +196,11 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, cons
   const Index keys = sequence.keys->size(), first_key = mask.near_keys().first_key;
   if (first_key < 0 || first_key > keys) {
     return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
+  }
+  if (const Index far = mask.far_keys(); far > 0) {
+    Index last = 0;  // they ascend
+    mask.far_list({far - 1, far}, &last);
+    if (last < 0 || last >= keys) return bad("mask has far key ", last, ", keys has ", keys);
   }
   if constexpr (requires { sequence.keys->layout(); }) {
     const AttentionLayout cached = sequence.keys->layout();

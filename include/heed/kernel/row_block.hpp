@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-#include <heed/kernel/plan.hpp>
+#include <heed/kernel/chunk_keys.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -16,7 +16,12 @@ class RowBlock {
  public:
   RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
            const Shape& shape, const Scratch& scratch) noexcept
-      : layout_(layout), preparation_(preparation), options_(options), shape_(shape), scratch_(scratch) {}
+      : layout_(layout),
+        preparation_(preparation),
+        options_(options),
+        shape_(shape),
+        scratch_(scratch),
+        chunk_(layout, scratch) {}
 
   /// Leaves every row's state over the task's chunks pending in scratch; read it with row_state().
   void run(const Job& job, const Task& task) {
@@ -27,7 +32,7 @@ class RowBlock {
     gather_queries();
     for (Index r = 0; r < num_rows_; ++r) scratch_.stacks[r].reset();
     first_position_ = job.query_position(0);
-    listed_[0] = listed_[1] = -1;
+    chunk_.start(job, task.kv_head);
     for (Index c = task.far.begin; c < task.far.end; ++c) run_chunk(job.far_chunk(c));
     for (Index c = task.near.begin; c < task.near.end; ++c) run_chunk(job.near_chunk(c));
   }
@@ -58,7 +63,7 @@ class RowBlock {
   }
 
   void run_chunk(const Chunk& chunk) {
-    chunk_ = chunk;
+    chunk_.move_to(chunk);
     if (!find_visible()) return;
     locate_rows();
     compute_scores();
@@ -69,19 +74,11 @@ class RowBlock {
 
   // What is read after this chunk; no lanes if it is the last one.
   [[nodiscard]] Chunk following() const noexcept {
-    const Index next = chunk_.number + 1;
-    if (chunk_.far && next < task_.far.end) return job_->far_chunk(next);
-    if (!chunk_.far && next < task_.near.end) return job_->near_chunk(next);
-    return chunk_.far && task_.near.size() > 0 ? job_->near_chunk(task_.near.begin) : Chunk{};
-  }
-
-  // Indices in the source of a far chunk's keys. Two chunks are remembered: this one and the one that follows.
-  const Index* far_list(const Chunk& chunk) {
-    Index* const list = scratch_.far_list + chunk.number % 2 * chunk_keys;
-    Index& listed = listed_[chunk.number % 2];
-    if (listed != chunk.number) job_->mask.far_list({chunk.first, chunk.first + chunk.lanes.end}, list);
-    listed = chunk.number;
-    return list;
+    const bool far = chunk_.chunk().far;
+    const Index next = chunk_.chunk().number + 1;
+    if (far && next < task_.far.end) return job_->far_chunk(next);
+    if (!far && next < task_.near.end) return job_->near_chunk(next);
+    return far && task_.near.size() > 0 ? job_->near_chunk(task_.near.begin) : Chunk{};
   }
 
   // --- which rows see which keys -----------------------------------------------------------------------------------
@@ -90,14 +87,11 @@ class RowBlock {
   // see) and full_. False if nothing is.
   bool find_visible() {
     const Index first = query_of(0), last = query_of(num_rows_ - 1);
-    have_positions_ = false;
-    asked_ = {chunk_.first + chunk_.lanes.begin, chunk_.first + chunk_.lanes.end};
-    if (!chunk_.far) asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
     rows_ = {0, num_rows_};
-    keys_ = chunk_.lanes;
+    keys_ = chunk_.lanes();
     Coverage all = Coverage::partial;
     if (job_->query_positions.empty()) {  // positions ascend, so one question may answer for all rows
-      all = coverage({query_position(first), query_position(last) + 1});
+      all = chunk_.coverage({query_position(first), query_position(last) + 1});
     }
     if (all == Coverage::none) return false;
     full_ = all == Coverage::full && keys_.begin == 0;
@@ -116,7 +110,7 @@ class RowBlock {
       rows = {std::min(rows.begin, by.begin), std::max(rows.end, by.end)};
     };
     for (Index query = first; query <= last; ++query) {
-      const KeyBits bits = visible_to(query_position(query));
+      const KeyBits bits = chunk_.visible_to(query_position(query));
       const Interval rows{std::max<Index>(query * group_ - task_.rows.begin, 0),
                           std::min<Index>((query + 1) * group_ - task_.rows.begin, num_rows_)};
       std::fill(scratch_.visible + rows.begin, scratch_.visible + rows.end, bits);
@@ -131,80 +125,11 @@ class RowBlock {
     return rows_.size() > 0;
   }
 
-  // Of the keys of the chunk, to queries at these positions.
-  [[nodiscard]] Coverage coverage(Interval queries) const {
-    return chunk_.far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
-  }
-
-  KeyBits visible_to(Index query_position) {
-    const Interval lanes = chunk_.lanes;
-    if (job_->mask.split()) {
-      const Interval run =
-          chunk_.far ? job_->mask.far_run(query_position, asked_) : job_->mask.near_run(query_position, asked_);
-      const Index lane = lanes.begin - asked_.begin;
-      return KeyBits::of({run.begin + lane, run.end + lane});
-    }
-    KeyBits bits;
-    switch (coverage({query_position, query_position + 1})) {
-      case Coverage::none: break;
-      case Coverage::full: bits = KeyBits::of(lanes); break;
-      case Coverage::partial: job_->mask.fill(query_position, positions(), lanes.end, bits.word.data()); break;
-    }
-    return bits;
-  }
-
   [[nodiscard]] Index query_position(Index query) const {
     return job_->query_positions.empty() ? first_position_ + query : job_->query_positions[std::size_t(query)];
   }
 
-  // Of every lane's key. Near keys follow each other, so those that are gone had the positions before.
-  const Index* positions() {
-    if (have_positions_) return scratch_.positions;
-    const Interval lanes = chunk_.lanes;
-    const Index* const list = chunk_.far ? far_list(chunk_) : nullptr;
-    for (Index k = lanes.begin; k < lanes.end; ++k) {
-      scratch_.positions[k] = job_->source.position(list != nullptr ? list[k] : chunk_.first + k);
-    }
-    for (Index k = lanes.begin - 1; k >= 0; --k) scratch_.positions[k] = scratch_.positions[k + 1] - 1;
-    have_positions_ = true;
-    return scratch_.positions;
-  }
-
   // --- where the rows lie ------------------------------------------------------------------------------------------
-
-  // Fills pointers to the rows of `lanes` of a chunk; lanes before its first key repeat that one. Returns whether every
-  // row can be read `bytes` beyond the start of its view.
-  bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index offset_bytes, Index bytes,
-                const std::byte** row) {
-    const StreamShape& stream = layout_.streams[std::size_t(view.stream)];
-    const Index head = stream.num_heads == 1 ? 0 : task_.kv_head;
-    const Index live = std::max(lanes.begin, chunk.lanes.begin);
-    bool readable = true;
-    const auto tile_at = [&](Index first, Index last) {
-      const Tile tile = job_->source.tile(view.stream, head, first, last + 1 - first);
-      readable &= tile.readable_bytes - offset_bytes >= bytes;
-      return tile;
-    };
-    if (chunk.far) {  // one tile may have many of the scattered keys
-      const Index* const key = far_list(chunk);
-      for (Index k = live; k < lanes.end;) {
-        const Index first = key[k];
-        const Tile tile = tile_at(first, key[lanes.end - 1]);
-        for (; k < lanes.end && key[k] - first < tile.rows; ++k) {
-          row[k - lanes.begin] = tile.data + offset_bytes + (key[k] - first) * tile.stride_bytes;
-        }
-      }
-    } else {
-      for (Index k = live; k < lanes.end;) {
-        const Tile tile = tile_at(chunk.first + k, chunk.first + lanes.end - 1);
-        const std::byte* const at = tile.data + offset_bytes;
-        for (Index i = 0; i < tile.rows; ++i) row[k - lanes.begin + i] = at + i * tile.stride_bytes;
-        k += tile.rows;
-      }
-    }
-    std::fill(row, row + (live - lanes.begin), row[live - lanes.begin]);
-    return readable;
-  }
 
   void locate_rows() {
     const Index key_bytes = K::row_bytes(layout_.key.width), value_bytes = V::row_bytes(layout_.value.width);
@@ -213,16 +138,19 @@ class RowBlock {
     const std::byte** k = scratch_.pointers;
     const std::byte** v = k + count;
     const bool prepares = preparation_.object != nullptr;
-    bool whole = point_at(chunk_, located_, layout_.key, prepares ? 0 : K::offset_bytes(layout_.key.offset),
-                          round_up(key_bytes, 64), k);
-    whole &=
-        point_at(chunk_, located_, layout_.value, V::offset_bytes(layout_.value.offset), round_up(value_bytes, 64), v);
+    const Chunk& chunk = chunk_.chunk();
+    bool whole = chunk_.point_at(chunk, located_, layout_.key, prepares ? 0 : K::offset_bytes(layout_.key.offset),
+                                 round_up(key_bytes, 64), k);
+    whole &= chunk_.point_at(chunk, located_, layout_.value, V::offset_bytes(layout_.value.offset),
+                             round_up(value_bytes, 64), v);
     in_place_ = whole && !preparation_.makes_values && rows_.size() <= Backend::few_rows;
     // The order of use is K of this chunk, V of this chunk, K of the next: what follows is prefetched while reading.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
     follow_ = next_chunk.lanes.size();
-    if (follow_ > 0) point_at(next_chunk, next_chunk.lanes, layout_.key, K::offset_bytes(layout_.key.offset), 0, next);
+    if (follow_ > 0) {
+      chunk_.point_at(next_chunk, next_chunk.lanes, layout_.key, K::offset_bytes(layout_.key.offset), 0, next);
+    }
     std::fill(next + follow_, next + chunk_keys + max_ahead, v[count - 1]);
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
@@ -230,7 +158,7 @@ class RowBlock {
     value_rows_ = {v, v + ahead(value_bytes), count};
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
-    if (in_place_ && chunk_.far && chunk_.number == task_.far.begin) {
+    if (in_place_ && chunk.far && chunk.number == task_.far.begin) {
       // Nothing was read before that could prefetch them, and hardware does not guess scattered rows.
       for (Index row = 0; row < std::min(ahead(key_bytes), count); ++row) {
         for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + byte);
@@ -258,10 +186,10 @@ class RowBlock {
   // Makes keys (and values) from stored rows, and points at those instead. All of a chunk at once if values are made, too;
   // else a panel, whose keys are packed while they are in L1.
   void prepare(Interval lanes) {
-    const Index live = std::max(lanes.begin, chunk_.lanes.begin), count = lanes.end - live;
+    const Index live = std::max(lanes.begin, chunk_.lanes().begin), count = lanes.end - live;
     const std::byte** const keys = scratch_.pointers + (live - located_.begin);
     const float* const rows = decoded_rows(keys, count);
-    const Index* const position = positions() + live;
+    const Index* const position = chunk_.positions() + live;
     const auto point = [&](const std::byte** to, const float* made, Index width) {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
       std::fill(to - (live - lanes.begin), to, to[0]);
@@ -331,8 +259,8 @@ class RowBlock {
 
   void modify_logits() {
     if (!options_.alibi_slopes.empty()) {
-      const Index origin = positions()[0];
-      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(scratch_.positions[k] - origin);
+      const Index origin = chunk_.positions()[0];
+      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(chunk_.positions()[k] - origin);
     }
     if (full_ && options_.soft_cap == 0 && options_.alibi_slopes.empty()) return;
     for (Index r = rows_.begin; r < rows_.end; ++r) modify_logits(r, softmax_lanes(r));
@@ -343,7 +271,7 @@ class RowBlock {
     float* const logits = scores(r) + lanes.begin;
     if (options_.soft_cap != 0) Backend::soft_cap(logits, lanes.size(), options_.soft_cap);
     if (!options_.alibi_slopes.empty()) {
-      const Index origin = scratch_.positions[0];
+      const Index origin = chunk_.positions()[0];
       Backend::add_bias(logits, lanes.size(), options_.alibi_slopes[std::size_t(head_of(r))],
                         scratch_.distance + lanes.begin, float(origin - query_position(query_of(r))));
     }
@@ -367,8 +295,9 @@ class RowBlock {
       if (chunk_sum.max == -std::numeric_limits<float>::infinity()) continue;
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
-      scratch_.stacks[r].template push<Backend>(chunk_.tree(), {chunk_sum.max, chunk_sum.sum * float(chunk_keys)},
-                                                row_slots(r), slot_stride(), shape_.state_width, target);
+      scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(),
+                                                {chunk_sum.max, chunk_sum.sum * float(chunk_keys)}, row_slots(r),
+                                                slot_stride(), shape_.state_width, target);
     }
     // Rows that see nothing still take part in their tile; what they compute goes to a slot nobody reads.
     for (Index r = rows_.begin; r < rows_.end; ++r) {
@@ -490,13 +419,10 @@ class RowBlock {
 
   const Job* job_ = nullptr;
   Task task_;
-  Index group_ = 1;     // query heads per KV head
-  Index num_rows_ = 0;  // of the task
+  Index group_ = 1;           // query heads per KV head
+  Index num_rows_ = 0;        // of the task
   Index first_position_ = 0;  // of query 0, if positions follow each other
-  Chunk chunk_;
-  Interval asked_;  // the chunk's keys, as the mask is asked about them: numbers of far keys, positions of near ones
-  Index listed_[2] = {-1, -1};  // far chunks whose keys are listed
-  bool have_positions_ = false;
+  ChunkKeys chunk_;
   bool full_ = false;      // every row sees lanes 0 and on, as many as there are keys
   bool in_place_ = false;  // few rows: read keys (prepared ones too) and values where they are
   Interval rows_;

@@ -1,0 +1,121 @@
+/// \file
+/// The keys of one chunk: where they lie, which positions they have, and who sees them.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/kernel/plan.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Asks a job's source and mask about one chunk after the other.
+class ChunkKeys {
+ public:
+  ChunkKeys(const AttentionLayout& layout, const Scratch& scratch) noexcept
+      : layout_(layout), positions_(scratch.positions), far_list_(scratch.far_list) {}
+
+  void start(const Job& job, Index kv_head) noexcept {
+    job_ = &job;
+    kv_head_ = kv_head;
+    listed_[0] = listed_[1] = -1;
+  }
+  void move_to(const Chunk& chunk) {
+    chunk_ = chunk;
+    have_positions_ = false;
+    asked_ = {chunk.first + chunk.lanes.begin, chunk.first + chunk.lanes.end};
+    if (!chunk.far) asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
+  }
+
+  [[nodiscard]] const Chunk& chunk() const noexcept { return chunk_; }
+  [[nodiscard]] Interval lanes() const noexcept { return chunk_.lanes; }
+
+  /// How much queries at these positions see.
+  [[nodiscard]] Coverage coverage(Interval queries) const {
+    return chunk_.far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
+  }
+  /// The lanes a query at this position sees.
+  [[nodiscard]] KeyBits visible_to(Index query) {
+    const MaskRef& mask = job_->mask;
+    if (mask.split()) {
+      const Interval run = chunk_.far ? mask.far_run(query, asked_) : mask.near_run(query, asked_);
+      const Index lane = chunk_.lanes.begin - asked_.begin;
+      return KeyBits::of({run.begin + lane, run.end + lane});
+    }
+    KeyBits bits;
+    switch (coverage({query, query + 1})) {
+      case Coverage::none: break;
+      case Coverage::full: bits = KeyBits::of(chunk_.lanes); break;
+      case Coverage::partial: mask.fill(query, positions(), chunk_.lanes.end, bits.word.data()); break;
+    }
+    return bits;
+  }
+
+  /// Of every lane's key. Near keys follow each other, so those that are gone had the positions before.
+  [[nodiscard]] const Index* positions() {
+    if (have_positions_) return positions_;
+    const Interval lanes = chunk_.lanes;
+    const Index* const list = chunk_.far ? far_list(chunk_) : nullptr;
+    for (Index k = lanes.begin; k < lanes.end; ++k) {
+      positions_[k] = job_->source.position(list != nullptr ? list[k] : chunk_.first + k);
+    }
+    for (Index k = lanes.begin - 1; k >= 0; --k) positions_[k] = positions_[k + 1] - 1;
+    have_positions_ = true;
+    return positions_;
+  }
+
+  /// Fills pointers to the rows of `lanes` of a chunk, this one or the one that follows; lanes before its first key repeat
+  /// that one. Returns whether every row can be read `bytes` beyond the start of its view.
+  bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index offset_bytes, Index bytes,
+                const std::byte** row) {
+    const StreamShape& stream = layout_.streams[std::size_t(view.stream)];
+    const Index head = stream.num_heads == 1 ? 0 : kv_head_;
+    const Index live = std::max(lanes.begin, chunk.lanes.begin);
+    bool readable = true;
+    const auto tile_at = [&](Index first, Index last) {
+      const Tile tile = job_->source.tile(view.stream, head, first, last + 1 - first);
+      readable &= tile.readable_bytes - offset_bytes >= bytes;
+      return tile;
+    };
+    if (chunk.far) {  // one tile may have many of the scattered keys
+      const Index* const key = far_list(chunk);
+      for (Index k = live; k < lanes.end;) {
+        const Index first = key[k];
+        const Tile tile = tile_at(first, key[lanes.end - 1]);
+        for (; k < lanes.end && key[k] - first < tile.rows; ++k) {
+          row[k - lanes.begin] = tile.data + offset_bytes + (key[k] - first) * tile.stride_bytes;
+        }
+      }
+    } else {
+      for (Index k = live; k < lanes.end;) {
+        const Tile tile = tile_at(chunk.first + k, chunk.first + lanes.end - 1);
+        const std::byte* const at = tile.data + offset_bytes;
+        for (Index i = 0; i < tile.rows; ++i) row[k - lanes.begin + i] = at + i * tile.stride_bytes;
+        k += tile.rows;
+      }
+    }
+    std::fill(row, row + (live - lanes.begin), row[live - lanes.begin]);
+    return readable;
+  }
+
+ private:
+  // Indices in the source of a far chunk's keys. Two chunks are remembered: this one and the one that follows.
+  [[nodiscard]] const Index* far_list(const Chunk& chunk) {
+    Index* const list = far_list_ + chunk.number % 2 * chunk_keys;
+    Index& listed = listed_[chunk.number % 2];
+    if (listed != chunk.number) job_->mask.far_list({chunk.first, chunk.first + chunk.lanes.end}, list);
+    listed = chunk.number;
+    return list;
+  }
+
+  const AttentionLayout& layout_;
+  Index* positions_;
+  Index* far_list_;
+  const Job* job_ = nullptr;
+  Index kv_head_ = 0;
+  Chunk chunk_;
+  Interval asked_;  // its keys, as the mask is asked about them: numbers of far keys, positions of near ones
+  Index listed_[2] = {-1, -1};
+  bool have_positions_ = false;
+};
+
+}  // namespace heed::inline HEED_ABI::detail
