@@ -15,9 +15,9 @@
 namespace heed::inline HEED_ABI {
 
 /// Most states that wait at once when at most `chunks` arrive, whose indices follow each other from anywhere, plus the one
-/// being made. A run that starts at 0 needs one less: elsewhere a node left of the largest boundary in it waits, too.
+/// being made: one node left of the highest boundary within the run, and right of it a node per bit of what is there.
 [[nodiscard]] constexpr int merge_slots(Index chunks) noexcept {
-  return int(std::bit_width(std::uint64_t(chunks > 1 ? chunks - 1 : 1))) + 2;
+  return int(std::bit_width(std::uint64_t(chunks > 1 ? chunks - 1 : 0))) + 1;
 }
 
 /// One row's pending nodes. Outputs lie in `slots` buffers of `slot_stride` floats; this class keeps the numbers.
@@ -103,7 +103,7 @@ class MergeStack {
   int depth_ = 0;
   std::uint64_t used_ = 0;
   std::uint64_t reading_ = 0;
-  Node node_[max_merges + 3];
+  Node node_[max_merges + 2];
 };
 
 }  // namespace heed::inline HEED_ABI
