@@ -10,8 +10,7 @@ namespace {
 template <class Cache>
 void expect_bytes_per_token(const typename Cache::Policy& policy, Index layers, Index expected) {
   CountingMemory memory;
-  auto cache =
-      Cache::create(policy, {.layers = layers, .capacity = 7, .page_tokens = 7, .memory = memory.resource()});
+  auto cache = Cache::create(policy, {.layers = layers, .capacity = 7, .page_tokens = 7, .memory = memory.resource()});
   ASSERT_TRUE(cache.ok()) << cache.status().message();
   EXPECT_EQ(cache->row_bytes_per_token(), expected);
   ASSERT_NO_FATAL_FAILURE(append(*cache, {1, 2, 3, 4, 5}));

@@ -42,8 +42,7 @@ TEST(LayerGroups, KeepWhatTheirRulesSay) {
     const Seeds added = text(random, pick(random, 1, 6));
     ASSERT_NO_FATAL_FAILURE(append(cache, added));
     tokens.insert(tokens.end(), added.begin(), added.end());
-    const oracle::Separators rule{
-        [&](Index token) { return (tokens[std::size_t(token)] & 0x7fffffff) == 7; }, 2, 6};
+    const oracle::Separators rule{[&](Index token) { return (tokens[std::size_t(token)] & 0x7fffffff) == 7; }, 2, 6};
     const auto layers = oracle::layered(rule, oracle::layer_windows(5, 6, {0, 4}));
     for (Index layer = 0; layer < 5; ++layer) {
       const auto want = kept(layers[std::size_t(layer)], Index(tokens.size()));

@@ -11,11 +11,9 @@ using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
 constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .scale = 0.25f};
 
 Cache make(CountingMemory& memory, Index capacity, Index max_tokens = 0) {
-  auto cache = Cache::create(policy, {.layers = 3,
-                                      .capacity = capacity,
-                                      .max_tokens = max_tokens,
-                                      .page_tokens = 10,
-                                      .memory = memory.resource()});
+  auto cache = Cache::create(
+      policy,
+      {.layers = 3, .capacity = capacity, .max_tokens = max_tokens, .page_tokens = 10, .memory = memory.resource()});
   EXPECT_TRUE(cache.ok()) << cache.status().message();
   return *std::move(cache);
 }

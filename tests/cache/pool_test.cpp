@@ -79,8 +79,7 @@ TEST(PagePool, ServesSixteenSizes) {
   for (Index size = 1; size <= 16; ++size) pages.push_back(heed::value_or_throw(pool.acquire(64 * size)));
   const auto refused = pool.acquire(64 * 17);
   EXPECT_EQ(refused.status().code(), StatusCode::out_of_memory);
-  EXPECT_EQ(refused.status().message(),
-            "page pool: pages of 1088 bytes would be the size number 17, a pool serves 16");
+  EXPECT_EQ(refused.status().message(), "page pool: pages of 1088 bytes would be the size number 17, a pool serves 16");
   EXPECT_EQ(pool.reserve(64 * 17, 1).code(), StatusCode::out_of_memory);
   for (Index size = 1; size <= 16; ++size) pool.release(pages[std::size_t(size - 1)], 64 * size);
 }

@@ -142,11 +142,12 @@ class RandomWalk : public testing::Test {
                                      .page_tokens = pick(1, 9),
                                      .memory = memory.resource()};
     const std::vector<heed::LayerRule> rules{{other.rule, {2, 1}}, {first.rule, {0}}};
-    auto made = Cache::create(random_policy(random, static_cast<const typename Cache::Policy*>(nullptr)), options,
-                              rules);
+    auto made =
+        Cache::create(random_policy(random, static_cast<const typename Cache::Policy*>(nullptr)), options, rules);
     ASSERT_TRUE(made.ok()) << made.status().message();
     std::vector<Walk> forks;
-    forks.push_back({*std::move(made), {}, {RuleModel(first, options.undo_tokens), RuleModel(other, options.undo_tokens)}});
+    forks.push_back(
+        {*std::move(made), {}, {RuleModel(first, options.undo_tokens), RuleModel(other, options.undo_tokens)}});
     std::size_t at = 0;
     for (int move = 0; move < 150; ++move) {
       switch (pick(0, 15)) {

@@ -23,17 +23,18 @@ using Ids = std::vector<std::int32_t>;
 Index held = 0;
 void* take(void*, std::size_t bytes, std::size_t alignment) {
   held += Index(bytes);
-  return ::operator new(bytes, std::align_val_t{alignment});
+  return ::operator new (bytes, std::align_val_t{alignment});
 }
 void give(void*, void* block, std::size_t bytes, std::size_t alignment) {
   held -= Index(bytes);
-  ::operator delete(block, std::align_val_t{alignment});
+  ::operator delete (block, std::align_val_t{alignment});
 }
 
 void cache() {
   using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
   const heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 5, .v_head_dim = 8, .scale = 1};
-  auto made = Cache::create(policy, {.layers = 2, .capacity = 3, .max_tokens = 40, .page_tokens = 4, .memory = {nullptr, take, give}});
+  auto made = Cache::create(
+      policy, {.layers = 2, .capacity = 3, .max_tokens = 40, .page_tokens = 4, .memory = {nullptr, take, give}});
   if (!made.ok()) return expect(false, "cache", "create");
   Cache& cache = *made;
   const auto write = [](Cache::Step& step, Index layer, float base) {
@@ -91,7 +92,8 @@ Tracked::Step begin(Tracked& cache, const Ids& ids) {
   auto step = heed::value_or_throw(cache.begin(ids));
   for (Index layer = 0; layer < cache.layers(); ++layer) {
     std::vector<float> rows;
-    for (Index i = 0; i < step.tokens(); ++i) rows.push_back(float(1 + 100 * layer + step.first_position() + i));  // 0 is what fresh pages hold
+    for (Index i = 0; i < step.tokens(); ++i)
+      rows.push_back(float(1 + 100 * layer + step.first_position() + i));  // 0 is what fresh pages hold
     heed::check(step.write(layer, rows, rows));
   }
   return step;
@@ -156,8 +158,8 @@ void forks() {
   expect(rows(cache) == List{0, 1, 2, 3}, "fork", "rows of the other");
   expect(rows(fork) == List{0, 1, 2, 77}, "fork", "rows of its own");
   const std::vector<heed::LayerRule> groups{{heed::Causal{}, {1, 0}}};
-  Tracked layers = heed::value_or_throw(
-      Tracked::create({.num_heads = 1, .head_dim = 1, .scale = 1}, {.layers = 2}, groups));
+  Tracked layers =
+      heed::value_or_throw(Tracked::create({.num_heads = 1, .head_dim = 1, .scale = 1}, {.layers = 2}, groups));
   append(layers, {0, 0});
   const Tracked same = heed::value_or_throw(layers.fork());
   expect(rows(same, 1) == List{100, 101}, "fork", "layers in any order");
@@ -196,8 +198,8 @@ void rules() {
 
 void streams() {
   const std::string text = "AB.CDE\nFGHI\nJ,KLMN.OPQ";
-  Tracked cache = make(
-      heed::SeparatorStream{.initial = 2, .separators = 2, .local = 4, .capacity = 11, .ids = {'.', ',', '\n'}});
+  Tracked cache =
+      make(heed::SeparatorStream{.initial = 2, .separators = 2, .local = 4, .capacity = 11, .ids = {'.', ',', '\n'}});
   for (std::size_t t = 0; t < 20; ++t) {
     append(cache, {text[t]});
     if (t == 10) expect(cache.kept() == 11, "stream", "kept");
@@ -207,12 +209,8 @@ void streams() {
   }
   expect(kept(cache) == List{0, 1, 11, 13, 16, 17, 18, 19}, "stream", "kept");
   expect(rows(cache) == kept(cache), "stream", "rows of separators");
-  Tracked sep_cache = make(heed::SeparatorStream{.initial = 2,
-                                                 .separators = 3,
-                                                 .local = 2,
-                                                 .capacity = 8,
-                                                 .ids = {2, 3, 4},
-                                                 .form = heed::StreamForm::sep_cache});
+  Tracked sep_cache = make(heed::SeparatorStream{
+      .initial = 2, .separators = 3, .local = 2, .capacity = 8, .ids = {2, 3, 4}, .form = heed::StreamForm::sep_cache});
   append(sep_cache, {10, 11, 9, 2, 8, 3, 7});
   append(sep_cache, {6});
   expect(kept(sep_cache) == List{0, 1, 3, 5, 6, 7}, "stream", "SepCache");

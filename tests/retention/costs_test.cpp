@@ -137,12 +137,8 @@ INSTANTIATE_TEST_SUITE_P(Published, Stream,
 
 /// SepCache holds one token less: 449.5 with 4, 128, 256, 512.
 TEST(Cost, SepCache) {
-  OneNumber cache = make(heed::SeparatorStream{.initial = 4,
-                                               .separators = 128,
-                                               .local = 256,
-                                               .capacity = 512,
-                                               .ids = {1},
-                                               .form = heed::StreamForm::sep_cache});
+  OneNumber cache = make(heed::SeparatorStream{
+      .initial = 4, .separators = 128, .local = 256, .capacity = 512, .ids = {1}, .form = heed::StreamForm::sep_cache});
   const auto id = [](Index t) { return t % 3 == 2 ? 1 : 0; };
   while (cache.seen() < 1000 || cache.kept() != 4 + 128 + 256) decode(cache, id(cache.seen()));
   const heed::RetentionCounters before = cache.retention();

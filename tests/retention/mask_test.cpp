@@ -15,7 +15,8 @@ using heed::Coverage;
 using heed::Index;
 using heed::Interval;
 
-static_assert(heed::Retention<heed::Causal> && heed::Retention<heed::SlidingWindow> && !heed::Retention<heed::Unmasked>);
+static_assert(heed::Retention<heed::Causal> && heed::Retention<heed::SlidingWindow> &&
+              !heed::Retention<heed::Unmasked>);
 static_assert(heed::SlidingWindow{4}.visible(10, 7) && !heed::SlidingWindow{4}.visible(10, 6));
 
 template <class M>

@@ -95,8 +95,8 @@ TEST(Truncate, BelowTheFloorChangesNothing) {
   for (const Index tokens : {1, 29}) {
     const heed::Status status = cache.truncate(tokens);
     EXPECT_EQ(status.code(), StatusCode::out_of_range);
-    EXPECT_EQ(status.message(), "truncate(): tokens is " + std::to_string(tokens) +
-                                    ", but evicted tokens leave only 0 and 30 .. 30");
+    EXPECT_EQ(status.message(),
+              "truncate(): tokens is " + std::to_string(tokens) + ", but evicted tokens leave only 0 and 30 .. 30");
   }
   expect_holds(cache, model);
   EXPECT_EQ(cache.bytes().allocated, before.allocated);

@@ -65,15 +65,24 @@ template <class Make>
 }
 
 [[nodiscard]] inline RuleCase full_case() {
-  return mask_case(heed::Causal{}, [](const Tokens&) { return oracle::Separators{}; }, 0);
+  return mask_case(
+      heed::Causal{}, [](const Tokens&) { return oracle::Separators{}; }, 0);
 }
 [[nodiscard]] inline RuleCase window_case(Int window) {
-  return mask_case(heed::SlidingWindow{window},
-                   [=](const Tokens&) { return oracle::Separators{oracle::no_marks(), 0, window}; }, window);
+  return mask_case(
+      heed::SlidingWindow{window},
+      [=](const Tokens&) {
+        return oracle::Separators{oracle::no_marks(), 0, window};
+      },
+      window);
 }
 [[nodiscard]] inline RuleCase sink_case(Int initial, Int window) {
-  return mask_case(heed::SinkWindow{initial, window}, [=](const Tokens&) { return oracle::Sinks{initial, window}; },
-                   window);
+  return mask_case(
+      heed::SinkWindow{initial, window},
+      [=](const Tokens&) {
+        return oracle::Sinks{initial, window};
+      },
+      window);
 }
 [[nodiscard]] inline RuleCase sink_after_step_case(Int initial, Int window) {
   RuleCase made = sink_case(initial, window + 1);
@@ -87,19 +96,30 @@ template <class Make>
   return made;
 }
 [[nodiscard]] inline RuleCase anchor_case(bool anchor_sees_anchors) {
-  RuleCase made = mask_case(heed::Anchors{{1, 2}, anchor_sees_anchors},
-                            [=](const Tokens& ids) { return oracle::Anchors{marks(ids), anchor_sees_anchors}; }, 0);
+  RuleCase made = mask_case(
+      heed::Anchors{{1, 2}, anchor_sees_anchors},
+      [=](const Tokens& ids) {
+        return oracle::Anchors{marks(ids), anchor_sees_anchors};
+      },
+      0);
   made.floor = [](const Tokens& ids, Int, Int count) { return oracle::Anchors{marks(ids)}.last_anchor(count) + 1; };
   return made;
 }
 [[nodiscard]] inline RuleCase separator_case(Int initial, Int window) {
-  return mask_case(heed::Separators{initial, window, {1, 2}},
-                   [=](const Tokens& ids) { return oracle::Separators{marks(ids), initial, window}; }, window);
+  return mask_case(
+      heed::Separators{initial, window, {1, 2}},
+      [=](const Tokens& ids) {
+        return oracle::Separators{marks(ids), initial, window};
+      },
+      window);
 }
 [[nodiscard]] inline RuleCase grid_case(Int initial, Int window, Int distance, Int first) {
-  return mask_case(heed::FixedGrid{initial, window, distance, first},
-                   [=](const Tokens&) { return oracle::Separators{oracle::every(distance, first), initial, window}; },
-                   window);
+  return mask_case(
+      heed::FixedGrid{initial, window, distance, first},
+      [=](const Tokens&) {
+        return oracle::Separators{oracle::every(distance, first), initial, window};
+      },
+      window);
 }
 [[nodiscard]] inline RuleCase stream_case(const heed::SeparatorStream& rule) {
   oracle::SeparatorStream stream{rule.initial, rule.separators, rule.local, rule.capacity};

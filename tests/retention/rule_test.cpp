@@ -97,7 +97,9 @@ TEST(Rule, FingerprintsTellThemApart) {
       with([](auto& r) { r.separators = 63; }),
       with([](auto& r) { r.local = 255; }),
       with([](auto& r) { r.capacity = 801; }),
-      with([](auto& r) { r.ids = {13, 14}; }),
+      with([](auto& r) {
+        r.ids = {13, 14};
+      }),
       with([](auto& r) { r.form = StreamForm::sep_cache; }),
       with([](auto& r) { r.accumulate = false; }),
       with([](auto& r) { r.bounded = false; }),
@@ -185,8 +187,8 @@ TEST(TokenSet, KnowsPublishedSeparators) {
   const auto ids = [](const heed::TokenSet& set) { return std::set<std::int32_t>(set.ids().begin(), set.ids().end()); };
   using Ids = std::set<std::int32_t>;
   EXPECT_EQ(ids(separators::pythia()), (Ids{15, 13, 32, 2, 28, 27, 209, 186, 187}));
-  EXPECT_EQ(ids(separators::pythia_streaming()), (Ids{15,   13,   32,   2,    28,    27,  209,  186,   187, 964, 1157,
-                                                      3736, 2195, 3706, 1163, 2490, 50276, 586, 4928, 50275}));
+  EXPECT_EQ(ids(separators::pythia_streaming()), (Ids{15,   13,   32,   2,    28,   27,   209,   186, 187,  964,
+                                                      1157, 3736, 2195, 3706, 1163, 2490, 50276, 586, 4928, 50275}));
   EXPECT_EQ(ids(separators::llama3()), (Ids{13, 11, 30, 0, 26, 25, 198, 220, 128000}));
   EXPECT_EQ(ids(separators::llama3_streaming()),
             (Ids{13, 11, 30, 0, 26, 25, 198, 220, 662, 1174, 949, 758, 2652, 551, 720, 256, 262}));
@@ -199,8 +201,8 @@ TEST(TokenSet, KnowsPublishedSeparators) {
 
 /// In-cache ranks are StreamingLLM's and SepLLM streaming's; masks by position have none.
 TEST(Combination, RanksNeedARuleWithRanks) {
-  const auto rope = heed::value_or_throw(
-      heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
+  const auto rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
   const heed::CacheOptions ranks{.positions = heed::Positions::rank};
   const auto status = [&](const AnyRule& rule) {
     return RankCache::create({tracked_policy, &rope}, ranks, rule).status();
@@ -213,9 +215,8 @@ TEST(Combination, RanksNeedARuleWithRanks) {
     EXPECT_EQ(status(rule).message(),
               "positions are in-cache ranks, but rule " + name + " is defined for absolute positions");
   }
-  for (const AnyRule& rule :
-       {AnyRule(), AnyRule(heed::SlidingWindow{4}), AnyRule(heed::SinkWindow{1, 4}),
-        AnyRule(heed::SeparatorStream{.separators = 1, .local = 1, .capacity = 3, .ids = {1}})}) {
+  for (const AnyRule& rule : {AnyRule(), AnyRule(heed::SlidingWindow{4}), AnyRule(heed::SinkWindow{1, 4}),
+                              AnyRule(heed::SeparatorStream{.separators = 1, .local = 1, .capacity = 3, .ids = {1}})}) {
     EXPECT_TRUE(status(rule).ok()) << rule.name();
   }
 }

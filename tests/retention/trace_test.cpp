@@ -75,7 +75,8 @@ TEST_P(Trace, IsTheOracles) {
 
 /// With in-cache ranks queries see the same keys; key k of a list has position k.
 TEST_P(Trace, IsTheOraclesWithRanks) {
-  const auto rope = heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
+  const auto rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
   for (int repeat = 0; repeat < 100; ++repeat) {
     const RuleCase rule = random_case(GetParam(), random);
     if (!rule.rule.has_ranks()) return;
@@ -89,7 +90,8 @@ TEST_P(Trace, IsTheOraclesWithRanks) {
 
 /// Lists of a step are read by rank with in-cache ranks, else by logical position.
 TEST_P(Trace, StagesHavePositions) {
-  const auto rope = heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
+  const auto rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
   const RuleCase rule = random_case(GetParam(), random);
   for (const auto positions : {heed::Positions::absolute, heed::Positions::rank}) {
     auto cache = RankCache::create({tracked_policy, &rope}, {.positions = positions}, rule.rule);

@@ -66,9 +66,8 @@ template <class GetTile>
 }
 template <class View>
 [[nodiscard]] Tokens positions_in_rows(const View& view) {
-  return positions_in_rows(view.size(), [&](int stream, Index first, Index max) {
-    return view.tile(stream, 0, first, max);
-  });
+  return positions_in_rows(view.size(),
+                           [&](int stream, Index first, Index max) { return view.tile(stream, 0, first, max); });
 }
 
 /// The cache holds what the model says: rows, positions and ids.

@@ -32,8 +32,7 @@ TEST(Vectors, AnchorsOfThreeSegments) {
 
 /// SepLLM's streaming code: initial 2, separators 2, local 4, capacity 11.
 TEST(Vectors, SeparatorManager) {
-  const heed::SeparatorStream rule{
-      .initial = 2, .separators = 2, .local = 4, .capacity = 11, .ids = {'.', ',', '\n'}};
+  const heed::SeparatorStream rule{.initial = 2, .separators = 2, .local = 4, .capacity = 11, .ids = {'.', ',', '\n'}};
   const Tokens text = characters("AB.CDE\nFGHI\nJ,KLMN.OPQ");
   TrackedCache cache = make(rule);
   std::vector<Tokens> kept;

@@ -1,0 +1,380 @@
+/// \file
+/// All layers of a cache, in groups that share a rule: everything that does not depend on policy or codec.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <heed/cache/bytes.hpp>
+#include <heed/cache/layer_group.hpp>
+#include <heed/cache/options.hpp>
+#include <heed/cache/snapshot.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// A rule and the layers it is for.
+struct LayerRule {
+  AnyRule rule;
+  std::vector<Index> layers;
+};
+
+/// What a cache does in all its layer groups at once, and the pool it lives from. Where something can fail it fails before
+/// anything has changed in any group. Knows nothing of steps: its owner sees to their order.
+class LayerGroups {
+ public:
+  /// Where a layer's rows are.
+  struct Place {
+    Index group = -1;
+    Index layer = 0;  ///< within the group
+  };
+
+  /// invalid_argument unless every layer is in just one group; out_of_memory. Options are valid.
+  [[nodiscard]] static Result<LayerGroups> create(const CacheOptions& options, std::span<const StoredStream> streams,
+                                                  std::span<const LayerRule> rules, PoolHandle pool) {
+    LayerGroups made;
+    made.options_ = options;
+    made.pool_ = std::move(pool);
+    made.streams_.assign(streams.begin(), streams.end());
+    made.places_.assign(std::size_t(options.layers), {});
+    made.groups_.reserve(rules.size());
+    for (const LayerRule& rule : rules) {
+      if (Status status = made.add_group(rule); !status.ok()) return status;
+    }
+    for (Index layer = 0; layer < options.layers; ++layer) {
+      if (made.places_[std::size_t(layer)].group < 0) {
+        return fail(StatusCode::invalid_argument, "rules: layer ", layer, " is in no group");
+      }
+    }
+    made.counters_.assign(made.groups_.size(), {});
+    return made;
+  }
+
+  LayerGroups(LayerGroups&&) noexcept = default;
+  LayerGroups& operator=(LayerGroups&& other) noexcept {
+    LayerGroups taken(std::move(other));  // what was here goes with it, the pool last
+    std::swap(options_, taken.options_);
+    std::swap(pool_, taken.pool_);
+    std::swap(streams_, taken.streams_);
+    std::swap(groups_, taken.groups_);
+    std::swap(places_, taken.places_);
+    std::swap(counters_, taken.counters_);
+    std::swap(owner_bytes_, taken.owner_bytes_);
+    std::swap(peak_, taken.peak_);
+    return *this;
+  }
+
+  /// The same tokens in shared pages, or out_of_memory.
+  [[nodiscard]] Result<LayerGroups> fork() const {
+    std::vector<LayerRule> rules(groups_.size());
+    for (Index layer = 0; layer < options_.layers; ++layer) {
+      LayerRule& rule = rules[std::size_t(place(layer).group)];
+      rule.rule = group(layer).index.rule();
+      rule.layers.push_back(layer);
+    }
+    Result<LayerGroups> copy = create(options_, streams_, rules, pool_);
+    for (std::size_t g = 0; copy.ok() && g < groups_.size(); ++g) {
+      if (Status status = copy->groups_[g].share(memory(), groups_[g]); !status.ok()) return status;
+    }
+    if (!copy.ok()) return copy;
+    copy->places_ = places_;  // a group may have its layers in any order
+    copy->counters_ = counters_;
+    return copy;
+  }
+
+  [[nodiscard]] const CacheOptions& options() const noexcept { return options_; }
+  [[nodiscard]] PagePool& pool() const noexcept { return *pool_; }
+  /// For whatever the owner allocates; counted.
+  [[nodiscard]] MemoryResource memory() const noexcept { return pool_->metered(); }
+  [[nodiscard]] const PoolHandle& pool_handle() const noexcept { return pool_; }
+  [[nodiscard]] std::span<const LayerGroup> groups() const noexcept { return groups_; }
+  [[nodiscard]] Place place(Index layer) const noexcept { return places_[std::size_t(layer)]; }
+  /// The group of a layer; of layer 0 if there is no such layer.
+  [[nodiscard]] LayerGroup& group(Index layer) noexcept { return groups_[std::size_t(place(checked(layer)).group)]; }
+  [[nodiscard]] const LayerGroup& group(Index layer) const noexcept {
+    return groups_[std::size_t(place(checked(layer)).group)];
+  }
+  [[nodiscard]] Index seen() const noexcept { return groups_.front().index.seen(); }
+  /// Most tokens the cache may hold.
+  [[nodiscard]] Index limit() const noexcept {
+    return options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
+  }
+
+  // --- a step ------------------------------------------------------------------------------------------------------
+
+  template <class Id>
+  [[nodiscard]] Status plan(Index count, const Id& id) {
+    for (const LayerGroup& g : groups_) {
+      const Index kept = g.index.kept();
+      if (count > limit() - kept) {
+        return fail(StatusCode::out_of_range, "begin(): ", count, " tokens, but only ", limit() - kept,
+                    " more fit: ", kept, " of max_tokens ", limit(), " are in the cache");
+      }
+    }
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      Status status = groups_[g].plan(memory(), count, id);
+      if (status.ok()) continue;
+      for (std::size_t planned = 0; planned < g; ++planned) groups_[planned].index.abort();
+      return status;
+    }
+    note_peak();
+    return {};
+  }
+  void abort() noexcept {
+    for (LayerGroup& g : groups_) g.index.abort();
+  }
+  void commit() noexcept {
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      const TokenIndex& index = groups_[i].index;
+      RetentionCounters& counters = counters_[i];
+      const bool any = index.planned() > 0;
+      if (any) counters.last_seen = index.keys_seen_by_last();
+      groups_[i].commit();
+      if (!any) continue;
+      ++counters.calls;
+      counters.kept_sum += double(index.kept());
+      counters.seen_sum += double(index.seen());
+    }
+    note_peak();
+  }
+  /// The plan of `tokens` tokens becomes one of those with these numbers alone.
+  [[nodiscard]] Status accept(Index tokens, std::span<const Index> accepted) {
+    Index before = -1;
+    for (std::size_t i = 0; i < accepted.size(); ++i) {
+      if (accepted[i] <= before || accepted[i] >= tokens) {
+        return fail(StatusCode::invalid_argument, "commit(): accepted[", i, "] is ", accepted[i],
+                    ", must be ascending and less than the step's ", tokens, " tokens");
+      }
+      before = accepted[i];
+    }
+    const TokenIndex& index = groups_.front().index;
+    SlidingArray<std::int32_t> ids;
+    if (Status status = ids.reserve_back(memory(), Index(accepted.size())); !status.ok()) return status;
+    for (const Index token : accepted) ids.push_back(index.token_id(index.kept() + token));
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_accept(); !status.ok()) return status;
+    }
+    for (LayerGroup& g : groups_) g.accept(memory(), accepted, ids.span());
+    return {};
+  }
+
+  // --- going back, dropping ----------------------------------------------------------------------------------------
+
+  [[nodiscard]] Index rollback_floor() const noexcept {
+    Index floor = 0;
+    for (const LayerGroup& g : groups_) floor = std::max(floor, g.index.rollback_floor());
+    return floor;
+  }
+  [[nodiscard]] Status truncate(Index tokens) {
+    if (tokens < 0 || tokens > seen()) {
+      return fail(StatusCode::out_of_range, "truncate(): tokens is ", tokens, ", but the cache has seen ", seen());
+    }
+    if (tokens > 0 && tokens < rollback_floor()) {
+      return fail(StatusCode::out_of_range, "truncate(): tokens is ", tokens, ", but evicted tokens leave only 0 and ",
+                  rollback_floor(), " .. ", seen());
+    }
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_truncate(memory(), tokens); !status.ok()) return status;
+    }
+    for (LayerGroup& g : groups_) g.truncate(tokens);
+    if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
+    return {};
+  }
+  /// Rows moved per head of a layer. Every group supports it.
+  [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
+    for (const LayerGroup& g : groups_) {
+      Index key = 0;
+      for (std::size_t i = 0; i < keep.size(); ++i) {
+        while (key < g.index.kept() && g.index.position(key) < keep[i]) ++key;
+        if (key == g.index.kept() || g.index.position(key) != keep[i] || (i > 0 && keep[i] <= keep[i - 1])) {
+          return fail(StatusCode::invalid_argument, "compact(): keep[", i, "] is ", keep[i],
+                      ", must be a position that is held, and ascending");
+        }
+      }
+    }
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_compact(memory(), keep); !status.ok()) return status;
+    }
+    Index moved = 0;
+    for (LayerGroup& g : groups_) moved += g.compact(keep);
+    return moved;
+  }
+
+  // --- memory ------------------------------------------------------------------------------------------------------
+
+  /// Tokens there is room for without another page.
+  [[nodiscard]] Index capacity() const noexcept {
+    const auto fits = [this](Index tokens) {
+      return std::all_of(groups_.begin(), groups_.end(), [&](const LayerGroup& g) {
+        return pages_lacking(tokens, g, groups_.size()) <= pool_->free_pages(g.near.layout().bytes());
+      });
+    };
+    Index least = 0, most = limit();
+    while (least < most) {
+      const Index middle = least + (most - least + 1) / 2;
+      if (fits(middle)) {
+        least = middle;
+      } else {
+        most = middle - 1;
+      }
+    }
+    return least;
+  }
+  [[nodiscard]] Status reserve(Index tokens) {
+    if (tokens < 0 || tokens > limit()) {
+      return fail(StatusCode::out_of_range, "reserve(): tokens is ", tokens, ", must be in 0 .. ", limit());
+    }
+    constexpr Index step = 512;  // steps of so many tokens need no allocation afterwards
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      LayerGroup& g = groups_[i];
+      const Index more = tokens - g.index.kept();
+      if (more <= 0) continue;
+      const Index pages = pages_lacking(tokens, g);
+      Status status = pool_->reserve(g.near.layout().bytes(), pages_lacking(tokens, g, i + 1));
+      if (status.ok()) status = g.index.reserve(memory(), more, std::min(more, step));
+      if (status.ok()) status = g.near.reserve(pages);
+      if (!status.ok()) return status;
+    }
+    return {};
+  }
+
+  /// Bytes of memory() that the owner holds beside.
+  void set_owner_bytes(Index bytes) noexcept { owner_bytes_ = bytes; }
+  [[nodiscard]] CacheBytes bytes() const noexcept {
+    Index other = owner_bytes_;
+    CacheBytes bytes{.layers = options_.layers, .seen = seen()};
+    for (const LayerGroup& g : groups_) {
+      const PageLayout& layout = g.near.layout();
+      bytes.live += g.index.kept() * layout.token_bytes();
+      bytes.kept += double(g.index.kept() * layout.layers()) / double(options_.layers);
+      bytes.allocated_rows += g.pages() * PagePool::page_bytes(layout.bytes());
+      bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
+      other += g.bookkeeping();
+    }
+    bytes.allocated = bytes.allocated_rows + other;
+    bytes.peak = std::max(peak_, bytes.allocated);
+    if (!pool_.owned()) return bytes;
+    const PoolBytes pool = pool_->bytes();
+    bytes.allocated = pool.held;
+    bytes.allocated_rows = pool_->page_bytes_held();
+    bytes.peak = pool.peak;
+    return bytes;
+  }
+  /// Of a token in all layers, encoded, without padding.
+  [[nodiscard]] Index encoded_token_bytes() const noexcept {
+    Index bytes = 0;
+    for (const LayerGroup& g : groups_) bytes += g.near.layout().encoded_token_bytes();
+    return bytes;
+  }
+  [[nodiscard]] RetentionCounters counters(Index layer) const noexcept {
+    RetentionCounters counters = counters_[std::size_t(place(checked(layer)).group)];
+    const TokenIndex& index = group(layer).index;
+    counters.seen = index.seen();
+    counters.kept = index.kept();
+    counters.evicted = index.evicted();
+    return counters;
+  }
+
+  // --- snapshots ---------------------------------------------------------------------------------------------------
+
+  /// What a snapshot depends on besides tokens and codecs.
+  [[nodiscard]] std::uint64_t fingerprint() const {
+    std::uint64_t hash = options_.model_id;
+    const auto add = [&hash](std::uint64_t n) {
+      hash = (hash ^ n) * 0x9e3779b97f4a7c15u;
+      hash ^= hash >> 32;
+    };
+    for (const StoredStream& stream : streams_) {
+      add(std::uint64_t(stream.heads));
+      add(std::uint64_t(stream.row_bytes));
+    }
+    add(std::uint64_t(options_.positions));
+    add(std::uint64_t(options_.undo_tokens));
+    for (const Place& place : places_) {
+      add(std::uint64_t(place.group));
+      add(std::uint64_t(place.layer));
+      add(groups_[std::size_t(place.group)].index.rule().fingerprint());
+    }
+    return hash;
+  }
+  /// Bytes written, or to be written if `to` is null.
+  std::size_t write_snapshot(const detail::SnapshotCodecs& codecs, std::byte* to) const {
+    detail::SnapshotWriter writer(to);
+    const std::size_t size_at = detail::write_header(writer, fingerprint(), codecs, groups_.size());
+    for (std::size_t g = 0; g < groups_.size(); ++g) detail::write_group(writer, groups_[g], counters_[g]);
+    return detail::finish_snapshot(writer, size_at, to);
+  }
+  /// Fills empty groups; after an error they are useless.
+  [[nodiscard]] Status read_snapshot(const detail::SnapshotCodecs& codecs, std::span<const std::byte> from) {
+    detail::SnapshotReader reader(from);
+    if (Status status = detail::read_header(reader, from, fingerprint(), codecs, groups_.size()); !status.ok()) {
+      return status;
+    }
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      Status status = detail::read_group(reader, memory(), groups_[g], counters_[g]);
+      if (!status.ok()) return status;
+      if (groups_[g].index.seen() != seen()) {
+        return fail(StatusCode::invalid_argument, "snapshot: its layer groups have seen different tokens");
+      }
+    }
+    return detail::check_end(reader);
+  }
+
+ private:
+  LayerGroups() = default;
+
+  [[nodiscard]] Status add_group(const LayerRule& rule) {
+    for (std::size_t i = 0; i < rule.layers.size(); ++i) {
+      const Index layer = rule.layers[i];
+      if (layer < 0 || layer >= options_.layers) {
+        return fail(StatusCode::invalid_argument, "rules: layer is ", layer, ", the cache has ", options_.layers);
+      }
+      Place& at = places_[std::size_t(layer)];
+      if (at.group >= 0) return fail(StatusCode::invalid_argument, "rules: layer ", layer, " is in two groups");
+      at = {Index(groups_.size()), Index(i)};
+    }
+    if (rule.layers.empty()) {
+      return fail(StatusCode::invalid_argument, "rules: group ", groups_.size(), " has no layers");
+    }
+    Result<PageLayout> layout = PageLayout::create(Index(rule.layers.size()), streams_, options_.page_tokens);
+    if (!layout.ok()) return layout.status();
+    groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout);
+    return groups_.back().index.prepare(memory());
+  }
+
+  [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < options_.layers ? layer : 0; }
+
+  /// Pages that a group needs to hold `tokens` tokens of which none is evicted, copies of shared ones included.
+  [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g) const noexcept {
+    const Index more = tokens - g.index.kept(), seen = g.index.seen();
+    if (more <= 0) return 0;
+    const Index beyond = std::max<Index>(0, more - g.near.room(seen));
+    return g.near.shared_pages(seen) + (beyond + options_.page_tokens - 1) / options_.page_tokens;
+  }
+  /// The same for all of the first `groups` groups that have pages of the size of `g`.
+  [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g, std::size_t groups) const noexcept {
+    Index pages = 0;
+    for (std::size_t i = 0; i < groups; ++i) {
+      const bool same = groups_[i].near.layout().bytes() == g.near.layout().bytes();
+      if (same) pages += pages_lacking(tokens, groups_[i]);
+    }
+    return pages;
+  }
+
+  void note_peak() noexcept {
+    if (!pool_.owned()) peak_ = std::max(peak_, bytes().allocated);
+  }
+
+  CacheOptions options_;
+  PoolHandle pool_;  // before all that is allocated from it
+  std::vector<StoredStream> streams_;
+  std::vector<LayerGroup> groups_;
+  std::vector<Place> places_;                // of layers
+  std::vector<RetentionCounters> counters_;  // of groups
+  Index owner_bytes_ = 0;
+  Index peak_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI
