@@ -9,6 +9,7 @@
 /// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <span>
@@ -98,6 +99,78 @@ class SnapshotReader {
   std::span<const std::byte> left_;
   bool complete_ = true;
 };
+
+/// Names of the codecs of keys and values.
+struct SnapshotCodecs {
+  using Name = std::array<char, 16>;
+  Name keys{};
+  Name values{};
+
+  SnapshotCodecs() = default;
+  SnapshotCodecs(const char* key_codec, const char* value_codec) noexcept {
+    std::strncpy(keys.data(), key_codec, keys.size() - 1);
+    std::strncpy(values.data(), value_codec, values.size() - 1);
+  }
+  [[nodiscard]] std::string text() const {
+    const auto end = [](const Name& name) { return std::find(name.begin(), name.end(), char(0)); };
+    return std::string(keys.begin(), end(keys)) + " and " + std::string(values.begin(), end(values));
+  }
+  friend bool operator==(const SnapshotCodecs&, const SnapshotCodecs&) = default;
+};
+
+/// Returns where the number of bytes goes.
+inline std::size_t write_header(SnapshotWriter& writer, std::uint64_t fingerprint, const SnapshotCodecs& codecs,
+                                std::size_t groups) noexcept {
+  writer.number(snapshot_magic);
+  writer.number(snapshot_version);
+  writer.number(snapshot_byte_order);
+  const std::size_t size_at = writer.size();
+  writer.number(std::uint64_t{0});
+  writer.number(fingerprint);
+  writer.number(codecs.keys);
+  writer.number(codecs.values);
+  writer.number(std::uint64_t(groups));
+  return size_at;
+}
+inline std::size_t finish_snapshot(SnapshotWriter& writer, std::size_t size_at, std::byte* to) noexcept {
+  const std::uint64_t size = writer.size() + sizeof(std::uint32_t);
+  if (to != nullptr) {
+    std::memcpy(to + size_at, &size, sizeof size);
+    writer.number(crc32({to, writer.size()}));
+  }
+  return std::size_t(size);
+}
+
+/// Reads what write_header() wrote, and checks it and the checksum of the whole.
+[[nodiscard]] inline Status read_header(SnapshotReader& reader, std::span<const std::byte> whole,
+                                        std::uint64_t fingerprint, const SnapshotCodecs& codecs, std::size_t groups) {
+  const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, "snapshot: ", parts...); };
+  if (reader.number<std::array<char, 8>>() != snapshot_magic) return bad("it does not begin with heed-kv");
+  const auto version = reader.number<std::uint32_t>();
+  if (version != snapshot_version) return bad("version is ", version, ", must be ", snapshot_version);
+  if (reader.number<std::uint32_t>() != snapshot_byte_order) return bad("it has another byte order");
+  const auto size = reader.number<std::uint64_t>();
+  if (size != whole.size()) return bad("it has ", whole.size(), " bytes, its header says ", size);
+  std::uint32_t crc = 0;
+  std::memcpy(&crc, whole.data() + whole.size() - sizeof crc, sizeof crc);
+  if (crc != crc32(whole.first(whole.size() - sizeof crc))) return bad("its checksum does not match");
+  const auto made_by = reader.number<std::uint64_t>();
+  SnapshotCodecs stored;
+  stored.keys = reader.number<SnapshotCodecs::Name>();
+  stored.values = reader.number<SnapshotCodecs::Name>();
+  if (!(stored == codecs)) return bad("its codecs are ", stored.text(), ", the cache's ", codecs.text());
+  if (made_by != fingerprint) {
+    return bad("it was made by a cache of another shape, rule, positions, undo_tokens or model_id");
+  }
+  if (reader.number<std::uint64_t>() != groups) return bad("its layer groups are others");
+  return {};
+}
+/// Nothing but the checksum may be left.
+[[nodiscard]] inline Status check_end(const SnapshotReader& reader) {
+  constexpr std::size_t crc = sizeof(std::uint32_t);
+  if (reader.left() == crc) return {};
+  return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows, must have ", crc);
+}
 
 /// Calls body(table, slot) for every row that is held, in order.
 template <class Group, class Body>

@@ -33,7 +33,7 @@ class CacheStep {
   /// keys it sees less one. Keys are written with the same rotation, or un-rotated if the policy rotates them at read.
   /// Only while the step is open.
   [[nodiscard]] Index position(Index i, Index layer = 0) const noexcept {
-    return open() ? cache_->group(layer).index.rotary_position(i) : first_position_ + i;
+    return open() ? cache_->groups_.group(layer).index.rotary_position(i) : first_position_ + i;
   }
 
   /// Encodes the new tokens' rows [tokens][heads][width] of one stream of one layer. May be repeated.
@@ -65,7 +65,7 @@ class CacheStep {
   Status commit() {
     if (!open()) return closed("commit()");
     if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
-    cache_->commit_groups();
+    cache_->groups_.commit();
     close();
     return {};
   }
@@ -77,8 +77,8 @@ class CacheStep {
   Status commit(std::span<const Index> accepted) {
     if (!open()) return closed("commit()");
     if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
-    if (Status status = cache_->accept(tokens_, accepted); !status.ok()) return status;
-    cache_->commit_groups();
+    if (Status status = cache_->groups_.accept(tokens_, accepted); !status.ok()) return status;
+    cache_->groups_.commit();
     close();
     return {};
   }
@@ -86,7 +86,7 @@ class CacheStep {
   /// Forgets the tokens.
   void abort() noexcept {
     if (!open()) return;
-    for (LayerGroup& g : cache_->groups_) g.index.abort();
+    cache_->groups_.abort();
     close();
   }
 
