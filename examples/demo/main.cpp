@@ -96,7 +96,7 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   print_table(rows);
   std::printf("\n\"%s\" goes on with:\n", printable(options.prompt).c_str());
   for (const DemoRow& row : rows) {
-    std::printf("%-24s \"%s\"\n", row.name().c_str(), printable(row.continuation).c_str());
+    std::printf("%-29s \"%s\"\n", row.name().c_str(), printable(row.continuation).c_str());
   }
   if (json.is_open()) write_json(json, options, text.size(), rows);
   return 0;

@@ -66,9 +66,9 @@ struct Summary {
 }
 
 inline void print_table(const std::vector<DemoRow>& rows) {
-  std::printf("%-24s %10s | %-31s | %-24s | %-16s | %-15s | %s\n", "", "", "KV bytes per token kept", "at the end",
+  std::printf("%-29s %10s | %-31s | %-24s | %-16s | %-15s | %s\n", "", "", "KV bytes per token kept", "at the end",
               "bits per byte", "us per step", "of it attention");
-  std::printf("%-24s %10s | %9s %9s %11s | %8s %6s %8s | %8s %7s | %7s %7s | %7s %7s\n", "model and rule", "parameters",
+  std::printf("%-29s %10s | %9s %9s %11s | %8s %6s %8s | %8s %7s | %7s %7s | %7s %7s\n", "model and rule", "parameters",
               "measured", "formula", "allocated", "KV bytes", "tokens", "kept", "heed", "PyTorch", "median", "mean",
               "median", "mean");
   for (const DemoRow& row : rows) {
@@ -76,7 +76,7 @@ inline void print_table(const std::vector<DemoRow>& rows) {
     const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
     char trained[16] = "-";
     if (row.trained_bits_per_byte) std::snprintf(trained, sizeof trained, "%.4f", *row.trained_bits_per_byte);
-    std::printf("%-24s %10lld | %9.7g %9lld %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
+    std::printf("%-29s %10lld | %9.7g %9lld %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
                 row.name().c_str(), static_cast<long long>(row.parameters), cache.per_token_kept(),
                 static_cast<long long>(row.formula_bytes_per_token), double(cache.allocated) / std::max(cache.kept, 1.0),
                 static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.kept_percent(),

@@ -21,13 +21,20 @@ struct Mechanism {
   MakeMixer make;
 };
 
+/// The layers of mha, trained with a retention rule that the config must have.
+template <heed::Codec C, heed::SimdBackend B>
+[[nodiscard]] std::unique_ptr<Mixer> make_retained(const ModelConfig& config, TensorReader& tensors,
+                                                   const MixerOptions& options) {
+  if (!config.keys.object("retention")) config.keys.fail("config has no 'retention'");
+  return make_grouped<heed::Mha, C, B>(config, tensors, options);
+}
+
 template <heed::Codec C, heed::SimdBackend B>
 inline constexpr std::array mechanisms{
     Mechanism{"mha", make_grouped<heed::Mha, C, B>}, Mechanism{"gqa", make_grouped<heed::Gqa, C, B>},
     Mechanism{"mqa", make_grouped<heed::Mqa, C, B>}, Mechanism{"mla", make_mla<C, B>},
     Mechanism{"mfa", make_mfa<heed::Mfa, C, B>},     Mechanism{"mfa_kr", make_mfa<heed::MfaKr, C, B>},
-    // The same layers as mha, trained with a retention rule that their config has.
-    Mechanism{"mha_ansan", make_grouped<heed::Mha, C, B>}, Mechanism{"mha_sepllm", make_grouped<heed::Mha, C, B>},
+    Mechanism{"mha_ansan", make_retained<C, B>},     Mechanism{"mha_sepllm", make_retained<C, B>},
 };
 
 namespace detail {
