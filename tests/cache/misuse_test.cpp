@@ -111,7 +111,7 @@ TEST(CacheCreate, RefusesBadOptions) {
   expect_failure(refused({.capacity = 9, .max_tokens = 8}), bad, "capacity is 9, must be in 0 .. 8");
   expect_failure(refused({.max_tokens = -1}), bad, "max_tokens is -1, must be in 0 .. 281474976710656");
   expect_failure(refused({.undo_tokens = -1}), bad, "undo_tokens is -1, must be in 0 .. 1048576");
-  expect_failure(refused({.page_tokens = 0}), bad, "page_tokens is 0, must be in 1 .. 281474976710656");
+  expect_failure(refused({.page_tokens = -1}), bad, "page_tokens is -1, must be in 0 .. 281474976710656");
   expect_failure(refused({.memory = {}}), bad, "memory has no allocate function");
   expect_failure(refused({.memory = {.allocate = heed::default_memory().allocate}}), bad,
                  "memory has no deallocate function");

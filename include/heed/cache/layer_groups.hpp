@@ -338,7 +338,9 @@ class LayerGroups {
     if (rule.layers.empty()) {
       return fail(StatusCode::invalid_argument, "rules: group ", groups_.size(), " has no layers");
     }
-    Result<PageLayout> layout = PageLayout::create(Index(rule.layers.size()), streams_, options_.page_tokens);
+    const Index tokens =
+        options_.page_tokens > 0 ? options_.page_tokens : automatic_page_tokens(options_, rule.rule);
+    Result<PageLayout> layout = PageLayout::create(Index(rule.layers.size()), streams_, tokens);
     if (!layout.ok()) return layout.status();
     groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout);
     return groups_.back().index.prepare(memory());
@@ -351,7 +353,8 @@ class LayerGroups {
     const Index more = tokens - g.index.kept(), seen = g.index.seen();
     if (more <= 0) return 0;
     const Index beyond = std::max<Index>(0, more - g.near.room(seen));
-    return g.near.shared_pages(seen) + (beyond + options_.page_tokens - 1) / options_.page_tokens;
+    const Index tokens_of_page = g.near.layout().tokens();
+    return g.near.shared_pages(seen) + (beyond + tokens_of_page - 1) / tokens_of_page;
   }
   /// The same for all of the first `groups` groups that have pages of the size of `g`.
   [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g, std::size_t groups) const noexcept {

@@ -16,11 +16,19 @@ struct CacheOptions {
   Index max_tokens = 0;  ///< the cache refuses to hold more, a step's included; 0 is no limit
   Positions positions = Positions::absolute;
   Index undo_tokens = 0;   ///< eviction waits so many tokens, so that truncate() can always go back so far
-  Index page_tokens = 64;  ///< tokens of a page, in all layers of a group; as many as `capacity`: one block
+  Index page_tokens = 0;   ///< tokens of a page, in all layers of a group; 0: see automatic_page_tokens()
   std::uint64_t model_id = 0;  ///< a hash of weights and RoPE, of the caller's: snapshots of another model are refused
   MemoryResource memory = default_memory();
   PagePool* pool = nullptr;  ///< where pages come from, shared with other caches; null: an own one, of `memory`
 };
+
+/// Where nothing is evicted, long runs of rows read fastest: as many tokens as `capacity`, at most 1024, and 256 if it is
+/// not known (MHA, 128 bf16 numbers a head, 32,768 keys: 64 tokens a page read at 65 % of one block's speed, 256 at 90 %,
+/// 1024 at 97 %). Rules that evict have 128: what they hold of half-used pages counts, too.
+[[nodiscard]] inline Index automatic_page_tokens(const CacheOptions& options, const AnyRule& rule) {
+  if (!rule.same_as(Causal{})) return 128;
+  return options.capacity > 0 ? std::min<Index>(options.capacity, 1024) : 256;
+}
 
 namespace detail {
 
@@ -42,7 +50,7 @@ inline Status validate_options(const CacheOptions& options) {
   if (status.ok()) status = check_range("max_tokens", options.max_tokens, 0, most_tokens);
   if (status.ok()) status = check_range("capacity", options.capacity, 0, most);
   if (status.ok()) status = check_range("undo_tokens", options.undo_tokens, 0, most_undo);
-  if (status.ok()) status = check_range("page_tokens", options.page_tokens, 1, most_tokens);
+  if (status.ok()) status = check_range("page_tokens", options.page_tokens, 0, most_tokens);
   if (status.ok() && (options.memory.allocate == nullptr || options.memory.deallocate == nullptr)) {
     status = fail(StatusCode::invalid_argument, "memory has no ",
                   options.memory.allocate == nullptr ? "allocate" : "deallocate", " function");

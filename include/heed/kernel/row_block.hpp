@@ -159,8 +159,9 @@ class RowBlock {
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
     if (in_place_ && chunk.far && chunk.number == task_.far.begin) {
-      // Nothing was read before that could prefetch them, and hardware does not guess scattered rows.
-      for (Index row = 0; row < std::min(ahead(key_bytes), count); ++row) {
+      // Nothing was read before that could prefetch them, and hardware does not guess scattered rows. If they are few, what
+      // comes next would be late, too.
+      for (Index row = 0; row < ahead(key_bytes); ++row) {
         for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + byte);
       }
     }
