@@ -45,8 +45,11 @@ template <class Codec, class P, class View>
 void check_last_query(const P& policy, const View& view, std::span<const float> q, std::span<const float> out,
                       const heed::Rope* rope) {
   const heed::AttentionLayout layout = policy.layout();
-  oracle::Problem p{.heads = layout.num_heads, .kv_heads = layout.num_kv_heads, .key_dim = layout.key_width,
-                    .value_dim = layout.value_width, .scale = double(layout.scale)};
+  oracle::Problem p{.heads = layout.num_heads,
+                    .kv_heads = layout.num_kv_heads,
+                    .key_dim = layout.key_width,
+                    .value_dim = layout.value_width,
+                    .scale = double(layout.scale)};
   p.q = oracle::doubles(std::vector<float>(q.begin(), q.end()));
   p.visible = [](oracle::Int, oracle::Int) { return true; };
   std::vector<Index> positions;
@@ -77,8 +80,7 @@ void check_last_query(const P& policy, const View& view, std::span<const float> 
     rotation.frequencies.assign(rope->frequencies().begin(), rope->frequencies().end());
     p.k = rotation.rotated(p.k, layout.key_width, positions);
   }
-  const double worst =
-      oracle::worst_output(std::vector<float>(out.begin(), out.end()), oracle::attention(p));
+  const double worst = oracle::worst_output(std::vector<float>(out.begin(), out.end()), oracle::attention(p));
   if (!(worst <= 1)) throw std::runtime_error("wrong answer: error is " + std::to_string(worst) + " of the bound");
 }
 

@@ -8,7 +8,8 @@ namespace bench {
 
 /// Seconds of attend() over a prompt of `tokens` ids in one call, by rule: medians of interleaved runs.
 template <class Codec>
-std::vector<double> prefill(const std::vector<heed::AnyRule>& rules, const std::vector<std::int32_t>& ids, int repeats) {
+std::vector<double> prefill(const std::vector<heed::AnyRule>& rules, const std::vector<std::int32_t>& ids,
+                            int repeats) {
   const heed::Gqa shape = llama();
   const auto tokens = Index(ids.size());
   const Index q_width = shape.num_heads * shape.head_dim, kv_width = shape.num_kv_heads * shape.head_dim;
@@ -52,17 +53,19 @@ inline void run_prefill(Index tokens, int repeats) {
     segments.push_back(t % 64 == 63 ? 1 : 0);
     phrases.push_back(t % 5 == 4 ? 1 : 0);
   }
-  std::printf("\nprefill of %lld tokens in one call, GQA 32/8 d128, one layer, one thread: seconds and speed over causal\n",
-              static_cast<long long>(tokens));
+  std::printf(
+      "\nprefill of %lld tokens in one call, GQA 32/8 d128, one layer, one thread: seconds and speed over causal\n",
+      static_cast<long long>(tokens));
   const auto table = [&]<class Codec>() {
     const auto anchors = prefill<Codec>({heed::Causal{}, heed::Anchors{.ids = {1}}}, segments, repeats);
     const auto separators = prefill<Codec>(
         {heed::Causal{}, heed::Separators{.initial = 3, .window = 256, .ids = {1}}, heed::SlidingWindow{256}}, phrases,
         repeats);
-    std::printf("%-5s causal %.3f, anchors (segments of 64) %.4f = %.1fx; causal %.3f, separators (window 256, every 5) "
-                "%.4f = %.2fx, window 256 %.4f = %.1fx\n", Codec::name, anchors[0], anchors[1], anchors[0] / anchors[1],
-                separators[0], separators[1], separators[0] / separators[1], separators[2],
-                separators[0] / separators[2]);
+    std::printf(
+        "%-5s causal %.3f, anchors (segments of 64) %.4f = %.1fx; causal %.3f, separators (window 256, every 5) "
+        "%.4f = %.2fx, window 256 %.4f = %.1fx\n",
+        Codec::name, anchors[0], anchors[1], anchors[0] / anchors[1], separators[0], separators[1],
+        separators[0] / separators[1], separators[2], separators[0] / separators[2]);
     std::fflush(stdout);
   };
   table.template operator()<heed::F32>();

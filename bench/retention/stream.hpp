@@ -58,8 +58,10 @@ inline StreamResult stream(const heed::AnyRule& rule, const TextTokens& text, In
 }
 
 inline void run_streams(const TextTokens& text, Index tokens) {
-  std::printf("\n%lld tokens, one at a time, in-cache rank positions, GQA 8/2 d64 bf16, one layer; %zu tokens of text, a "
-              "separator every %.1f\n", static_cast<long long>(tokens), text.size(), text.distance());
+  std::printf(
+      "\n%lld tokens, one at a time, in-cache rank positions, GQA 8/2 d64 bf16, one layer; %zu tokens of text, a "
+      "separator every %.1f\n",
+      static_cast<long long>(tokens), text.size(), text.distance());
   std::printf("%-34s %12s %12s %7s | %12s %12s %10s\n", "rule", "us at 10k", "us at end", "ratio", "bytes at 10k",
               "bytes at end", "mean kept");
   const auto row = [&](const char* name, const heed::AnyRule& rule) {

@@ -46,7 +46,8 @@ DemoRow run_model(const DemoRun& run, const DemoOptions& options, const DemoBack
                             {.window = std::min(window, model.config().max_positions),
                              .progress = [&](heed::Index done) { progress.update(done); }});
   progress.finish();
-  if (options.text.empty() && options.max_bytes == 0 && !rule) row.trained_bits_per_byte = model.trained_bits_per_byte();
+  if (options.text.empty() && options.max_bytes == 0 && !rule)
+    row.trained_bits_per_byte = model.trained_bits_per_byte();
   const std::vector<std::uint8_t> continuation = greedy(model, bytes_of(options.prompt), options.tokens);
   row.continuation.assign(continuation.begin(), continuation.end());
   return row;

@@ -78,9 +78,10 @@ inline void print_table(const std::vector<DemoRow>& rows) {
     if (row.trained_bits_per_byte) std::snprintf(trained, sizeof trained, "%.4f", *row.trained_bits_per_byte);
     std::printf("%-29s %10lld | %9.7g %9lld %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
                 row.name().c_str(), static_cast<long long>(row.parameters), cache.per_token_kept(),
-                static_cast<long long>(row.formula_bytes_per_token), double(cache.allocated) / std::max(cache.kept, 1.0),
-                static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.kept_percent(),
-                row.evaluation.bits_per_byte, trained, step.median, step.mean, attention.median, attention.mean);
+                static_cast<long long>(row.formula_bytes_per_token),
+                double(cache.allocated) / std::max(cache.kept, 1.0), static_cast<long long>(cache.live),
+                static_cast<long long>(cache.seen), row.kept_percent(), row.evaluation.bits_per_byte, trained,
+                step.median, step.mean, attention.median, attention.mean);
   }
 }
 

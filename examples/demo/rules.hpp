@@ -17,8 +17,8 @@ namespace heed_examples {
 
 /// One line of the table: a model, and which of its tokens stay.
 struct DemoRun {
-  std::string model;                       ///< a file
-  std::string rule = "trained";            ///< see parse_rule()
+  std::string model;             ///< a file
+  std::string rule = "trained";  ///< see parse_rule()
   heed::Positions positions = heed::Positions::absolute;
 };
 

@@ -62,8 +62,8 @@ class ConfigKeys {
   [[nodiscard]] std::vector<std::int32_t> integers(const char* key, heed::Index least, heed::Index most) const {
     const nlohmann::json& value = at(key);
     const bool good = value.is_array() && std::all_of(value.begin(), value.end(), [&](const nlohmann::json& number) {
-      return number.is_number_integer() && number >= least && number <= most;
-    });
+                        return number.is_number_integer() && number >= least && number <= most;
+                      });
     if (!good) {
       fail("config '" + std::string(key) + "' is " + value.dump() + ", must be a list of integers in " +
            std::to_string(least) + " .. " + std::to_string(most));
@@ -76,7 +76,8 @@ class ConfigKeys {
     if (!json_.contains(key)) return {};
     ConfigKeys inner(*this);
     inner.json_ = at(key);
-    if (!inner.json_.is_object()) fail("config '" + std::string(key) + "' is " + at(key).dump() + ", must be an object");
+    if (!inner.json_.is_object())
+      fail("config '" + std::string(key) + "' is " + at(key).dump() + ", must be an object");
     return inner;
   }
 

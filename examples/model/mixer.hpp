@@ -44,9 +44,9 @@ class Mixer {
 
 /// How to run a mixer, whatever its mechanism.
 struct MixerOptions {
-  heed::ThreadPool* executor = nullptr;  ///< not owned; must outlive the mixer
-  std::string codec = "bf16";            ///< of the cache: f32, bf16 or f16
-  heed::Index capacity = 1024;           ///< tokens to make room for at once
+  heed::ThreadPool* executor = nullptr;    ///< not owned; must outlive the mixer
+  std::string codec = "bf16";              ///< of the cache: f32, bf16 or f16
+  heed::Index capacity = 1024;             ///< tokens to make room for at once
   std::optional<heed::AnyRule> rule = {};  ///< which tokens stay; nothing: as the model was trained
   heed::Positions positions = heed::Positions::absolute;
   heed::MemoryResource memory = heed::default_memory();

@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include <heed/retention/any_rule.hpp>
 #include <heed/retention/anchors.hpp>
+#include <heed/retention/any_rule.hpp>
 #include <heed/retention/separators.hpp>
 
 #include "model/config.hpp"

@@ -24,10 +24,12 @@ void print() {
   std::vector<std::string> notes;
   std::printf(
       "# What goes with what\n\n"
-      "Printed by `heed_support`; a test compares. Every policy and every codec works with every rule; what a table says\n"
+      "Printed by `heed_support`; a test compares. Every policy and every codec works with every rule; what a table "
+      "says\n"
       "\"no\" to is refused with the message of its note, when the cache is made or the call is made.\n\n"
       "## Rules and positions\n\n"
-      "In-cache ranks need keys that are stored un-rotated and turned when they are read: `RotatedKeys<P>` for MHA, GQA,\n"
+      "In-cache ranks need keys that are stored un-rotated and turned when they are read: `RotatedKeys<P>` for MHA, "
+      "GQA,\n"
       "MQA, MFA and shared rows, `Mla::rope` for MLA in both forms, and MFA-KR as it is.\n\n"
       "| rule | absolute positions | in-cache ranks | in-cache ranks, keys stored rotated |\n|---|---|---|---|\n");
   for (const NamedRule& rule : shipped_rules()) {
@@ -53,7 +55,8 @@ void print() {
     }
   }
   std::printf(
-      "\nIf nothing was evicted, truncate() goes back to any length. e is the latest evicted position, N the number of\n"
+      "\nIf nothing was evicted, truncate() goes back to any length. e is the latest evicted position, N the number "
+      "of\n"
       "tokens seen. `undo_tokens = r` delays eviction by r tokens and lowers the floor by r.\n\n## Notes\n\n");
   for (std::size_t i = 0; i < notes.size(); ++i) std::printf("%zu. %s.\n", i + 1, notes[i].c_str());
 }

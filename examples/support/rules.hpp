@@ -28,12 +28,8 @@ struct NamedRule {
        heed::SeparatorStream{.initial = 2, .separators = 2, .local = 4, .capacity = 11, .ids = {1}},
        "N at the last compression"},
       {"SeparatorStream, sep_cache",
-       heed::SeparatorStream{.initial = 2,
-                             .separators = 2,
-                             .local = 4,
-                             .capacity = 11,
-                             .ids = {1},
-                             .form = heed::StreamForm::sep_cache},
+       heed::SeparatorStream{
+           .initial = 2, .separators = 2, .local = 4, .capacity = 11, .ids = {1}, .form = heed::StreamForm::sep_cache},
        "N after the step of the last compression"},
   };
 }

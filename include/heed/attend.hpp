@@ -27,9 +27,9 @@ template <KeyValueSource S>
 struct Sequence {
   const S* keys = nullptr;
   MaskRef mask = {};
-  std::span<const float> q;    ///< [num_queries][num_heads][head_dim], or what the policy's query map takes
-  std::span<float> out;        ///< [num_queries][num_heads][v_head_dim], or what the policy's output map gives
-  std::span<float> lse = {};   ///< [num_queries][num_heads] natural log-sum-exp without sinks, or empty
+  std::span<const float> q;   ///< [num_queries][num_heads][head_dim], or what the policy's query map takes
+  std::span<float> out;       ///< [num_queries][num_heads][v_head_dim], or what the policy's output map gives
+  std::span<float> lse = {};  ///< [num_queries][num_heads] natural log-sum-exp without sinks, or empty
   std::span<const Index> query_positions = {};  ///< [num_queries], or empty: end-aligned
 };
 
@@ -114,7 +114,8 @@ template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers,
                                                   Index num_stages = 1) {
   if (Status status = policy.validate(); !status.ok()) return status;
-  if (num_queries < 0) return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", must be at least 0");
+  if (num_queries < 0)
+    return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", must be at least 0");
   if (num_keys < 0) return fail(StatusCode::invalid_argument, "num_keys is ", num_keys, ", must be at least 0");
   if (workers < 1) return fail(StatusCode::invalid_argument, "workers is ", workers, ", must be at least 1");
   if (num_stages < 1) return fail(StatusCode::invalid_argument, "num_stages is ", num_stages, ", must be at least 1");

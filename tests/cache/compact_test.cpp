@@ -128,13 +128,12 @@ TEST(CacheCompact, RefusesHostileLists) {
 /// In-cache ranks number what is held, a stream counts it: dropping would change the rule's answers.
 TEST(CacheCompact, RefusesStagedCaches) {
   CountingMemory memory;
-  Cache stream = make(
-      memory, heed::SeparatorStream{.initial = 1, .separators = 1, .local = 1, .capacity = 4, .ids = {3}});
+  Cache stream =
+      make(memory, heed::SeparatorStream{.initial = 1, .separators = 1, .local = 1, .capacity = 4, .ids = {3}});
   ASSERT_NO_FATAL_FAILURE(append(stream, {1, 2}));
   const heed::Status of_stream = stream.compact(Positions{0}).status();
   EXPECT_EQ(of_stream.code(), StatusCode::unsupported);
-  EXPECT_EQ(of_stream.message(),
-            "compact(): rule separator_stream has a history that counts what the cache holds");
+  EXPECT_EQ(of_stream.message(), "compact(): rule separator_stream has a history that counts what the cache holds");
   const auto rope = heed::value_or_throw(
       heed::Rope::create({.head_dim = 16, .layout = heed::RopeLayout::half_split, .theta = 10000}));
   auto ranks = heed::value_or_throw(heed::KvCache<heed::RotatedKeys<heed::Gqa>, heed::Bf16>::create(

@@ -37,12 +37,13 @@ struct CountingMemory {
               memory.peak = std::max(memory.peak, memory.held);
               return block;
             },
-            .deallocate = [](void* context, void* block, std::size_t bytes, std::size_t) {
-              auto& memory = *static_cast<CountingMemory*>(context);
-              --memory.blocks;
-              memory.held -= heed::Index(bytes);
-              std::free(block);
-            }};
+            .deallocate =
+                [](void* context, void* block, std::size_t bytes, std::size_t) {
+                  auto& memory = *static_cast<CountingMemory*>(context);
+                  --memory.blocks;
+                  memory.held -= heed::Index(bytes);
+                  std::free(block);
+                }};
   }
 };
 

@@ -108,7 +108,7 @@ TEST(CacheGrowth, SizesThatNobodyHasAreRefused) {
   const auto made = Cache::create(huge, {.layers = 65536, .memory = memory.resource()});
   ASSERT_EQ(made.status().code(), StatusCode::out_of_memory);
   EXPECT_EQ(made.status().message(),
-            "rows: a page of 64 tokens in 65536 layers needs more bytes than there are addresses");
+            "rows: a page of 256 tokens in 65536 layers needs more bytes than there are addresses");
 
   const auto many = Cache::create(policy, {.capacity = Index{1} << 48, .memory = memory.resource()});
   EXPECT_EQ(many.status().code(), StatusCode::out_of_memory);

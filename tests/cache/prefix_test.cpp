@@ -73,9 +73,9 @@ TEST(Prefix, OnlyWhereTheRuleCanGoBack) {
   Ids text = numbers(40);
   for (const std::size_t at : {6, 17, 30}) text[at] = 1;
   const std::pair<AnyRule, Index> rules[] = {
-      {heed::SlidingWindow{5}, 40},                     // its floor is the end
-      {heed::Anchors{.ids = {1}}, 40},                  // 31 .. 40: 32 is the only block, 40 the end
-      {heed::SinkWindow{2, 50}, 40},                    // nothing was evicted
+      {heed::SlidingWindow{5}, 40},     // its floor is the end
+      {heed::Anchors{.ids = {1}}, 40},  // 31 .. 40: 32 is the only block, 40 the end
+      {heed::SinkWindow{2, 50}, 40},    // nothing was evicted
       {heed::SeparatorStream{.initial = 1, .separators = 1, .local = 2, .capacity = 12, .ids = {1}}, 40},
   };
   for (const auto& [rule, end] : rules) {

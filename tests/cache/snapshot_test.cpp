@@ -133,8 +133,7 @@ TEST(CacheSnapshot, SaysWhatDoesNotFit) {
                                                  " bytes, its header says " + std::to_string(good.size()));
   EXPECT_EQ(message(restored(rule, {})), "snapshot: it does not begin with heed-kv");
   Bytes buffer(3);
-  EXPECT_EQ(cache.snapshot(buffer).message(),
-            "snapshot(): to has 3 bytes, must have " + std::to_string(good.size()));
+  EXPECT_EQ(cache.snapshot(buffer).message(), "snapshot(): to has 3 bytes, must have " + std::to_string(good.size()));
   auto step = cache.begin(1);
   EXPECT_EQ(cache.snapshot(buffer).code(), StatusCode::wrong_state);
 }

@@ -15,8 +15,8 @@ using heed::Positions;
 using heed::Status;
 
 const heed::Rope& rope() {
-  static const heed::Rope made = heed::value_or_throw(
-      heed::Rope::create({.head_dim = 8, .layout = heed::RopeLayout::half_split, .theta = 10000}));
+  static const heed::Rope made =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 8, .layout = heed::RopeLayout::half_split, .theta = 10000}));
   return made;
 }
 constexpr heed::Gqa plain{.num_heads = 2, .num_kv_heads = 1, .head_dim = 8, .scale = 1};
@@ -33,8 +33,8 @@ class Prober {
     heed::Result<Cache> made = create(feature == CacheFeature::undo ? 3 : 0);
     if (!made.ok()) return made.status();
     Cache& cache = *made;
-    const std::vector<Index> steps = feature == CacheFeature::append ? std::vector<Index>{7, 1, 30, 2} :
-                                                                        std::vector<Index>(40, 1);
+    const std::vector<Index> steps =
+        feature == CacheFeature::append ? std::vector<Index>{7, 1, 30, 2} : std::vector<Index>(40, 1);
     for (const Index count : steps) {
       if (Status status = feed(cache, count); !status.ok()) return status;
     }
@@ -65,7 +65,7 @@ class Prober {
         if (auto key = prefixes.insert(ids, cache); !key.ok()) return key.status();
         auto match = prefixes.find(ids);
         return match.ok() && match->tokens != cache.seen() ? heed::fail(heed::StatusCode::wrong_state, "not found")
-                                                            : match.status();
+                                                           : match.status();
       }
       default: return {};
     }

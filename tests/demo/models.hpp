@@ -103,8 +103,7 @@ struct ModelFile {
       file.config["retention"] = {{"rule", "anchors"}, {"anchor_ids", {'e', ' '}}, {"anchor_sees_anchors", false}};
     }
     if (mechanism == "mha_sepllm") {
-      file.config["retention"] = {
-          {"rule", "separators"}, {"initial", 1}, {"window", 5}, {"separator_ids", {'e', ' '}}};
+      file.config["retention"] = {{"rule", "separators"}, {"initial", 1}, {"window", 5}, {"separator_ids", {'e', ' '}}};
     }
     file.config["num_key_value_heads"] = kv_heads;
     attention = {{"q_proj.weight", {24, 10}},

@@ -14,11 +14,9 @@ using heed::Index;
 using heed::Positions;
 
 LanguageModel open_under(const std::string& model, const std::string& rule, Positions positions) {
-  return LanguageModel::open(data(model + ".safetensors"), default_mixer(),
-                             {.executor = &serial_pool(),
-                              .codec = "f32",
-                              .rule = heed_examples::parse_rule(rule),
-                              .positions = positions});
+  return LanguageModel::open(
+      data(model + ".safetensors"), default_mixer(),
+      {.executor = &serial_pool(), .codec = "f32", .rule = heed_examples::parse_rule(rule), .positions = positions});
 }
 std::vector<std::uint8_t> heldout(std::size_t size) {
   std::ifstream file(data("heldout.txt"), std::ios::binary);
@@ -78,7 +76,8 @@ TEST(DemoRetention, RanksAndStreams) {
     EXPECT_EQ(all[2], all[0]) << rule;
   }
   // Ranks in a cache that keeps everything are the logical positions.
-  LanguageModel ranks = open_under("mha", "full", Positions::rank), plain = open_under("mha", "full", Positions::absolute);
+  LanguageModel ranks = open_under("mha", "full", Positions::rank),
+                plain = open_under("mha", "full", Positions::absolute);
   EXPECT_LT((ranks.forward(text) - plain.forward(text)).cwiseAbs().maxCoeff(), 1e-3f);
 }
 
@@ -96,8 +95,9 @@ TEST(DemoRetention, RuleNames) {
   EXPECT_FALSE(parse_rule("trained").has_value());
   EXPECT_TRUE(parse_rule("window:5")->same_as(heed::SlidingWindow{5}));
   EXPECT_TRUE(parse_rule("sinks:1,2")->same_as(heed::SinkWindow{1, 2}));
-  for (const char* bad : {"", "window", "window:", "window:x", "window:5,6", "window:5,", "sinks:1", "anchors:1", "full:1",
-                          "stream:1,2,3", "nothing:1", "window:0", "window:99999999999999999999", "window:-1"}) {
+  for (const char* bad :
+       {"", "window", "window:", "window:x", "window:5,6", "window:5,", "sinks:1", "anchors:1", "full:1",
+        "stream:1,2,3", "nothing:1", "window:0", "window:99999999999999999999", "window:-1"}) {
     try {
       std::ignore = parse_rule(bad);
       FAIL() << bad;
@@ -119,7 +119,8 @@ TEST(DemoRetention, ConfigsThatMeanNothingAreRefused) {
     return "accepted";
   };
   EXPECT_EQ(refused(7), "small: config 'retention' is 7, must be an object");
-  EXPECT_EQ(refused({{"rule", "dreams"}}), "small: config 'retention' has the rule \"dreams\", known are anchors, separators");
+  EXPECT_EQ(refused({{"rule", "dreams"}}),
+            "small: config 'retention' has the rule \"dreams\", known are anchors, separators");
   EXPECT_EQ(refused({{"rule", "anchors"}, {"anchor_sees_anchors", false}}), "small: config has no 'anchor_ids'");
   EXPECT_EQ(refused({{"rule", "anchors"}, {"anchor_ids", {1, 300}}, {"anchor_sees_anchors", false}}),
             "small: config 'anchor_ids' is [1,300], must be a list of integers in 0 .. 255");

@@ -51,7 +51,8 @@ TEST_P(EveryMechanism, MeasuredBytesPerTokenAreTheFormula) {
     std::ignore = model.forward(text_of(100));
     const heed::CacheBytes bytes = model.mixer().bytes();
     EXPECT_EQ(bytes.seen, 100);
-    EXPECT_EQ(bytes.kept, GetParam() == "mha_ansan" || GetParam() == "mha_sepllm" ? model.mixer().retention().kept : 100);
+    EXPECT_EQ(bytes.kept,
+              GetParam() == "mha_ansan" || GetParam() == "mha_sepllm" ? model.mixer().retention().kept : 100);
     EXPECT_EQ(bytes.live, Index(bytes.kept) * model.mixer().formula_bytes_per_token()) << codec;
     EXPECT_GE(bytes.allocated, bytes.live);
     model.clear();

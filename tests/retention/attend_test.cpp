@@ -90,14 +90,24 @@ Subject<heed::MfaKr> mfa_kr() {
 }
 heed::Mla mla_shape(bool rotates) {
   static const heed::PackedMlaWeights packed = [] {
-    const heed::Mla shape{.num_heads = 3, .kv_lora_rank = 20, .qk_rope_head_dim = 8, .qk_nope_head_dim = 16,
-                          .v_head_dim = 12, .scale = 0.2f};
+    const heed::Mla shape{.num_heads = 3,
+                          .kv_lora_rank = 20,
+                          .qk_rope_head_dim = 8,
+                          .qk_nope_head_dim = 16,
+                          .v_head_dim = 12,
+                          .scale = 0.2f};
     oracle::Random random(4);
     const std::vector<float> kv_b = random.gaussians(3 * (16 + 12) * 20, 0.2);
     return heed::value_or_throw(heed::PackedMlaWeights::create(shape, {kv_b, 3 * 28, 20}));
   }();
-  return {.num_heads = 3, .kv_lora_rank = 20, .qk_rope_head_dim = 8, .qk_nope_head_dim = 16, .v_head_dim = 12,
-          .scale = 0.2f, .weights = packed.weights(), .rope = rotates ? &rope_of(8) : nullptr};
+  return {.num_heads = 3,
+          .kv_lora_rank = 20,
+          .qk_rope_head_dim = 8,
+          .qk_nope_head_dim = 16,
+          .v_head_dim = 12,
+          .scale = 0.2f,
+          .weights = packed.weights(),
+          .rope = rotates ? &rope_of(8) : nullptr};
 }
 Subject<heed::Mla> mla(bool rotates) { return {mla_shape(rotates), 3 * 24, 3 * 12}; }
 Subject<heed::MlaExpanded> mla_expanded(bool rotates) { return {{mla_shape(rotates)}, 3 * 24, 3 * 12}; }
@@ -184,7 +194,8 @@ Output feed(const Subject<P>& subject, const Numbers& n, const AnyRule& rule, co
     for (Index stage = 0; copied && stage < view.stages(); ++stage) {
       const heed::Interval queries = view.stage_queries(stage);
       for (Index i = queries.begin; i < queries.end; ++i) {
-        const Copied<std::remove_cvref_t<decltype(view)>> list{&view, stage, view.stage_size(stage) - (queries.end - 1 - i)};
+        const Copied<std::remove_cvref_t<decltype(view)>> list{&view, stage,
+                                                               view.stage_size(stage) - (queries.end - 1 - i)};
         heed::check(heed::attend<Backend>(subject.policy, part(n.q, at + i, 1, subject.q_width), list, heed::Causal{},
                                           out(all.out, at + i, 1, subject.out_width), workspace, *pool, {},
                                           out(all.lse, at + i, 1, heads)));
@@ -221,8 +232,8 @@ void expect_masked_bits(const Subject<P>& subject, std::uint64_t seed) {
     Output whole = empty_output(subject);
     heed::Workspace workspace;
     heed::SerialExecutor serial;
-    heed::check(heed::attend<Backend>(subject.policy, n.q, step.keys(0), mask, whole.out, workspace, serial, {},
-                                      whole.lse));
+    heed::check(
+        heed::attend<Backend>(subject.policy, n.q, step.keys(0), mask, whole.out, workspace, serial, {}, whole.lse));
     for (const float x : whole.out) ASSERT_TRUE(std::isfinite(x));
     EXPECT_TRUE((feed<Codec>(subject, n, rule, {}, {tokens})) == whole) << "one call";
     EXPECT_TRUE((feed<Codec>(subject, n, rule, {.page_tokens = 7}, one_by_one)) == whole) << "one by one";

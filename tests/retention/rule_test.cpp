@@ -226,9 +226,10 @@ TEST(Combination, RanksNeedKeysThatAreRotatedAtRead) {
   const heed::Status status =
       TrackedCache::create(tracked_policy, {.positions = heed::Positions::rank}, heed::SinkWindow{1, 4}).status();
   EXPECT_EQ(status.code(), StatusCode::unsupported);
-  EXPECT_EQ(status.message(),
-            "positions are in-cache ranks, but the policy stores rotated keys: wrap it in RotatedKeys (Mla: set rope), so "
-            "that keys are stored un-rotated and turned when they are read");
+  EXPECT_EQ(
+      status.message(),
+      "positions are in-cache ranks, but the policy stores rotated keys: wrap it in RotatedKeys (Mla: set rope), so "
+      "that keys are stored un-rotated and turned when they are read");
 }
 
 TEST(Combination, IdsAreNeededWhereARuleLooksAtThem) {

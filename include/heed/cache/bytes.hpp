@@ -9,11 +9,12 @@ namespace heed::inline HEED_ABI {
 /// A cache's memory and tokens at one moment. Where layer groups hold different numbers of tokens, `kept` is the mean
 /// over layers.
 struct CacheBytes {
-  Index allocated = 0;       ///< held from the memory resource, everything included; forks share it
-  Index allocated_rows = 0;  ///< of these, in pages; the rest is bookkeeping: token ids and a few words per step and layer
-  Index live = 0;            ///< rows of kept tokens, all layers, row padding included
-  Index peak = 0;            ///< the most that was ever held at once
-  Index shared = 0;          ///< of the pages, bytes that a fork holds, too
+  Index allocated = 0;  ///< held from the memory resource, everything included; forks share it
+  Index allocated_rows =
+      0;             ///< of these, in pages; the rest is bookkeeping: token ids and a few words per step and layer
+  Index live = 0;    ///< rows of kept tokens, all layers, row padding included
+  Index peak = 0;    ///< the most that was ever held at once
+  Index shared = 0;  ///< of the pages, bytes that a fork holds, too
   Index layers = 0;
   double kept = 0;  ///< tokens in the cache
   Index seen = 0;   ///< tokens committed so far, evicted ones included
@@ -32,13 +33,13 @@ struct CacheBytes {
 ///     SepCache      sum over calls of tokens kept / sum over calls of tokens seen
 ///     streaming     mean number of tokens kept, where an ordinary cache of N tokens counts as N / 2
 struct RetentionCounters {
-  Index seen = 0;         ///< tokens
-  Index kept = 0;         ///< tokens held now
-  Index evicted = 0;      ///< tokens gone
-  Index last_seen = 0;    ///< keys the last query saw
-  Index calls = 0;        ///< commits of at least one token
-  double kept_sum = 0;    ///< over calls, tokens held afterwards
-  double seen_sum = 0;    ///< over calls, tokens seen by then
+  Index seen = 0;       ///< tokens
+  Index kept = 0;       ///< tokens held now
+  Index evicted = 0;    ///< tokens gone
+  Index last_seen = 0;  ///< keys the last query saw
+  Index calls = 0;      ///< commits of at least one token
+  double kept_sum = 0;  ///< over calls, tokens held afterwards
+  double seen_sum = 0;  ///< over calls, tokens seen by then
 
   [[nodiscard]] double last_row_ratio() const noexcept { return seen == 0 ? 0 : double(last_seen) / double(seen); }
   [[nodiscard]] double call_ratio() const noexcept { return seen_sum == 0 ? 0 : kept_sum / seen_sum; }

@@ -80,8 +80,8 @@ class KvCache {
     for (int s = 0; s < layout.num_streams; ++s) {
       streams[std::size_t(s)] = {layout.streams[std::size_t(s)].num_heads, encoded_bytes(s, layout)};
     }
-    Result<LayerGroups> groups =
-        LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)), rules, *std::move(pool));
+    Result<LayerGroups> groups = LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)),
+                                                     rules, *std::move(pool));
     if (!groups.ok()) return groups.status();
     Result<KvCache> cache = make(std::move(policy), *std::move(groups));
     if (cache.ok()) status = cache->groups_.reserve(options.capacity);
@@ -122,7 +122,9 @@ class KvCache {
   [[nodiscard]] Index seen() const noexcept { return groups_.seen(); }
   [[nodiscard]] Index evicted(Index layer = 0) const noexcept { return groups_.group(layer).index.evicted(); }
   /// Logical position of a kept token: strictly increasing.
-  [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept { return groups_.group(layer).index.position(key); }
+  [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept {
+    return groups_.group(layer).index.position(key);
+  }
   /// Id of a kept token; no_token_id where begin() got none.
   [[nodiscard]] std::int32_t token_id(Index key, Index layer = 0) const noexcept {
     return groups_.group(layer).index.token_id(key);
@@ -246,12 +248,13 @@ class KvCache {
   using Mark = std::uint64_t;
   static constexpr Index mark_bytes = Index(sizeof(Mark));
 
-  KvCache(P policy, LayerGroups groups) : policy_(std::move(policy)), layout_(policy_.layout()), groups_(std::move(groups)) {}
+  KvCache(P policy, LayerGroups groups)
+      : policy_(std::move(policy)), layout_(policy_.layout()), groups_(std::move(groups)) {}
 
   [[nodiscard]] static Result<KvCache> make(P policy, LayerGroups groups) {
     KvCache cache(std::move(policy), std::move(groups));
-    Result<Buffer> written = Buffer::allocate(cache.groups_.memory(),
-                                              cache.layers() * cache.layout_.num_streams * mark_bytes, "cache");
+    Result<Buffer> written =
+        Buffer::allocate(cache.groups_.memory(), cache.layers() * cache.layout_.num_streams * mark_bytes, "cache");
     if (!written.ok()) return written.status();
     cache.written_ = std::move(*written);
     std::memset(cache.written_.data(), 0, std::size_t(cache.written_.size()));

@@ -42,7 +42,8 @@ class LayerGroup {
     return far.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
   }
   /// The plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
-  void accept(const MemoryResource& memory, std::span<const Index> accepted, std::span<const std::int32_t> ids) noexcept {
+  void accept(const MemoryResource& memory, std::span<const Index> accepted,
+              std::span<const std::int32_t> ids) noexcept {
     const Index seen = index.seen();
     for (std::size_t i = 0; i < accepted.size(); ++i) near.copy(near, seen + accepted[i], seen + Index(i), 1);
     index.abort();

@@ -338,8 +338,7 @@ class LayerGroups {
     if (rule.layers.empty()) {
       return fail(StatusCode::invalid_argument, "rules: group ", groups_.size(), " has no layers");
     }
-    const Index tokens =
-        options_.page_tokens > 0 ? options_.page_tokens : automatic_page_tokens(options_, rule.rule);
+    const Index tokens = options_.page_tokens > 0 ? options_.page_tokens : automatic_page_tokens(options_, rule.rule);
     Result<PageLayout> layout = PageLayout::create(Index(rule.layers.size()), streams_, tokens);
     if (!layout.ok()) return layout.status();
     groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout);

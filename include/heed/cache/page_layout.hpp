@@ -78,7 +78,8 @@ class PageLayout {
   }
 
   /// Rows slot .. slot + rows of one head. A stream with one head answers for any head.
-  [[nodiscard]] Tile tile(const Page* page, Index layer, int stream, Index head, Index slot, Index rows) const noexcept {
+  [[nodiscard]] Tile tile(const Page* page, Index layer, int stream, Index head, Index slot,
+                          Index rows) const noexcept {
     const Block& block = blocks_[std::size_t(stream)];
     return {.data = row(page, layer, stream, block.heads == 1 ? 0 : head, slot),
             .rows = rows,

@@ -126,7 +126,8 @@ class PageTable {
 
   /// Stores rows of the slots slot .. slot + count; see PageLayout::encode.
   template <class C>
-  void encode(Index layer, int stream, Index slot, Index count, Index heads, Index width, const float* numbers) noexcept {
+  void encode(Index layer, int stream, Index slot, Index count, Index heads, Index width,
+              const float* numbers) noexcept {
     while (count > 0) {
       const Index at = slot % layout_.tokens(), n = std::min(count, layout_.tokens() - at);
       layout_.encode<C>(pages_[slot / layout_.tokens() - first_], layer, stream, at, n, width, numbers);

@@ -51,9 +51,7 @@ class SnapshotWriter {
   }
   template <class T>
     requires std::is_trivially_copyable_v<T>
-  void number(const T& value) noexcept {
-    bytes(&value, sizeof value);
-  }
+  void number(const T& value) noexcept { bytes(&value, sizeof value); }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
@@ -169,7 +167,8 @@ inline std::size_t finish_snapshot(SnapshotWriter& writer, std::size_t size_at, 
 [[nodiscard]] inline Status check_end(const SnapshotReader& reader) {
   constexpr std::size_t crc = sizeof(std::uint32_t);
   if (reader.left() == crc) return {};
-  return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows, must have ", crc);
+  return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows, must have ",
+              crc);
 }
 
 /// Calls body(table, slot) for every row that is held, in order.
@@ -196,7 +195,8 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   }
   writer.number(Index(index.reaches().size()));
   for (const Reach& reach : index.reaches()) {
-    for (const Index n : {reach.begin, reach.first_landmark, reach.end_landmark, reach.most_landmarks}) writer.number(n);
+    for (const Index n : {reach.begin, reach.first_landmark, reach.end_landmark, reach.most_landmarks})
+      writer.number(n);
     writer.number(Index(reach.blind));
   }
   const PageLayout& layout = group.near.layout();

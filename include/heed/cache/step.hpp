@@ -43,15 +43,11 @@ class CacheStep {
     return cache_->write(layer, stream, tokens_, rows);
   }
   /// The same for a policy with one stream.
-  Status write(Index layer, std::span<const float> rows)
-    requires(Cache::one_stream)
-  {
+  Status write(Index layer, std::span<const float> rows) requires(Cache::one_stream) {
     return write(layer, Cache::Policy::key_stream, rows);
   }
   /// The same for a policy with a key and a value stream.
-  Status write(Index layer, std::span<const float> keys, std::span<const float> values)
-    requires(!Cache::one_stream)
-  {
+  Status write(Index layer, std::span<const float> keys, std::span<const float> values) requires(!Cache::one_stream) {
     if (Status status = write(layer, Cache::Policy::key_stream, keys); !status.ok()) return status;
     return write(layer, Cache::Policy::value_stream, values);
   }
@@ -93,8 +89,7 @@ class CacheStep {
  private:
   friend Cache;
   /// Not the cache's open step yet: it becomes that when it moves into its Result, which stays.
-  CacheStep(Cache& cache, Index tokens) noexcept
-      : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
+  CacheStep(Cache& cache, Index tokens) noexcept : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
     ++cache.serial_;
   }
   void take(CacheStep& other) noexcept {

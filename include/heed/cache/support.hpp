@@ -52,9 +52,10 @@ inline constexpr std::array all_cache_features{
                 " is defined for absolute positions");
   }
   if (ranks && !rotates) {
-    return fail(StatusCode::unsupported,
-                "positions are in-cache ranks, but the policy stores rotated keys: wrap it in RotatedKeys (Mla: set rope), "
-                "so that keys are stored un-rotated and turned when they are read");
+    return fail(
+        StatusCode::unsupported,
+        "positions are in-cache ranks, but the policy stores rotated keys: wrap it in RotatedKeys (Mla: set rope), "
+        "so that keys are stored un-rotated and turned when they are read");
   }
   switch (feature) {
     case CacheFeature::mask:
@@ -63,8 +64,9 @@ inline constexpr std::array all_cache_features{
                     " has a history: what a query sees is no mask. Feed a cache instead");
       }
       if (ranks) {
-        return fail(StatusCode::unsupported, "with in-cache ranks a key's position differs from query to query, which no "
-                                             "mask can say. Feed a cache instead");
+        return fail(StatusCode::unsupported,
+                    "with in-cache ranks a key's position differs from query to query, which no "
+                    "mask can say. Feed a cache instead");
       }
       return {};
     case CacheFeature::compact:

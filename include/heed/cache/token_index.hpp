@@ -312,13 +312,13 @@ class TokenIndex {
   struct State {
     Index seen = 0;
     Index near_begin = 0;
-    Index held = 0;        ///< far tokens in far slots; the rest of the list still lies in the near run
-    Index initial = 0;     ///< far tokens that are initial: the first ones of the list
-    Index run_begin = 0;   ///< recent tokens begin here at the earliest: what was before is compacted
-    Index dropped = 0;     ///< landmarks that have left the list, so that numbers stay
-    Index reach_first = 0; ///< query of reach_[0]
+    Index held = 0;         ///< far tokens in far slots; the rest of the list still lies in the near run
+    Index initial = 0;      ///< far tokens that are initial: the first ones of the list
+    Index run_begin = 0;    ///< recent tokens begin here at the earliest: what was before is compacted
+    Index dropped = 0;      ///< landmarks that have left the list, so that numbers stay
+    Index reach_first = 0;  ///< query of reach_[0]
     Index last_evicted = -1;
-    Index floor = 0;       ///< tokens at the last eviction, where no formula gives it
+    Index floor = 0;  ///< tokens at the last eviction, where no formula gives it
 
     friend bool operator==(const State&, const State&) = default;
   };
@@ -366,18 +366,17 @@ class TokenIndex {
   /// What the query after the one at `position` sees.
   [[nodiscard]] Reach next_reach(const Reach& reach, Index position) const noexcept {
     const Index landmarks = landmarks_seen(reach);
-    const Recall recall = rule_.recall({.next = position + 1,
-                                        .begin = reach.begin,
-                                        .seen = std::min(state_.initial, reach.end_landmark) + landmarks + position + 1 -
-                                                reach.begin,
-                                        .landmarks = landmarks,
-                                        .most_landmarks = reach.most_landmarks,
-                                        .last_landmark = far_.empty() ? -1 : far_.back().position});
+    const Recall recall =
+        rule_.recall({.next = position + 1,
+                      .begin = reach.begin,
+                      .seen = std::min(state_.initial, reach.end_landmark) + landmarks + position + 1 - reach.begin,
+                      .landmarks = landmarks,
+                      .most_landmarks = reach.most_landmarks,
+                      .last_landmark = far_.empty() ? -1 : far_.back().position});
     Reach next = reach;
     next.blind = false;
     next.begin = std::clamp(recall.begin, reach.begin, position + 1);
-    while (far_index(next.end_landmark) < far_.size() &&
-           far_[far_index(next.end_landmark)].position < next.begin) {
+    while (far_index(next.end_landmark) < far_.size() && far_[far_index(next.end_landmark)].position < next.begin) {
       ++next.end_landmark;
     }
     if (recall.forget) next.first_landmark = std::max(next.first_landmark, reach.end_landmark);

@@ -110,12 +110,12 @@ struct Job {
   NearKeys near = {};
   Index far_keys = 0;
   Index num_queries = 0;
-  const float* q = nullptr;                     // [num_queries][num_heads][key_width]
-  float* out = nullptr;                         // [num_queries][num_heads][value_width]
-  float* lse = nullptr;                         // [num_queries][num_heads], or null
-  std::span<const Index> query_positions = {};  // empty: end-aligned
-  Index sequence = 0;                           // index in the batch
-  bool first_stage = true;                      // the sequence has a job before this one otherwise
+  const float* q = nullptr;                               // [num_queries][num_heads][key_width]
+  float* out = nullptr;                                   // [num_queries][num_heads][value_width]
+  float* lse = nullptr;                                   // [num_queries][num_heads], or null
+  std::span<const Index> query_positions = {};            // empty: end-aligned
+  Index sequence = 0;                                     // index in the batch
+  bool first_stage = true;                                // the sequence has a job before this one otherwise
   Index first_block = 0, first_task = 0, first_part = 0;  // numbers in the plan that this job is part of
 
   [[nodiscard]] Index query_position(Index query) const {

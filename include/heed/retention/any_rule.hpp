@@ -89,9 +89,7 @@ class AnyRule {
     Index rollback_floor(Index evicted, Index begin) const noexcept override {
       return rule.rollback_floor(evicted, begin);
     }
-    void describe(FunctionRef<void(const char*, Index)> field) const override {
-      rule.describe(Fields{field});
-    }
+    void describe(FunctionRef<void(const char*, Index)> field) const override { rule.describe(Fields{field}); }
     R rule;
   };
 

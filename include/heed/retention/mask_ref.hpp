@@ -16,7 +16,8 @@ class MaskRef {
   MaskRef() = default;
   template <AttentionMask M>
     requires(!std::same_as<M, MaskRef>)
-  MaskRef(const M& mask) noexcept : mask_(&mask), one_(&one_list<M>) {  // NOLINT(google-explicit-constructor)
+  MaskRef(const M& mask)
+  noexcept : mask_(&mask), one_(&one_list<M>) {  // NOLINT(google-explicit-constructor)
     if constexpr (SplitMask<M>) two_ = &two_lists<M>;
   }
 

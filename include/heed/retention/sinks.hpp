@@ -10,7 +10,7 @@ namespace heed::inline HEED_ABI {
 
 /// The two forms of StreamingLLM differ by one key.
 enum class SinkForm {
-  mask,              ///< a query sees initial + window keys, itself included: the mask; also evict_for_space(1) of the code
+  mask,  ///< a query sees initial + window keys, itself included: the mask; also evict_for_space(1) of the code
   evict_after_step,  ///< the code's __call__: initial + window keys are stored, so a query sees one more
 };
 
@@ -65,9 +65,7 @@ struct SinkWindow {
   }
 
  private:
-  [[nodiscard]] constexpr Index seen_window() const noexcept {
-    return form == SinkForm::mask ? window : window + 1;
-  }
+  [[nodiscard]] constexpr Index seen_window() const noexcept { return form == SinkForm::mask ? window : window + 1; }
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -51,8 +51,7 @@ namespace separators {
 [[nodiscard]] inline TokenSet pythia() { return {15, 13, 32, 2, 28, 27, 209, 186, 187}; }
 /// Pythia, streaming: the nine, and those that begin with a space.
 [[nodiscard]] inline TokenSet pythia_streaming() {
-  return {15,   13,  32,   2,    28,   27,   209,  186,  187, 964,
-          1157, 3736, 2195, 3706, 1163, 2490, 50276, 586, 4928, 50275};
+  return {15, 13, 32, 2, 28, 27, 209, 186, 187, 964, 1157, 3736, 2195, 3706, 1163, 2490, 50276, 586, 4928, 50275};
 }
 /// Llama-3 without training; 128000 is its beginning-of-text token. No tab.
 [[nodiscard]] inline TokenSet llama3() { return {13, 11, 30, 0, 26, 25, 198, 220, 128000}; }

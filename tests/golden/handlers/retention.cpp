@@ -180,16 +180,14 @@ struct RetentionRun {
 template <class Backend, class Codec, heed::AttentionPolicy P>
 RetentionRun run(const Sequence& s, const P& policy, const heed::AnyRule& rule, const std::vector<Int>& calls,
                  Int page_tokens) {
-  auto cache = heed::value_or_throw(heed::KvCache<P, Codec>::create(
-      policy, {.positions = s.positions, .page_tokens = page_tokens}, rule));
+  auto cache = heed::value_or_throw(
+      heed::KvCache<P, Codec>::create(policy, {.positions = s.positions, .page_tokens = page_tokens}, rule));
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   const Int heads = s.shape.num_heads, kv_heads = s.shape.num_kv_heads, dim = s.shape.head_dim;
   RetentionRun r;
   Int at = 0;
-  const auto part = [&](const std::vector<float>& all, Int count, Int width) {
-    return slice(all, at, count, width);
-  };
+  const auto part = [&](const std::vector<float>& all, Int count, Int width) { return slice(all, at, count, width); };
   for (const Int count : calls) {
     auto step = heed::value_or_throw(cache.begin(std::span(s.ids).subspan(std::size_t(at), std::size_t(count))));
     std::vector<float> q = part(s.q, count, heads * dim), k = part(s.k, count, kv_heads * dim);
@@ -202,7 +200,8 @@ RetentionRun run(const Sequence& s, const P& policy, const heed::AnyRule& rule, 
     }
     heed::check(step.write(0, k, v));
     const auto view = step.keys(0);
-    std::vector<float> o(std::size_t(count * heads * dim)), lse(std::size_t(count * heads)), row(std::size_t(dim), 0.0f);
+    std::vector<float> o(std::size_t(count * heads * dim)), lse(std::size_t(count * heads)),
+        row(std::size_t(dim), 0.0f);
     heed::check(heed::attend<Backend>(policy, q, view, o, workspace, executor, {}, lse));
     for (Int i = 0; i < count; ++i) {
       for (const int stream : {0, 1}) {
@@ -240,8 +239,8 @@ void check_rows_against_oracle(const Sequence& s, const Lists& seen, const Reten
   double worst_output = 0, worst_lse = 0;
   for (Int t = 0; t < Int(seen.size()); ++t) {
     const auto& keys = seen[std::size_t(t)];
-    oracle::Problem p{.heads = heads, .kv_heads = kv_heads, .key_dim = dim, .value_dim = dim,
-                      .scale = double(s.shape.scale)};
+    oracle::Problem p{
+        .heads = heads, .kv_heads = kv_heads, .key_dim = dim, .value_dim = dim, .scale = double(s.shape.scale)};
     p.q = oracle::doubles(slice(r.q, t, 1, heads * dim));
     std::vector<heed::Index> ranks;
     for (const Int key : keys) {
