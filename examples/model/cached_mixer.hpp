@@ -25,14 +25,8 @@ class CachedMixer : public Mixer {
 
   CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options)
       : max_positions_(config.max_positions),
-        cache_(heed::value_or_throw(Cache::create(std::move(policy),
-                                                  {.layers = config.num_layers,
-                                                   .capacity = reserved(config, options),
-                                                   .max_tokens = config.max_positions,
-                                                   .positions = options.positions,
-                                                   .page_tokens = 16,
-                                                   .memory = options.memory},
-                                                  options.rule ? *options.rule : trained_rule(config)))),
+        cache_(heed::value_or_throw(
+            Cache::create(std::move(policy), cache_options(config, options), rule_of(config, options)))),
         executor_(*options.executor) {}
 
   void begin(std::span<const std::int32_t> tokens) override {
@@ -78,10 +72,20 @@ class CachedMixer : public Mixer {
   [[nodiscard]] static std::span<float> numbers(Matrix& m) { return {m.data(), std::size_t(m.size())}; }
 
  private:
-  /// A cache that forgets takes pages as it needs them.
-  [[nodiscard]] static heed::Index reserved(const ModelConfig& config, const MixerOptions& options) {
-    const bool keeps_all = (options.rule ? *options.rule : trained_rule(config)).same_as(heed::Causal{});
-    return keeps_all ? std::min(options.capacity, config.max_positions) : 0;
+  [[nodiscard]] static heed::AnyRule rule_of(const ModelConfig& config, const MixerOptions& options) {
+    return options.rule ? *options.rule : trained_rule(config);
+  }
+  [[nodiscard]] static heed::CacheOptions cache_options(const ModelConfig& config, const MixerOptions& options) {
+    heed::CacheOptions made{.layers = config.num_layers,
+                            .capacity = std::min(options.capacity, config.max_positions),
+                            .max_tokens = config.max_positions,
+                            .positions = options.positions,
+                            .memory = options.memory};
+    if (!rule_of(config, options).same_as(heed::Causal{})) {
+      made.capacity = 0;  // a cache that forgets takes pages as it needs them, and these are short texts
+      made.page_tokens = 16;
+    }
+    return made;
   }
 
   heed::Index max_positions_;
