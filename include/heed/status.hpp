@@ -2,6 +2,7 @@
 /// How heed reports bad input: a Status or a Result<T> at the core, exceptions as a convenience on top.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -58,6 +59,14 @@ template <class... Parts>
   (detail::append(message, parts), ...);
   return Status(code, std::move(message));
 }
+
+namespace detail {
+/// least <= number <= most, or invalid_argument naming it.
+[[nodiscard]] inline Status check_range(const char* name, std::int64_t number, std::int64_t least, std::int64_t most) {
+  if (number >= least && number <= most) return {};
+  return fail(StatusCode::invalid_argument, name, " is ", number, ", must be in ", least, " .. ", most);
+}
+}  // namespace detail
 
 /// A value, or the Status that says why there is none.
 template <class T>

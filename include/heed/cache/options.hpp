@@ -39,11 +39,6 @@ inline constexpr Index most_layers = Index{1} << 16;
 inline constexpr Index most_heads = Index{1} << 16;
 inline constexpr Index most_width = Index{1} << 24;
 
-inline Status check_range(const char* name, Index number, Index least, Index most) {
-  if (number >= least && number <= most) return {};
-  return fail(StatusCode::invalid_argument, name, " is ", number, ", must be in ", least, " .. ", most);
-}
-
 inline Status validate_options(const CacheOptions& options) {
   const Index most = options.max_tokens > 0 ? options.max_tokens : most_tokens;
   Status status = check_range("layers", options.layers, 1, most_layers);

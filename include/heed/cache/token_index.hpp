@@ -57,8 +57,6 @@ class TokenIndex {
   }
 
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
-  [[nodiscard]] Positions positions() const noexcept { return positions_; }
-  [[nodiscard]] Index undo_tokens() const noexcept { return undo_; }
   /// Whether queries of one step may see different lists that no mask describes.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
 
@@ -236,8 +234,7 @@ class TokenIndex {
     state_.near_begin = begin;
     rows.advance(begin, tokens);
     state_.seen = tokens;
-    const Index first = std::min(state_.reach_first, tokens);
-    if (first < state_.reach_first) {
+    if (tokens < state_.reach_first) {
       reach_.pop_back(reach_.size() - 1);
       reach_[0] = reach;
       state_.reach_first = tokens;
@@ -252,7 +249,8 @@ class TokenIndex {
     return far_.reserve_back(memory, kept + far_.size());
   }
   /// Keeps the tokens at these positions, ascending, all of them held; everything else goes at once. The latest ones that
-  /// follow each other stay recent, those before count as landmarks from now on. Tells `rows`: gather(key, slot): row `key` of what was held moves to a far slot, ascending; advance(begin, end).
+  /// follow each other stay recent, those before count as landmarks from now on. Tells `rows`: gather(key, slot): row
+  /// `key` of what was held moves to a far slot, ascending; advance(begin, end).
   template <class Rows>
   void compact(std::span<const Index> keep, Rows&& rows) noexcept {
     // The run of latest tokens stays where it is.
@@ -345,7 +343,7 @@ class TokenIndex {
   }
 
  private:
-  /// A reach without its rule's next answer has one entry: that of the next query.
+  /// What planned token `planned` sees as a query.
   [[nodiscard]] const Reach& query_reach(Index planned) const noexcept {
     return reach_[seen() + planned - state_.reach_first];
   }
@@ -385,10 +383,13 @@ class TokenIndex {
     return next;
   }
 
-  /// The reach that decides what is held after `tokens` tokens.
-  [[nodiscard]] const Reach& released(Index tokens) const noexcept {
+  /// The query whose reach decides what is held after `tokens` tokens.
+  [[nodiscard]] Index released_query(Index tokens) const noexcept {
     const Index query = tokens - undo_ - (rule_.evicts_before_step() ? 1 : 0);
-    return reach_[std::clamp<Index>(query - state_.reach_first, 0, reach_.size() - 1)];
+    return std::max(query, state_.reach_first);
+  }
+  [[nodiscard]] const Reach& released(Index tokens) const noexcept {
+    return reach_[released_query(tokens) - state_.reach_first];
   }
   /// Landmarks of the list that a reach no longer needs.
   [[nodiscard]] Index dropped_by(const Reach& reach) const noexcept {
@@ -402,12 +403,12 @@ class TokenIndex {
 
   template <class Rows>
   void release(Rows& rows) noexcept {
+    const Index released_now = released_query(seen());
     const Reach reach = released(seen());
-    const Index before = reach_[0].begin, first_before = reach_[0].first_landmark;
     // The first query that saw just this: from there on nothing was lost.
-    if (reach.begin != before || reach.first_landmark != first_before) {
+    if (!same_keys(reach, reach_[0])) {
       const bool late = rule_.evicts_before_step();
-      Index query = std::max(state_.reach_first, seen() - undo_ - (late ? 1 : 0));
+      Index query = released_now;
       while (query > state_.reach_first && same_keys(reach_[query - 1 - state_.reach_first], reach)) --query;
       if (rule_.has_history()) state_.floor = query + (late ? 1 : 0);
     }
@@ -427,9 +428,8 @@ class TokenIndex {
       rows.advance(reach.begin, seen());
     }
     note_evicted();
-    const Index keep_from = std::max(state_.reach_first, seen() - undo_ - (rule_.evicts_before_step() ? 1 : 0));
-    reach_.pop_front(keep_from - state_.reach_first);
-    state_.reach_first = keep_from;
+    reach_.pop_front(released_now - state_.reach_first);
+    state_.reach_first = released_now;
   }
   [[nodiscard]] static bool same_keys(const Reach& a, const Reach& b) noexcept {
     return a.begin == b.begin && a.first_landmark == b.first_landmark;

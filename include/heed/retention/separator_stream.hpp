@@ -42,15 +42,11 @@ struct SeparatorStream {
   static constexpr bool has_ranks = true;
   [[nodiscard]] Status validate() const {
     constexpr Index most = Index{1} << 48;
-    const auto in_range = [most](const char* field, Index value, Index least) -> Status {
-      if (value >= least && value <= most) return {};
-      return fail(StatusCode::invalid_argument, field, " is ", value, ", must be in ", least, " .. ", most);
-    };
-    Status status = in_range("initial", initial, 0);
-    if (status.ok()) status = in_range("separators", separators, 1);
-    if (status.ok()) status = in_range("local", local, 1);
-    if (status.ok()) status = in_range("capacity", capacity, 1);
-    if (status.ok()) status = in_range("prompt", prompt, 0);
+    Status status = detail::check_range("initial", initial, 0, most);
+    if (status.ok()) status = detail::check_range("separators", separators, 1, most);
+    if (status.ok()) status = detail::check_range("local", local, 1, most);
+    if (status.ok()) status = detail::check_range("capacity", capacity, 1, most);
+    if (status.ok()) status = detail::check_range("prompt", prompt, 0, most);
     if (status.ok()) status = ids.validate("ids");
     if (status.ok() && initial + separators + local >= capacity) {
       status = fail(StatusCode::invalid_argument, "capacity is ", capacity,

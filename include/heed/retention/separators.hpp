@@ -2,10 +2,9 @@
 /// SepLLM's mask (arXiv 2412.12094), and the ablation that keeps a grid of tokens in place of separators.
 #pragma once
 
-#include <algorithm>
-
 #include <heed/concepts.hpp>
 #include <heed/retention/token_set.hpp>
+#include <heed/retention/window.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -26,7 +25,7 @@ struct Separators {
   static constexpr bool has_ranks = false;
   [[nodiscard]] Status validate() const {
     if (initial < 0) return fail(StatusCode::invalid_argument, "initial is ", initial, ", must be at least 0");
-    if (window < 1) return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
+    if (Status status = recent().validate(); !status.ok()) return status;
     return ids.validate("ids");
   }
   [[nodiscard]] bool needs_ids() const noexcept { return true; }
@@ -36,16 +35,19 @@ struct Separators {
     return ids.contains(id) ? Role::landmark : Role::plain;
   }
   [[nodiscard]] bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
-  [[nodiscard]] Recall recall(const History& h) const noexcept {
-    return {.begin = window > h.next ? 0 : h.next - window + 1};
+  [[nodiscard]] Recall recall(const History& h) const noexcept { return recent().recall(h); }
+  [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
+    return recent().rollback_floor(evicted, begin);
   }
-  [[nodiscard]] Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);
     field("window", window);
     field("ids", ids);
   }
+
+ private:
+  [[nodiscard]] SlidingWindow recent() const noexcept { return {window}; }
 };
 
 /// FixLLM, the ablation of SepLLM's paper: a token stays if it lies on a grid, whatever it says:
@@ -64,7 +66,7 @@ struct FixedGrid {
   static constexpr bool has_ranks = false;
   [[nodiscard]] Status validate() const {
     if (initial < 0) return fail(StatusCode::invalid_argument, "initial is ", initial, ", must be at least 0");
-    if (window < 1) return fail(StatusCode::invalid_argument, "window is ", window, ", must be at least 1");
+    if (Status status = recent().validate(); !status.ok()) return status;
     if (distance < 1) return fail(StatusCode::invalid_argument, "distance is ", distance, ", must be at least 1");
     if (first < 0) return fail(StatusCode::invalid_argument, "first is ", first, ", must be at least 0");
     return {};
@@ -76,10 +78,10 @@ struct FixedGrid {
     return position >= first && (position - first) % distance == 0 ? Role::landmark : Role::plain;
   }
   [[nodiscard]] bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
-  [[nodiscard]] Recall recall(const History& h) const noexcept {
-    return {.begin = window > h.next ? 0 : h.next - window + 1};
+  [[nodiscard]] Recall recall(const History& h) const noexcept { return recent().recall(h); }
+  [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
+    return recent().rollback_floor(evicted, begin);
   }
-  [[nodiscard]] Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);
@@ -87,6 +89,9 @@ struct FixedGrid {
     field("distance", distance);
     field("first", first);
   }
+
+ private:
+  [[nodiscard]] SlidingWindow recent() const noexcept { return {window}; }
 };
 
 }  // namespace heed::inline HEED_ABI

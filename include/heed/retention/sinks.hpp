@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include <heed/concepts.hpp>
+#include <heed/retention/window.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -42,10 +42,10 @@ struct SinkWindow {
     return position < initial ? Role::initial : Role::plain;
   }
   [[nodiscard]] constexpr bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
-  [[nodiscard]] constexpr Recall recall(const History& h) const noexcept {
-    return {.begin = std::max<Index>(0, h.next - seen_window() + 1)};
+  [[nodiscard]] constexpr Recall recall(const History& h) const noexcept { return recent().recall(h); }
+  [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index begin) const noexcept {
+    return recent().rollback_floor(evicted, begin);
   }
-  [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept { return evicted + seen_window(); }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);
@@ -66,6 +66,7 @@ struct SinkWindow {
 
  private:
   [[nodiscard]] constexpr Index seen_window() const noexcept { return form == SinkForm::mask ? window : window + 1; }
+  [[nodiscard]] constexpr SlidingWindow recent() const noexcept { return {seen_window()}; }
 };
 
 }  // namespace heed::inline HEED_ABI
