@@ -19,12 +19,18 @@ Drop the flag for this translation unit, or define HEED_ALLOW_FAST_MATH to accep
 // The namespace every symbol lives in, versioned and tagged with the instruction set this translation unit is compiled
 // for; written `namespace heed::inline HEED_ABI {` in every header. Two units built with different -march flags get
 // different symbols, so the linker can never hand one the other's instructions.
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define HEED_ABI v0_1_avx512_vnni_vbmi_bf16
+#elif defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define HEED_ABI v0_1_avx512_vnni_bf16
+#elif defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define HEED_ABI v0_1_avx512_vnni_vbmi
 #elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define HEED_ABI v0_1_avx512_vnni
 #elif defined(__AVX512F__)
 #define HEED_ABI v0_1_avx512
+#elif defined(__AVXVNNI__) && defined(__FMA__)
+#define HEED_ABI v0_1_avx2_vnni
 #elif defined(__AVX2__) && defined(__FMA__)
 #define HEED_ABI v0_1_avx2_fma
 #elif defined(__AVX2__)
@@ -37,6 +43,8 @@ Drop the flag for this translation unit, or define HEED_ALLOW_FAST_MATH to accep
 #define HEED_ABI v0_1_sse2
 #elif defined(__ARM_FEATURE_SVE)
 #define HEED_ABI v0_1_sve
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define HEED_ABI v0_1_neon_dotprod
 #elif defined(__ARM_NEON)
 #define HEED_ABI v0_1_neon
 #else

@@ -1,0 +1,304 @@
+/// \file
+/// Ternary products with VNNI: 4 unsigned codes times 4 signed activations, added to a 32-bit lane by one instruction.
+/// Never its saturating form.
+#pragma once
+
+#include <heed/simd/ternary/scalar.hpp>
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#include <immintrin.h>
+
+#include <array>
+#include <cstring>
+#include <type_traits>
+
+namespace heed::inline HEED_ABI {
+
+namespace detail {
+
+[[gnu::always_inline]] inline std::int32_t load_quad(const std::int8_t* from) noexcept {
+  std::int32_t x;
+  std::memcpy(&x, from, 4);
+  return x;
+}
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+/// 16 lanes.
+struct Zmm {
+  using Reg = __m512i;
+  static constexpr const char* name = "avx512-vnni";
+  static constexpr int lanes = 16;
+  static constexpr Index tile_tokens = 12;
+  static Reg load(const void* from) { return _mm512_loadu_si512(from); }
+  static void store(void* to, Reg x) { _mm512_storeu_si512(to, x); }
+  static Reg bytes(int x) { return _mm512_set1_epi8(char(x)); }
+  static Reg words(int x) { return _mm512_set1_epi32(x); }
+  static Reg both(Reg a, Reg b) { return _mm512_and_si512(a, b); }
+  static Reg add(Reg a, Reg b) { return _mm512_add_epi32(a, b); }
+  static Reg mul(Reg a, Reg b) { return _mm512_mullo_epi32(a, b); }
+  static Reg add_bytes(Reg a, Reg b) { return _mm512_add_epi8(a, b); }
+  static Reg sub_bytes(Reg a, Reg b) { return _mm512_sub_epi8(a, b); }
+  static Reg min_bytes(Reg a, Reg b) { return _mm512_min_epu8(a, b); }
+  // Not the intrinsics, of which GCC 12 says that they use uninitialised values.
+  static Reg shift(Reg x, int n) { return (Reg)((__v16su)x >> n); }
+  static Reg shift_signed(Reg x, int n) { return (Reg)((__v16si)x >> n); }
+  // GCC 12 copies the accumulator before and after the intrinsic: 1.8 times as slow in cache.
+  [[gnu::always_inline]] static Reg dot(Reg acc, Reg codes, Reg q) {
+#if defined(__clang__)
+    return _mm512_dpbusd_epi32(acc, codes, q);
+#else
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(q));
+    return acc;
+#endif
+  }
+};
+#endif
+
+#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+/// 8 lanes.
+struct Ymm {
+  using Reg = __m256i;
+  static constexpr const char* name = "avx-vnni";
+  static constexpr int lanes = 8;
+  static constexpr Index tile_tokens = 4;
+  static Reg load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+  static void store(void* to, Reg x) { _mm256_storeu_si256(static_cast<__m256i*>(to), x); }
+  static Reg bytes(int x) { return _mm256_set1_epi8(char(x)); }
+  static Reg words(int x) { return _mm256_set1_epi32(x); }
+  static Reg both(Reg a, Reg b) { return _mm256_and_si256(a, b); }
+  static Reg add(Reg a, Reg b) { return _mm256_add_epi32(a, b); }
+  static Reg mul(Reg a, Reg b) { return _mm256_mullo_epi32(a, b); }
+  static Reg add_bytes(Reg a, Reg b) { return _mm256_add_epi8(a, b); }
+  static Reg sub_bytes(Reg a, Reg b) { return _mm256_sub_epi8(a, b); }
+  static Reg min_bytes(Reg a, Reg b) { return _mm256_min_epu8(a, b); }
+  static Reg shift(Reg x, int n) { return _mm256_srli_epi32(x, n); }
+  static Reg shift_signed(Reg x, int n) { return _mm256_srai_epi32(x, n); }
+  [[gnu::always_inline]] static Reg dot(Reg acc, Reg codes, Reg q) {
+#if defined(__clang__) && defined(__AVXVNNI__)
+    return _mm256_dpbusd_avx_epi32(acc, codes, q);
+#elif defined(__clang__)
+    return _mm256_dpbusd_epi32(acc, codes, q);
+#elif defined(__AVXVNNI__)
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(codes), "x"(q));
+    return acc;
+#else
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(q));
+    return acc;
+#endif
+  }
+};
+#endif
+
+}  // namespace detail
+
+/// The loops over registers of V's kind.
+template <class V>
+struct TernaryVnni {
+  using Reg = typename V::Reg;
+  static constexpr const char* name = V::name;
+  static constexpr Index tile_tokens = V::tile_tokens;
+
+  template <TernaryLayout L>
+  static void rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* acc) {
+    for (Index r = 0; r < ternary_rows; r += N * V::lanes) {
+      if constexpr (L::planes == 4) {
+        two_bit_rows(w + 4 * r, blocks, q, acc + r);
+      } else {
+        five_trit_rows(w + 4 * r, blocks, q, acc + r);
+      }
+    }
+  }
+
+  template <TernaryLayout L>
+  static void unpack(const std::byte* w, Index blocks, std::uint8_t* panel) {
+    for (Index b = 0; b < blocks; ++b, w += L::block_bytes, panel += L::planes * L::block_bytes) {
+      for (Index at = 0; at < L::block_bytes; at += bytes) {
+        Reg x = V::load(w + at);
+        HEED_UNROLL
+        for (int p = L::planes - 1; p >= 0; --p) {
+          V::store(panel + p * L::block_bytes + at, take_code<L>(x, p));
+        }
+      }
+    }
+  }
+
+  static void tile(const std::uint8_t* panel, Index quads, const std::int8_t* q, Index tokens, bool resume,
+                   std::int32_t* acc) {
+    for (Index r = 0; r < ternary_rows; r += N * V::lanes) {
+      const auto some = [&]<int T>(std::integral_constant<int, T>) {
+        if (tokens == T) some_tokens<T>(panel + 4 * r, quads, q, resume, acc + r);
+      };
+      some(std::integral_constant<int, 4>{});
+      if constexpr (tile_tokens == 12) {
+        some(std::integral_constant<int, 8>{});
+        some(std::integral_constant<int, 12>{});
+      }
+    }
+  }
+
+ private:
+  static constexpr int bytes = V::lanes * 4;
+  // Vectors of codes at once. A tile of 12 tokens then has 24 accumulators, 2 codes and 1 operand in 32 registers, one of
+  // 4 tokens 8 + 2 + 1 in 16; both hide the latency of the sums.
+  static constexpr int N = 2;
+  // Ahead of the weights in use: 8 KiB came to 99 % of read bandwidth, 1 KiB to 65 %.
+  static constexpr Index prefetch_bytes = 8192;
+
+  [[gnu::always_inline]] static Reg zero() { return V::words(0); }
+  [[gnu::always_inline]] static Reg quad(const std::int8_t* q) { return V::words(detail::load_quad(q)); }
+
+  // Bytes below `unit` stay, others lose it: below it, the difference wraps to something large.
+  [[gnu::always_inline]] static Reg lower(Reg x, int unit) { return V::min_bytes(x, V::sub_bytes(x, V::bytes(unit))); }
+
+  // Plane p of every byte, planes above being gone already.
+  template <class L>
+  [[gnu::always_inline]] static Reg take_code(Reg& x, int p) {
+    if constexpr (L::planes == 4) {
+      return V::both(V::shift(x, 2 * p), V::bytes(3));
+    } else {
+      const int unit = L::plane_unit(p);
+      const Reg once = lower(x, unit), twice = lower(once, unit), one = V::bytes(1);
+      const Reg code =
+          V::add_bytes(V::min_bytes(V::sub_bytes(x, once), one), V::min_bytes(V::sub_bytes(once, twice), one));
+      x = twice;
+      return code;
+    }
+  }
+
+  // No shifts: plane p is 4^p times too large and has an accumulator of its own, whose multiple of 4^p is exact.
+  // |acc[3]| <= cols / 4 * 128 * 128: below 2^31 for 524,287 columns.
+  [[gnu::noinline]] static void two_bit_rows(const std::byte* w, Index blocks, const std::int8_t* q,
+                                             std::int32_t* out) {
+    Reg acc[N][4];
+    HEED_UNROLL
+    for (int n = 0; n < N; ++n) {
+      HEED_UNROLL
+      for (int p = 0; p < 4; ++p) acc[n][p] = zero();
+    }
+    const Reg mask[4] = {V::bytes(0x03), V::bytes(0x0c), V::bytes(0x30), V::bytes(0xc0)};
+    for (Index b = 0; b < blocks; ++b, w += TwoBit::block_bytes, q += TwoBit::block_cols) {
+      prefetch(w);
+      HEED_UNROLL
+      for (int p = 0; p < 4; ++p) {
+        const Reg a = quad(q + 4 * p);
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) acc[n][p] = V::dot(acc[n][p], V::both(V::load(w + n * bytes), mask[p]), a);
+      }
+    }
+    HEED_UNROLL
+    for (int n = 0; n < N; ++n) {
+      const Reg low = V::add(acc[n][0], V::shift_signed(acc[n][1], 2));
+      const Reg high = V::add(V::shift_signed(acc[n][2], 4), V::shift_signed(acc[n][3], 6));
+      V::store(out + n * V::lanes, V::add(low, high));
+    }
+  }
+
+  [[gnu::noinline]] static void five_trit_rows(const std::byte* w, Index blocks, const std::int8_t* q,
+                                               std::int32_t* out) {
+    Reg acc[N][5];
+    HEED_UNROLL
+    for (int n = 0; n < N; ++n) {
+      HEED_UNROLL
+      for (int p = 0; p < 5; ++p) acc[n][p] = zero();
+    }
+#if defined(__AVX512VBMI__)
+    // 81 values of four trits to four 2-bit codes in one look-up; what the byte has above them is 81 times the fifth.
+    // |acc[4]| <= cols / 5 * 162 * 128: below 2^31 for 517,000 columns.
+    if constexpr (V::lanes == 16) {
+      const Reg mask[4] = {V::bytes(0x03), V::bytes(0x0c), V::bytes(0x30), V::bytes(0xc0)};
+      const Reg low = V::load(four_codes.data()), high = V::load(four_codes.data() + 64);
+      for (Index b = 0; b < blocks; ++b, w += FiveTrits::block_bytes, q += FiveTrits::block_cols) {
+        prefetch(w);
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) {
+          const Reg x = V::load(w + n * bytes), four = lower(lower(x, 81), 81);
+          acc[n][4] = V::dot(acc[n][4], V::sub_bytes(x, four), quad(q + 16));
+          const Reg codes = _mm512_permutex2var_epi8(low, four, high);
+          HEED_UNROLL
+          for (int p = 0; p < 4; ++p) acc[n][p] = V::dot(acc[n][p], V::both(codes, mask[p]), quad(q + 4 * p));
+        }
+      }
+      constexpr std::uint32_t inverse_of_81 = 0x781948b1u;  // 81 * it = 1 mod 2^32: division of exact multiples
+      static_assert(81u * inverse_of_81 == 1u);
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) {
+        const Reg first = V::add(acc[n][0], V::shift_signed(acc[n][1], 2));
+        const Reg second = V::add(V::shift_signed(acc[n][2], 4), V::shift_signed(acc[n][3], 6));
+        const Reg fifth = V::mul(acc[n][4], V::words(int(inverse_of_81)));
+        V::store(out + n * V::lanes, V::add(V::add(first, second), fifth));
+      }
+      return;
+    }
+#endif
+    for (Index b = 0; b < blocks; ++b, w += FiveTrits::block_bytes, q += FiveTrits::block_cols) {
+      prefetch(w);
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) {
+        Reg x = V::load(w + n * bytes);
+        HEED_UNROLL
+        for (int p = 4; p >= 0; --p) acc[n][p] = V::dot(acc[n][p], take_code<FiveTrits>(x, p), quad(q + 4 * p));
+      }
+    }
+    HEED_UNROLL
+    for (int n = 0; n < N; ++n) {
+      const Reg four = V::add(V::add(acc[n][0], acc[n][1]), V::add(acc[n][2], acc[n][3]));
+      V::store(out + n * V::lanes, V::add(four, acc[n][4]));
+    }
+  }
+
+  template <int T>
+  [[gnu::noinline]] static void some_tokens(const std::uint8_t* panel, Index quads, const std::int8_t* q, bool resume,
+                                            std::int32_t* out) {
+    Reg acc[T][N];
+    HEED_UNROLL
+    for (int t = 0; t < T; ++t) {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) acc[t][n] = resume ? V::load(out + t * ternary_rows + n * V::lanes) : zero();
+    }
+    for (Index c = 0; c < quads; ++c, panel += 4 * ternary_rows, q += 4 * T) {
+      Reg codes[N];
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) codes[n] = V::load(panel + n * bytes);
+      HEED_UNROLL
+      for (int t = 0; t < T; ++t) {
+        const Reg a = quad(q + 4 * t);
+        HEED_UNROLL
+        for (int n = 0; n < N; ++n) acc[t][n] = V::dot(acc[t][n], codes[n], a);
+      }
+    }
+    HEED_UNROLL
+    for (int t = 0; t < T; ++t) {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) V::store(out + t * ternary_rows + n * V::lanes, acc[t][n]);
+    }
+  }
+
+  // The lines of a block, or of this half of it. The address need not exist.
+  [[gnu::always_inline]] static void prefetch(const std::byte* w) {
+    const auto at = reinterpret_cast<std::uintptr_t>(w) + std::uintptr_t(prefetch_bytes);
+    HEED_UNROLL
+    for (int n = 0; n < N * bytes; n += 64) __builtin_prefetch(reinterpret_cast<const void*>(at + std::uintptr_t(n)));
+  }
+
+#if defined(__AVX512VBMI__)
+  static constexpr auto four_codes = [] {
+    std::array<std::uint8_t, 128> made{};
+    for (int value = 0; value < 81; ++value) {
+      for (int p = 0, rest = value; p < 4; ++p, rest /= 3) {
+        made[std::size_t(value)] = std::uint8_t(made[std::size_t(value)] | (rest % 3) << (2 * p));
+      }
+    }
+    return made;
+  }();
+#endif
+};
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+using TernaryVnni512 = TernaryVnni<detail::Zmm>;
+#endif
+#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+using TernaryVnni256 = TernaryVnni<detail::Ymm>;
+#endif
+
+}  // namespace heed::inline HEED_ABI
+#endif
