@@ -12,6 +12,7 @@
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/linear.hpp>
 #include <heed/simd/registers.hpp>
+#include <heed/simd/ternary/select.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -22,6 +23,8 @@ struct Loops {
   static constexpr int W = V::width;
   static constexpr int block_words = V::block_words;
   static constexpr const char* name = V::name;
+  /// Products of ternary weights.
+  using Ternary = typename detail::TernaryOf<W>::type;
 
   /// Up to this many query rows read keys and values in place; from there on tiles are packed.
   static constexpr Index few_rows = 8;

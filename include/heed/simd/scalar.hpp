@@ -10,6 +10,7 @@
 #include <limits>
 
 #include <heed/simd/exponential.hpp>
+#include <heed/simd/ternary/scalar.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -17,6 +18,7 @@ namespace heed::inline HEED_ABI {
 /// Inner loops without SIMD.
 struct Scalar {
   static constexpr const char* name = "scalar";
+  using Ternary = TernaryScalar;
   static constexpr Index few_rows = 8;
 
   /// a * b + c, rounded once where the hardware can, as every backend does.

@@ -42,6 +42,12 @@ struct Zmm {
   // Not the intrinsics, of which GCC 12 says that they use uninitialised values.
   static Reg shift(Reg x, int n) { return (Reg)((__v16su)x >> n); }
   static Reg shift_signed(Reg x, int n) { return (Reg)((__v16si)x >> n); }
+#if defined(__AVX512VBMI__)
+  /// Entry number x of a table of 128 bytes, for every byte x < 128.
+  static Reg look_up(const std::uint8_t* table, Reg x) {
+    return _mm512_permutex2var_epi8(load(table), x, load(table + 64));
+  }
+#endif
   // GCC 12 copies the accumulator before and after the intrinsic: 1.8 times as slow in cache.
   [[gnu::always_inline]] static Reg dot(Reg acc, Reg codes, Reg q) {
 #if defined(__clang__)
@@ -100,13 +106,13 @@ struct TernaryVnni {
 
   template <TernaryLayout L>
   static void rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* acc) {
-    for (Index r = 0; r < ternary_rows; r += N * V::lanes) {
-      if constexpr (L::planes == 4) {
-        two_bit_rows(w + 4 * r, blocks, q, acc + r);
-      } else {
-        five_trit_rows(w + 4 * r, blocks, q, acc + r);
-      }
-    }
+    for (Index r = 0; r < ternary_rows; r += N * V::lanes) packed_rows<L, 1, N>(w + 4 * r, blocks, q, acc + r);
+  }
+
+  /// The same for 4 tokens, without unpacking weights that so few would read: q is [quads][4][4], acc [4][32].
+  template <TernaryLayout L>
+  static void four_rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* acc) {
+    for (Index r = 0; r < ternary_rows; r += V::lanes) packed_rows<L, 4, 1>(w + 4 * r, blocks, q, acc + r);
   }
 
   template <TernaryLayout L>
@@ -165,84 +171,76 @@ struct TernaryVnni {
     }
   }
 
-  // No shifts: plane p is 4^p times too large and has an accumulator of its own, whose multiple of 4^p is exact.
-  // |acc[3]| <= cols / 4 * 128 * 128: below 2^31 for 524,287 columns.
-  [[gnu::noinline]] static void two_bit_rows(const std::byte* w, Index blocks, const std::int8_t* q,
-                                             std::int32_t* out) {
-    Reg acc[N][4];
-    HEED_UNROLL
-    for (int n = 0; n < N; ++n) {
+  // The planes of every byte, plane p times some unit(p) that combine() divides by: no shifts.
+  template <class L>
+  [[gnu::always_inline]] static void planes_of(Reg x, Reg* planes) {
+    if constexpr (L::planes == 4) {
+      mask_planes(x, planes);
+    } else if constexpr (has_look_up) {
+      // 81 values of four trits to four 2-bit codes at once; what the byte has above them is 81 times the fifth.
+      const Reg four = lower(lower(x, 81), 81);
+      planes[4] = V::sub_bytes(x, four);
+      mask_planes(V::look_up(four_codes.data(), four), planes);
+    } else {
       HEED_UNROLL
-      for (int p = 0; p < 4; ++p) acc[n][p] = zero();
+      for (int p = L::planes - 1; p >= 0; --p) planes[p] = take_code<L>(x, p);
     }
-    const Reg mask[4] = {V::bytes(0x03), V::bytes(0x0c), V::bytes(0x30), V::bytes(0xc0)};
-    for (Index b = 0; b < blocks; ++b, w += TwoBit::block_bytes, q += TwoBit::block_cols) {
-      prefetch(w);
-      HEED_UNROLL
-      for (int p = 0; p < 4; ++p) {
-        const Reg a = quad(q + 4 * p);
-        HEED_UNROLL
-        for (int n = 0; n < N; ++n) acc[n][p] = V::dot(acc[n][p], V::both(V::load(w + n * bytes), mask[p]), a);
-      }
-    }
-    HEED_UNROLL
-    for (int n = 0; n < N; ++n) {
-      const Reg low = V::add(acc[n][0], V::shift_signed(acc[n][1], 2));
-      const Reg high = V::add(V::shift_signed(acc[n][2], 4), V::shift_signed(acc[n][3], 6));
-      V::store(out + n * V::lanes, V::add(low, high));
+  }
+  [[gnu::always_inline]] static void mask_planes(Reg x, Reg* planes) {
+    planes[0] = V::both(x, V::bytes(0x03));
+    planes[1] = V::both(x, V::bytes(0x0c));
+    planes[2] = V::both(x, V::bytes(0x30));
+    planes[3] = V::both(x, V::bytes(0xc0));
+  }
+
+  // The sum of all planes. Sums are exact multiples of their units, and stay below 2^31 up to L::max_cols: the largest
+  // is 192 * 128 for every 4 columns, or 162 * 128 for every 5, times 4 of them at once: 524,287 and 517,000 columns.
+  template <class L>
+  [[gnu::always_inline]] static Reg combine(const Reg* acc) {
+    if constexpr (L::planes == 4 || has_look_up) {
+      const Reg low = V::add(acc[0], V::shift_signed(acc[1], 2));
+      const Reg four = V::add(low, V::add(V::shift_signed(acc[2], 4), V::shift_signed(acc[3], 6)));
+      if constexpr (L::planes == 4) return four;
+      constexpr std::uint32_t inverse_of_81 = 0x781948b1u;  // modulo 2^32: divides exact multiples
+      static_assert(81u * inverse_of_81 == 1u);
+      return V::add(four, V::mul(acc[4], V::words(int(inverse_of_81))));
+    } else {
+      return V::add(V::add(V::add(acc[0], acc[1]), V::add(acc[2], acc[3])), acc[4]);
     }
   }
 
-  [[gnu::noinline]] static void five_trit_rows(const std::byte* w, Index blocks, const std::int8_t* q,
-                                               std::int32_t* out) {
-    Reg acc[N][5];
+  // T tokens times M vectors of rows, each plane with an accumulator of its own.
+  template <TernaryLayout L, int T, int M>
+  [[gnu::noinline]] static void packed_rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* out) {
+    constexpr int P = L::planes;
+    Reg acc[T][M][P];
     HEED_UNROLL
-    for (int n = 0; n < N; ++n) {
+    for (int t = 0; t < T; ++t) {
       HEED_UNROLL
-      for (int p = 0; p < 5; ++p) acc[n][p] = zero();
-    }
-#if defined(__AVX512VBMI__)
-    // 81 values of four trits to four 2-bit codes in one look-up; what the byte has above them is 81 times the fifth.
-    // |acc[4]| <= cols / 5 * 162 * 128: below 2^31 for 517,000 columns.
-    if constexpr (V::lanes == 16) {
-      const Reg mask[4] = {V::bytes(0x03), V::bytes(0x0c), V::bytes(0x30), V::bytes(0xc0)};
-      const Reg low = V::load(four_codes.data()), high = V::load(four_codes.data() + 64);
-      for (Index b = 0; b < blocks; ++b, w += FiveTrits::block_bytes, q += FiveTrits::block_cols) {
-        prefetch(w);
+      for (int m = 0; m < M; ++m) {
         HEED_UNROLL
-        for (int n = 0; n < N; ++n) {
-          const Reg x = V::load(w + n * bytes), four = lower(lower(x, 81), 81);
-          acc[n][4] = V::dot(acc[n][4], V::sub_bytes(x, four), quad(q + 16));
-          const Reg codes = _mm512_permutex2var_epi8(low, four, high);
+        for (int p = 0; p < P; ++p) acc[t][m][p] = zero();
+      }
+    }
+    for (Index b = 0; b < blocks; ++b, w += L::block_bytes, q += T * L::block_cols) {
+      prefetch(w);
+      Reg codes[M][P];
+      HEED_UNROLL
+      for (int m = 0; m < M; ++m) planes_of<L>(V::load(w + m * bytes), codes[m]);
+      HEED_UNROLL
+      for (int p = 0; p < P; ++p) {
+        HEED_UNROLL
+        for (int t = 0; t < T; ++t) {
+          const Reg a = quad(q + 4 * (p * T + t));
           HEED_UNROLL
-          for (int p = 0; p < 4; ++p) acc[n][p] = V::dot(acc[n][p], V::both(codes, mask[p]), quad(q + 4 * p));
+          for (int m = 0; m < M; ++m) acc[t][m][p] = V::dot(acc[t][m][p], codes[m][p], a);
         }
       }
-      constexpr std::uint32_t inverse_of_81 = 0x781948b1u;  // 81 * it = 1 mod 2^32: division of exact multiples
-      static_assert(81u * inverse_of_81 == 1u);
-      HEED_UNROLL
-      for (int n = 0; n < N; ++n) {
-        const Reg first = V::add(acc[n][0], V::shift_signed(acc[n][1], 2));
-        const Reg second = V::add(V::shift_signed(acc[n][2], 4), V::shift_signed(acc[n][3], 6));
-        const Reg fifth = V::mul(acc[n][4], V::words(int(inverse_of_81)));
-        V::store(out + n * V::lanes, V::add(V::add(first, second), fifth));
-      }
-      return;
-    }
-#endif
-    for (Index b = 0; b < blocks; ++b, w += FiveTrits::block_bytes, q += FiveTrits::block_cols) {
-      prefetch(w);
-      HEED_UNROLL
-      for (int n = 0; n < N; ++n) {
-        Reg x = V::load(w + n * bytes);
-        HEED_UNROLL
-        for (int p = 4; p >= 0; --p) acc[n][p] = V::dot(acc[n][p], take_code<FiveTrits>(x, p), quad(q + 4 * p));
-      }
     }
     HEED_UNROLL
-    for (int n = 0; n < N; ++n) {
-      const Reg four = V::add(V::add(acc[n][0], acc[n][1]), V::add(acc[n][2], acc[n][3]));
-      V::store(out + n * V::lanes, V::add(four, acc[n][4]));
+    for (int t = 0; t < T; ++t) {
+      HEED_UNROLL
+      for (int m = 0; m < M; ++m) V::store(out + t * ternary_rows + m * V::lanes, combine<L>(acc[t][m]));
     }
   }
 
@@ -280,7 +278,7 @@ struct TernaryVnni {
     for (int n = 0; n < N * bytes; n += 64) __builtin_prefetch(reinterpret_cast<const void*>(at + std::uintptr_t(n)));
   }
 
-#if defined(__AVX512VBMI__)
+  static constexpr bool has_look_up = requires(Reg x) { V::look_up(nullptr, x); };
   static constexpr auto four_codes = [] {
     std::array<std::uint8_t, 128> made{};
     for (int value = 0; value < 81; ++value) {
@@ -290,7 +288,6 @@ struct TernaryVnni {
     }
     return made;
   }();
-#endif
 };
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)

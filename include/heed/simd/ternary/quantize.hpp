@@ -1,0 +1,138 @@
+/// \file
+/// The activation quantiser: one row of floats to int8, with an RMSNorm before it or without.
+///
+/// Its result must not depend on the instruction set, or rounding at .5 flips an integer: sums have 16 lanes and a fixed
+/// tree everywhere, and nothing is left for the compiler to fuse. Squares of floats are exact in float64, so their sum is
+/// the same with and without a fused multiply-add.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// How an activation that lies between two integers is rounded. PyTorch rounds half to even; MatMul-free LM's fused GPU
+/// kernel rounds half away from zero. They differ only at exact halves.
+enum class Rounding { half_even, half_away };
+
+namespace detail {
+
+/// Least value that the largest activation of a row counts for.
+inline constexpr float least_absmax = 1e-5f;
+
+/// Sixteen of them, whatever the registers: the compiler cuts them up.
+using Floats16 [[gnu::vector_size(64)]] = float;
+using Words16 [[gnu::vector_size(64)]] = std::uint32_t;
+using Ints16 [[gnu::vector_size(64)]] = std::int32_t;
+
+/// Numbers [at, at + 16) of n; zeros beyond the end.
+[[gnu::always_inline]] inline void load_16(const float* from, Index at, Index n, float* to) noexcept {
+  if (at + 16 <= n) {
+    std::memcpy(to, from + at, 64);
+  } else {
+    std::memset(to, 0, 64);
+    std::memcpy(to, from + at, std::size_t(n - at) * sizeof(float));
+  }
+}
+
+/// The sum of squares in float64.
+[[nodiscard]] inline double sum_of_squares(const float* x, Index n) noexcept {
+  double lane[16] = {};
+  for (Index i = 0; i < n; i += 16) {
+    float v[16];
+    load_16(x, i, n, v);
+    for (int j = 0; j < 16; ++j) lane[j] += double(v[j]) * double(v[j]);
+  }
+  for (int half = 8; half > 0; half /= 2) {
+    for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
+  }
+  return lane[0];
+}
+
+/// 1 / sqrt(mean of squares + eps), rounded once.
+[[nodiscard]] inline float reciprocal_rms(double squares, Index n, double eps) noexcept {
+  return float(1 / std::sqrt(squares / double(n) + eps));
+}
+
+/// What becomes of a row: x * rstd * gain, or x itself where there is no gain.
+struct NormedRow {
+  const float* x = nullptr;
+  Index n = 0;
+  float rstd = 1;
+  const float* gain = nullptr;
+
+  [[gnu::always_inline]] void load(Index at, Floats16& to) const noexcept {
+    float v[16];
+    load_16(x, at, n, v);
+    std::memcpy(&to, v, sizeof to);
+    if (gain == nullptr) return;
+    Floats16 g;
+    load_16(gain, at, n, v);
+    std::memcpy(&g, v, sizeof g);
+    to = to * rstd * g;
+  }
+};
+
+/// A quantised row: the integers went to where they belong, this is the rest.
+struct QuantizedRow {
+  float scale = 0;       ///< a / 127: activation = integer * scale; NaN if the row has a number that is not finite
+  std::int32_t sum = 0;  ///< of the integers
+};
+
+/// a = max(max |x|, 1e-5), q = round(x * (127 / a)) for the row's n numbers, each quad of four stored `quad_stride` bytes
+/// after the one before; zeros up to `padded` numbers, a multiple of 4. |q| <= 127. A row with a number that is not finite
+/// gives zeros and a scale of NaN, so that every output is NaN.
+inline QuantizedRow quantize_row(const NormedRow& row, Rounding rounding, Index padded, std::int8_t* to,
+                                 Index quad_stride) noexcept {
+  Words16 most{};  // of floats without their sign: as integers they compare alike, and NaN is the largest
+  for (Index i = 0; i < row.n; i += 16) {
+    Floats16 v;
+    row.load(i, v);
+    const Words16 size = (Words16)v & 0x7fffffffu;
+    most = size > most ? size : most;
+  }
+  std::uint32_t largest = 0;
+  for (int j = 0; j < 16; ++j) largest = most[j] > largest ? most[j] : largest;
+  const bool finite = largest < 0x7f800000u;
+  const float found = std::bit_cast<float>(largest), absmax = found > least_absmax ? found : least_absmax;
+  const float factor = 127.0f / absmax;
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
+
+  Ints16 sums{};
+  for (Index i = 0; i < round_up(padded, 16); i += 16) {
+    alignas(64) float product[16] = {};
+    if (finite && i < row.n) {
+      Floats16 v;
+      row.load(i, v);
+      v = v * factor;
+      std::memcpy(product, &v, sizeof v);
+    }
+    asm("" : "+m"(product));  // the product is rounded by itself: fused with the addition below it would not be
+    Floats16 v;
+    std::memcpy(&v, product, sizeof v);
+    const Floats16 shifted = v + magic;
+    Ints16 q = (Ints16)shifted - std::bit_cast<std::int32_t>(magic);
+    if (rounding == Rounding::half_away) {
+      const Floats16 over = v - (shifted - magic);
+      q -= (over == 0.5f) & (v > 0.0f);
+      q += (over == -0.5f) & (v < 0.0f);
+    }
+    sums += q;
+    std::int8_t packed[16];
+    for (int j = 0; j < 16; ++j) packed[j] = std::int8_t(q[j]);
+    for (Index quad = 0; quad < 4 && i + 4 * quad < padded; ++quad, to += quad_stride) {
+      std::memcpy(to, packed + 4 * quad, 4);
+    }
+  }
+  QuantizedRow made{.scale = absmax / 127.0f};
+  for (int j = 0; j < 16; ++j) made.sum += sums[j];
+  if (!finite) made.scale = std::bit_cast<float>(0x7fc00000u);
+  return made;
+}
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI

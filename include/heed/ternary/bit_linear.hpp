@@ -1,0 +1,218 @@
+/// \file
+/// BitLinear: a linear layer of ternary weights and int8 activations (BitNet b1.58, arXiv 2402.17764; MatMul-free LM,
+/// arXiv 2406.02528).
+///
+///     xn = x / sqrt(mean(x^2) + eps) * gain        or x itself, in models that normalise outside
+///     a = max(max |xn|, 1e-5),  q = round(xn * (127 / a))        per token, int8
+///     y = (float(sum q w) * (a / 127)) * scale        the sum exact in 32 bits
+///
+/// The integers, and so y, have the same bits on every instruction set, for any number of tokens and workers.
+#pragma once
+
+#include <array>
+#include <optional>
+
+#include <heed/layer/check.hpp>
+#include <heed/ternary/import/floats.hpp>
+#include <heed/ternary/product.hpp>
+#include <heed/workspace.hpp>
+
+namespace heed::inline HEED_ABI {
+
+struct BitLinearOptions {
+  /// Of the inner norm. MatMul-free LM's fused layers, which its models use, have 1e-6; the plain class says 1e-8.
+  double norm_eps = 1e-6;
+  Rounding rounding = Rounding::half_even;
+};
+
+/// y = BitLinear(x). Owns its weights. Immutable: threads may share it.
+template <TernaryLayout L = TwoBit>
+class BitLinear {
+ public:
+  BitLinear() = default;
+
+  /// From ternary weights, and the inner norm's gain of [in] numbers; without a gain, tokens are quantised as they come.
+  /// invalid_argument naming `name`, or out_of_memory.
+  [[nodiscard]] static Result<BitLinear> create(const char* name, TernaryMatrix<L> weights, const Tensor& norm = {},
+                                                const BitLinearOptions& options = {}) {
+    BitLinear made;
+    if (!norm.empty()) {
+      if (Status status = check_tensor(name, norm, 1, weights.cols()); !status.ok()) return status;
+      if (!(options.norm_eps >= 0 && std::isfinite(options.norm_eps))) {
+        return fail(StatusCode::invalid_argument, name, ": norm_eps is ", options.norm_eps,
+                    ", must be a finite number of at least 0");
+      }
+      Result<detail::Floats> gain = detail::Floats::create(weights.cols(), name);
+      if (!gain.ok()) return gain.status();
+      std::copy(norm.data.begin(), norm.data.end(), gain->data());
+      made.gain_ = *std::move(gain);
+      made.has_norm_ = true;
+    }
+    made.weights_ = std::move(weights);
+    made.options_ = options;
+    return made;
+  }
+
+  /// From float weights of shape [out, in], quantised here: see ternary_from_floats().
+  [[nodiscard]] static Result<BitLinear> create(const char* name, const Tensor& weight, Index out, Index in,
+                                                const Tensor& norm = {}, const BitLinearOptions& options = {}) {
+    if (Status status = check_tensor(name, weight, out, in); !status.ok()) return status;
+    Result<TernaryMatrix<L>> weights = ternary_from_floats<L>(name, weight);
+    if (!weights.ok()) return weights.status();
+    return create(name, *std::move(weights), norm, options);
+  }
+
+  [[nodiscard]] Index in() const noexcept { return weights_.cols(); }
+  [[nodiscard]] Index out() const noexcept { return weights_.rows(); }
+  [[nodiscard]] const TernaryMatrix<L>& weights() const noexcept { return weights_; }
+  [[nodiscard]] const BitLinearOptions& options() const noexcept { return options_; }
+  /// [in], or null without an inner norm.
+  [[nodiscard]] const float* gain() const noexcept { return has_norm_ ? gain_.data() : nullptr; }
+  /// Weights and gain.
+  [[nodiscard]] Index bytes() const noexcept { return weights_.bytes() + Index(gain_.span().size_bytes()); }
+
+ private:
+  TernaryMatrix<L> weights_;
+  detail::Floats gain_;
+  bool has_norm_ = false;
+  BitLinearOptions options_;
+};
+
+/// One product of a call: y [tokens][linear.out()].
+template <TernaryLayout L>
+struct BitLinearOutput {
+  const BitLinear<L>* linear = nullptr;
+  std::span<float> y = {};
+};
+
+namespace detail {
+
+/// Most products of one call.
+inline constexpr std::size_t most_outputs = 8;
+
+/// Where the parts of a call lie in the workspace.
+template <TernaryLoops T, TernaryLayout L>
+struct BitLinearScratch {
+  TokenTiles<T> tiles;
+  Index inputs = 0;  ///< that are quantised on their own
+  Index workers = 0;
+
+  [[nodiscard]] Index q_bytes() const noexcept { return round_up(tiles.bytes(), block_alignment); }
+  [[nodiscard]] Index row_bytes() const noexcept {
+    return round_up(tiles.tokens * Index(sizeof(QuantizedRow)), block_alignment);
+  }
+  [[nodiscard]] Index worker_bytes() const noexcept { return ProductScratch<T, L>{tiles}.bytes(); }
+  [[nodiscard]] Index bytes() const noexcept { return inputs * (q_bytes() + row_bytes()) + workers * worker_bytes(); }
+
+  [[nodiscard]] QuantizedTokens input(std::byte* data, Index i) const noexcept {
+    std::byte* at = data + i * (q_bytes() + row_bytes());
+    return {reinterpret_cast<std::int8_t*>(at), reinterpret_cast<QuantizedRow*>(at + q_bytes())};
+  }
+  [[nodiscard]] std::byte* worker(std::byte* data, Index worker) const noexcept {
+    return data + inputs * (q_bytes() + row_bytes()) + worker * worker_bytes();
+  }
+};
+
+/// Whether two layers quantise an input to the same integers.
+template <TernaryLayout L>
+[[nodiscard]] bool same_input(const BitLinear<L>& a, const BitLinear<L>& b) noexcept {
+  if (a.options().rounding != b.options().rounding || (a.gain() == nullptr) != (b.gain() == nullptr)) return false;
+  return a.gain() == nullptr ||
+         (a.options().norm_eps == b.options().norm_eps && std::equal(a.gain(), a.gain() + a.in(), b.gain()));
+}
+
+}  // namespace detail
+
+/// Several layers of one input, as MLGRU's three or attention's q, k and v: x [tokens][in] is read once for its norm, tokens
+/// are quantised once for layers that quantise alike, and all rows are one parallel loop. At most 8 outputs. y must not
+/// overlap x. invalid_argument naming a wrong size, or out_of_memory if the workspace cannot grow; nothing is then written.
+template <TernaryBackend Backend, TernaryLayout L, Executor E>
+Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const float> x, Workspace& workspace,
+                  E& executor) {
+  using T = typename Backend::Ternary;
+  if (outputs.empty() || outputs.size() > detail::most_outputs) {
+    return fail(StatusCode::invalid_argument, "outputs has ", outputs.size(), " entries, must have 1 .. ",
+                detail::most_outputs);
+  }
+  const Index in = outputs[0].linear->in(), tokens = in == 0 ? 0 : Index(x.size()) / in;
+  Status status = detail::check_rows("x", x.size(), tokens, in);
+  std::array<Index, detail::most_outputs> input_of{};  // which quantised input an output reads
+  std::array<const BitLinear<L>*, detail::most_outputs> inputs{};
+  Index count = 0, groups = 0;
+  for (std::size_t o = 0; status.ok() && o < outputs.size(); ++o) {
+    const BitLinear<L>& linear = *outputs[o].linear;
+    if (linear.in() != in) {
+      status = fail(StatusCode::invalid_argument, "outputs[", o, "] has in ", linear.in(), ", the first one ", in);
+    }
+    if (status.ok()) status = detail::check_rows("y", outputs[o].y.size(), tokens, linear.out());
+    Index i = 0;
+    while (i < count && !detail::same_input(*inputs[std::size_t(i)], linear)) ++i;
+    if (i == count) inputs[std::size_t(count++)] = &linear;
+    input_of[o] = i;
+    groups += linear.weights().groups();
+  }
+  if (!status.ok() || tokens == 0) return status;
+
+  const detail::TokenTiles<T> tiles{tokens, L::blocks(in) * L::block_cols};
+  const detail::BitLinearScratch<T, L> scratch{tiles, count, executor.workers()};
+  if (status = workspace.reserve(std::size_t(scratch.bytes())); !status.ok()) return status;
+  std::byte* const data = workspace.data();
+
+  const auto quantize = [&](Index token, Index) {
+    const float* row = x.data() + token * in;
+    std::optional<double> squares;
+    for (Index i = 0; i < count; ++i) {
+      const BitLinear<L>& linear = *inputs[std::size_t(i)];
+      detail::NormedRow normed{.x = row, .n = in};
+      if (linear.gain() != nullptr) {
+        if (!squares) squares = detail::sum_of_squares(row, in);
+        normed.rstd = detail::reciprocal_rms(*squares, in, linear.options().norm_eps);
+        normed.gain = linear.gain();
+      }
+      const detail::QuantizedTokens to = scratch.input(data, i);
+      to.rows[token] = detail::quantize_row(normed, linear.options().rounding, tiles.cols, to.q + tiles.offset(token),
+                                            tokens == 1 ? 4 : 4 * tiles.tile_of(token));
+    }
+  };
+  if (tokens == 1) {
+    quantize(0, 0);
+  } else {
+    for (Index i = 0; i < count; ++i) {  // tokens that only fill the last tile
+      std::int8_t* const q = scratch.input(data, i).q;
+      for (Index t = tokens; t < tiles.padded_tokens(); ++t) {
+        std::int8_t* quad = q + tiles.offset(t);
+        for (Index c = 0; c < tiles.cols; c += 4, quad += 4 * tiles.tile_of(t)) std::memset(quad, 0, 4);
+      }
+    }
+    executor.parallel_for(tokens, quantize);
+  }
+
+  // Weights of a task: enough to pay for handing it out, few enough that two workers end together.
+  constexpr Index task_bytes = 64 * 1024;
+  const Index group_bytes = L::blocks(in) * L::block_bytes;
+  const Index step = std::max<Index>(task_bytes / (group_bytes * std::min<Index>(tokens, 16)), 1);
+  executor.parallel_for((groups + step - 1) / step, [&](Index task, Index worker) {
+    Index first = task * step, end = std::min(first + step, groups);
+    for (std::size_t o = 0; o < outputs.size() && end > 0; ++o) {
+      const TernaryMatrix<L>& weights = outputs[o].linear->weights();
+      const Index stop = std::min(end, weights.groups());
+      if (first < stop) {
+        detail::ternary_product<T>(weights, tiles, scratch.input(data, input_of[o]), first, stop, outputs[o].y.data(),
+                                   scratch.worker(data, worker));
+      }
+      first = std::max<Index>(first - weights.groups(), 0);
+      end -= weights.groups();
+    }
+  });
+  return {};
+}
+
+/// One layer: y [tokens][out] of x [tokens][in]. Errors as above.
+template <TernaryBackend Backend, TernaryLayout L, Executor E>
+Status bit_linear(const BitLinear<L>& linear, std::span<const float> x, std::span<float> y, Workspace& workspace,
+                  E& executor) {
+  const BitLinearOutput<L> output{&linear, y};
+  return bit_linear<Backend>(std::span(&output, 1), x, workspace, executor);
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,54 @@
+/// \file
+/// Ternary matrices from what a checkpoint holds unpacked: float master weights, or the ternary values themselves.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/layer/projection.hpp>
+#include <heed/ternary/matrix.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// The least that a weight scale, or the largest activation of a row, counts for: all-zero input quantises to zeros.
+inline constexpr float least_quantiser_scale = 1e-5f;
+
+/// BitNet b1.58's absmean quantiser (arXiv 2402.17764, and MatMul-free LM, arXiv 2406.02528): one scale for the tensor,
+/// m = max(mean |W|, 1e-5) in float32 from a float64 sum, and round(W / m) clipped to -1 .. 1. |W| = m / 2 gives 0, as
+/// rounding half to even does. invalid_argument naming `name` for another shape or a weight that is not finite.
+template <TernaryLayout L = TwoBit>
+[[nodiscard]] Result<TernaryMatrix<L>> ternary_from_floats(const char* name, const Tensor& weight) {
+  if (Status status = check_tensor(name, weight, weight.rows, weight.cols); !status.ok()) return status;
+  double sum = 0;
+  for (std::size_t i = 0; i < weight.data.size(); ++i) {
+    if (!std::isfinite(weight.data[i])) {
+      return fail(StatusCode::invalid_argument, name, " has ", weight.data[i], " at ", i, ", must be finite");
+    }
+    sum += std::abs(double(weight.data[i]));
+  }
+  const auto count = double(std::max<std::size_t>(weight.data.size(), 1));
+  const float scale = std::max(float(sum / count), least_quantiser_scale), half = scale / 2;
+  return TernaryMatrix<L>::create(name, weight.rows, weight.cols, scale,
+                                  [&](Index row, std::span<std::int8_t> to) -> Status {
+                                    const float* w = weight.data.data() + row * weight.cols;
+                                    for (std::size_t c = 0; c < to.size(); ++c) {
+                                      to[c] = std::int8_t(int(w[c] > half) - int(w[c] < -half));
+                                    }
+                                    return {};
+                                  });
+}
+
+/// From rows * cols values -1, 0 and 1, row by row. invalid_argument naming `name`.
+template <TernaryLayout L = TwoBit>
+[[nodiscard]] Result<TernaryMatrix<L>> ternary_from_values(const char* name, std::span<const std::int8_t> values,
+                                                           Index rows, Index cols, float scale) {
+  if (rows < 0 || cols < 0 || values.size() != std::size_t(rows) * std::size_t(cols)) {
+    return fail(StatusCode::invalid_argument, name, " has ", values.size(), " values, must have [", rows, ", ", cols,
+                "]");
+  }
+  return TernaryMatrix<L>::create(name, rows, cols, scale, [&](Index row, std::span<std::int8_t> to) -> Status {
+    std::copy_n(values.begin() + row * cols, cols, to.begin());
+    return {};
+  });
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,86 @@
+/// \file
+/// Ternary matrices as ggml's TQ2_0 and TQ1_0 blocks store them.
+#pragma once
+
+#include <optional>
+
+#include <heed/codec/f16.hpp>
+#include <heed/ternary/matrix.hpp>
+
+namespace heed::inline HEED_ABI {
+
+enum class GgmlTernary {
+  tq2_0,  ///< 64 bytes of 2-bit codes, then the scale: 66 bytes for 256 weights
+  tq1_0,  ///< 52 bytes of base-3 digits, then the scale: 54 bytes for 256 weights
+};
+
+namespace detail {
+
+inline constexpr Index ggml_block = 256;
+
+[[nodiscard]] constexpr std::size_t ggml_block_bytes(GgmlTernary type) noexcept {
+  return type == GgmlTernary::tq2_0 ? 66 : 54;
+}
+
+/// Weight k of a block. TQ2_0: each half of 128 weights is 32 bytes, byte m holding weights m, 32 + m, 64 + m, 96 + m from
+/// its low bits up. TQ1_0: 32 bytes of five digits 32 apart, 16 bytes of five digits 16 apart, 4 bytes of four digits 4
+/// apart; a byte is ceil(256 v / 243), its leading digit being the first.
+[[nodiscard]] inline int ggml_weight(GgmlTernary type, const std::uint8_t* block, Index k) noexcept {
+  if (type == GgmlTernary::tq2_0) return ((block[k / 128 * 32 + k % 32] >> (2 * (k % 128 / 32))) & 3) - 1;
+  constexpr int powers[] = {1, 3, 9, 27, 81};
+  const Index line = k < 160 ? 32 : k < 240 ? 16 : 4, begin = k < 160 ? 0 : k < 240 ? 160 : 240;
+  const std::uint8_t byte = block[begin / 5 + (k - begin) % line];
+  const auto digit = std::uint8_t(byte * powers[(k - begin) / line]);
+  return (digit * 3 >> 8) - 1;
+}
+
+}  // namespace detail
+
+/// From rows * cols / 256 blocks. A block has a scale of its own in float16; a BitLinear matrix has one for all, so blocks
+/// that disagree are refused, except that a block of zeros may have any. invalid_argument naming `name`, and the block.
+template <TernaryLayout L = TwoBit>
+[[nodiscard]] Result<TernaryMatrix<L>> ternary_from_ggml(const char* name, std::span<const std::uint8_t> bytes,
+                                                         Index rows, Index cols, GgmlTernary type) {
+  const std::size_t block_bytes = detail::ggml_block_bytes(type);
+  if (rows < 1 || cols < 1 || cols % detail::ggml_block != 0) {
+    return fail(StatusCode::invalid_argument, name, " has shape [", rows, ", ", cols,
+                "], must have columns in whole blocks of 256");
+  }
+  const std::size_t row_blocks = std::size_t(cols / detail::ggml_block), row_bytes = row_blocks * block_bytes;
+  if (bytes.size() % row_bytes != 0 || bytes.size() / row_bytes != std::size_t(rows)) {
+    return fail(StatusCode::invalid_argument, name, " has ", bytes.size(), " bytes, must have ", rows, " rows of ",
+                row_bytes);
+  }
+  const auto scale_of = [&](std::size_t block) {
+    float scale = 0;
+    F16::decode(reinterpret_cast<const std::byte*>(bytes.data() + (block + 1) * block_bytes - 2), 1, &scale);
+    return scale;
+  };
+  const auto is_zero = [&](std::size_t block) {
+    for (Index k = 0; k < detail::ggml_block; ++k) {
+      if (detail::ggml_weight(type, bytes.data() + block * block_bytes, k) != 0) return false;
+    }
+    return true;
+  };
+  std::optional<float> scale;
+  for (std::size_t block = 0; block < row_blocks * std::size_t(rows); ++block) {
+    const float own = scale_of(block);
+    if (scale == own || is_zero(block)) continue;
+    if (scale) {
+      return fail(StatusCode::invalid_argument, name, ": block ", block, " has scale ", own, ", those before have ",
+                  *scale, "; a ternary matrix has one scale");
+    }
+    scale = own;
+  }
+  return TernaryMatrix<L>::create(name, rows, cols, scale.value_or(1.0f),
+                                  [&](Index row, std::span<std::int8_t> to) -> Status {
+                                    const std::uint8_t* from = bytes.data() + std::size_t(row) * row_bytes;
+                                    for (Index c = 0; c < cols; ++c) {
+                                      const std::uint8_t* block = from + std::size_t(c / 256) * block_bytes;
+                                      to[std::size_t(c)] = std::int8_t(detail::ggml_weight(type, block, c % 256));
+                                    }
+                                    return {};
+                                  });
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,37 @@
+/// \file
+/// Ternary matrices as Hugging Face's BitNet integration packs them.
+#pragma once
+
+#include <heed/ternary/matrix.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Two classes of that integration write a tensor `weight_scale` with opposite meanings; config.json says which in
+/// `linear_class`.
+enum class WeightScale {
+  divisor,     ///< BitLinear (`bitlinear`): y = acc / (weight_scale * 127 / a)
+  multiplier,  ///< AutoBitLinear (`autobitlinear`, BitNet b1.58 2B4T): y = acc * (a / 127) * weight_scale
+};
+
+/// From `packed` of shape [ceil(rows / 4), cols]: bits 2i and 2i + 1 of byte [r, c] hold weight [i * ceil(rows / 4) + r, c]
+/// plus 1. invalid_argument naming `name` for another size, a scale that is not positive, or the code 3.
+template <TernaryLayout L = TwoBit>
+[[nodiscard]] Result<TernaryMatrix<L>> ternary_from_hugging_face(const char* name, std::span<const std::uint8_t> packed,
+                                                                 Index rows, Index cols, float weight_scale,
+                                                                 WeightScale meaning) {
+  const Index quarter = (rows + 3) / 4;
+  if (rows < 1 || cols < 1 || packed.size() / std::size_t(cols) != std::size_t(quarter) ||
+      packed.size() % std::size_t(cols) != 0) {
+    return fail(StatusCode::invalid_argument, name, " has ", packed.size(), " bytes, must have [", quarter, ", ", cols,
+                "] for ", rows, " rows of ", cols);
+  }
+  const float scale = meaning == WeightScale::divisor ? 1 / weight_scale : weight_scale;
+  return TernaryMatrix<L>::create(name, rows, cols, scale, [&](Index row, std::span<std::int8_t> to) -> Status {
+    const std::uint8_t* bytes = packed.data() + row % quarter * cols;
+    const int shift = 2 * int(row / quarter);
+    for (std::size_t c = 0; c < to.size(); ++c) to[c] = std::int8_t(((bytes[c] >> shift) & 3) - 1);
+    return {};
+  });
+}
+
+}  // namespace heed::inline HEED_ABI

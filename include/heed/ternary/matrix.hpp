@@ -1,0 +1,108 @@
+/// \file
+/// A matrix of weights in {-1, 0, 1} and one scale.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include <heed/cache/memory.hpp>
+#include <heed/ternary/layout.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Weight (row, col) is `scale() * w` with w in {-1, 0, 1}; rows are outputs. Immutable: threads may share it. The scale
+/// belongs to the ternary weights: it is stored with them and never worked out again from rounded ones, because weights
+/// near half of it would flip.
+template <TernaryLayout L = TwoBit>
+class TernaryMatrix {
+ public:
+  using Layout = L;
+  /// Fills a row with -1, 0 and 1, or says why it cannot.
+  using ReadRow = FunctionRef<Status(Index row, std::span<std::int8_t> to)>;
+
+  TernaryMatrix() = default;
+
+  /// Packs the rows that `read` gives, in order. invalid_argument naming `name` for a shape, a scale that is not finite and
+  /// positive, or a weight that is not ternary; out_of_memory.
+  [[nodiscard]] static Result<TernaryMatrix> create(const char* name, Index rows, Index cols, float scale, ReadRow read,
+                                                    const MemoryResource& memory = default_memory()) {
+    if (rows < 1 || rows > most_rows || cols < 1 || cols > L::max_cols) {
+      return fail(StatusCode::invalid_argument, name, " has shape [", rows, ", ", cols, "], must be in [1 .. ",
+                  most_rows, ", 1 .. ", L::max_cols, "]");
+    }
+    if (!(scale > 0 && std::isfinite(scale))) {
+      return fail(StatusCode::invalid_argument, name, ": scale is ", scale, ", must be positive");
+    }
+    Result<Buffer> bytes = Buffer::allocate(memory, L::bytes(rows, cols), name);
+    if (!bytes.ok()) return bytes.status();
+    Result<Buffer> line = Buffer::allocate(memory, cols, name);
+    if (!line.ok()) return line.status();
+    TernaryMatrix made;
+    made.bytes_ = *std::move(bytes);
+    made.rows_ = rows;
+    made.cols_ = cols;
+    made.scale_ = scale;
+    std::memset(made.bytes_.data(), zero_byte, std::size_t(made.bytes_.size()));  // padding is zero weights, too
+    const std::span<std::int8_t> row{reinterpret_cast<std::int8_t*>(line->data()), std::size_t(cols)};
+    for (Index r = 0; r < rows; ++r) {
+      if (Status status = read(r, row); !status.ok()) return status;
+      for (Index c = 0; c < cols; ++c) {
+        const int w = row[std::size_t(c)];
+        if (w < -1 || w > 1) {
+          return fail(StatusCode::invalid_argument, name, " has weight ", w, " at [", r, ", ", c,
+                      "], must be -1, 0 or 1");
+        }
+        auto& byte = reinterpret_cast<std::uint8_t*>(made.bytes_.data())[L::byte_of(r, c, cols)];
+        byte = std::uint8_t(byte + w * L::plane_unit(L::plane_of(c)));
+      }
+    }
+    return made;
+  }
+
+  [[nodiscard]] Index rows() const noexcept { return rows_; }
+  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] float scale() const noexcept { return scale_; }
+  /// Bytes held, padding included.
+  [[nodiscard]] Index bytes() const noexcept { return bytes_.size(); }
+
+  /// Row `row` as -1, 0 and 1. `to` has cols() entries.
+  void read_row(Index row, std::span<std::int8_t> to) const noexcept {
+    for (Index c = 0; c < cols_; ++c) {
+      const auto byte = std::uint8_t(bytes_.data()[L::byte_of(row, c, cols_)]);
+      to[std::size_t(c)] = std::int8_t(L::code(byte, L::plane_of(c)) - 1);
+    }
+  }
+
+  /// Blocks of a group of rows.
+  [[nodiscard]] Index blocks() const noexcept { return L::blocks(cols_); }
+  /// Groups of 32 rows, the last one padded.
+  [[nodiscard]] Index groups() const noexcept { return (rows_ + L::block_rows - 1) / L::block_rows; }
+  [[nodiscard]] const std::byte* group(Index g) const noexcept { return bytes_.data() + g * blocks() * L::block_bytes; }
+
+ private:
+  static constexpr Index most_rows = Index{1} << 32;
+  static constexpr std::uint8_t zero_byte = [] {
+    int byte = 0;
+    for (int p = 0; p < L::planes; ++p) byte += L::plane_unit(p);
+    return std::uint8_t(byte);
+  }();
+
+  Buffer bytes_;
+  Index rows_ = 0;
+  Index cols_ = 0;
+  float scale_ = 0;
+};
+
+/// The same weights in another layout.
+template <TernaryLayout To, TernaryLayout From>
+[[nodiscard]] Result<TernaryMatrix<To>> with_layout(const char* name, const TernaryMatrix<From>& from) {
+  return TernaryMatrix<To>::create(name, from.rows(), from.cols(), from.scale(),
+                                   [&](Index row, std::span<std::int8_t> to) -> Status {
+                                     from.read_row(row, to);
+                                     return {};
+                                   });
+}
+
+}  // namespace heed::inline HEED_ABI
