@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <heed/layer/projection.hpp>
+#include <heed/simd/rms.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -30,16 +31,17 @@ class RmsNorm {
     return made;
   }
 
-  /// Normalises `rows` rows in place; rows are `stride` floats apart.
-  void apply(Index rows, float* z, Index stride) const noexcept {
-    for (Index r = 0; r < rows; ++r) {
-      float* row = z + r * stride;
-      double squares = 0;
-      for (Index i = 0; i < width_; ++i) squares += double(row[i]) * double(row[i]);
-      const auto factor = float(1 / std::sqrt(squares / double(width_) + eps_));
-      for (Index i = 0; i < width_; ++i) row[i] = row[i] * factor * weight_.data()[i];
+  [[nodiscard]] Index width() const noexcept { return width_; }
+
+  /// out = norm(z) for `rows` rows, which are z_stride and out_stride floats apart. May be in place.
+  void apply(Index rows, const float* z, Index z_stride, float* out, Index out_stride) const noexcept {
+    for (Index r = 0; r < rows; ++r, z += z_stride, out += out_stride) {
+      const float factor = detail::reciprocal_rms(detail::sum_of_squares(z, width_), width_, eps_);
+      for (Index i = 0; i < width_; ++i) out[i] = z[i] * factor * weight_.data()[i];
     }
   }
+  /// In place.
+  void apply(Index rows, float* z, Index stride) const noexcept { apply(rows, z, stride, z, stride); }
 
  private:
   detail::Floats weight_;

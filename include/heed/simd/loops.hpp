@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <heed/simd/exponential.hpp>
+#include <heed/simd/gates.hpp>
 #include <heed/simd/linear.hpp>
 #include <heed/simd/registers.hpp>
 #include <heed/simd/ternary/select.hpp>
@@ -23,6 +24,8 @@ struct Loops {
   static constexpr int W = V::width;
   static constexpr int block_words = V::block_words;
   static constexpr const char* name = V::name;
+  /// Elementwise gates.
+  using Gates = GateLoops<V, Loops>;
   /// Products of ternary weights.
   using Ternary = typename detail::TernaryOf<W>::type;
 

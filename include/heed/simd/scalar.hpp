@@ -10,6 +10,7 @@
 #include <limits>
 
 #include <heed/simd/exponential.hpp>
+#include <heed/simd/gates.hpp>
 #include <heed/simd/ternary/scalar.hpp>
 #include <heed/simd/tile.hpp>
 
@@ -19,6 +20,8 @@ namespace heed::inline HEED_ABI {
 struct Scalar {
   static constexpr const char* name = "scalar";
   using Ternary = TernaryScalar;
+  struct Lane;
+  using Gates = GateLoops<Lane, Scalar>;
   static constexpr Index few_rows = 8;
 
   /// a * b + c, rounded once where the hardware can, as every backend does.
@@ -203,6 +206,21 @@ struct Scalar {
     }
     return x;
   }
+};
+
+/// A vector of one float.
+struct Scalar::Lane {
+  using Reg = float;
+  static constexpr Index width = 1;
+  static float load(const float* from) noexcept { return *from; }
+  static void store(float* to, float x) noexcept { *to = x; }
+  static float set1(float x) noexcept { return x; }
+  static float add(float a, float b) noexcept { return a + b; }
+  static float sub(float a, float b) noexcept { return a - b; }
+  static float mul(float a, float b) noexcept { return a * b; }
+  static float div(float a, float b) noexcept { return a / b; }
+  static float fma(float a, float b, float c) noexcept { return Scalar::fma(a, b, c); }
+  static float select_less(float x, float y, float a, float b) noexcept { return x < y ? a : b; }
 };
 
 }  // namespace heed::inline HEED_ABI

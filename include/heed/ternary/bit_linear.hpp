@@ -123,55 +123,50 @@ template <TernaryLayout L>
 
 }  // namespace detail
 
-/// Several layers of one input, as MLGRU's three or attention's q, k and v: x [tokens][in] is read once for its norm, tokens
-/// are quantised once for layers that quantise alike, and all rows are one parallel loop. At most 8 outputs. y must not
-/// overlap x. invalid_argument naming a wrong size, or out_of_memory if the workspace cannot grow; nothing is then written.
+namespace detail {
+
+/// Scratch that a call for `tokens` tokens needs, if its outputs are `outputs` layers with `in` inputs.
+template <TernaryBackend Backend, TernaryLayout L>
+[[nodiscard]] Index bit_linear_bytes(Index in, Index outputs, Index tokens, Index workers) noexcept {
+  return BitLinearScratch<typename Backend::Ternary, L>{{tokens, L::blocks(in) * L::block_cols}, outputs, workers}
+      .bytes();
+}
+
+/// The call whose sizes were checked, in `scratch` of bit_linear_bytes(), aligned to block_alignment.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
-Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const float> x, Workspace& workspace,
-                  E& executor) {
+void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, Index tokens, std::byte* scratch_data,
+                   E& executor) {
   using T = typename Backend::Ternary;
-  if (outputs.empty() || outputs.size() > detail::most_outputs) {
-    return fail(StatusCode::invalid_argument, "outputs has ", outputs.size(), " entries, must have 1 .. ",
-                detail::most_outputs);
-  }
-  const Index in = outputs[0].linear->in(), tokens = in == 0 ? 0 : Index(x.size()) / in;
-  Status status = detail::check_rows("x", x.size(), tokens, in);
-  std::array<Index, detail::most_outputs> input_of{};  // which quantised input an output reads
-  std::array<const BitLinear<L>*, detail::most_outputs> inputs{};
+  const Index in = outputs[0].linear->in();
+  std::array<Index, most_outputs> input_of{};  // which quantised input an output reads
+  std::array<const BitLinear<L>*, most_outputs> inputs{};
   Index count = 0, groups = 0;
-  for (std::size_t o = 0; status.ok() && o < outputs.size(); ++o) {
+  for (std::size_t o = 0; o < outputs.size(); ++o) {
     const BitLinear<L>& linear = *outputs[o].linear;
-    if (linear.in() != in) {
-      status = fail(StatusCode::invalid_argument, "outputs[", o, "] has in ", linear.in(), ", the first one ", in);
-    }
-    if (status.ok()) status = detail::check_rows("y", outputs[o].y.size(), tokens, linear.out());
     Index i = 0;
-    while (i < count && !detail::same_input(*inputs[std::size_t(i)], linear)) ++i;
+    while (i < count && !same_input(*inputs[std::size_t(i)], linear)) ++i;
     if (i == count) inputs[std::size_t(count++)] = &linear;
     input_of[o] = i;
     groups += linear.weights().groups();
   }
-  if (!status.ok() || tokens == 0) return status;
-
-  const detail::TokenTiles<T> tiles{tokens, L::blocks(in) * L::block_cols};
-  const detail::BitLinearScratch<T, L> scratch{tiles, count, executor.workers()};
-  if (status = workspace.reserve(std::size_t(scratch.bytes())); !status.ok()) return status;
-  std::byte* const data = workspace.data();
+  const TokenTiles<T> tiles{tokens, L::blocks(in) * L::block_cols};
+  const BitLinearScratch<T, L> scratch{tiles, count, executor.workers()};
+  std::byte* const data = scratch_data;
 
   const auto quantize = [&](Index token, Index) {
-    const float* row = x.data() + token * in;
+    const float* row = x + token * in;
     std::optional<double> squares;
     for (Index i = 0; i < count; ++i) {
       const BitLinear<L>& linear = *inputs[std::size_t(i)];
-      detail::NormedRow normed{.x = row, .n = in};
+      NormedRow normed{.x = row, .n = in};
       if (linear.gain() != nullptr) {
-        if (!squares) squares = detail::sum_of_squares(row, in);
-        normed.rstd = detail::reciprocal_rms(*squares, in, linear.options().norm_eps);
+        if (!squares) squares = sum_of_squares(row, in);
+        normed.rstd = reciprocal_rms(*squares, in, linear.options().norm_eps);
         normed.gain = linear.gain();
       }
-      const detail::QuantizedTokens to = scratch.input(data, i);
-      to.rows[token] = detail::quantize_row(normed, linear.options().rounding, tiles.cols, to.q + tiles.offset(token),
-                                            tokens == 1 ? 4 : 4 * tiles.tile_of(token));
+      const QuantizedTokens to = scratch.input(data, i);
+      to.rows[token] = quantize_row(normed, linear.options().rounding, tiles.cols, to.q + tiles.offset(token),
+                                    tokens == 1 ? 4 : 4 * tiles.tile_of(token));
     }
   };
   if (tokens == 1) {
@@ -197,13 +192,40 @@ Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const f
       const TernaryMatrix<L>& weights = outputs[o].linear->weights();
       const Index stop = std::min(end, weights.groups());
       if (first < stop) {
-        detail::ternary_product<T>(weights, tiles, scratch.input(data, input_of[o]), first, stop, outputs[o].y.data(),
-                                   scratch.worker(data, worker));
+        ternary_product<T>(weights, tiles, scratch.input(data, input_of[o]), first, stop, outputs[o].y.data(),
+                           scratch.worker(data, worker));
       }
       first = std::max<Index>(first - weights.groups(), 0);
       end -= weights.groups();
     }
   });
+}
+
+}  // namespace detail
+
+/// Several layers of one input, as MLGRU's three or attention's q, k and v: x [tokens][in] is read once for its norm, tokens
+/// are quantised once for layers that quantise alike, and all rows are one parallel loop. At most 8 outputs. y must not
+/// overlap x. invalid_argument naming a wrong size, or out_of_memory if the workspace cannot grow; nothing is then written.
+template <TernaryBackend Backend, TernaryLayout L, Executor E>
+Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const float> x, Workspace& workspace,
+                  E& executor) {
+  if (outputs.empty() || outputs.size() > detail::most_outputs) {
+    return fail(StatusCode::invalid_argument, "outputs has ", outputs.size(), " entries, must have 1 .. ",
+                detail::most_outputs);
+  }
+  const Index in = outputs[0].linear->in(), tokens = in == 0 ? 0 : Index(x.size()) / in;
+  Status status = detail::check_rows("x", x.size(), tokens, in);
+  for (std::size_t o = 0; status.ok() && o < outputs.size(); ++o) {
+    const BitLinear<L>& linear = *outputs[o].linear;
+    if (linear.in() != in) {
+      status = fail(StatusCode::invalid_argument, "outputs[", o, "] has in ", linear.in(), ", the first one ", in);
+    }
+    if (status.ok()) status = detail::check_rows("y", outputs[o].y.size(), tokens, linear.out());
+  }
+  if (!status.ok() || tokens == 0) return status;
+  const Index bytes = detail::bit_linear_bytes<Backend, L>(in, Index(outputs.size()), tokens, executor.workers());
+  if (status = workspace.reserve(std::size_t(bytes)); !status.ok()) return status;
+  detail::bit_linear_in<Backend>(outputs, x.data(), tokens, workspace.data(), executor);
   return {};
 }
 

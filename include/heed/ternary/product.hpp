@@ -22,9 +22,14 @@ concept TernaryLoops = requires(const std::byte* w, Index n, const std::int8_t* 
   T::tile(codes, n, q, n, true, acc);
 };
 
-/// A backend that also has ternary loops.
+/// A backend that also has ternary loops, and gates (simd/gates.hpp).
 template <class B>
-concept TernaryBackend = TernaryLoops<typename B::Ternary>;
+concept TernaryBackend = TernaryLoops<typename B::Ternary> && requires(const float* in, Index n, float* out) {
+  B::Gates::sigmoid_times(in, in, n, out);
+  B::Gates::swish_times(in, in, n, out);
+  B::Gates::relu_squared_times(in, in, n, out);
+  B::Gates::mlgru(in, in, in, false, n, out);
+};
 
 namespace detail {
 

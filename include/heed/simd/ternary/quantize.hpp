@@ -1,17 +1,15 @@
 /// \file
 /// The activation quantiser: one row of floats to int8, with an RMSNorm before it or without.
 ///
-/// Its result must not depend on the instruction set, or rounding at .5 flips an integer: sums have 16 lanes and a fixed
-/// tree everywhere, and nothing is left for the compiler to fuse. Squares of floats are exact in float64, so their sum is
-/// the same with and without a fused multiply-add.
+/// Its result must not depend on the instruction set, or rounding at .5 flips an integer: nothing is left for the compiler
+/// to fuse.
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#include <heed/types.hpp>
+#include <heed/simd/rms.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -28,35 +26,6 @@ inline constexpr float least_absmax = 1e-5f;
 using Floats16 [[gnu::vector_size(64)]] = float;
 using Words16 [[gnu::vector_size(64)]] = std::uint32_t;
 using Ints16 [[gnu::vector_size(64)]] = std::int32_t;
-
-/// Numbers [at, at + 16) of n; zeros beyond the end.
-[[gnu::always_inline]] inline void load_16(const float* from, Index at, Index n, float* to) noexcept {
-  if (at + 16 <= n) {
-    std::memcpy(to, from + at, 64);
-  } else {
-    std::memset(to, 0, 64);
-    std::memcpy(to, from + at, std::size_t(n - at) * sizeof(float));
-  }
-}
-
-/// The sum of squares in float64.
-[[nodiscard]] inline double sum_of_squares(const float* x, Index n) noexcept {
-  double lane[16] = {};
-  for (Index i = 0; i < n; i += 16) {
-    float v[16];
-    load_16(x, i, n, v);
-    for (int j = 0; j < 16; ++j) lane[j] += double(v[j]) * double(v[j]);
-  }
-  for (int half = 8; half > 0; half /= 2) {
-    for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
-  }
-  return lane[0];
-}
-
-/// 1 / sqrt(mean of squares + eps), rounded once.
-[[nodiscard]] inline float reciprocal_rms(double squares, Index n, double eps) noexcept {
-  return float(1 / std::sqrt(squares / double(n) + eps));
-}
 
 /// What becomes of a row: x * rstd * gain, or x itself where there is no gain.
 struct NormedRow {

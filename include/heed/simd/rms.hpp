@@ -1,0 +1,42 @@
+/// \file
+/// The root mean square of a row, with the same bits on every instruction set: sums have 16 lanes and a fixed tree
+/// everywhere, and squares of floats are exact in float64, so that a fused multiply-add changes nothing.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Numbers [at, at + 16) of n; zeros beyond the end.
+[[gnu::always_inline]] inline void load_16(const float* from, Index at, Index n, float* to) noexcept {
+  if (at + 16 <= n) {
+    std::memcpy(to, from + at, 64);
+  } else {
+    std::memset(to, 0, 64);
+    std::memcpy(to, from + at, std::size_t(n - at) * sizeof(float));
+  }
+}
+
+/// The sum of squares in float64.
+[[nodiscard]] inline double sum_of_squares(const float* x, Index n) noexcept {
+  double lane[16] = {};
+  for (Index i = 0; i < n; i += 16) {
+    float v[16];
+    load_16(x, i, n, v);
+    for (int j = 0; j < 16; ++j) lane[j] += double(v[j]) * double(v[j]);
+  }
+  for (int half = 8; half > 0; half /= 2) {
+    for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
+  }
+  return lane[0];
+}
+
+/// 1 / sqrt(mean of squares + eps), rounded once.
+[[nodiscard]] inline float reciprocal_rms(double squares, Index n, double eps) noexcept {
+  return float(1 / std::sqrt(squares / double(n) + eps));
+}
+
+}  // namespace heed::inline HEED_ABI::detail

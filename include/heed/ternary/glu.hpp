@@ -1,0 +1,116 @@
+/// \file
+/// The gated linear unit over ternary projections: MatMul-free LM's channel mixer, and BitNet b1.58's feed-forward.
+///
+///     y = BitLinear_down(act(gate) * up)
+#pragma once
+
+#include <optional>
+
+#include <heed/ternary/scratch.hpp>
+
+namespace heed::inline HEED_ABI {
+
+enum class GluActivation {
+  swish,         ///< MatMul-free LM
+  relu_squared,  ///< BitNet b1.58 2B4T
+};
+
+/// One layer. Immutable: threads may share it. A norm that a model applies to the product before the down projection is
+/// that projection's inner norm.
+template <TernaryLayout L = TwoBit>
+class BitGlu {
+ public:
+  /// From one projection [2 * intermediate_size, hidden_size] with one scale and one norm, the gate's rows first, as
+  /// MatMul-free LM has it, and down [hidden_size, intermediate_size]. invalid_argument naming a wrong shape.
+  [[nodiscard]] static Result<BitGlu> create(BitLinear<L> gate_and_up, BitLinear<L> down,
+                                             GluActivation activation = GluActivation::swish) {
+    return make(std::move(gate_and_up), {}, std::move(down), activation);
+  }
+  /// From two projections [intermediate_size, hidden_size], which may have scales of their own.
+  [[nodiscard]] static Result<BitGlu> create(BitLinear<L> gate, BitLinear<L> up, BitLinear<L> down,
+                                             GluActivation activation) {
+    return make(std::move(gate), std::move(up), std::move(down), activation);
+  }
+
+  [[nodiscard]] Index hidden_size() const noexcept { return gate_.in(); }
+  [[nodiscard]] Index intermediate_size() const noexcept { return down_.in(); }
+  [[nodiscard]] Index bytes() const noexcept { return gate_.bytes() + (up_ ? up_->bytes() : 0) + down_.bytes(); }
+
+  /// y [tokens][hidden_size] of x of the same shape. y may be x. invalid_argument naming a wrong size, or out_of_memory.
+  template <TernaryBackend Backend, Executor E>
+  Status forward(std::span<const float> x, std::span<float> y, Workspace& workspace, E& executor) const {
+    const Index tokens = Index(x.size()) / hidden_size();
+    Status status = detail::check_rows("x", x.size(), tokens, hidden_size());
+    if (status.ok()) status = detail::check_rows("y", y.size(), tokens, hidden_size());
+    if (status.ok()) {
+      status = workspace.reserve(std::size_t(scratch_bytes<Backend>(tokens, executor.workers())));
+    }
+    if (!status.ok() || tokens == 0) return status;
+    forward_in<Backend>(x.data(), tokens, y.data(), workspace.data(), executor);
+    return {};
+  }
+
+  /// Scratch of a call.
+  template <TernaryBackend Backend>
+  [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
+    detail::Scratch scratch;
+    static_cast<void>(scratch.floats(tokens * 2 * intermediate_size()));
+    return scratch.used() + std::max(detail::bit_linear_bytes<Backend, L>(hidden_size(), 2, tokens, workers),
+                                     detail::bit_linear_bytes<Backend, L>(intermediate_size(), 1, tokens, workers));
+  }
+
+  /// forward() with sizes checked and scratch_bytes() of scratch.
+  template <TernaryBackend Backend, Executor E>
+  void forward_in(const float* x, Index tokens, float* y, std::byte* memory, E& executor) const {
+    const Index width = intermediate_size(), count = tokens * width;
+    detail::Scratch scratch(memory);
+    float* const both = scratch.floats(2 * count);
+    std::byte* const inner = memory + scratch.used();
+    const BitLinearOutput<L> outputs[] = {{&gate_, detail::writable(both, up_ ? count : 2 * count)},
+                                          {up_ ? &*up_ : nullptr, detail::writable(both + count, count)}};
+    detail::bit_linear_in<Backend>(std::span<const BitLinearOutput<L>>(outputs, up_ ? 2 : 1), x, tokens, inner,
+                                   executor);
+    // Rows of `both` are a gate and its up one after the other, or all gates come first. The products go to its front,
+    // behind what is still to be read.
+    const Index gate_stride = up_ ? width : 2 * width;
+    const float* const up = up_ ? both + count : both + width;
+    for (Index t = 0; t < tokens; ++t) {
+      activate<Backend>(both + t * gate_stride, up + t * gate_stride, width, both + t * width);
+    }
+    const BitLinearOutput<L> last{&down_, detail::writable(y, tokens * hidden_size())};
+    detail::bit_linear_in<Backend>(std::span(&last, 1), both, tokens, inner, executor);
+  }
+
+ private:
+  [[nodiscard]] static Result<BitGlu> make(BitLinear<L> gate, std::optional<BitLinear<L>> up, BitLinear<L> down,
+                                           GluActivation activation) {
+    const Index hidden = gate.in(), width = down.in(), rows = up ? width : 2 * width;
+    const auto wrong = [](const char* name, const BitLinear<L>& linear, Index out, Index in) {
+      return fail(StatusCode::invalid_argument, name, " has shape [", linear.out(), ", ", linear.in(), "], must be [",
+                  out, ", ", in, "]");
+    };
+    if (hidden < 1 || gate.out() != rows)
+      return wrong(up ? "gate_proj" : "gate_proj (gate and up)", gate, rows, hidden);
+    if (up && (up->out() != width || up->in() != hidden)) return wrong("up_proj", *up, width, hidden);
+    if (down.out() != hidden) return wrong("down_proj", down, hidden, width);
+    BitGlu made;
+    made.gate_ = std::move(gate);
+    made.up_ = std::move(up);
+    made.down_ = std::move(down);
+    made.activation_ = activation;
+    return made;
+  }
+
+  template <TernaryBackend Backend>
+  void activate(const float* gate, const float* up, Index n, float* out) const noexcept {
+    if (activation_ == GluActivation::swish) return Backend::Gates::swish_times(gate, up, n, out);
+    Backend::Gates::relu_squared_times(gate, up, n, out);
+  }
+
+  BitLinear<L> gate_;
+  std::optional<BitLinear<L>> up_;
+  BitLinear<L> down_;
+  GluActivation activation_ = GluActivation::swish;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,186 @@
+/// \file
+/// MLGRU, the token mixer of MatMul-free LM (arXiv 2406.02528; HGRNBit in its code): a gated recurrence over ternary
+/// projections, with a state of constant size.
+///
+///     i, f, g = BitLinear_i(u), BitLinear_f(u), BitLinear_g(u)
+///     f = sigmoid(f);  f = bound + (1 - bound) f        the bound from the second layer on
+///     h_t = f_t h_(t-1) + swish(i_t) (1 - f_t)           in float32
+///     y = BitLinear_o(gate(g, h))
+#pragma once
+
+#include <vector>
+
+#include <heed/cache/recurrent_state.hpp>
+#include <heed/layer/rms_norm.hpp>
+#include <heed/ternary/scratch.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// gate(g, h). Three forms exist, and a model needs the one it was trained with.
+enum class GateOrder {
+  norm_gate_swish_h,  ///< RMSNorm(g) * swish(h): the released code of MatMul-free LM, and so its models
+  norm_h_swish_gate,  ///< RMSNorm(h) * swish(g): flash-linear-attention's HGRN since its order was mended (July 2024)
+  sigmoid_gate,       ///< sigmoid(g) * h, no norm: the paper's printed equation
+};
+
+/// Lower bounds of the forget gates of all layers, from the parameter [layers][width]: with p = softmax over layers,
+/// bound_l = sum of p_1 .. p_l, so bound_0 = 0. Returns [layers][width]. Computed in float64.
+[[nodiscard]] inline std::vector<float> forget_lower_bounds(std::span<const float> parameter, Index layers,
+                                                            Index width) {
+  std::vector<float> bounds(std::size_t(layers * width));
+  std::vector<double> exps(static_cast<std::size_t>(layers));
+  for (Index i = 0; i < width; ++i) {
+    double most = double(parameter[std::size_t(i)]), sum = 0, below = 0;
+    for (Index l = 1; l < layers; ++l) most = std::max(most, double(parameter[std::size_t(l * width + i)]));
+    for (Index l = 0; l < layers; ++l) {
+      exps[std::size_t(l)] = std::exp(double(parameter[std::size_t(l * width + i)]) - most);
+      sum += exps[std::size_t(l)];
+    }
+    for (Index l = 1; l < layers; ++l) {
+      below += exps[std::size_t(l)] / sum;
+      bounds[std::size_t(l * width + i)] = float(below);
+    }
+  }
+  return bounds;
+}
+
+/// The four projections, [hidden_size, hidden_size] each, with their inner norms.
+template <TernaryLayout L>
+struct MlgruProjections {
+  BitLinear<L> i, f, g, o;
+};
+
+struct MlgruOptions {
+  GateOrder gate_order = GateOrder::norm_gate_swish_h;
+  double norm_eps = 1e-6;  ///< of g_norm
+};
+
+/// One layer. Immutable: threads may share it.
+template <TernaryLayout L = TwoBit>
+class Mlgru {
+ public:
+  /// `g_norm` is [hidden_size], or empty for sigmoid_gate; `lower_bound` [hidden_size], or empty for none (the first
+  /// layer). invalid_argument naming what is wrong, or out_of_memory.
+  [[nodiscard]] static Result<Mlgru> create(MlgruProjections<L> projections, const Tensor& g_norm,
+                                            std::span<const float> lower_bound, const MlgruOptions& options = {}) {
+    const Index width = projections.i.in();
+    const std::pair<const char*, const BitLinear<L>*> all[] = {
+        {"i_proj", &projections.i}, {"f_proj", &projections.f}, {"g_proj", &projections.g}, {"o_proj", &projections.o}};
+    for (const auto& [name, linear] : all) {
+      if (linear->in() == width && linear->out() == width && width > 0) continue;
+      return fail(StatusCode::invalid_argument, name, " has shape [", linear->out(), ", ", linear->in(), "], must be [",
+                  width, ", ", width, "]");
+    }
+    Mlgru made;
+    if (options.gate_order != GateOrder::sigmoid_gate) {
+      Status status = detail::take(made.g_norm_, RmsNorm::create("g_norm", g_norm, width, options.norm_eps));
+      if (!status.ok()) return status;
+    } else if (!g_norm.empty()) {
+      return fail(StatusCode::invalid_argument, "g_norm has ", g_norm.data.size(),
+                  " numbers, sigmoid_gate has no norm");
+    }
+    if (!lower_bound.empty()) {
+      if (Status status = detail::check_rows("lower_bound", lower_bound.size(), 1, width); !status.ok()) return status;
+      for (const float bound : lower_bound) {
+        if (!(bound >= 0 && bound <= 1)) {
+          return fail(StatusCode::invalid_argument, "lower_bound has ", bound, ", must be in 0 .. 1");
+        }
+      }
+      if (Status status = detail::take(made.bound_, detail::Floats::create(width, "lower_bound")); !status.ok()) {
+        return status;
+      }
+      std::copy(lower_bound.begin(), lower_bound.end(), made.bound_.data());
+      made.has_bound_ = true;
+    }
+    made.projections_ = std::move(projections);
+    made.order_ = options.gate_order;
+    return made;
+  }
+
+  [[nodiscard]] Index hidden_size() const noexcept { return projections_.i.in(); }
+  [[nodiscard]] const MlgruProjections<L>& projections() const noexcept { return projections_; }
+  [[nodiscard]] Index bytes() const noexcept {
+    return projections_.i.bytes() + projections_.f.bytes() + projections_.g.bytes() + projections_.o.bytes();
+  }
+
+  /// y [tokens][hidden_size] of u of the same shape, a prompt or one token: the same bits in any split. Reads and writes
+  /// `state`, a layer of an open RecurrentState step of so many tokens. masked[t] != 0 leaves out token t's input, as
+  /// left padding does; empty masks nothing. y may be u. invalid_argument naming a wrong size, or out_of_memory.
+  template <TernaryBackend Backend, Executor E>
+  Status forward(std::span<const float> u, const RecurrentLayer& state, std::span<float> y, Workspace& workspace,
+                 E& executor, std::span<const std::uint8_t> masked = {}) const {
+    const Index width = hidden_size(), tokens = Index(u.size()) / width;
+    Status status = detail::check_rows("u", u.size(), tokens, width);
+    if (status.ok()) status = detail::check_rows("y", y.size(), tokens, width);
+    if (status.ok() && !masked.empty()) status = detail::check_rows("masked", masked.size(), tokens, 1);
+    if (status.ok() && state.width() != width) {
+      status = fail(StatusCode::invalid_argument, "state has width ", state.width(), ", must be hidden_size ", width);
+    }
+    if (status.ok()) {
+      status = workspace.reserve(std::size_t(scratch_bytes<Backend>(tokens, executor.workers())));
+    }
+    if (!status.ok() || tokens == 0) return status;
+    forward_in<Backend>(u.data(), tokens, state, y.data(), workspace.data(), executor, masked);
+    return {};
+  }
+
+  /// Scratch of a call.
+  template <TernaryBackend Backend>
+  [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
+    detail::Scratch scratch;
+    for (int i = 0; i < 3; ++i) static_cast<void>(scratch.floats(tokens * hidden_size()));
+    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.floats(hidden_size()));
+    return scratch.used() + detail::bit_linear_bytes<Backend, L>(hidden_size(), 3, tokens, workers);
+  }
+
+  /// forward() with sizes checked and scratch_bytes() of scratch.
+  template <TernaryBackend Backend, Executor E>
+  void forward_in(const float* u, Index tokens, const RecurrentLayer& state, float* y, std::byte* memory, E& executor,
+                  std::span<const std::uint8_t> masked) const {
+    const Index width = hidden_size(), count = tokens * width;
+    detail::Scratch scratch(memory);
+    float* const input = scratch.floats(count);
+    float* const forget = scratch.floats(count);
+    float* const gate = scratch.floats(count);
+    float* const h = scratch.floats(width);
+    float* const normed = scratch.floats(width);
+    std::byte* const inner = memory + scratch.used();
+    const BitLinearOutput<L> outputs[] = {{&projections_.i, detail::writable(input, count)},
+                                          {&projections_.f, detail::writable(forget, count)},
+                                          {&projections_.g, detail::writable(gate, count)}};
+    detail::bit_linear_in<Backend>(std::span<const BitLinearOutput<L>>(outputs), u, tokens, inner, executor);
+    const auto bytes = std::size_t(width) * sizeof(float);
+    std::memcpy(h, state.before(), bytes);
+    for (Index t = 0; t < tokens; ++t) {
+      const bool out = !masked.empty() && masked[std::size_t(t)] != 0;
+      Backend::Gates::mlgru(input + t * width, forget + t * width, has_bound_ ? bound_.data() : nullptr, out, width, h);
+      if (float* const to = state.after(t)) std::memcpy(to, h, bytes);
+      apply_gate<Backend>(gate + t * width, h, normed);
+    }
+    const BitLinearOutput<L> last{&projections_.o, detail::writable(y, count)};
+    detail::bit_linear_in<Backend>(std::span(&last, 1), gate, tokens, inner, executor);
+  }
+
+ private:
+  // gate <- gate(g, h); `normed` is scratch
+  template <TernaryBackend Backend>
+  void apply_gate(float* gate, const float* h, float* normed) const noexcept {
+    const Index width = hidden_size();
+    switch (order_) {
+      case GateOrder::norm_gate_swish_h:
+        g_norm_.apply(1, gate, width);
+        return Backend::Gates::swish_times(h, gate, width, gate);
+      case GateOrder::norm_h_swish_gate:  // h stays as it is: it is the next token's state
+        g_norm_.apply(1, h, width, normed, width);
+        return Backend::Gates::swish_times(gate, normed, width, gate);
+      case GateOrder::sigmoid_gate: return Backend::Gates::sigmoid_times(gate, h, width, gate);
+    }
+  }
+  MlgruProjections<L> projections_;
+  RmsNorm g_norm_;
+  detail::Floats bound_;
+  bool has_bound_ = false;
+  GateOrder order_ = GateOrder::norm_gate_swish_h;
+};
+
+}  // namespace heed::inline HEED_ABI
