@@ -74,18 +74,21 @@ struct MatmulFreeLm {
     const Numbers bounds = lower_bounds(tensor("model.lower_bounds"), config.hidden_size);
     for (Int l = 0; l < config.num_hidden_layers; ++l) {
       const std::string name = "model.layers." + std::to_string(l);
-      Layer layer{.attn_norm = tensor(name + ".attn_norm.weight"), .mlp_norm = tensor(name + ".mlp_norm.weight")};
-      layer.attn = {.i_proj = projection(name + ".attn.i_proj"),
-                    .f_proj = projection(name + ".attn.f_proj"),
-                    .g_proj = projection(name + ".attn.g_proj"),
-                    .o_proj = projection(name + ".attn.o_proj"),
-                    .g_norm = tensor(name + ".attn.g_norm.weight"),
-                    .g_norm_eps = config.rms_norm_eps,
-                    .order = config.gate_order};
+      Layer layer;
+      layer.attn_norm = tensor(name + ".attn_norm.weight");
+      layer.attn.i_proj = projection(name + ".attn.i_proj");
+      layer.attn.f_proj = projection(name + ".attn.f_proj");
+      layer.attn.g_proj = projection(name + ".attn.g_proj");
+      layer.attn.o_proj = projection(name + ".attn.o_proj");
+      layer.attn.g_norm = tensor(name + ".attn.g_norm.weight");
+      layer.attn.g_norm_eps = config.rms_norm_eps;
+      layer.attn.order = config.gate_order;
       if (config.use_lower_bound && l > 0) {
         layer.attn.lower_bound = columns(bounds, Int(bounds.size()), l * config.hidden_size, config.hidden_size);
       }
-      layer.mlp = {.gate_proj = projection(name + ".mlp.gate_proj"), .down_proj = projection(name + ".mlp.down_proj")};
+      layer.mlp_norm = tensor(name + ".mlp_norm.weight");
+      layer.mlp.gate_proj = projection(name + ".mlp.gate_proj");
+      layer.mlp.down_proj = projection(name + ".mlp.down_proj");
       lm.layers.push_back(layer);
     }
     lm.norm = tensor("model.norm.weight");
