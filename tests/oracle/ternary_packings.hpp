@@ -1,17 +1,17 @@
 /// \file
 /// How other projects store ternary weights, written down byte by byte; code(w) = w + 1.
 ///
-///     Hugging Face   R = ceil(rows / 4);  bits 2i of byte [r][k] = code of row i R + r      (rows are far apart)
-///     I2_S           blocks of 4 B weights in B bytes: bits 6, 4, 2, 0 of byte p = code of p, B + p, 2 B + p, 3 B + p;
-///                    B = 32 where x86 wrote the file, 16 where ARM did; 32 more bytes at the end, first a float scale m
-///     TQ2_0          256 weights: per half, bits 0, 2, 4, 6 of byte p of 32 = code of p, 32 + p, 64 + p, 96 + p;
-///                    then a half-precision scale: 66 bytes
-///     TQ1_0          256 weights: 32 bytes of 5 digits for 160, 16 bytes of 5 digits for 80, 4 bytes of 4 digits for
-///                    16, then a half-precision scale: 54 bytes. Digit n of byte p of B is the code of n B + p, the first
-///                    digit the highest of v < 3^5, which is stored as ceil(v 256 / 243). Four digits get a 0 behind.
+///     Hugging Face  R = ceil(rows / 4);  bits 2i of byte [r][k] = code of row i R + r        (rows far apart)
+///     I2_S          blocks of 4 B weights in B bytes: bits 6, 4, 2, 0 of byte p = code of p, B + p, 2 B + p, 3 B + p;
+///                   B = 32 where x86 wrote the file, 16 where ARM did; 32 bytes at the end, first a float scale m
+///     TQ2_0         256 weights: per half, bits 0, 2, 4, 6 of byte p of 32 = code of p, 32 + p, 64 + p, 96 + p;
+///                   then a half-precision scale: 66 bytes
+///     TQ1_0         256 weights: 32 bytes of 5 digits for 160, 16 bytes of 5 digits for 80, 4 bytes of 4 digits for
+///                   16, then a half-precision scale: 54 bytes. Digit n of byte p of B is the code of n B + p, the
+///                   first digit the highest of v < 3^5, stored as ceil(v 256 / 243). Four digits get a 0 behind.
 ///
-/// Sources: huggingface/transformers (integrations/bitnet.py), microsoft/BitNet (ggml-bitnet-mad.cpp), ggml-org/llama.cpp
-/// (ggml-quants.c). The last three know no rows that are not whole blocks.
+/// Sources: huggingface/transformers (integrations/bitnet.py), microsoft/BitNet (ggml-bitnet-mad.cpp, ACT_PARALLEL),
+/// ggml-org/llama.cpp (ggml-quants.c). The last three know no rows that are not whole blocks.
 #pragma once
 
 #include <bit>

@@ -125,7 +125,7 @@ TEST(OracleBitLinear, EpsShowsInRowsOfItsSize) {
 }
 
 TEST(OracleBitLinear, MaddubsSumsOf128PairsDoNotFitInt16) {
-  // A kernel that adds codes w + 1 times q in 16 bits, 128 pairs of products to a lane, and takes sum(q) off at the end.
+  // A kernel that adds codes w + 1 times q in 16 bits, 128 pairs of products to a lane, and subtracts sum(q) last.
   constexpr Int cols = 4096, pairs = 128, lanes = cols / (2 * pairs);
   const TernaryWeights weights{.rows = 1, .cols = cols, .w = Trits(cols, 1)};
   const Trits q(cols, 127);
