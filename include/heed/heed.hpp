@@ -8,6 +8,8 @@
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/prefix.hpp>
+#include <heed/cache/recurrent_state.hpp>
+#include <heed/cache/sequence_cache.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/codec/f16.hpp>
@@ -37,6 +39,10 @@
 #include <heed/simd/scalar.hpp>
 #include <heed/softmax_state.hpp>
 #include <heed/status.hpp>
+#include <heed/ternary/import/ggml.hpp>
+#include <heed/ternary/import/hugging_face.hpp>
+#include <heed/ternary/import/i2_s.hpp>
+#include <heed/ternary/matmulfree_lm.hpp>
 #include <heed/types.hpp>
 #include <heed/workspace.hpp>
 

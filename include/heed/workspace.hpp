@@ -2,6 +2,7 @@
 /// Scratch memory of the kernel, owned by the caller.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -51,7 +52,7 @@ class Workspace {
     if (!owned_) {
       return fail(StatusCode::out_of_memory, "workspace has ", size_, " bytes, this call needs ", bytes);
     }
-    auto* grown = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{alignment}, std::nothrow));
+    auto* grown = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{alignment}, std::nothrow));
     if (grown == nullptr) return fail(StatusCode::out_of_memory, "workspace: cannot allocate ", bytes, " bytes");
     release();
     data_ = grown;
@@ -61,12 +62,35 @@ class Workspace {
 
  private:
   void release() noexcept {
-    if (owned_ && data_ != nullptr) ::operator delete(data_, std::align_val_t{alignment});
+    if (owned_ && data_ != nullptr) ::operator delete (data_, std::align_val_t{alignment});
   }
 
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   bool owned_ = true;
 };
+
+namespace detail {
+
+/// Carves typed arrays out of one block of bytes; with a null base it only counts.
+class Carver {
+ public:
+  explicit Carver(std::byte* base) noexcept : base_(base) {}
+
+  template <class T>
+  [[nodiscard]] T* take(Index count) noexcept {
+    offset_ = (offset_ + 63) / 64 * 64;
+    T* at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + offset_);
+    offset_ += std::size_t(std::max<Index>(count, 0)) * sizeof(T);
+    return at;
+  }
+  [[nodiscard]] std::size_t bytes() const noexcept { return (offset_ + 63) / 64 * 64; }
+
+ private:
+  std::byte* base_;
+  std::size_t offset_ = 0;
+};
+
+}  // namespace detail
 
 }  // namespace heed::inline HEED_ABI

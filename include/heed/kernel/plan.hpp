@@ -10,6 +10,7 @@
 #include <heed/kernel/bits.hpp>
 #include <heed/kernel/job.hpp>
 #include <heed/kernel/merge_stack.hpp>
+#include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -31,25 +32,6 @@ struct Task {
   Interval far;     ///< chunk numbers
   Interval near;    ///< chunk numbers
   Index part = -1;  ///< index of the partial state written, -1: writes the final output
-};
-
-/// Carves typed arrays out of one block of bytes; with a null base it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* base) noexcept : base_(base) {}
-
-  template <class T>
-  [[nodiscard]] T* take(Index count) noexcept {
-    offset_ = (offset_ + 63) / 64 * 64;
-    T* at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + offset_);
-    offset_ += std::size_t(std::max<Index>(count, 0)) * sizeof(T);
-    return at;
-  }
-  [[nodiscard]] std::size_t bytes() const noexcept { return (offset_ + 63) / 64 * 64; }
-
- private:
-  std::byte* base_;
-  std::size_t offset_ = 0;
 };
 
 /// Sizes that decide scratch: the same for every task of a call.

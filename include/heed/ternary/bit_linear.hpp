@@ -87,6 +87,12 @@ struct BitLinearOutput {
 
 namespace detail {
 
+/// The outputs of `tokens` tokens at y.
+template <TernaryLayout L>
+[[nodiscard]] BitLinearOutput<L> output_of(const BitLinear<L>& linear, float* y, Index tokens) noexcept {
+  return {&linear, {y, std::size_t(tokens * linear.out())}};
+}
+
 /// Most products of one call.
 inline constexpr std::size_t most_outputs = 8;
 

@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include <heed/ternary/scratch.hpp>
+#include <heed/ternary/bit_linear.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -53,21 +53,22 @@ class BitGlu {
   /// Scratch of a call.
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
-    detail::Scratch scratch;
-    static_cast<void>(scratch.floats(tokens * 2 * intermediate_size()));
-    return scratch.used() + std::max(detail::bit_linear_bytes<Backend, L>(hidden_size(), 2, tokens, workers),
-                                     detail::bit_linear_bytes<Backend, L>(intermediate_size(), 1, tokens, workers));
+    detail::Carver scratch(nullptr);
+    static_cast<void>(scratch.take<float>(tokens * 2 * intermediate_size()));
+    return Index(scratch.bytes()) +
+           std::max(detail::bit_linear_bytes<Backend, L>(hidden_size(), 2, tokens, workers),
+                    detail::bit_linear_bytes<Backend, L>(intermediate_size(), 1, tokens, workers));
   }
 
   /// forward() with sizes checked and scratch_bytes() of scratch.
   template <TernaryBackend Backend, Executor E>
   void forward_in(const float* x, Index tokens, float* y, std::byte* memory, E& executor) const {
     const Index width = intermediate_size(), count = tokens * width;
-    detail::Scratch scratch(memory);
-    float* const both = scratch.floats(2 * count);
-    std::byte* const inner = memory + scratch.used();
-    const BitLinearOutput<L> outputs[] = {{&gate_, detail::writable(both, up_ ? count : 2 * count)},
-                                          {up_ ? &*up_ : nullptr, detail::writable(both + count, count)}};
+    detail::Carver scratch(memory);
+    float* const both = scratch.take<float>(2 * count);
+    std::byte* const inner = scratch.take<std::byte>(0);
+    const BitLinearOutput<L> outputs[] = {detail::output_of(gate_, both, tokens),
+                                          up_ ? detail::output_of(*up_, both + count, tokens) : BitLinearOutput<L>()};
     detail::bit_linear_in<Backend>(std::span<const BitLinearOutput<L>>(outputs, up_ ? 2 : 1), x, tokens, inner,
                                    executor);
     // Rows of `both` are a gate and its up one after the other, or all gates come first. The products go to its front,
@@ -77,7 +78,7 @@ class BitGlu {
     for (Index t = 0; t < tokens; ++t) {
       activate<Backend>(both + t * gate_stride, up + t * gate_stride, width, both + t * width);
     }
-    const BitLinearOutput<L> last{&down_, detail::writable(y, tokens * hidden_size())};
+    const BitLinearOutput<L> last = detail::output_of(down_, y, tokens);
     detail::bit_linear_in<Backend>(std::span(&last, 1), both, tokens, inner, executor);
   }
 

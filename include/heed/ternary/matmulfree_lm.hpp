@@ -149,10 +149,10 @@ class MatMulFreeLm {
     if (status.ok()) status = workspace.reserve(std::size_t(bytes));
     if (!status.ok()) return status;
 
-    detail::Scratch scratch(workspace.data());
-    float* const x = scratch.floats(tokens * width);
-    float* const normed = scratch.floats(tokens * width);
-    std::byte* const inner = workspace.data() + scratch.used();
+    detail::Carver scratch(workspace.data());
+    float* const x = scratch.take<float>(tokens * width);
+    float* const normed = scratch.take<float>(tokens * width);
+    std::byte* const inner = scratch.take<std::byte>(0);
     for (Index t = 0; t < tokens; ++t) {
       C::decode(embedding_.data() + ids[std::size_t(t)] * C::row_bytes(width), width, x + t * width);
     }
@@ -169,7 +169,7 @@ class MatMulFreeLm {
     }
     const Index scored = last_only ? 1 : tokens, first = tokens - scored;
     norm_.apply(scored, x + first * width, width, normed, width);
-    const BitLinearOutput<L> head{&head_, logits};
+    const BitLinearOutput<L> head = detail::output_of(head_, logits.data(), scored);
     detail::bit_linear_in<Backend>(std::span(&head, 1), normed, scored, inner, executor);
     return {};
   }
@@ -184,11 +184,12 @@ class MatMulFreeLm {
 
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
-    detail::Scratch scratch;
-    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.floats(tokens * config_.hidden_size));
-    return scratch.used() + std::max({layers_[0].mixer.template scratch_bytes<Backend>(tokens, workers),
-                                      layers_[0].channel.template scratch_bytes<Backend>(tokens, workers),
-                                      detail::bit_linear_bytes<Backend, L>(config_.hidden_size, 1, tokens, workers)});
+    detail::Carver scratch(nullptr);
+    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.take<float>(tokens * config_.hidden_size));
+    return Index(scratch.bytes()) +
+           std::max({layers_[0].mixer.template scratch_bytes<Backend>(tokens, workers),
+                     layers_[0].channel.template scratch_bytes<Backend>(tokens, workers),
+                     detail::bit_linear_bytes<Backend, L>(config_.hidden_size, 1, tokens, workers)});
   }
 
   [[nodiscard]] Status read_embedding(const Source& source) {

@@ -12,7 +12,7 @@
 
 #include <heed/cache/recurrent_state.hpp>
 #include <heed/layer/rms_norm.hpp>
-#include <heed/ternary/scratch.hpp>
+#include <heed/ternary/bit_linear.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -127,10 +127,10 @@ class Mlgru {
   /// Scratch of a call.
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
-    detail::Scratch scratch;
-    for (int i = 0; i < 3; ++i) static_cast<void>(scratch.floats(tokens * hidden_size()));
-    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.floats(hidden_size()));
-    return scratch.used() + detail::bit_linear_bytes<Backend, L>(hidden_size(), 3, tokens, workers);
+    detail::Carver scratch(nullptr);
+    for (int i = 0; i < 3; ++i) static_cast<void>(scratch.take<float>(tokens * hidden_size()));
+    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.take<float>(hidden_size()));
+    return Index(scratch.bytes()) + detail::bit_linear_bytes<Backend, L>(hidden_size(), 3, tokens, workers);
   }
 
   /// forward() with sizes checked and scratch_bytes() of scratch.
@@ -138,16 +138,16 @@ class Mlgru {
   void forward_in(const float* u, Index tokens, const RecurrentLayer& state, float* y, std::byte* memory, E& executor,
                   std::span<const std::uint8_t> masked) const {
     const Index width = hidden_size(), count = tokens * width;
-    detail::Scratch scratch(memory);
-    float* const input = scratch.floats(count);
-    float* const forget = scratch.floats(count);
-    float* const gate = scratch.floats(count);
-    float* const h = scratch.floats(width);
-    float* const normed = scratch.floats(width);
-    std::byte* const inner = memory + scratch.used();
-    const BitLinearOutput<L> outputs[] = {{&projections_.i, detail::writable(input, count)},
-                                          {&projections_.f, detail::writable(forget, count)},
-                                          {&projections_.g, detail::writable(gate, count)}};
+    detail::Carver scratch(memory);
+    float* const input = scratch.take<float>(count);
+    float* const forget = scratch.take<float>(count);
+    float* const gate = scratch.take<float>(count);
+    float* const h = scratch.take<float>(width);
+    float* const normed = scratch.take<float>(width);
+    std::byte* const inner = scratch.take<std::byte>(0);
+    const BitLinearOutput<L> outputs[] = {detail::output_of(projections_.i, input, tokens),
+                                          detail::output_of(projections_.f, forget, tokens),
+                                          detail::output_of(projections_.g, gate, tokens)};
     detail::bit_linear_in<Backend>(std::span<const BitLinearOutput<L>>(outputs), u, tokens, inner, executor);
     const auto bytes = std::size_t(width) * sizeof(float);
     std::memcpy(h, state.before(), bytes);
@@ -157,7 +157,7 @@ class Mlgru {
       if (float* const to = state.after(t)) std::memcpy(to, h, bytes);
       apply_gate<Backend>(gate + t * width, h, normed);
     }
-    const BitLinearOutput<L> last{&projections_.o, detail::writable(y, count)};
+    const BitLinearOutput<L> last = detail::output_of(projections_.o, y, tokens);
     detail::bit_linear_in<Backend>(std::span(&last, 1), gate, tokens, inner, executor);
   }
 
