@@ -39,6 +39,7 @@
 #include <heed/simd/scalar.hpp>
 #include <heed/softmax_state.hpp>
 #include <heed/status.hpp>
+#include <heed/ternary/bitnet_attention.hpp>
 #include <heed/ternary/import/ggml.hpp>
 #include <heed/ternary/import/hugging_face.hpp>
 #include <heed/ternary/import/i2_s.hpp>

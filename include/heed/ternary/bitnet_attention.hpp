@@ -1,0 +1,114 @@
+/// \file
+/// The attention layer of BitNet b1.58 (arXiv 2402.17764; the 2B4T model): grouped-query attention between ternary
+/// projections. The cache, the rules and the kernel are those of any other GQA.
+///
+///     q = RoPE(BitLinear_q(x)),  k = RoPE(BitLinear_k(x)),  v = BitLinear_v(x),   y = BitLinear_o(concat_h(o_h))
+#pragma once
+
+#include <optional>
+
+#include <heed/layer/check.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/policy/rotated_keys.hpp>
+#include <heed/ternary/bit_linear.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Hugging Face names without "self_attn.". The norms of a BitNet block are the inner norms of the projections that follow
+/// them: q, k and v have input_layernorm (and are then quantised once for all three), o has attn_sub_norm. 2B4T's eps is
+/// 1e-5.
+template <TernaryLayout L>
+struct BitNetProjections {
+  BitLinear<L> q_proj;  ///< [num_heads * head_dim, hidden_size]
+  BitLinear<L> k_proj;  ///< [num_kv_heads * head_dim, hidden_size]
+  BitLinear<L> v_proj;  ///< [num_kv_heads * v_head_dim, hidden_size]
+  BitLinear<L> o_proj;  ///< [hidden_size, num_heads * v_head_dim]
+};
+
+/// One layer. Immutable: threads may share it.
+template <TernaryLayout L = TwoBit>
+class BitNetAttention {
+ public:
+  /// `rope` describes the rotation of a head, or is empty for models without one. invalid_argument naming a projection or
+  /// option, or out_of_memory.
+  [[nodiscard]] static Result<BitNetAttention> create(Index hidden_size, const Gqa& shape,
+                                                      const std::optional<RopeOptions>& rope,
+                                                      BitNetProjections<L> projections) {
+    if (Status s = detail::first_failure({detail::check_positive("hidden_size", hidden_size), shape.validate()});
+        !s.ok()) {
+      return s;
+    }
+    const Index queries = shape.num_heads * shape.head_dim, keys = shape.num_kv_heads * shape.head_dim;
+    const Index values = shape.num_kv_heads * shape.v_head_dim, heads = shape.num_heads * shape.v_head_dim;
+    const auto check = [](const char* name, const BitLinear<L>& linear, Index out, Index in) -> Status {
+      if (linear.out() == out && linear.in() == in) return {};
+      return fail(StatusCode::invalid_argument, name, " has shape [", linear.out(), ", ", linear.in(), "], must be [",
+                  out, ", ", in, "]");
+    };
+    if (Status s = detail::first_failure({check("q_proj", projections.q_proj, queries, hidden_size),
+                                          check("k_proj", projections.k_proj, keys, hidden_size),
+                                          check("v_proj", projections.v_proj, values, hidden_size),
+                                          check("o_proj", projections.o_proj, hidden_size, heads)});
+        !s.ok()) {
+      return s;
+    }
+    BitNetAttention layer;
+    layer.policy_ = shape;
+    if (rope) {
+      if (rope->head_dim != shape.head_dim) {
+        return fail(StatusCode::invalid_argument, "rope.head_dim is ", rope->head_dim, ", must be head_dim ",
+                    shape.head_dim);
+      }
+      if (Status s = detail::take(layer.rope_, Rope::create(*rope)); !s.ok()) return s;
+    }
+    layer.projections_ = std::move(projections);
+    return layer;
+  }
+
+  [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
+  /// For caches of un-rotated keys. Points into this layer, which must stay where it is; refused without rotation.
+  [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
+    return {.policy = policy_, .rope = rope_ ? &*rope_ : nullptr};
+  }
+  [[nodiscard]] Index hidden_size() const noexcept { return projections_.q_proj.in(); }
+  [[nodiscard]] const BitNetProjections<L>& projections() const noexcept { return projections_; }
+
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
+  /// k [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]; queries are rotated, keys as `keys`
+  /// says. invalid_argument naming a wrong size, or out_of_memory; nothing is then written.
+  template <TernaryBackend Backend, Executor E>
+  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
+                 std::span<float> v, Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
+    const auto tokens = Index(positions.size());
+    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
+                                          detail::check_rows("q", q.size(), tokens, projections_.q_proj.out()),
+                                          detail::check_rows("k", k.size(), tokens, projections_.k_proj.out()),
+                                          detail::check_rows("v", v.size(), tokens, projections_.v_proj.out())});
+        !s.ok()) {
+      return s;
+    }
+    const BitLinearOutput<L> outputs[] = {
+        {&projections_.q_proj, q}, {&projections_.k_proj, k}, {&projections_.v_proj, v}};
+    Status s = bit_linear<Backend>(std::span<const BitLinearOutput<L>>(outputs), x, workspace, executor);
+    if (s.ok() && rope_) {
+      rope_->rotate(positions.data(), tokens, policy_.num_heads, q.data());
+      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_.num_kv_heads, k.data());
+    }
+    return s;
+  }
+
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
+  template <TernaryBackend Backend, Executor E>
+  Status output(std::span<const float> heads, std::span<float> y, Workspace& workspace, E& executor) const {
+    return bit_linear<Backend>(projections_.o_proj, heads, y, workspace, executor);
+  }
+
+ private:
+  BitNetAttention() = default;
+
+  Gqa policy_;
+  std::optional<Rope> rope_;
+  BitNetProjections<L> projections_;
+};
+
+}  // namespace heed::inline HEED_ABI
