@@ -11,13 +11,13 @@ namespace heed_examples {
 
 struct DemoBackend {
   std::string name;
-  MakeMixer make;
+  MakeNetwork make;
   std::vector<std::string> mechanisms;
 };
 
 template <heed::SimdBackend B>
 [[nodiscard]] DemoBackend demo_backend(const char* name) {
-  DemoBackend backend{name, make_mixer<B>, {}};
+  DemoBackend backend{name, make_network<B>, {}};
   for (const Mechanism& mechanism : mechanisms<heed::F32, B>) backend.mechanisms.emplace_back(mechanism.name);
   return backend;
 }

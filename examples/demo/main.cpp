@@ -39,13 +39,14 @@ DemoRow run_model(const DemoRun& run, const DemoOptions& options, const DemoBack
               .rule = run.rule,
               .ranks = run.positions == heed::Positions::rank,
               .file = file,
-              .parameters = model.parameters(),
-              .formula_bytes_per_token = model.mixer().formula_bytes_per_token()};
+              .parameters = model.parameters()};
   Progress progress(file, heed::Index(text.size()));
   row.evaluation = evaluate(model, text,
                             {.window = std::min(window, model.config().max_positions),
                              .progress = [&](heed::Index done) { progress.update(done); }});
   progress.finish();
+  const double kept = row.evaluation.cache.kept;
+  if (kept > 0) row.formula_bytes_per_token = double(model.memory().formula_bytes(heed::Index(kept))) / kept;
   if (options.text.empty() && options.max_bytes == 0 && !rule)
     row.trained_bits_per_byte = model.trained_bits_per_byte();
   const std::vector<std::uint8_t> continuation = greedy(model, bytes_of(options.prompt), options.tokens);

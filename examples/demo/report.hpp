@@ -22,7 +22,7 @@ struct DemoRow {
   bool ranks = false;  ///< in-cache rank positions
   std::string file;
   heed::Index parameters = 0;
-  heed::Index formula_bytes_per_token = 0;
+  double formula_bytes_per_token = 0;
   Evaluation evaluation = {};
   std::optional<double> trained_bits_per_byte = {};  ///< PyTorch's number, if the same text was scored
   std::string continuation = {};
@@ -76,12 +76,11 @@ inline void print_table(const std::vector<DemoRow>& rows) {
     const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
     char trained[16] = "-";
     if (row.trained_bits_per_byte) std::snprintf(trained, sizeof trained, "%.4f", *row.trained_bits_per_byte);
-    std::printf("%-29s %10lld | %9.7g %9lld %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
+    std::printf("%-29s %10lld | %9.4g %9.4g %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
                 row.name().c_str(), static_cast<long long>(row.parameters), cache.per_token_kept(),
-                static_cast<long long>(row.formula_bytes_per_token),
-                double(cache.allocated) / std::max(cache.kept, 1.0), static_cast<long long>(cache.live),
-                static_cast<long long>(cache.seen), row.kept_percent(), row.evaluation.bits_per_byte, trained,
-                step.median, step.mean, attention.median, attention.mean);
+                row.formula_bytes_per_token, double(cache.allocated) / std::max(cache.kept, 1.0),
+                static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.kept_percent(),
+                row.evaluation.bits_per_byte, trained, step.median, step.mean, attention.median, attention.mean);
   }
 }
 

@@ -12,18 +12,19 @@
 #include <heed/heed.hpp>
 
 #include "model/mixer.hpp"
+#include "model/network.hpp"
 #include "model/retention.hpp"
 
 namespace heed_examples {
 
 /// Policy P with rows stored by codec C, attended to by backend B; `rule` says which tokens stay. A mechanism derives from
-/// it, adds its projections and writes mix() and formula_bytes_per_token().
+/// it, adds its projections and writes mix() and formula_bytes().
 template <heed::AttentionPolicy P, heed::Codec C, heed::SimdBackend B>
 class CachedMixer : public Mixer {
  public:
   using Cache = heed::KvCache<P, C, C>;
 
-  CachedMixer(P policy, const ModelConfig& config, const MixerOptions& options)
+  CachedMixer(P policy, const ModelConfig& config, const ModelOptions& options)
       : max_positions_(config.max_positions),
         cache_(heed::value_or_throw(
             Cache::create(std::move(policy), cache_options(config, options), rule_of(config, options)))),
@@ -72,10 +73,10 @@ class CachedMixer : public Mixer {
   [[nodiscard]] static std::span<float> numbers(Matrix& m) { return {m.data(), std::size_t(m.size())}; }
 
  private:
-  [[nodiscard]] static heed::AnyRule rule_of(const ModelConfig& config, const MixerOptions& options) {
+  [[nodiscard]] static heed::AnyRule rule_of(const ModelConfig& config, const ModelOptions& options) {
     return options.rule ? *options.rule : trained_rule(config);
   }
-  [[nodiscard]] static heed::CacheOptions cache_options(const ModelConfig& config, const MixerOptions& options) {
+  [[nodiscard]] static heed::CacheOptions cache_options(const ModelConfig& config, const ModelOptions& options) {
     heed::CacheOptions made{.layers = config.num_layers,
                             .capacity = std::min(options.capacity, config.max_positions),
                             .max_tokens = config.max_positions,

@@ -100,7 +100,7 @@ class ConfigKeys {
   nlohmann::json json_;
 };
 
-/// What all mechanisms share. A mechanism reads its own keys from `keys`.
+/// What all models share. A mechanism reads its own keys from `keys`.
 struct ModelConfig {
   explicit ModelConfig(ConfigKeys checked)
       : keys(std::move(checked)),
@@ -108,32 +108,39 @@ struct ModelConfig {
         vocab_size(keys.integer("vocab_size", 256, 256)),  // a token is a byte
         hidden_size(keys.integer("hidden_size", 1, 1 << 16)),
         num_layers(keys.integer("num_hidden_layers", 1, 1 << 10)),
-        num_heads(keys.integer("num_attention_heads", 1, 1 << 10)),
-        head_dim(keys.integer("head_dim", 1, 1 << 12)),
         intermediate_size(keys.integer("intermediate_size", 1, 1 << 18)),
         max_positions(keys.integer("max_position_embeddings", 1, 1 << 24)),
         rms_norm_eps(float(keys.positive("rms_norm_eps"))),
-        rope_theta(keys.positive("rope_theta")),
-        rope_layout(keys.text("rope_layout")),
-        tied_head(keys.flag("tie_word_embeddings")) {
-    if (rope_layout != "half" && rope_layout != "interleaved") {
-      keys.fail("config 'rope_layout' is \"" + rope_layout + "\", must be \"half\" or \"interleaved\"");
-    }
-  }
+        tied_head(keys.flag("tie_word_embeddings")) {}
 
   ConfigKeys keys;
   std::string mechanism;
   heed::Index vocab_size;
   heed::Index hidden_size;
   heed::Index num_layers;
-  heed::Index num_heads;
-  heed::Index head_dim;
   heed::Index intermediate_size;
   heed::Index max_positions;
   float rms_norm_eps;
+  bool tied_head;
+};
+
+/// What all mechanisms with attention share.
+struct AttentionConfig : ModelConfig {
+  explicit AttentionConfig(const ModelConfig& shared)
+      : ModelConfig(shared),
+        num_heads(keys.integer("num_attention_heads", 1, 1 << 10)),
+        head_dim(keys.integer("head_dim", 1, 1 << 12)),
+        rope_theta(keys.positive("rope_theta")),
+        rope_layout(keys.text("rope_layout")) {
+    if (rope_layout != "half" && rope_layout != "interleaved") {
+      keys.fail("config 'rope_layout' is \"" + rope_layout + "\", must be \"half\" or \"interleaved\"");
+    }
+  }
+
+  heed::Index num_heads;
+  heed::Index head_dim;
   double rope_theta;
   std::string rope_layout;
-  bool tied_head;
 };
 
 }  // namespace heed_examples

@@ -53,18 +53,18 @@ struct Evaluation {
     model.clear();
     for (std::size_t first = 0; first + 1 < bytes.size(); first += chunk) {
       const std::size_t count = std::min(chunk, bytes.size() - 1 - first);
-      const auto attended = model.mixer().attention_time();
+      const auto attended = model.memory().attention_time();
       const auto start = Clock::now();
       const Matrix& logits = model.forward(bytes.subspan(first, count));
       result.step_us.push_back(Microseconds(Clock::now() - start).count());
-      result.attention_us.push_back(Microseconds(model.mixer().attention_time() - attended).count());
+      result.attention_us.push_back(Microseconds(model.memory().attention_time() - attended).count());
       for (std::size_t i = 0; i < count; ++i) bits += surprise_bits(logits, heed::Index(i), bytes[first + i + 1]);
       result.scored += heed::Index(count);
       if (options.progress) options.progress(heed::Index(begin + first + count));
     }
-    if (const heed::CacheBytes now = model.mixer().bytes(); now.seen > result.cache.seen) {
+    if (const heed::CacheBytes now = model.memory().bytes(); now.seen > result.cache.seen) {
       result.cache = now;
-      result.retention = model.mixer().retention();
+      result.retention = model.memory().retention();
     }
   }
   result.bits_per_byte = result.scored == 0 ? 0 : bits / double(result.scored);

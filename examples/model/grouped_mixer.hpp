@@ -16,7 +16,7 @@ namespace heed_examples {
 
 /// The policy of a config, or ModelError if num_key_value_heads is not what the mechanism means.
 template <class P>
-[[nodiscard]] P grouped_policy(const ModelConfig& config) {
+[[nodiscard]] P grouped_policy(const AttentionConfig& config) {
   const heed::Index heads = config.num_heads;
   const float scale = heed::default_scale(config.head_dim);
   if constexpr (std::same_as<P, heed::Gqa>) {
@@ -48,7 +48,7 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
   static constexpr bool rotates_at_read = !std::same_as<P, Base>;
 
  public:
-  GroupedMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options,
+  GroupedMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options,
                std::unique_ptr<const heed::Rope> rope)
       : CachedMixer<P, C, B>(grouped_policy<P>(grouped_policy<Base>(config), *rope), config, options),
         rope_(std::move(rope)) {
@@ -79,8 +79,8 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
   }
 
   /// layers x (keys and values) x KV heads x encoded head.
-  [[nodiscard]] heed::Index formula_bytes_per_token() const override {
-    return heed::Index(layers_.size()) * 2 * num_kv_heads_ * C::row_bytes(rope_->options().head_dim);
+  [[nodiscard]] heed::Index formula_bytes(heed::Index kept) const override {
+    return kept * heed::Index(layers_.size()) * 2 * num_kv_heads_ * C::row_bytes(rope_->options().head_dim);
   }
 
  private:
@@ -96,8 +96,8 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
 };
 
 template <class P, heed::Codec C, heed::SimdBackend B>
-[[nodiscard]] std::unique_ptr<Mixer> make_grouped(const ModelConfig& config, TensorReader& tensors,
-                                                  const MixerOptions& options) {
+[[nodiscard]] std::unique_ptr<Mixer> make_grouped(const AttentionConfig& config, TensorReader& tensors,
+                                                  const ModelOptions& options) {
   auto rope = std::make_unique<const heed::Rope>(make_rope(config, {.head_dim = config.head_dim}));
   if (options.positions == heed::Positions::rank) {
     return std::make_unique<GroupedMixer<heed::RotatedKeys<P>, P, C, B>>(config, tensors, options, std::move(rope));

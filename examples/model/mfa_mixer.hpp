@@ -20,7 +20,7 @@ class MfaMixer final : public CachedMixer<P, C, B> {
   static constexpr bool reuses_keys = std::same_as<P, heed::MfaKr>;
 
  public:
-  MfaMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options)
+  MfaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options)
       : CachedMixer<P, C, B>(make_policy(config), config, options),
         eps_(config.rms_norm_eps),
         rope_(make_rope(config, {.head_dim = config.head_dim})) {
@@ -67,8 +67,8 @@ class MfaMixer final : public CachedMixer<P, C, B> {
   }
 
   /// layers x (key and value, or the key alone) x encoded head.
-  [[nodiscard]] heed::Index formula_bytes_per_token() const override {
-    return heed::Index(layers_.size()) * (reuses_keys ? 1 : 2) * C::row_bytes(rope_.options().head_dim);
+  [[nodiscard]] heed::Index formula_bytes(heed::Index kept) const override {
+    return kept * heed::Index(layers_.size()) * (reuses_keys ? 1 : 2) * C::row_bytes(rope_.options().head_dim);
   }
 
  private:
@@ -77,7 +77,7 @@ class MfaMixer final : public CachedMixer<P, C, B> {
     Vector q_norm;
   };
 
-  [[nodiscard]] static P make_policy(const ModelConfig& config) {
+  [[nodiscard]] static P make_policy(const AttentionConfig& config) {
     return {.num_heads = config.num_heads, .head_dim = config.head_dim, .scale = heed::default_scale(config.head_dim)};
   }
 
@@ -88,8 +88,8 @@ class MfaMixer final : public CachedMixer<P, C, B> {
 };
 
 template <class P, heed::Codec C, heed::SimdBackend B>
-[[nodiscard]] std::unique_ptr<Mixer> make_mfa(const ModelConfig& config, TensorReader& tensors,
-                                              const MixerOptions& options) {
+[[nodiscard]] std::unique_ptr<Mixer> make_mfa(const AttentionConfig& config, TensorReader& tensors,
+                                              const ModelOptions& options) {
   return std::make_unique<MfaMixer<P, C, B>>(config, tensors, options);
 }
 

@@ -15,7 +15,7 @@
 namespace heed_examples {
 
 /// The policy of a config, without the weights, which differ from layer to layer.
-[[nodiscard]] inline heed::Mla mla_policy(const ModelConfig& config) {
+[[nodiscard]] inline heed::Mla mla_policy(const AttentionConfig& config) {
   // In these files head_dim is that of the rotated part.
   const heed::Index rope = config.keys.integer("qk_rope_head_dim", config.head_dim, config.head_dim);
   const heed::Index nope = config.keys.integer("qk_nope_head_dim", 1, 1 << 12);
@@ -30,7 +30,7 @@ namespace heed_examples {
 template <heed::Codec C, heed::SimdBackend B>
 class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
  public:
-  MlaMixer(const ModelConfig& config, TensorReader& tensors, const MixerOptions& options)
+  MlaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options)
       : CachedMixer<heed::Mla, C, B>(mla_policy(config), config, options),
         eps_(config.rms_norm_eps),
         q_rope_(make_rope(config, rotated_tail(shape().qk_nope_head_dim))),
@@ -76,8 +76,8 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
   }
 
   /// layers x encoded row of latent and rotated key.
-  [[nodiscard]] heed::Index formula_bytes_per_token() const override {
-    return heed::Index(layers_.size()) * C::row_bytes(shape().row_width());
+  [[nodiscard]] heed::Index formula_bytes(heed::Index kept) const override {
+    return kept * heed::Index(layers_.size()) * C::row_bytes(shape().row_width());
   }
 
  private:
@@ -102,8 +102,8 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
 };
 
 template <heed::Codec C, heed::SimdBackend B>
-[[nodiscard]] std::unique_ptr<Mixer> make_mla(const ModelConfig& config, TensorReader& tensors,
-                                              const MixerOptions& options) {
+[[nodiscard]] std::unique_ptr<Mixer> make_mla(const AttentionConfig& config, TensorReader& tensors,
+                                              const ModelOptions& options) {
   return std::make_unique<MlaMixer<C, B>>(config, tensors, options);
 }
 

@@ -35,6 +35,13 @@ class TensorReader {
     return Eigen::Map<const Vector>(numbers.data(), size);
   }
 
+  /// The shape of a tensor, to be taken with numbers().
+  [[nodiscard]] const std::vector<heed::Index>& shape(const std::string& tensor) const {
+    return file_.info(tensor).shape;
+  }
+  /// A tensor of any shape.
+  [[nodiscard]] std::vector<float> numbers(const std::string& tensor) { return take(tensor, shape(tensor)); }
+
   /// Throws if the file holds a tensor nobody took: a bias left out would make wrong text, not an error.
   void finish() const {
     for (const auto& [tensor, info] : file_.tensors()) {

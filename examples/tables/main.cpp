@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
     std::string json;
     CLI::App app("What attention mechanisms cost: KV bytes, parameters, FLOPs and ranks, by the formulas.");
     app.add_option("--section", names, "Print only this; repeatable")
-        ->check(CLI::IsMember({"kv", "costs", "mla", "ranks"}));
+        ->check(CLI::IsMember({"kv", "costs", "mla", "ranks", "ternary"}));
     app.add_option("--hidden-size", sizes.hidden_size, "D of the table of mechanisms")->capture_default_str();
     app.add_option("--heads", sizes.num_heads, "n, heads of MHA, GQA and MQA; d = D / n")->capture_default_str();
     app.add_option("--kv-heads", sizes.num_kv_heads, "g, groups of GQA")->capture_default_str();

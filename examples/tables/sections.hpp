@@ -8,6 +8,7 @@
 #include "tables/cost_tables.hpp"
 #include "tables/kv_tables.hpp"
 #include "tables/rank_tables.hpp"
+#include "tables/ternary_tables.hpp"
 
 namespace heed_examples {
 
@@ -29,6 +30,7 @@ inline constexpr ha::GmhaSizes default_sizes{
   sections.push_back({"mla", {mla_intensity_table(), mla_projection_table()}});
   sections.push_back({"ranks", gmha_tables(sizes)});
   sections.back().tables.push_back(layer_table());
+  sections.push_back({"ternary", {ternary_weights_table(), state_table()}});
   return sections;
 }
 

@@ -8,7 +8,7 @@
 
 namespace heed_test {
 
-heed_examples::MakeMixer default_mixer() { return heed_examples::make_mixer<heed::DefaultBackend>; }
+heed_examples::MakeNetwork default_network() { return heed_examples::make_network<heed::DefaultBackend>; }
 
 std::vector<std::string> mechanism_names() {
   std::vector<std::string> names;

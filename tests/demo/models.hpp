@@ -18,11 +18,11 @@ namespace heed_test {
 
 using heed_examples::LanguageModel;
 using heed_examples::Matrix;
-using heed_examples::MixerOptions;
+using heed_examples::ModelOptions;
 using heed_examples::Safetensors;
 
 /// All mechanisms on the default backend, and their names; compiled once, in golden_test.cpp.
-[[nodiscard]] heed_examples::MakeMixer default_mixer();
+[[nodiscard]] heed_examples::MakeNetwork default_network();
 [[nodiscard]] std::vector<std::string> mechanism_names();
 
 [[nodiscard]] inline heed::ThreadPool& serial_pool() {
@@ -36,7 +36,7 @@ using heed_examples::Safetensors;
 
 /// The trained model of a mechanism.
 [[nodiscard]] inline LanguageModel open_model(const std::string& mechanism, const std::string& codec = "f32") {
-  return LanguageModel::open(data(mechanism + ".safetensors"), default_mixer(),
+  return LanguageModel::open(data(mechanism + ".safetensors"), default_network(),
                              {.executor = &serial_pool(), .codec = codec});
 }
 
@@ -73,9 +73,45 @@ struct ModelFile {
   }
 };
 
+[[nodiscard]] inline ModelFile small_matmulfree_file() {
+  ModelFile file;
+  file.config = {{"mechanism", "matmulfree"},
+                 {"vocab_size", 256},
+                 {"hidden_size", 10},
+                 {"num_hidden_layers", 2},
+                 {"num_heads", 1},
+                 {"expand_ratio", 1},
+                 {"use_short_conv", false},
+                 {"intermediate_size", 13},
+                 {"max_position_embeddings", 20},
+                 {"rms_norm_eps", 1e-6},
+                 {"bitlinear_norm_eps", 1e-6},
+                 {"use_lower_bound", true},
+                 {"hidden_act", "swish"},
+                 {"gate_order", "norm_gate_swish_h"},
+                 {"tie_word_embeddings", false}};
+  const auto projection = [&](const std::string& name, heed::Index out, heed::Index in) {
+    file.add(name + ".weight", {out, in});
+    file.add(name + ".norm.weight", {in});
+  };
+  file.add("model.embeddings.weight", {256, 10});
+  file.add("model.lower_bounds", {2, 10});
+  file.add("model.norm.weight", {10});
+  projection("lm_head", 256, 10);
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    for (const char* norm : {"attn_norm", "mlp_norm", "attn.g_norm"}) file.add(prefix + norm + ".weight", {10});
+    for (const char* name : {"i", "f", "g", "o"}) projection(prefix + "attn." + name + "_proj", 10, 10);
+    projection(prefix + "mlp.gate_proj", 26, 10);
+    projection(prefix + "mlp.down_proj", 10, 13);
+  }
+  return file;
+}
+
 /// A valid file: 2 layers, 4 heads, and sizes that are no multiple of a vector.
 [[nodiscard]] inline ModelFile small_file(const std::string& mechanism = "gqa") {
   ModelFile file;
+  if (mechanism == "matmulfree") return small_matmulfree_file();
   file.config = {
       {"mechanism", mechanism},   {"vocab_size", 256}, {"hidden_size", 10},       {"num_hidden_layers", 2},
       {"num_attention_heads", 4}, {"head_dim", 6},     {"intermediate_size", 13}, {"max_position_embeddings", 20},
@@ -125,8 +161,8 @@ struct ModelFile {
   return file;
 }
 
-[[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes, const MixerOptions& options) {
-  return LanguageModel(Safetensors::parse(std::move(bytes), "small"), "small", default_mixer(), options);
+[[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes, const ModelOptions& options) {
+  return LanguageModel(Safetensors::parse(std::move(bytes), "small"), "small", default_network(), options);
 }
 [[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes) {
   return load(std::move(bytes), {.executor = &serial_pool(), .codec = "f32"});

@@ -15,7 +15,7 @@ using heed::Positions;
 
 LanguageModel open_under(const std::string& model, const std::string& rule, Positions positions) {
   return LanguageModel::open(
-      data(model + ".safetensors"), default_mixer(),
+      data(model + ".safetensors"), default_network(),
       {.executor = &serial_pool(), .codec = "f32", .rule = heed_examples::parse_rule(rule), .positions = positions});
 }
 std::vector<std::uint8_t> heldout(std::size_t size) {
@@ -50,7 +50,7 @@ TEST(DemoRetention, BitsPerByteAreTheMasks) {
     if (one.kept >= 0) {
       EXPECT_EQ(got.retention.kept, one.kept) << one.rule;
     }
-    EXPECT_EQ(got.cache.live, got.retention.kept * model.mixer().formula_bytes_per_token());
+    EXPECT_EQ(got.cache.live, model.memory().formula_bytes(got.retention.kept));
   }
 }
 
@@ -67,7 +67,7 @@ TEST(DemoRetention, RanksAndStreams) {
         const Index count = std::min(chunk, Index(text.size()) - at);
         logits.middleRows(at, count) = model.forward(std::span(text).subspan(std::size_t(at), std::size_t(count)));
         if (chunk == 1 && rule[0] == 's') {
-          ASSERT_LE(model.mixer().retention().kept, 90);
+          ASSERT_LE(model.memory().retention().kept, 90);
         }
       }
       all.push_back(logits);

@@ -39,25 +39,26 @@ TEST_P(EveryMechanism, APromptAtOnceHasTheSameBitsAsByteByByte) {
 TEST_P(EveryMechanism, ThreadsDoNotChangeBits) {
   const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));
   LanguageModel model = open_model(GetParam());
-  LanguageModel threaded =
-      LanguageModel::open(data(GetParam() + ".safetensors"), default_mixer(), {.executor = pool.get(), .codec = "f32"});
+  LanguageModel threaded = LanguageModel::open(data(GetParam() + ".safetensors"), default_network(),
+                                               {.executor = pool.get(), .codec = "f32"});
   EXPECT_EQ(logits_of(threaded, text_of(280), 280), logits_of(model, text_of(280), 280));
 }
 
 TEST_P(EveryMechanism, MeasuredBytesPerTokenAreTheFormula) {
   for (const char* codec : {"f32", "bf16", "f16"}) {
     LanguageModel model = open_model(GetParam(), codec);
-    EXPECT_EQ(model.mixer().bytes().live, 0);
+    const Index before = model.memory().formula_bytes(0);  // a state is there before the first byte
+    EXPECT_EQ(model.memory().bytes().live, before);
     std::ignore = model.forward(text_of(100));
-    const heed::CacheBytes bytes = model.mixer().bytes();
+    const heed::CacheBytes bytes = model.memory().bytes();
     EXPECT_EQ(bytes.seen, 100);
     EXPECT_EQ(bytes.kept,
-              GetParam() == "mha_ansan" || GetParam() == "mha_sepllm" ? model.mixer().retention().kept : 100);
-    EXPECT_EQ(bytes.live, Index(bytes.kept) * model.mixer().formula_bytes_per_token()) << codec;
+              GetParam() == "mha_ansan" || GetParam() == "mha_sepllm" ? model.memory().retention().kept : 100);
+    EXPECT_EQ(bytes.live, model.memory().formula_bytes(Index(bytes.kept))) << codec;
     EXPECT_GE(bytes.allocated, bytes.live);
     model.clear();
-    EXPECT_EQ(model.mixer().bytes().live, 0);
-    EXPECT_EQ(model.mixer().bytes().allocated, bytes.allocated);
+    EXPECT_EQ(model.memory().bytes().live, before);
+    EXPECT_EQ(model.memory().bytes().allocated, bytes.allocated);
   }
 }
 
@@ -80,7 +81,7 @@ TEST_P(EveryMechanism, RefusesMoreThanItsPositionsAndForgetsNothing) {
     EXPECT_EQ(error.status().code(), heed::StatusCode::out_of_range);
     EXPECT_NE(std::string(error.what()).find("20"), std::string::npos) << error.what();
   }
-  EXPECT_EQ(model.mixer().bytes().seen, 15);
+  EXPECT_EQ(model.memory().bytes().seen, 15);
   EXPECT_EQ(model.forward(text_of(5)), undisturbed.forward(text_of(5)));
 }
 
@@ -88,12 +89,13 @@ INSTANTIATE_TEST_SUITE_P(Mechanisms, EveryMechanism, testing::ValuesIn(mechanism
                          [](const auto& parameter) { return parameter.param; });
 
 TEST(Formula, IsThePapersForTheExampleModels) {  // layers x numbers x 2 bytes
-  EXPECT_EQ(open_model("mha", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 8 * 16 * 2);
-  EXPECT_EQ(open_model("gqa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 2 * 16 * 2);
-  EXPECT_EQ(open_model("mqa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 1 * 16 * 2);
-  EXPECT_EQ(open_model("mla", "bf16").mixer().formula_bytes_per_token(), 4 * (48 + 16) * 2);
-  EXPECT_EQ(open_model("mfa", "bf16").mixer().formula_bytes_per_token(), 2 * 4 * 32 * 2);
-  EXPECT_EQ(open_model("mfa_kr", "bf16").mixer().formula_bytes_per_token(), 4 * 32 * 2);
+  EXPECT_EQ(open_model("mha", "bf16").memory().formula_bytes(1), 2 * 4 * 8 * 16 * 2);
+  EXPECT_EQ(open_model("gqa", "bf16").memory().formula_bytes(1), 2 * 4 * 2 * 16 * 2);
+  EXPECT_EQ(open_model("mqa", "bf16").memory().formula_bytes(1), 2 * 4 * 1 * 16 * 2);
+  EXPECT_EQ(open_model("mla", "bf16").memory().formula_bytes(1), 4 * (48 + 16) * 2);
+  EXPECT_EQ(open_model("mfa", "bf16").memory().formula_bytes(1), 2 * 4 * 32 * 2);
+  EXPECT_EQ(open_model("mfa_kr", "bf16").memory().formula_bytes(1), 4 * 32 * 2);
+  EXPECT_EQ(open_model("matmulfree").memory().formula_bytes(1'000'000), 4 * 128 * 4);  // a state, whatever was read
 }
 
 TEST(LanguageModel, ReportsWhatTheMemoryResourceGave) {
@@ -112,9 +114,9 @@ TEST(LanguageModel, ReportsWhatTheMemoryResourceGave) {
   {
     LanguageModel model =
         load(small_file().bytes(), {.executor = &serial_pool(), .codec = "bf16", .capacity = 3, .memory = counting});
-    EXPECT_EQ(model.mixer().bytes().allocated, held);
+    EXPECT_EQ(model.memory().bytes().allocated, held);
     std::ignore = model.forward(text_of(9));
-    EXPECT_EQ(model.mixer().bytes().allocated, held);
+    EXPECT_EQ(model.memory().bytes().allocated, held);
   }
   EXPECT_EQ(held, 0);
 }

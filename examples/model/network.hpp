@@ -1,0 +1,44 @@
+/// \file
+/// Network: a model of any mechanism, from bytes to logits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <heed/cache/token_index.hpp>
+#include <heed/exec/thread_pool.hpp>
+
+#include "model/memory.hpp"
+#include "model/tensors.hpp"
+
+namespace heed_examples {
+
+/// How to run a model, whatever its mechanism.
+struct ModelOptions {
+  heed::ThreadPool* executor = nullptr;    ///< not owned; must outlive the model
+  std::string codec = "bf16";              ///< of the cache: f32, bf16 or f16
+  heed::Index capacity = 1024;             ///< tokens to make room for at once
+  std::optional<heed::AnyRule> rule = {};  ///< which tokens stay; nothing: as the model was trained
+  heed::Positions positions = heed::Positions::absolute;
+  heed::MemoryResource memory = heed::default_memory();
+};
+
+/// Every member may throw heed::Error; the network has then seen nothing new.
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  /// Appends bytes to the text seen so far; logits [bytes][256] for the byte after each of them.
+  virtual void forward(std::span<const std::uint8_t> bytes, Matrix& logits) = 0;
+  /// Forgets the text and keeps the memory.
+  virtual void clear() = 0;
+  [[nodiscard]] virtual const SequenceMemory& memory() const = 0;
+};
+
+/// Makes the network of a model: takes its tensors from the reader, may throw ModelError or heed::Error.
+using MakeNetwork = std::unique_ptr<Network> (*)(const ModelConfig&, TensorReader&, const ModelOptions&);
+
+}  // namespace heed_examples
