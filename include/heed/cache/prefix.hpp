@@ -45,9 +45,9 @@ class PrefixCache {
     Result<Cache> fork = cache.fork();
     if (!fork.ok()) return fork.status();
     const std::uint64_t key = ++last_key_;
-    const auto [entry, _] = entries_.emplace(key, Entry{{ids.begin(), ids.end()}, *std::move(fork)});
+    const Entry& entry = entries_.emplace(key, Entry{{ids.begin(), ids.end()}, *std::move(fork)}).first->second;
     for_each_length(ids, [&](Index tokens, std::uint64_t hash) {
-      if (tokens == Index(ids.size()) || tokens >= entry->second.cache.rollback_floor()) {
+      if (tokens == Index(ids.size()) || tokens >= entry.cache.rollback_floor()) {
         lengths_.emplace(hash, Place{key, tokens});
       }
     });
