@@ -38,6 +38,8 @@
 #include <heed/rope/yarn.hpp>
 #include <heed/simd/scalar.hpp>
 #include <heed/softmax_state.hpp>
+#include <heed/speculative/decode.hpp>
+#include <heed/speculative/mtp.hpp>
 #include <heed/status.hpp>
 #include <heed/ternary/bitnet_attention.hpp>
 #include <heed/ternary/import/ggml.hpp>
