@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -41,7 +42,16 @@ class CachedMixer : public Mixer {
     heed::check(heed::fail(heed::StatusCode::out_of_range, "position is ", positions_.back(), ", the model knows ",
                            max_positions_));
   }
-  void commit() override { heed::check(step_->commit()); }
+  void commit(heed::Index accepted) override {
+    if (accepted == step_->tokens()) return heed::check(step_->commit());
+    std::vector<heed::Index> kept(static_cast<std::size_t>(accepted));
+    std::iota(kept.begin(), kept.end(), heed::Index{0});
+    heed::check(step_->commit(kept));
+  }
+  void truncate(heed::Index tokens) override {
+    step_.reset();
+    heed::check(cache_.truncate(tokens));
+  }
   void clear() override {
     step_.reset();
     heed::check(cache_.clear());

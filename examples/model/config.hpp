@@ -81,6 +81,8 @@ class ConfigKeys {
     return inner;
   }
 
+  [[nodiscard]] bool has(const char* key) const { return json_.contains(key); }
+
   [[nodiscard]] std::string text(const char* key) const {
     const nlohmann::json& value = at(key);
     if (!value.is_string()) fail("config '" + std::string(key) + "' is " + value.dump() + ", must be a string");
@@ -118,6 +120,7 @@ struct ModelConfig {
   heed::Index vocab_size;
   heed::Index hidden_size;
   heed::Index num_layers;
+  heed::Index first_layer = 0;  ///< in the file: an MTP module is the layer after the last one
   heed::Index intermediate_size;
   heed::Index max_positions;
   float rms_norm_eps;

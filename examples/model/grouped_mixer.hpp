@@ -58,7 +58,7 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
     const heed::Index hidden = config.hidden_size;
     const heed::Index q_width = num_heads_ * config.head_dim, kv_width = num_kv_heads_ * config.head_dim;
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
-      const std::string name = "model.layers." + std::to_string(layer) + ".self_attn.";
+      const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
       layers_.push_back({.q = tensors.matrix(name + "q_proj.weight", q_width, hidden),
                          .k = tensors.matrix(name + "k_proj.weight", kv_width, hidden),
                          .v = tensors.matrix(name + "v_proj.weight", kv_width, hidden),

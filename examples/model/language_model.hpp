@@ -44,6 +44,7 @@ class LanguageModel {
   void clear() { network_->clear(); }
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] Network& network() { return *network_; }
   [[nodiscard]] const SequenceMemory& memory() const { return network_->memory(); }
   [[nodiscard]] heed::Index parameters() const { return parameters_; }
   /// What the trainer measured on the held-out text, if the file says so.

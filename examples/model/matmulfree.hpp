@@ -53,22 +53,27 @@ class MatMulFree : public Network, private SequenceMemory {
   MatMulFree(const ModelConfig& config, TensorReader& tensors, const ModelOptions& options)
       : vocab_size_(config.vocab_size),
         model_(make_model(matmulfree_config(config), tensors)),
-        state_(heed::value_or_throw(model_.make_state({.max_tokens = config.max_positions, .memory = options.memory}))),
+        state_(heed::value_or_throw(model_.make_state(
+            {.max_tokens = config.max_positions, .undo_tokens = max_drafts, .memory = options.memory}))),
         executor_(*options.executor) {
     if (options.rule || options.positions != heed::Positions::absolute) {
       config.keys.fail("has no attention, so that no rule can drop its tokens, and no positions");
     }
   }
 
-  void forward(std::span<const std::uint8_t> bytes, Matrix& logits) override {
+  void verify(std::span<const std::uint8_t> bytes, Matrix& logits) override {
     ids_.assign(bytes.begin(), bytes.end());
     logits.resize(heed::Index(bytes.size()), vocab_size_);
-    auto step = heed::value_or_throw(state_.begin(ids_));
+    step_.reset();
+    step_.emplace(heed::value_or_throw(state_.begin(ids_)));
     heed::check(
-        model_.template forward<B>(ids_, step, {logits.data(), std::size_t(logits.size())}, workspace_, executor_));
-    heed::check(step.commit());
+        model_.template forward<B>(ids_, *step_, {logits.data(), std::size_t(logits.size())}, workspace_, executor_));
   }
-  void clear() override { heed::check(state_.clear()); }
+  void accept(heed::Index count) override { heed::check(step_->commit(count)); }
+  void clear() override {
+    step_.reset();
+    heed::check(state_.clear());
+  }
   [[nodiscard]] const SequenceMemory& memory() const override { return *this; }
 
  private:
@@ -94,6 +99,7 @@ class MatMulFree : public Network, private SequenceMemory {
   heed::Index vocab_size_;
   heed::MatMulFreeLm<heed::TwoBit, heed::F32> model_;
   heed::RecurrentState state_;
+  std::optional<heed::RecurrentState::Step> step_;  // after the state: it must go first
   heed::Workspace workspace_;
   heed::ThreadPool& executor_;
   std::vector<std::int32_t> ids_;

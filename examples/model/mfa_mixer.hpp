@@ -27,7 +27,7 @@ class MfaMixer final : public CachedMixer<P, C, B> {
     const heed::Index hidden = config.hidden_size, dim = config.head_dim, q_width = config.num_heads * dim;
     const heed::Index q_rank = config.keys.integer("share_q_dim", 1, 1 << 14);
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
-      const std::string name = "model.layers." + std::to_string(layer) + ".self_attn.";
+      const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
       Weights& w = layers_.emplace_back();
       w.q_down = tensors.matrix(name + "q_proj.weight", q_rank, hidden);
       w.q_norm = tensors.vector(name + "inter_norm.weight", q_rank);

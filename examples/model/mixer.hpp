@@ -20,7 +20,10 @@ class Mixer : public SequenceMemory {
   virtual void begin(std::span<const std::int32_t> tokens) = 0;
   /// What the layer adds to the residual stream: out [tokens][hidden_size] from the normed x of the same shape.
   virtual void mix(heed::Index layer, const Matrix& x, Matrix& out) = 0;
-  virtual void commit() = 0;
+  /// Ends the step and keeps the first `accepted` of its tokens, as if they alone had come.
+  virtual void commit(heed::Index accepted) = 0;
+  /// Back to the first `tokens` tokens.
+  virtual void truncate(heed::Index tokens) = 0;
   /// Forgets all tokens and keeps the memory.
   virtual void clear() = 0;
 };

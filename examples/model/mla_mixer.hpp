@@ -41,7 +41,7 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
     const heed::Index q_width = mla.num_heads * mla.qk_head_dim();
     const heed::Index kv_width = mla.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim);
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
-      const std::string name = "model.layers." + std::to_string(layer) + ".self_attn.";
+      const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
       Weights& w = layers_.emplace_back();
       w.q_a = tensors.matrix(name + "q_a_proj.weight", q_rank, hidden);
       w.q_norm = tensors.vector(name + "q_a_layernorm.weight", q_rank);

@@ -31,12 +31,24 @@ class Network {
  public:
   virtual ~Network() = default;
 
-  /// Appends bytes to the text seen so far; logits [bytes][256] for the byte after each of them.
-  virtual void forward(std::span<const std::uint8_t> bytes, Matrix& logits) = 0;
+  /// Logits [bytes][256] for the byte after each of these, which follow the text seen so far. They become part of it by
+  /// accept(); a call that is not accepted is forgotten.
+  virtual void verify(std::span<const std::uint8_t> bytes, Matrix& logits) = 0;
+  /// Of the bytes of the last verify(), the first `count` have been seen.
+  virtual void accept(heed::Index count) = 0;
   /// Forgets the text and keeps the memory.
   virtual void clear() = 0;
   [[nodiscard]] virtual const SequenceMemory& memory() const = 0;
+
+  /// Appends bytes to the text seen so far.
+  void forward(std::span<const std::uint8_t> bytes, Matrix& logits) {
+    verify(bytes, logits);
+    accept(heed::Index(bytes.size()));
+  }
 };
+
+/// Drafts that a network can take back.
+inline constexpr heed::Index max_drafts = 15;
 
 /// Makes the network of a model: takes its tensors from the reader, may throw ModelError or heed::Error.
 using MakeNetwork = std::unique_ptr<Network> (*)(const ModelConfig&, TensorReader&, const ModelOptions&);
