@@ -12,12 +12,13 @@ namespace heed_examples {
 struct DemoBackend {
   std::string name;
   MakeNetwork make;
+  AttachMtp attach_mtp;
   std::vector<std::string> mechanisms;
 };
 
 template <heed::SimdBackend B>
 [[nodiscard]] DemoBackend demo_backend(const char* name) {
-  DemoBackend backend{name, make_network<B>, {}};
+  DemoBackend backend{name, make_network<B>, attach_mtp<B>, {}};
   for (const Mechanism& mechanism : mechanisms<heed::F32, B>) backend.mechanisms.emplace_back(mechanism.name);
   return backend;
 }

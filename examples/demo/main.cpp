@@ -4,6 +4,7 @@
 #include <exception>
 #include <fstream>
 
+#include "demo/drafts.hpp"
 #include "demo/options.hpp"
 #include "demo/progress.hpp"
 #include "demo/report.hpp"
@@ -54,8 +55,23 @@ DemoRow run_model(const DemoRun& run, const DemoOptions& options, const DemoBack
   return row;
 }
 
+// Of a model that has an MTP module, in its own file or in the one beside it, and was run as it was trained.
+std::optional<DraftReport> run_drafts(const DemoRun& run, const DemoOptions& options, const DemoBackend& backend,
+                                      std::span<const std::uint8_t> text, heed::ThreadPool& pool) {
+  if (run.rule != "trained" || run.positions != heed::Positions::absolute) return {};
+  const std::filesystem::path path = run.model;
+  const ModelOptions model_options{.executor = &pool, .codec = options.codec};
+  LanguageModel model = LanguageModel::open(path, backend.make, model_options);
+  const std::filesystem::path module = path.parent_path() / (path.stem().string() + "_mtp.safetensors");
+  auto* const decoder = dynamic_cast<Decoder*>(&model.network());
+  if (decoder != nullptr && std::filesystem::exists(module)) backend.attach_mtp(*decoder, module, model_options);
+  Drafter* const drafter = model.network().drafter();
+  if (drafter == nullptr) return {};
+  return measure_drafts(model, *drafter, text);
+}
+
 void write_json(std::ofstream& out, const DemoOptions& options, std::size_t text_bytes,
-                const std::vector<DemoRow>& rows) {
+                const std::vector<DemoRow>& rows, const std::vector<DraftReport>& drafts) {
   nlohmann::ordered_json json{{"heed", heed::version_string()},
                               {"isa", heed::isa_name()},
                               {"backend", options.backend},
@@ -66,6 +82,8 @@ void write_json(std::ofstream& out, const DemoOptions& options, std::size_t text
                               {"prompt", options.prompt},
                               {"models", nlohmann::ordered_json::array()}};
   for (const DemoRow& row : rows) json["models"].push_back(to_json(row));
+  json["drafts"] = nlohmann::ordered_json::array();
+  for (const DraftReport& report : drafts) json["drafts"].push_back(to_json(report));
   // A model's bytes need not be UTF-8, which JSON is.
   out << json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
   out.close();
@@ -100,7 +118,17 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   for (const DemoRow& row : rows) {
     std::printf("%-29s \"%s\"\n", row.name().c_str(), printable(row.continuation).c_str());
   }
-  if (json.is_open()) write_json(json, options, text.size(), rows);
+  std::vector<DraftReport> drafts;
+  for (const DemoRun& one : runs) {
+    if (auto report = run_drafts(one, options, *backend, text, **pool)) drafts.push_back(*std::move(report));
+  }
+  bool same = true;
+  for (const DraftReport& report : drafts) {
+    print_drafts(report);
+    for (const DraftRow& row : report.rows) same &= row.same_text;
+  }
+  if (json.is_open()) write_json(json, options, text.size(), rows, drafts);
+  if (!same) throw ModelError("drafts changed the text");
   return 0;
 }
 

@@ -39,6 +39,11 @@ class Decoder : public Network {
   void clear() override { mixer_->clear(); }
   [[nodiscard]] const SequenceMemory& memory() const override { return *mixer_; }
 
+  [[nodiscard]] Drafter* drafter() override { return drafter_.get(); }
+  /// The module that guesses ahead for this decoder.
+  void set_drafter(std::unique_ptr<Drafter> drafter) { drafter_ = std::move(drafter); }
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
   /// Of the bytes of the last verify(), after the last norm: what the head saw.
   [[nodiscard]] const Matrix& hidden() const { return hidden_; }
   [[nodiscard]] const Matrix& embedding() const { return embedding_; }
@@ -50,6 +55,7 @@ class Decoder : public Network {
   std::vector<DecoderLayer> layers_;
   Vector norm_;
   std::unique_ptr<Mixer> mixer_;
+  std::unique_ptr<Drafter> drafter_;
   std::vector<std::int32_t> ids_;
   Matrix x_, hidden_;
 };

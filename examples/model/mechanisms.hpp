@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "model/matmulfree.hpp"
 #include "model/mfa_mixer.hpp"
 #include "model/mla_mixer.hpp"
+#include "model/mtp_drafter.hpp"
 
 namespace heed_examples {
 
@@ -20,13 +22,26 @@ struct Mechanism {
   MakeNetwork make;
 };
 
-/// A decoder with the mixer that Make makes.
-template <auto Make>
+/// The MTP module that a config with num_nextn_predict_layers describes, with the mixer that Make makes.
+template <auto Make, heed::SimdBackend B>
+[[nodiscard]] std::unique_ptr<Drafter> make_drafter(const ModelConfig& config, TensorReader& tensors,
+                                                    const Decoder& decoder, const ModelOptions& options) {
+  const AttentionConfig layer(mtp_config(config));
+  return std::make_unique<MtpDrafter<B>>(layer, tensors, decoder, *options.executor,
+                                         [&](TensorReader& reader) { return Make(layer, reader, options); });
+}
+
+/// A decoder with the mixer that Make makes, and the MTP module of its file.
+template <auto Make, heed::SimdBackend B>
 [[nodiscard]] std::unique_ptr<Network> decoder(const ModelConfig& config, TensorReader& tensors,
                                                const ModelOptions& options) {
   const AttentionConfig attention(config);
-  return std::make_unique<Decoder>(config, tensors,
-                                   [&](TensorReader& reader) { return Make(attention, reader, options); });
+  auto made = std::make_unique<Decoder>(config, tensors,
+                                        [&](TensorReader& reader) { return Make(attention, reader, options); });
+  if (config.keys.has("num_nextn_predict_layers")) {
+    made->set_drafter(make_drafter<Make, B>(config, tensors, *made, options));
+  }
+  return made;
 }
 
 template <heed::TernaryBackend B>
@@ -45,14 +60,15 @@ template <heed::Codec C, heed::SimdBackend B>
 
 template <heed::Codec C, heed::SimdBackend B>
 inline constexpr std::array mechanisms{
-    Mechanism{"mha", decoder<make_grouped<heed::Mha, C, B>>},
-    Mechanism{"gqa", decoder<make_grouped<heed::Gqa, C, B>>},
-    Mechanism{"mqa", decoder<make_grouped<heed::Mqa, C, B>>},
-    Mechanism{"mla", decoder<make_mla<C, B>>},
-    Mechanism{"mfa", decoder<make_mfa<heed::Mfa, C, B>>},
-    Mechanism{"mfa_kr", decoder<make_mfa<heed::MfaKr, C, B>>},
-    Mechanism{"mha_ansan", decoder<make_retained<C, B>>},
-    Mechanism{"mha_sepllm", decoder<make_retained<C, B>>},
+    Mechanism{"mha", decoder<make_grouped<heed::Mha, C, B>, B>},
+    Mechanism{"gqa", decoder<make_grouped<heed::Gqa, C, B>, B>},
+    Mechanism{"mqa", decoder<make_grouped<heed::Mqa, C, B>, B>},
+    Mechanism{"mla", decoder<make_mla<C, B>, B>},
+    Mechanism{"mfa", decoder<make_mfa<heed::Mfa, C, B>, B>},
+    Mechanism{"mfa_kr", decoder<make_mfa<heed::MfaKr, C, B>, B>},
+    Mechanism{"mha_ansan", decoder<make_retained<C, B>, B>},
+    Mechanism{"mha_sepllm", decoder<make_retained<C, B>, B>},
+    Mechanism{"deepseek", decoder<make_mla<C, B>, B>},
     Mechanism{"matmulfree", make_matmulfree<B>},
 };
 
@@ -71,14 +87,49 @@ template <heed::SimdBackend B, heed::Codec C>
 
 }  // namespace detail
 
+/// Calls f.template operator()<C>() with the codec of that name.
+template <class F>
+auto with_codec(const std::string& name, const F& f) {
+  if (name == heed::F32::name) return f.template operator()<heed::F32>();
+  if (name == heed::Bf16::name) return f.template operator()<heed::Bf16>();
+  if (name == heed::F16::name) return f.template operator()<heed::F16>();
+  throw ModelError("codec is '" + name + "', must be f32, bf16 or f16");
+}
+
 /// The network of any mechanism on backend B: a MakeNetwork.
 template <heed::SimdBackend B>
 [[nodiscard]] std::unique_ptr<Network> make_network(const ModelConfig& config, TensorReader& tensors,
                                                     const ModelOptions& options) {
-  if (options.codec == heed::F32::name) return detail::make_with<B, heed::F32>(config, tensors, options);
-  if (options.codec == heed::Bf16::name) return detail::make_with<B, heed::Bf16>(config, tensors, options);
-  if (options.codec == heed::F16::name) return detail::make_with<B, heed::F16>(config, tensors, options);
-  throw ModelError("codec is '" + options.codec + "', must be f32, bf16 or f16");
+  return with_codec(options.codec, [&]<heed::Codec C>() { return detail::make_with<B, C>(config, tensors, options); });
 }
+
+/// Gives `decoder`, an MLA model, the MTP module in the file `path`: an AttachMtp. Throws SafetensorsError, ModelError or
+/// heed::Error, whose messages name the file.
+template <heed::SimdBackend B>
+void attach_mtp(Decoder& decoder, const std::filesystem::path& path, const ModelOptions& options) {
+  const Safetensors file = Safetensors::open(path);
+  const std::string name = path.filename().string();
+  const ModelConfig config{ConfigKeys(file, name)};
+  TensorReader tensors(file, name);
+  if (config.mechanism != "mla_mtp" || decoder.config().mechanism != "mla") {
+    config.keys.fail("is a \"" + config.mechanism + "\" for a \"" + decoder.config().mechanism +
+                     "\", must be a \"mla_mtp\" for a \"mla\"");
+  }
+  if (config.hidden_size != decoder.config().hidden_size || config.num_layers != decoder.config().num_layers) {
+    config.keys.fail("is made for " + std::to_string(config.num_layers) + " layers of " +
+                     std::to_string(config.hidden_size) + ", the model has " +
+                     std::to_string(decoder.config().num_layers) + " of " +
+                     std::to_string(decoder.config().hidden_size));
+  }
+  try {
+    decoder.set_drafter(with_codec(options.codec, [&]<heed::Codec C>() {
+      return make_drafter<make_mla<C, B>, B>(config, tensors, decoder, options);
+    }));
+  } catch (const heed::Error& error) {
+    config.keys.fail(error.what());
+  }
+  tensors.finish();
+}
+using AttachMtp = void (*)(Decoder&, const std::filesystem::path&, const ModelOptions&);
 
 }  // namespace heed_examples

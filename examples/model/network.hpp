@@ -11,6 +11,7 @@
 #include <heed/cache/token_index.hpp>
 #include <heed/exec/thread_pool.hpp>
 
+#include "model/drafter.hpp"
 #include "model/memory.hpp"
 #include "model/tensors.hpp"
 
@@ -39,6 +40,8 @@ class Network {
   /// Forgets the text and keeps the memory.
   virtual void clear() = 0;
   [[nodiscard]] virtual const SequenceMemory& memory() const = 0;
+  /// Its own multi-token prediction module; null without one.
+  [[nodiscard]] virtual Drafter* drafter() { return nullptr; }
 
   /// Appends bytes to the text seen so far.
   void forward(std::span<const std::uint8_t> bytes, Matrix& logits) {

@@ -10,21 +10,10 @@
 
 #include <heed/speculative/decode.hpp>
 
-#include "model/decoder.hpp"
-#include "model/mtp_head.hpp"
+#include "model/drafter.hpp"
+#include "model/network.hpp"
 
 namespace heed_examples {
-
-/// Guesses what comes next in a text that it is told of.
-class Drafter {
- public:
-  virtual ~Drafter() = default;
-  virtual void clear() = 0;
-  /// These tokens are now part of the text.
-  virtual void extend(std::span<const heed::Token> tokens) = 0;
-  /// At most `count` tokens that may follow `token`, which follows the text.
-  [[nodiscard]] virtual std::span<const heed::Token> draft(heed::Token token, heed::Index count) = 0;
-};
 
 /// What followed the last time: the continuation of the latest place in the text whose last bytes are those at its end.
 class LookupDrafter : public Drafter {
@@ -49,54 +38,6 @@ class LookupDrafter : public Drafter {
 
  private:
   std::vector<heed::Token> text_, drafts_;
-};
-
-/// The MTP module of a decoder, which must see the same text.
-template <heed::SimdBackend B>
-class MtpDrafter : public Drafter {
- public:
-  MtpDrafter(const Decoder& decoder, MtpHead<B>& head) : decoder_(decoder), head_(head) {}
-
-  void clear() override {
-    head_.truncate(0);
-    slots_ = 0;
-    hiddens_.resize(0, 0);
-    next_.clear();
-  }
-  /// The tokens are the first ones of the decoder's last call.
-  void extend(std::span<const heed::Token> tokens) override {
-    const auto count = heed::Index(tokens.size()), before = hiddens_.rows();
-    hiddens_.conservativeResize(before + count, decoder_.hidden().cols());
-    hiddens_.bottomRows(count) = decoder_.hidden().topRows(count);
-    // The first token belongs to the hidden before it; at the beginning of a text there is none.
-    next_.insert(next_.end(), tokens.begin() + (before + slots_ == 0 ? 1 : 0), tokens.end());
-  }
-  [[nodiscard]] std::span<const heed::Token> draft(heed::Token token, heed::Index count) override {
-    drafts_.clear();
-    if (count == 0) return drafts_;
-    head_.truncate(slots_);  // slots of drafts were made from guesses
-    next_.push_back(token);
-    slots_ += hiddens_.rows();
-    const Matrix* logits = &head_.extend(hiddens_, next_);
-    hiddens_.resize(0, hiddens_.cols());
-    next_.clear();
-    for (;;) {
-      const auto row = logits->row(logits->rows() - 1);
-      drafts_.push_back(heed::greedy_token({row.data(), std::size_t(row.size())}));
-      if (heed::Index(drafts_.size()) == count) return drafts_;
-      own_ = head_.hidden().bottomRows(1);
-      logits = &head_.extend(own_, std::span(drafts_).last(1));
-    }
-  }
-
- private:
-  const Decoder& decoder_;
-  MtpHead<B>& head_;
-  heed::Index slots_ = 0;          // that were made from what is known
-  Matrix hiddens_;                 // of later slots
-  std::vector<heed::Token> next_;  // their tokens, but for the last one's
-  std::vector<heed::Token> drafts_;
-  Matrix own_;
 };
 
 /// A heed::SpeculativeModel of a network and a drafter.
