@@ -1,24 +1,24 @@
-"""A byte-level, Llama-style decoder whose attention is chosen by name.
+"""The byte-level language models, by the name of their mechanism.
 
-Everything but the attention is the same for every mechanism.  To add one:
-write a module with the interface of `GroupedAttention`, and add a line to
-MECHANISMS.  Parameter names are the Hugging Face Llama names; each attention
-says whose names it has.
+To add an attention: write a module with the interface of `GroupedAttention`,
+and add a line to MECHANISMS; everything else of the decoder is `llama.py`.  A
+model that is no Llama is a class of its own, as in `matmulfree.py`.
 """
 
 import json
+from functools import partial
 
-import torch.nn.functional as F
+import torch
 from torch import nn
 
 from grouped import GroupedAttention
-from masks import visible_mask
+from llama import Llama
+from matmulfree import MatMulFree
 from mfa import FactorizedAttention, KeyReuseAttention
 from mla import LatentAttention
-from norm import RMSNorm
 
-# The configuration shared by all mechanisms; keys follow Hugging Face.
-BASE_CONFIG = {
+# The configuration shared by all attention mechanisms; keys follow Hugging Face.
+LLAMA_CONFIG = {
     "vocab_size": 256,  # raw bytes
     "hidden_size": 128,
     "num_hidden_layers": 4,
@@ -32,90 +32,71 @@ BASE_CONFIG = {
     "tie_word_embeddings": True,
 }
 
-
-# name: (attention class, what its configuration adds to BASE_CONFIG or changes).
-# Ranks are such that all but GQA and MQA have nearly the parameters of MHA.
-MECHANISMS = {
-    "mha": (GroupedAttention, {"num_key_value_heads": 8}),
-    "gqa": (GroupedAttention, {"num_key_value_heads": 2}),
-    "mqa": (GroupedAttention, {"num_key_value_heads": 1}),
-    # As in the DeepSeek files: pairs are interleaved, head_dim is that of the rotated part.
-    "mla": (LatentAttention, {
-        "rope_layout": "interleaved", "q_lora_rank": 72, "kv_lora_rank": 48,
-        "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16}),
-    "mfa": (FactorizedAttention, {"head_dim": 32, "share_q_dim": 64}),
-    "mfa_kr": (KeyReuseAttention, {"head_dim": 32, "share_q_dim": 72}),
-    # MHA under a retention mask: see masks.py.  The ids are bytes.
-    "mha_ansan": (GroupedAttention, {"num_key_value_heads": 8, "retention": {
-        "rule": "anchors", "anchor_ids": sorted(b"\n."), "anchor_sees_anchors": False}}),
-    "mha_sepllm": (GroupedAttention, {"num_key_value_heads": 8, "retention": {
-        "rule": "separators", "initial": 3, "window": 64,
-        "separator_ids": sorted(b".,;:?!\n")}}),
+# Keys of the published files.
+MATMULFREE_CONFIG = {
+    "vocab_size": 256,
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_heads": 1,
+    "expand_ratio": 1,
+    "use_short_conv": False,
+    "use_lower_bound": True,
+    "hidden_act": "swish",
+    "gate_order": "norm_gate_swish_h",
+    "intermediate_size": 328,
+    "max_position_embeddings": 1024,  # the trained context: the recurrence has no limit
+    "rms_norm_eps": 1e-6,
+    "bitlinear_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
 }
 
 
-class SwiGLU(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        width, inner = config["hidden_size"], config["intermediate_size"]
-        self.gate_proj = nn.Linear(width, inner, bias=False)
-        self.up_proj = nn.Linear(width, inner, bias=False)
-        self.down_proj = nn.Linear(inner, width, bias=False)
-
-    def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+def llama(attention, **changes):
+    """A Llama with this attention, and what its configuration adds or changes."""
+    return partial(Llama, attention), {**LLAMA_CONFIG, **changes}
 
 
-class Layer(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        width, eps = config["hidden_size"], config["rms_norm_eps"]
-        self.input_layernorm = RMSNorm(width, eps)
-        self.self_attn = MECHANISMS[config["mechanism"]][0](config)
-        self.post_attention_layernorm = RMSNorm(width, eps)
-        self.mlp = SwiGLU(config)
-
-    def forward(self, x, visible):
-        x = x + self.self_attn(self.input_layernorm(x), visible)
-        return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class Decoder(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        width, depth = config["hidden_size"], config["num_hidden_layers"]
-        self.embed_tokens = nn.Embedding(config["vocab_size"], width)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(depth))
-        self.norm = RMSNorm(width, config["rms_norm_eps"])
-
-
-class LanguageModel(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.config = config
-        self.model = Decoder(config)
-        for name, weight in self.named_parameters():
-            if weight.dim() == 2:
-                std = 0.02 if "embed" in name else weight.shape[1] ** -0.5
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    std /= (2 * config["num_hidden_layers"]) ** 0.5
-                nn.init.normal_(weight, std=std)
-
-    def forward(self, tokens):
-        """Logits [batch, n, vocab] for tokens [batch, n]."""
-        visible = visible_mask(self.config.get("retention"), tokens)
-        x = self.model.embed_tokens(tokens)
-        for layer in self.model.layers:
-            x = layer(x, visible)
-        return F.linear(self.model.norm(x), self.model.embed_tokens.weight)  # tied
+# name: (model class, configuration).
+# Ranks and widths are such that all but GQA and MQA have nearly the parameters of MHA.
+MECHANISMS = {
+    "mha": llama(GroupedAttention, num_key_value_heads=8),
+    "gqa": llama(GroupedAttention, num_key_value_heads=2),
+    "mqa": llama(GroupedAttention, num_key_value_heads=1),
+    # As in the DeepSeek files: pairs are interleaved, head_dim is that of the rotated part.
+    "mla": llama(
+        LatentAttention, rope_layout="interleaved", q_lora_rank=72, kv_lora_rank=48,
+        qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16),
+    "mfa": llama(FactorizedAttention, head_dim=32, share_q_dim=64),
+    "mfa_kr": llama(KeyReuseAttention, head_dim=32, share_q_dim=72),
+    # MHA under a retention mask: see masks.py.  The ids are bytes.
+    "mha_ansan": llama(GroupedAttention, num_key_value_heads=8, retention={
+        "rule": "anchors", "anchor_ids": sorted(b"\n."), "anchor_sees_anchors": False}),
+    "mha_sepllm": llama(GroupedAttention, num_key_value_heads=8, retention={
+        "rule": "separators", "initial": 3, "window": 64,
+        "separator_ids": sorted(b".,;:?!\n")}),
+    "matmulfree": (MatMulFree, MATMULFREE_CONFIG),
+}
 
 
 def make_config(mechanism):
-    return {"mechanism": mechanism, **BASE_CONFIG, **MECHANISMS[mechanism][1]}
+    return {"mechanism": mechanism, **MECHANISMS[mechanism][1]}
 
 
-def from_tensors(tensors, metadata):
-    """The model of a weight file, in float32."""
-    model = LanguageModel(json.loads(metadata["config"]))
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+def build(config):
+    """The model of a configuration, its matrices drawn at random.  Vectors and
+    lower bounds stay as their modules make them."""
+    model = MECHANISMS[config["mechanism"]][0](config)
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2 and "lower_bounds" not in name:
+            std = 0.02 if "embed" in name else weight.shape[1] ** -0.5
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                std /= (2 * config["num_hidden_layers"]) ** 0.5
+            nn.init.normal_(weight, std=std)
+    return model
+
+
+def from_tensors(tensors, metadata, dtype=torch.float32):
+    """The model of a weight file."""
+    model = build(json.loads(metadata["config"])).to(dtype)
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()})
     return model.eval()

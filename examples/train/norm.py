@@ -11,5 +11,5 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        x = x.float()  # a latent comes as bfloat16 while training
+        x = x.to(self.weight.dtype)  # a latent comes as bfloat16 while training
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight

@@ -1,0 +1,60 @@
+"""A Llama-style decoder, under the Hugging Face names; its attention is given.
+
+Each attention says whose names it has.
+"""
+
+import torch.nn.functional as F
+from torch import nn
+
+from masks import visible_mask
+from norm import RMSNorm
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        width, inner = config["hidden_size"], config["intermediate_size"]
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x):
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, attention, config):
+        super().__init__()
+        width, eps = config["hidden_size"], config["rms_norm_eps"]
+        self.input_layernorm = RMSNorm(width, eps)
+        self.self_attn = attention(config)
+        self.post_attention_layernorm = RMSNorm(width, eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x, visible):
+        x = x + self.self_attn(self.input_layernorm(x), visible)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    def __init__(self, attention, config):
+        super().__init__()
+        width, depth = config["hidden_size"], config["num_hidden_layers"]
+        self.embed_tokens = nn.Embedding(config["vocab_size"], width)
+        self.layers = nn.ModuleList(Layer(attention, config) for _ in range(depth))
+        self.norm = RMSNorm(width, config["rms_norm_eps"])
+
+
+class Llama(nn.Module):
+    def __init__(self, attention, config):
+        super().__init__()
+        self.config = config
+        self.model = Decoder(attention, config)
+
+    def forward(self, tokens):
+        """Logits [batch, n, vocab] for tokens [batch, n]."""
+        visible = visible_mask(self.config.get("retention"), tokens)
+        x = self.model.embed_tokens(tokens)
+        for layer in self.model.layers:
+            x = layer(x, visible)
+        return F.linear(self.model.norm(x), self.model.embed_tokens.weight)  # tied
