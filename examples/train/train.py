@@ -41,16 +41,17 @@ CANDIDATES = 12  # prompts tried
 class Recipe:
     peak_lr: float = 3e-3
     dtype: torch.dtype = torch.float32  # of what is written down as expected
-    logit_error: float = 1e-3  # how far float32 may be from it, here
-    bits_error: float = 2e-4  # and in held-out bits per byte
+    logit_error: float = 1e-3  # how far a logit in float32 may be from it
+    bits_error: float = 2e-4  # and the held-out bits per byte
     min_margin: float = 1e-2  # smallest top-1/top-2 gap allowed
 
 
-# Rounding to int8 makes a whole step of float32's last bit, when a number lies
-# on the border of two.  Then what is expected needs float64, and float32 room.
+# A number on the border of two int8 steps takes either, by the last bit of a
+# float32.  Then what is expected needs float64, and float32 room; README.md has
+# the measurements.
 RECIPES = {
-    "matmulfree": Recipe(peak_lr=1e-2, dtype=torch.float64, logit_error=0.2,
-                         bits_error=1e-3, min_margin=0.1),
+    "matmulfree": Recipe(peak_lr=7e-3, dtype=torch.float64, logit_error=1.0,
+                         bits_error=1e-3, min_margin=0.2),
 }
 
 
@@ -137,13 +138,18 @@ def hides(retention, prompt):
     return mask[0, -1].sum() <= 0.75 * len(prompt)
 
 
+def prompt_starts(text):
+    """The beginnings of verses."""
+    verses = np.flatnonzero(text[:-1] == ord("\n")) + 1
+    return [int(s) for s in verses if chr(text[s]).isalpha() and s + PROMPT <= len(text)]
+
+
 @torch.no_grad()
 def expected(net, text):
     """What an implementation must reproduce, as tensors.  Prompts start at a
     verse; of a few candidates, take the one whose greedy continuation is the
     furthest from a tie."""
-    verses = np.flatnonzero(text[:-1] == ord("\n")) + 1
-    starts = [int(s) for s in verses if chr(text[s]).isalpha() and s + PROMPT <= len(text)]
+    starts = prompt_starts(text)
     if "retention" in net.config:  # a prompt must show the mask at work
         starts = [s for s in starts if hides(net.config["retention"], text[s : s + PROMPT])]
     picks = [starts[i * len(starts) // CANDIDATES] for i in range(CANDIDATES)]
@@ -170,13 +176,14 @@ def write_files(mechanism, net, facts, heldout):
 
 @torch.no_grad()
 def check(net, facts, want, heldout, tolerance):
-    """Return (held-out bits per byte, largest error of a logit), both in order."""
+    """Return (held-out bits per byte, largest error of a logit), both in order.
+    At most positions nothing lies on a border, whatever the mechanism."""
     bpb = bits_per_byte(net, heldout)
     assert abs(bpb - facts["heldout_bits_per_byte"]) < tolerance.bits_error
-    error = (net(want["prompt"][None].long())[0] - want["logits"]).abs().max().item()
-    assert error < tolerance.logit_error
+    error = (net(want["prompt"][None].long())[0] - want["logits"]).abs().amax(-1)
+    assert error.max() < tolerance.logit_error and error.median() < Recipe().logit_error
     assert torch.equal(greedy(net, want["prompt"].numpy())[0], want["greedy"])
-    return bpb, error
+    return bpb, error.max().item()
 
 
 def verify(mechanism):
