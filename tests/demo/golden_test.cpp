@@ -1,6 +1,7 @@
 // Trained models give what PyTorch gave for them: logits, greedy text, bits per byte.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -32,18 +33,29 @@ std::vector<std::uint8_t> heldout_text() {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+/// Whether a sum that differs in its last bit may become another integer, and that another logit.
+bool rounds_activations(const std::string& mechanism) { return mechanism == "matmulfree"; }
+
 TEST_P(Trained, LogitsAndGreedyTextArePyTorchs) {
   LanguageModel model = open_model(GetParam());
   const auto expected = Safetensors::open(data(GetParam() + ".expected.safetensors"));
   const std::vector<std::uint8_t> prompt = bytes_of(expected, "prompt");
   const std::vector<float> logits = expected.get<float>("logits");
   ASSERT_EQ(logits.size(), prompt.size() * 256);
+  std::vector<float> errors;  // the largest of each position
   for (std::size_t position = 0; position < prompt.size(); ++position) {
     const Matrix& got = model.forward(std::span(prompt).subspan(position, 1));
-    for (heed::Index i = 0; i < 256; ++i) {
-      ASSERT_NEAR(got(0, i), logits[position * 256 + std::size_t(i)], 1e-3)
-          << "position " << position << ", byte " << i;
-    }
+    const Eigen::Map<const Matrix> want(logits.data() + position * 256, 1, 256);
+    ASSERT_TRUE(got.allFinite()) << position;
+    errors.push_back((got - want).cwiseAbs().maxCoeff());
+  }
+  const float worst = *std::max_element(errors.begin(), errors.end());
+  if (rounds_activations(GetParam())) {
+    std::nth_element(errors.begin(), errors.begin() + std::ptrdiff_t(errors.size() / 2), errors.end());
+    EXPECT_LT(errors[errors.size() / 2], 1e-4f);
+    EXPECT_LT(worst, 1);  // examples/train/rounding.py: other orders of additions move them by up to 0.64
+  } else {
+    EXPECT_LT(worst, 1e-3f);
   }
   const std::vector<std::uint8_t> continuation = bytes_of(expected, "greedy");
   EXPECT_EQ(greedy(model, prompt, heed::Index(continuation.size())), continuation);
@@ -54,7 +66,8 @@ TEST_P(Trained, ScoresHeldOutTextAsTheTrainerDid) {
   ASSERT_TRUE(model.trained_bits_per_byte().has_value());
   const auto text = heldout_text();
   const double bits = evaluate(model, text, {.chunk = 1024}).bits_per_byte;
-  EXPECT_NEAR(bits, *model.trained_bits_per_byte(), 2e-4);  // the file has four decimals
+  // The file has four decimals.
+  EXPECT_NEAR(bits, *model.trained_bits_per_byte(), rounds_activations(GetParam()) ? 1e-3 : 2e-4);
 }
 
 TEST_P(Trained, ShorterNumbersInTheCacheCostLittle) {
