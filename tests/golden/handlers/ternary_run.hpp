@@ -1,0 +1,114 @@
+/// \file
+/// What the handlers of ternary mechanisms share: results of every backend and layout, and comparisons of them.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <heed/exec/serial.hpp>
+#include <heed/ternary/bit_linear.hpp>
+
+#include "golden/handlers/cached_run.hpp"
+#include "golden/kernels.hpp"
+
+namespace heed_golden {
+
+using Floats = std::vector<float>;
+using Numbers = std::vector<double>;
+using Trits = std::vector<std::int8_t>;
+using Results = std::map<std::string, Floats>;
+
+/// Results of `compute<Backend, Layout>()` for the chosen backend, and that everything else gives the same bits. How
+/// keys and values are stored has no meaning here.
+template <class Compute>
+Results computed(const Setup& setup, const Compute& compute, Report& report) {
+  std::vector<std::pair<std::string, Results>> all;
+  const auto with = [&]<class Backend>(const std::string& name) {
+    all.emplace_back(name, compute.template operator()<Backend, heed::TwoBit>());
+    all.emplace_back(name + ", " + heed::FiveTrits::name, compute.template operator()<Backend, heed::FiveTrits>());
+  };
+  with.template operator()<heed::Scalar>("scalar");
+#if defined(HEED_GOLDEN_XSIMD)
+  with.template operator()<heed::Xsimd<>>("xsimd");
+#endif
+#if defined(HEED_GOLDEN_EIGEN)
+  with.template operator()<heed::EigenPackets>("eigen");
+#endif
+  const auto chosen =
+      std::find_if(all.begin(), all.end(), [&](const auto& form) { return form.first == setup.backend; });
+  if (chosen == all.end()) throw Unusable("backend '" + setup.backend + "' is not in this program");
+  for (const auto& [form, results] : all) {
+    for (const auto& [name, numbers] : chosen->second) {
+      report.require(name + " has the same bits with " + form,
+                     results.contains(name) && same_bits(results.at(name), numbers));
+    }
+  }
+  return chosen->second;
+}
+
+/// Within 2e-5 of the largest number of its row; a row of zeros exactly.
+inline void check_rows_near(const std::string& what, const Floats& got, const Numbers& want, Int width,
+                            Report& report) {
+  if (got.size() != want.size()) return report.fail(what + " has another size");
+  Numbers a, b;
+  for (std::size_t i = 0; i < want.size(); i += std::size_t(width)) {
+    const std::span row = std::span(want).subspan(i, std::size_t(width));
+    const double size = std::max(largest(row), 1e-300);
+    for (std::size_t j = i; j < i + row.size(); ++j) {
+      a.push_back(double(got[j]) / size);
+      b.push_back(want[j] / size);
+    }
+  }
+  report.near<double>(what + " by the largest of its row", a, b, 2e-5);
+}
+
+inline void check_exact(const std::string& what, const std::vector<Int>& want, const auto& got, Report& report) {
+  std::size_t wrong = got.size() == want.size() ? 0 : 1;
+  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) wrong += Int(got[i]) == want[i] ? 0 : 1;
+  report.require(what + " exactly", wrong == 0);
+}
+
+template <class L>
+Trits values(const heed::TernaryMatrix<L>& matrix) {
+  Trits all(std::size_t(matrix.rows() * matrix.cols()));
+  for (Int r = 0; r < matrix.rows(); ++r) {
+    matrix.read_row(r, std::span(all).subspan(std::size_t(r * matrix.cols()), std::size_t(matrix.cols())));
+  }
+  return all;
+}
+
+inline void append(Floats& to, std::span<const float> from) { to.insert(to.end(), from.begin(), from.end()); }
+
+/// y of rows x in calls of these sizes.
+template <class Backend, class L>
+Floats linear_in_calls(const heed::BitLinear<L>& linear, const Floats& x, const std::vector<Int>& calls) {
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  Floats y(x.size() / std::size_t(linear.in()) * std::size_t(linear.out()));
+  std::size_t at = 0;
+  for (const Int count : calls) {
+    const auto n = std::size_t(count);
+    heed::check(heed::bit_linear<Backend>(
+        linear, std::span(x).subspan(at * std::size_t(linear.in()), n * std::size_t(linear.in())),
+        std::span(y).subspan(at * std::size_t(linear.out()), n * std::size_t(linear.out())), workspace, executor));
+    at += n;
+  }
+  return y;
+}
+
+/// Calls as the case makes them, and others that must give the same bits.
+using Calls = std::vector<std::pair<std::string, std::vector<Int>>>;
+inline Calls all_calls(Case& one, Int tokens) {
+  Calls all = other_call_sizes(tokens);
+  all.emplace(all.begin(), "calls of the case", call_sizes(one, tokens));
+  std::vector<Int> odd;
+  for (Int left = tokens; left > 0; left -= odd.back()) odd.push_back(std::min<Int>(left, 1 + Int(odd.size()) % 5));
+  all.emplace_back("calls of odd sizes", odd);
+  return all;
+}
+
+}  // namespace heed_golden
