@@ -194,7 +194,7 @@ struct TernaryVnni {
   }
 
   // The sum of all planes. Sums are exact multiples of their units, and stay below 2^31 up to L::max_cols: the largest
-  // is 192 * 128 for every 4 columns, or 162 * 128 for every 5, times 4 of them at once: 524,287 and 517,000 columns.
+  // is 128 * 128 for every 4 columns, or 162 * 128 for every 5, times 4 of them at once: 524,287 and 517,000 columns.
   template <class L>
   [[gnu::always_inline]] static Reg combine(const Reg* acc) {
     if constexpr (L::planes == 4 || has_look_up) {
