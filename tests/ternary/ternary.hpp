@@ -129,4 +129,26 @@ struct RandomLinear {
   }
 };
 
+/// y is the layer's output of rows x, which it knew to `relative`: three factors more, and an integer more or less for
+/// every scaled number within `tie` of a tie.
+inline void expect_products(const Floats& y, const oracle::Numbers& x, const oracle::BitLinear& exact,
+                            double relative = 8 * 0x1p-24, double tie = 1e-4) {
+  const Index in = exact.weights.cols, out = exact.weights.rows;
+  const auto normed = oracle::rms_norm(x, exact.norm, exact.eps);
+  const auto rows = exact.inputs(x);
+  const auto want = exact(x);
+  ASSERT_EQ(y.size(), want.size());
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const Index t = Index(i) / out;
+    const double unit = rows.absmax[std::size_t(t)] / 127;
+    int ties = 0;
+    for (Index k = 0; k < in; ++k) {
+      const double scaled = std::abs(normed[std::size_t(t * in + k)]) / unit;
+      ties += std::abs(scaled - std::floor(scaled) - 0.5) < tie ? 1 : 0;
+    }
+    const double bound = relative * std::abs(want[i]) + 1.001 * ties * unit * exact.weights.scale;
+    ASSERT_TRUE(std::abs(double(y[i]) - want[i]) <= bound) << "number " << i << ": " << y[i] << ", oracle " << want[i];
+  }
+}
+
 }  // namespace heed_test
