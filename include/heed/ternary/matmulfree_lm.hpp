@@ -111,11 +111,11 @@ class MatMulFreeLm {
   }
 
   [[nodiscard]] const MatMulFreeConfig& config() const noexcept { return config_; }
-  /// Bytes of all weights: ternary, norms, embedding.
+  /// Bytes of all weights: ternary, norms, lower bounds, embedding.
   [[nodiscard]] Index bytes() const noexcept {
     Index sum = embedding_.size() + head_.bytes() + norm_.width() * Index(sizeof(float));
     for (const Layer& layer : layers_) {
-      sum += layer.mixer.bytes() + layer.channel.bytes() + 3 * config_.hidden_size * Index(sizeof(float));
+      sum += layer.mixer.bytes() + layer.channel.bytes() + 2 * config_.hidden_size * Index(sizeof(float));
     }
     return sum;
   }

@@ -99,8 +99,10 @@ class Mlgru {
 
   [[nodiscard]] Index hidden_size() const noexcept { return projections_.i.in(); }
   [[nodiscard]] const MlgruProjections<L>& projections() const noexcept { return projections_; }
+  /// Projections, norm and lower bound.
   [[nodiscard]] Index bytes() const noexcept {
-    return projections_.i.bytes() + projections_.f.bytes() + projections_.g.bytes() + projections_.o.bytes();
+    return projections_.i.bytes() + projections_.f.bytes() + projections_.g.bytes() + projections_.o.bytes() +
+           g_norm_.width() * Index(sizeof(float)) + Index(bound_.span().size_bytes());
   }
 
   /// y [tokens][hidden_size] of u of the same shape, a prompt or one token: the same bits in any split. Reads and writes
