@@ -278,6 +278,9 @@ class RecurrentState::Step {
   /// False after commit() or abort(), and when the step was moved from or its state is gone.
   [[nodiscard]] bool open() const noexcept { return owner_ != nullptr; }
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
+  /// Of the state; 0 when the step is closed.
+  [[nodiscard]] Index layers() const noexcept { return open() ? owner_->layers() : 0; }
+  [[nodiscard]] Index width() const noexcept { return open() ? owner_->width() : 0; }
   /// Index of the first new token.
   [[nodiscard]] Index first_position() const noexcept { return first_position_; }
 

@@ -128,7 +128,7 @@ class MatMulFreeLm {
 
   /// logits [tokens][vocab_size] after each of the tokens, or of the last token alone if `logits` has room for one. `step` is
   /// an open step of so many tokens; commit it afterwards. masked[t] != 0 is left padding. invalid_argument naming a wrong
-  /// size or id, or out_of_memory.
+  /// size or id, wrong_state if the step is closed, or out_of_memory; nothing is then written.
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const std::int32_t> ids, RecurrentState::Step& step, std::span<float> logits,
                  Workspace& workspace, E& executor, std::span<const std::uint8_t> masked = {}) const {
@@ -139,6 +139,11 @@ class MatMulFreeLm {
     if (status.ok() && !masked.empty()) status = detail::check_rows("masked", masked.size(), tokens, 1);
     if (status.ok() && step.tokens() != tokens) {
       status = fail(StatusCode::invalid_argument, "step has ", step.tokens(), " tokens, ids ", tokens);
+    }
+    if (status.ok() && !step.open()) status = step.layer(0).status();
+    if (status.ok() && (step.layers() != config_.num_hidden_layers || step.width() != width)) {
+      status = fail(StatusCode::invalid_argument, "step has ", step.layers(), " layers of ", step.width(),
+                    ", must have ", config_.num_hidden_layers, " of ", width);
     }
     for (std::size_t t = 0; status.ok() && t < ids.size(); ++t) {
       if (ids[t] >= 0 && ids[t] < config_.vocab_size) continue;
