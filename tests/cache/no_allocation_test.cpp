@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include <heed/cache/recurrent_state.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
@@ -116,6 +117,32 @@ TEST(CacheStep, AllocatesNothing) {
       {.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .v_head_dim = 9, .scale = 1});
   expect_no_allocation<heed::KvCache<heed::SharedRow, heed::F16>>(
       {.num_heads = 4, .head_dim = 20, .v_head_dim = 16, .scale = 1});
+}
+
+TEST(RecurrentStep, AllocatesNothing) {
+  CountingMemory memory;
+  auto state = heed::RecurrentState::create({.layers = 3, .width = 21, .undo_tokens = 2, .memory = memory.resource()});
+  ASSERT_TRUE(state.ok());
+  const std::int32_t three_tokens[] = {3, 4, 5};
+  const Index allocations = memory.allocations;
+  const long before = news.load();
+  bool ok = true;
+  for (int i = 0; i < 200; ++i) {
+    auto step = i % 2 == 0 ? state->begin(three_tokens) : state->begin(i % 5);
+    for (Index layer = 0; layer < 3; ++layer) {
+      const auto place = step->layer(layer);
+      for (Index t = 0; t < step->tokens(); ++t) {
+        if (float* const after = place->after(t)) std::fill_n(after, 21, place->before()[0] + 1);
+      }
+    }
+    ok = ok && step->commit(i % 2 == 0 ? 2 : step->tokens()).ok();
+    if (i % 7 == 6) ok = ok && state->truncate(state->rollback_floor()).ok();
+    if (i % 50 == 49) ok = ok && state->clear().ok();
+  }
+  const long after = news.load();
+  EXPECT_TRUE(ok);
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(memory.allocations, allocations);
 }
 
 }  // namespace
