@@ -30,9 +30,14 @@ using Kinds = testing::Types<
 #if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
     Packed2<heed::TernaryNeon>, Packed5<heed::TernaryNeon>,
 #endif
-    Packed2<heed::TernaryScalar>, Packed5<heed::TernaryScalar>, Packed2<heed::TernaryLanes<4>>,
-    Packed5<heed::TernaryLanes<4>>, Packed2<heed::TernaryLanes<8>>, Packed5<heed::TernaryLanes<8>>,
-    Packed2<heed::TernaryLanes<16>>, Packed5<heed::TernaryLanes<16>>>;
+#if defined(__AVX__)  // GCC does not return such vectors otherwise
+    Packed2<heed::TernaryLanes<8>>, Packed5<heed::TernaryLanes<8>>,
+#endif
+#if defined(__AVX512F__)
+    Packed2<heed::TernaryLanes<16>>, Packed5<heed::TernaryLanes<16>>,
+#endif
+    Packed2<heed::TernaryLanes<4>>, Packed5<heed::TernaryLanes<4>>, Packed2<heed::TernaryScalar>,
+    Packed5<heed::TernaryScalar>>;
 
 constexpr Index all_cols[] = {1, 2, 15, 16, 17, 19, 20, 21, 96, 333, 4096, 6912, 13824};
 
