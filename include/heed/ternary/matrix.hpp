@@ -2,6 +2,7 @@
 /// A matrix of weights in {-1, 0, 1} and one scale.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -37,7 +38,8 @@ class TernaryMatrix {
     }
     Result<Buffer> bytes = Buffer::allocate(memory, L::bytes(rows, cols), name);
     if (!bytes.ok()) return bytes.status();
-    Result<Buffer> line = Buffer::allocate(memory, cols, name);
+    const Index padded = L::blocks(cols) * L::block_cols;
+    Result<Buffer> line = Buffer::allocate(memory, padded, name);
     if (!line.ok()) return line.status();
     TernaryMatrix made;
     made.bytes_ = *std::move(bytes);
@@ -45,17 +47,26 @@ class TernaryMatrix {
     made.cols_ = cols;
     made.scale_ = scale;
     std::memset(made.bytes_.data(), zero_byte, std::size_t(made.bytes_.size()));  // padding is zero weights, too
+    std::memset(line->data(), 0, std::size_t(padded));
     const std::span<std::int8_t> row{reinterpret_cast<std::int8_t*>(line->data()), std::size_t(cols)};
     for (Index r = 0; r < rows; ++r) {
       if (Status status = read(r, row); !status.ok()) return status;
-      for (Index c = 0; c < cols; ++c) {
+      unsigned largest = 0;  // of w + 1 modulo 256; all of them first, because a loop that may stop is slow
+      for (const int w : row) largest = std::max(largest, unsigned(std::uint8_t(w + 1)));
+      for (Index c = 0; largest > 2 && c < cols; ++c) {
         const int w = row[std::size_t(c)];
-        if (w < -1 || w > 1) {
-          return fail(StatusCode::invalid_argument, name, " has weight ", w, " at [", r, ", ", c,
-                      "], must be -1, 0 or 1");
+        if (w >= -1 && w <= 1) continue;
+        return fail(StatusCode::invalid_argument, name, " has weight ", w, " at [", r, ", ", c,
+                    "], must be -1, 0 or 1");
+      }
+      std::byte* to = made.bytes_.data() + L::byte_of(r, 0, cols);
+      const std::int8_t* from = row.data();
+      for (Index b = 0; b < L::blocks(cols); ++b, to += L::block_bytes, from += L::block_cols) {
+        std::uint8_t packed[4] = {};
+        for (int p = 0; p < L::planes; ++p) {
+          for (int j = 0; j < 4; ++j) packed[j] = std::uint8_t(packed[j] + (from[4 * p + j] + 1) * L::plane_unit(p));
         }
-        auto& byte = reinterpret_cast<std::uint8_t*>(made.bytes_.data())[L::byte_of(r, c, cols)];
-        byte = std::uint8_t(byte + w * L::plane_unit(L::plane_of(c)));
+        std::memcpy(to, packed, sizeof packed);
       }
     }
     return made;
