@@ -31,15 +31,6 @@ struct Task {
   return double(queries) * double(keys) - double(queries) * double(queries - 1) / 2;
 }
 
-/// The error of `problem.out` over the permitted one; above 1, skips the benchmark and returns false.
-inline bool check_answer(benchmark::State& state, const Problem& problem, double& worst) {
-  worst = std::max(worst, problem.expected.worst(problem.out));
-  if (worst <= 1) return true;
-  count_failure();
-  state.SkipWithError(("wrong answer: err_bound is " + std::to_string(worst) + ", must be at most 1").c_str());
-  return false;
-}
-
 template <class Backend, class P, class C>
 void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& task, Index threads, bool& checked) {
   const bool cold = std::string(task.group) != "smoke";
@@ -60,7 +51,7 @@ void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& t
   double worst = 0;
   if (!checked) {
     heed::check(attend(0));
-    if (!check_answer(state, problem, worst)) return;
+    if (!check_answer(state, problem.expected.worst(problem.out), worst)) return;
     checked = true;
   }
   std::fill(problem.out.begin(), problem.out.end(), std::nanf(""));
@@ -80,7 +71,7 @@ void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& t
   const auto elapsed = std::chrono::steady_clock::now() - start;
   if (state.error_occurred()) return;
   limits.close();
-  if (!check_answer(state, problem, worst)) return;
+  if (!check_answer(state, problem.expected.worst(problem.out), worst)) return;
   if (problem.workspace.size() != reserved) {
     count_failure();
     return state.SkipWithError("the workspace grew: workspace_bytes() promised too little");
@@ -96,10 +87,10 @@ void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& t
   out["kv_bytes_per_token"] = bytes / double(cache.bytes().kept);  // of one layer
   out["GBps"] = bytes / seconds * 1e-9;
   out["GFLOPs"] = flops / seconds * 1e-9;
-  out["limit_GBps"] = limits.read_dram();
-  out["limit_GFLOPs"] = limits.fma_f32();
-  out["frac_bandwidth"] = bytes / seconds * 1e-9 / limits.read_dram();
-  out["frac_peak"] = flops / seconds * 1e-9 / limits.fma_f32();
+  out["limit_GBps"] = limits.of(Limit::read_dram);
+  out["limit_GFLOPs"] = limits.of(Limit::fma_f32);
+  out["frac_bandwidth"] = bytes / seconds * 1e-9 / limits.of(Limit::read_dram);
+  out["frac_peak"] = flops / seconds * 1e-9 / limits.of(Limit::fma_f32);
   out["err_bound"] = worst;
 }
 

@@ -1,6 +1,7 @@
 #include "check.hpp"
 
 #include <algorithm>
+#include <string>
 
 #include "oracle/bound.hpp"
 
@@ -45,7 +46,16 @@ double Expected::worst(std::span<const float> out) const {
   return worst;
 }
 
+bool check_answer(benchmark::State& state, double error, double& worst) {
+  worst = error <= worst ? worst : error;
+  if (worst <= 1) return true;
+  count_failure();
+  state.SkipWithError(("wrong answer: err_bound is " + std::to_string(worst) + ", must be at most 1").c_str());
+  return false;
+}
+
 void corrupt_checks() { corrupt = true; }
+bool corrupting() { return corrupt; }
 void count_failure() { ++failure_count; }
 int failures() { return failure_count; }
 

@@ -2,6 +2,8 @@
 /// Is the answer right? A benchmark of wrong results measures nothing, so every one is checked in float64.
 #pragma once
 
+#include <benchmark/benchmark.h>
+
 #include <span>
 #include <vector>
 
@@ -35,8 +37,13 @@ class Expected {
   std::vector<Row> rows_;
 };
 
+/// Keeps the largest of errors that are given as multiples of what is permitted; above 1, or NaN, skips the benchmark,
+/// counts a failure and returns false.
+bool check_answer(benchmark::State& state, double error, double& worst);
+
 /// Makes every check see one slightly wrong number, to prove that checks fail when they should.
 void corrupt_checks();
+[[nodiscard]] bool corrupting();
 /// Counts a wrong answer or another failure; the program's exit code depends on it.
 void count_failure();
 [[nodiscard]] int failures();

@@ -151,30 +151,36 @@ namespace {
 struct Recent {
   Clock::time_point when;
   Index threads = 0;
-  std::vector<double> read, fma;
+  std::map<Limit, std::vector<double>> seen;
 } recent;
 
 constexpr auto fresh = std::chrono::milliseconds(20);
 }  // namespace
 
-LimitsAround::LimitsAround(Index threads, int samples) : threads_(threads), samples_(samples) {
-  if (recent.threads != threads || Clock::now() - recent.when > fresh) {
-    close();
+LimitsAround::LimitsAround(Index threads, int samples, std::vector<Limit> limits)
+    : threads_(threads), samples_(samples) {
+  for (const Limit limit : limits) seen_[limit] = {};
+  const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
+  if (recent.threads == threads && Clock::now() - recent.when <= fresh &&
+      std::equal(seen_.begin(), seen_.end(), recent.seen.begin(), recent.seen.end(), same)) {
+    seen_ = recent.seen;
   } else {
-    read_ = recent.read;
-    fma_ = recent.fma;
+    close();
   }
 }
 
 void LimitsAround::close() {
-  recent = {.when = {}, .threads = threads_, .read = {}, .fma = {}};
+  recent = {.when = {}, .threads = threads_, .seen = {}};
+  for (const auto& [limit, samples] : seen_) recent.seen[limit] = {};
   for (int i = 0; i < samples_; ++i) {
-    recent.read.push_back(sample(Limit::read_dram, threads_));
-    recent.fma.push_back(sample(Limit::fma_f32, threads_));
+    for (auto& [limit, samples] : recent.seen) {
+      if (exists(limit)) samples.push_back(sample(limit, threads_));
+    }
   }
   recent.when = Clock::now();
-  read_.insert(read_.end(), recent.read.begin(), recent.read.end());
-  fma_.insert(fma_.end(), recent.fma.begin(), recent.fma.end());
+  for (auto& [limit, samples] : seen_) {
+    samples.insert(samples.end(), recent.seen[limit].begin(), recent.seen[limit].end());
+  }
 }
 
 }  // namespace bench

@@ -3,6 +3,7 @@
 /// machine the limits drift by tens of percent within minutes.
 #pragma once
 
+#include <map>
 #include <span>
 #include <vector>
 
@@ -33,18 +34,18 @@ void pass(Limit limit, Index threads);
 
 [[nodiscard]] double median(std::vector<double> x);
 
-/// DRAM read bandwidth and FMA peak around a piece of timed work: `samples` passes at construction and by close().
+/// Some limits around a piece of timed work: `samples` passes of each at construction and by close().
 class LimitsAround {
  public:
-  LimitsAround(Index threads, int samples);
+  LimitsAround(Index threads, int samples, std::vector<Limit> limits = {Limit::read_dram, Limit::fma_f32});
   void close();
-  [[nodiscard]] double read_dram() const { return median(read_); }
-  [[nodiscard]] double fma_f32() const { return median(fma_); }
+  /// Median, one of the limits asked for; 0 if this build lacks the instructions.
+  [[nodiscard]] double of(Limit limit) const { return median(seen_.at(limit)); }
 
  private:
   Index threads_;
   int samples_;
-  std::vector<double> read_, fma_;
+  std::map<Limit, std::vector<double>> seen_;
 };
 
 }  // namespace bench

@@ -29,6 +29,10 @@ void print(const Run& run, double spread) {
   print(run, "frac_peak", " %6.1f", 100, 6);
   print(run, "err_bound", " %8.4f", 1, 8);
   print(run, "kv_bytes_per_token", " %7.0f", 1, 7);
+  if (run.counters.contains("frac_int8") || run.counters.contains("Gweights")) {  // others end here, without blanks
+    print(run, "Gweights", " %7.1f", 1, 7);
+    print(run, "frac_int8", " %6.1f", 100, 6);
+  }
   std::printf("\n");
 }
 
@@ -40,8 +44,10 @@ bool Table::ReportContext(const Context& context) {
   std::printf(
       "\nus: median of one call; +-%%: spread of the repetitions; %%BW: KV bytes read once, of the DRAM read limit;\n"
       "%%FMA: useful operations, of the fp32 FMA limit; both limits at as many threads, moments before and after;\n"
-      "err: of the permitted error; B/token: KV cache of one layer\n\n%-58s %10s %5s %7s %6s %8s %6s %8s %7s\n",
-      "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%FMA", "err", "B/token");
+      "err: of the permitted error; B/token: KV cache of one layer; ternary products: GB/s and %%BW are of packed\n"
+      "weights, GFLOP/s integer operations, Gw/s 1e9 weights a second, %%int8 of the int8 dot limit\n\n"
+      "%-58s %10s %5s %7s %6s %8s %6s %8s %7s %7s %6s\n",
+      "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%FMA", "err", "B/token", "Gw/s", "%int8");
   return true;
 }
 
