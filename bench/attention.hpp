@@ -123,6 +123,21 @@ void add_all_decode() {
   both(mfa_kr());
 }
 
+/// What speculative decoding asks for: a token and its drafts, which read the cache once.
+template <class Backend, class C>
+void add_all_verify() {
+  const auto both = [](const auto& shape, Index keys) {
+    for (const Index queries : {1, 2, 4, 8}) {
+      add<Backend, C>(shape, {.group = "verify", .queries = queries, .keys = keys});
+    }
+  };
+  both(gqa(), 32768);
+  both(gqa(), 4096);
+  both(mha(), 4096);
+  both(mla16(), 4096);
+  both(mfa(), 4096);
+}
+
 /// Prefill of 512 tokens: a whole prompt, and the last chunk of a long one.
 template <class Backend, class C>
 void add_all_prefill() {

@@ -220,6 +220,10 @@ TEST(Mla, ChoosesTheCheaperForm) {
   EXPECT_TRUE(heed::mla_expansion_is_cheaper(v3, 1024, 1024));
   EXPECT_FALSE(heed::mla_expansion_is_cheaper(v3, 1, Index{1} << 40));
   EXPECT_FALSE(heed::mla_expansion_is_cheaper(v3, 0, 100));
+  // A verification takes decode's form, even where a prompt begins.
+  EXPECT_TRUE(heed::mla_expansion_is_cheaper(v3, 16, 16));
+  EXPECT_FALSE(heed::mla_expands(v3, 16, 16));
+  EXPECT_TRUE(heed::mla_expands(v3, 17, 17));
 }
 
 TEST(Mla, RefusesWrongShapes) {

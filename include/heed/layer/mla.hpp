@@ -81,7 +81,7 @@ class PackedMlaWeights {
   detail::Floats uk_, ukv_;
 };
 
-/// Attention in the given form; automatic takes the cheaper one (mla_expansion_is_cheaper). Both read the same cache and
+/// Attention in the given form; automatic is mla_expands(). Both read the same cache and
 /// give the same answer within rounding, not the same bits: pin a form where calls of different sizes must agree bit for
 /// bit. Arguments as of attend(); `mla` needs weights for the expanded form, and for the automatic choice to take it.
 template <SimdBackend Backend, KeyValueSource S, Executor E>
@@ -90,8 +90,8 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
                   std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
   if (Status s = mla.validate(); !s.ok()) return s;
   const Index queries = Index(q.size()) / (mla.num_heads * mla.query_map().in_width());
-  const bool expand = form == MlaForm::expanded || (form == MlaForm::automatic && !mla.weights.empty() &&
-                                                    mla_expansion_is_cheaper(mla, queries, keys.size()));
+  const bool expand = form == MlaForm::expanded ||
+                      (form == MlaForm::automatic && !mla.weights.empty() && mla_expands(mla, queries, keys.size()));
   if (expand) {
     return attend<Backend>(MlaExpanded{mla}, q, keys, mask, out, workspace, executor, options, lse, query_positions);
   }

@@ -184,4 +184,10 @@ enum class MlaForm { automatic, absorbed, expanded };
   return expanded < absorbed;
 }
 
+/// What MlaForm::automatic takes: the cheaper form, but for up to 16 queries always the absorbed one, so that the
+/// verification of drafts has the bits of the decode steps it stands for, from the first token on.
+[[nodiscard]] constexpr bool mla_expands(const Mla& mla, Index num_queries, Index num_keys) noexcept {
+  return num_queries > 16 && mla_expansion_is_cheaper(mla, num_queries, num_keys);
+}
+
 }  // namespace heed::inline HEED_ABI

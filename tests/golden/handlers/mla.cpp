@@ -146,14 +146,14 @@ void check_frequencies(Case& one, const MlaCase& c, Report& report) {
   report.near<double>(r->name, {got.begin(), got.end()}, r->numbers, 1e-12);
 }
 
-/// The automatic choice is, call by call, what the cheaper form gave.
+/// The automatic choice is, call by call, what the form it takes gave.
 Run chosen(const heed::Mla& mla, const std::vector<Int>& calls, Run absorbed, const Run& expanded) {
   Int keys = 0;
   for (const Int count : calls) {
     const auto take = [&](std::vector<float>& to, const std::vector<float>& from, Int width) {
       std::copy_n(from.begin() + keys * width, count * width, to.begin() + keys * width);
     };
-    if (heed::mla_expansion_is_cheaper(mla, count, keys + count)) {
+    if (heed::mla_expands(mla, count, keys + count)) {
       take(absorbed.o, expanded.o, mla.num_heads * mla.v_head_dim);
       take(absorbed.lse, expanded.lse, mla.num_heads);
     }
