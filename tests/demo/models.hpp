@@ -117,13 +117,29 @@ struct ModelFile {
       {"num_attention_heads", 4}, {"head_dim", 6},     {"intermediate_size", 13}, {"max_position_embeddings", 20},
       {"rms_norm_eps", 1e-5},     {"rope_theta", 1e4}, {"rope_layout", "half"},   {"tie_word_embeddings", true}};
   std::vector<std::pair<std::string, std::vector<heed::Index>>> attention;
-  if (mechanism == "mla") {
+  const bool routes = mechanism == "deepseek";
+  if (mechanism == "mla" || routes) {
     file.config.update(
         {{"q_lora_rank", 7}, {"kv_lora_rank", 5}, {"qk_nope_head_dim", 3}, {"qk_rope_head_dim", 6}, {"v_head_dim", 9}});
     attention = {{"q_a_proj.weight", {7, 10}},   {"q_a_layernorm.weight", {7}},
                  {"q_b_proj.weight", {36, 7}},   {"kv_a_proj_with_mqa.weight", {11, 10}},
                  {"kv_a_layernorm.weight", {5}}, {"kv_b_proj.weight", {48, 5}},
                  {"o_proj.weight", {10, 36}}};
+    if (routes) {
+      file.config.update({{"n_routed_experts", 4},
+                          {"num_experts_per_tok", 2},
+                          {"n_shared_experts", 1},
+                          {"moe_intermediate_size", 5},
+                          {"first_k_dense_replace", 1},
+                          {"n_group", 2},
+                          {"topk_group", 1},
+                          {"norm_topk_prob", true},
+                          {"routed_scaling_factor", 1.5},
+                          {"scoring_func", "sigmoid"},
+                          {"topk_method", "noaux_tc"},
+                          {"num_nextn_predict_layers", 1},
+                          {"mtp_zero_first_embedding", false}});
+    }
   } else if (mechanism == "mfa" || mechanism == "mfa_kr") {
     file.config["share_q_dim"] = 7;
     attention = {{"q_proj.weight", {7, 10}},
@@ -149,13 +165,27 @@ struct ModelFile {
   }
   file.add("model.embed_tokens.weight", {256, 10});
   file.add("model.norm.weight", {10});
-  for (int layer = 0; layer < 2; ++layer) {
+  const auto feed_forward = [&](const std::string& name, heed::Index inner) {
+    file.add(name + "gate_proj.weight", {inner, 10});
+    file.add(name + "up_proj.weight", {inner, 10});
+    file.add(name + "down_proj.weight", {10, inner});
+  };
+  for (int layer = 0; layer < (routes ? 3 : 2); ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     file.add(prefix + "input_layernorm.weight", {10});
     file.add(prefix + "post_attention_layernorm.weight", {10});
-    file.add(prefix + "mlp.gate_proj.weight", {13, 10});
-    file.add(prefix + "mlp.up_proj.weight", {13, 10});
-    file.add(prefix + "mlp.down_proj.weight", {10, 13});
+    if (routes && layer > 0) {
+      feed_forward(prefix + "mlp.shared_experts.", 5);
+      file.add(prefix + "mlp.gate.weight", {4, 10});
+      file.add(prefix + "mlp.gate.e_score_correction_bias", {4});
+      for (int e = 0; e < 4; ++e) feed_forward(prefix + "mlp.experts." + std::to_string(e) + ".", 5);
+    } else {
+      feed_forward(prefix + "mlp.", 13);
+    }
+    if (layer == 2) {  // the MTP module
+      for (const char* norm : {"enorm", "hnorm", "shared_head.norm"}) file.add(prefix + norm + ".weight", {10});
+      file.add(prefix + "eh_proj.weight", {10, 20});
+    }
     for (const auto& [name, shape] : attention) file.add(prefix + "self_attn." + name, shape);
   }
   return file;

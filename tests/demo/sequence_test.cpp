@@ -95,6 +95,7 @@ TEST(Formula, IsThePapersForTheExampleModels) {  // layers x numbers x 2 bytes
   EXPECT_EQ(open_model("mla", "bf16").memory().formula_bytes(1), 4 * (48 + 16) * 2);
   EXPECT_EQ(open_model("mfa", "bf16").memory().formula_bytes(1), 2 * 4 * 32 * 2);
   EXPECT_EQ(open_model("mfa_kr", "bf16").memory().formula_bytes(1), 4 * 32 * 2);
+  EXPECT_EQ(open_model("deepseek", "bf16").memory().formula_bytes(1), 4 * (48 + 16) * 2);
   EXPECT_EQ(open_model("matmulfree").memory().formula_bytes(1'000'000), 4 * 128 * 4);  // a state, whatever was read
 }
 
