@@ -38,7 +38,8 @@ TEST(BitLinear, RandomShapes) {
 
 TEST(BitLinear, EveryFormGivesTheSameBits) {
   oracle::Random random(2);
-  for (const auto& [out, in] : {std::pair<Index, Index>{1, 1}, {33, 17}, {96, 160}, {200, 333}}) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {33, 17}, {96, 160}, {200, 333}}) {
+    const Index out = rows, in = cols;
     const RandomLinear linear(random, out, in);
     for (const Index tokens : token_counts) {
       const Floats x = random.gaussians(tokens * in);
@@ -53,7 +54,8 @@ TEST(BitLinear, EveryFormGivesTheSameBits) {
 
 TEST(BitLinear, TokensAloneAreTokensTogether) {
   oracle::Random random(3);
-  for (const auto& [out, in] : {std::pair<Index, Index>{1, 5}, {40, 96}, {67, 131}}) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 5}, {40, 96}, {67, 131}}) {
+    const Index out = rows, in = cols;
     const RandomLinear linear(random, out, in, out != 40);
     const Floats x = random.gaussians(33 * in);
     with_every_form([&]<class B, class L>(const std::string& form) {

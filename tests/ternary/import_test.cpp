@@ -47,8 +47,9 @@ TYPED_TEST(TernaryImport, HuggingFace) {
 TYPED_TEST(TernaryImport, I2S) {
   for (const Index rows : {1, 3, 33}) {
     for (const Index blocks : {1, 2, 5}) {
-      for (const auto& [kind, written_by] :
+      for (const auto& [machine, written_by] :
            {std::pair{I2sBlock::x86, oracle::I2sBlock::x86}, {I2sBlock::arm, oracle::I2sBlock::arm}}) {
+        const I2sBlock kind = machine;
         const auto weights = random_weights(this->random, rows, blocks * Index(kind), 0.3f);
         Bytes bytes = oracle::i2_s_packed(weights, written_by);
         const auto read = [&] { return heed::ternary_from_i2_s<TypeParam>("w", bytes, rows, weights.cols, kind); };
