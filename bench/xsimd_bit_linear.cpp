@@ -1,3 +1,5 @@
+#include <array>
+
 #include <heed/simd/xsimd.hpp>
 
 #include "bit_linear.hpp"

@@ -21,7 +21,7 @@ using Backend = heed::DefaultBackend;
 
 /// The same gates with ternary loops of plain vectors, which share no instruction with the others: the same bits.
 struct PlainLoops : Backend {
-  using Ternary = heed::TernaryLanes<16>;
+  using Ternary = heed::TernaryLanes<4>;
 };
 
 /// Throws unless all numbers have the same bits, or if one is not finite.

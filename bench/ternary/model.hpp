@@ -55,13 +55,15 @@ void run_model_of(const heed::MatMulFreeConfig& config, Index prompt, int repeat
     heed::check(model.template forward<B>(tokens, step, to, workspace, executor));
     heed::check(step.commit());
   };
-  const auto few = std::span<const std::int32_t>(ids).first(std::size_t(std::min<Index>(prompt, 5)));
+  // A few tokens one by one by plain loops, and at once by the others.
+  const auto few = std::span<const std::int32_t>(ids).first(std::size_t(std::min<Index>(prompt, 3)));
+  heed::RecurrentState plain = heed::value_or_throw(model.make_state());
+  for (const std::int32_t& id : few)
+    run(plain, std::span(&id, 1), expected, pool(thread_counts().back()), PlainLoops());
   std::size_t at = 0;
   for (const Index threads : thread_counts()) {
     heed::ThreadPool& executor = pool(threads);
-    // A few tokens one by one by plain loops, and at once by these.
-    heed::RecurrentState state = heed::value_or_throw(model.make_state()), other = heed::value_or_throw(state.fork());
-    for (const std::int32_t& id : few) run(other, std::span(&id, 1), expected, executor, PlainLoops());
+    heed::RecurrentState state = heed::value_or_throw(model.make_state());
     run(state, few, logits, executor, Backend());
     check_same(logits, expected, "MatMul-free LM");
 
