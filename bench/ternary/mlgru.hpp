@@ -35,13 +35,15 @@ void run_mlgru_of(Index width, int repeats) {
   };
   for (const Index threads : thread_counts()) {
     heed::ThreadPool& executor = pool(threads);
-    // A few steps by other loops, and a prompt of as many by these.
-    constexpr Index checked = 6;
-    heed::RecurrentState state = new_state(), other = new_state();
-    for (Index t = 0; t < checked; ++t) run(other, t, 1, expected, executor, PlainLoops());
+    // Some steps by plain loops, and as many by these, one by one and at once.
+    constexpr Index checked = 17;
+    heed::RecurrentState state = new_state(), stepped = new_state(), plain = new_state();
+    const auto first = [&](std::vector<float>& rows) { return std::span(rows).first(std::size_t(checked * width)); };
+    for (Index t = 0; t < checked; ++t) run(plain, t, 1, expected, executor, PlainLoops());
+    for (Index t = 0; t < checked; ++t) run(stepped, t, 1, y, executor, Backend());
+    check_same(first(y), first(expected), "steps of MLGRU");
     run(state, 0, checked, y, executor, Backend());
-    const auto numbers_checked = std::size_t(checked * width);
-    check_same(std::span(y).first(numbers_checked), std::span(expected).first(numbers_checked), "MLGRU");
+    check_same(first(y), first(expected), "a prompt of MLGRU");
 
     const auto print = [&](const char* what, Index tokens, const Timing& t) {
       const double operations = 2 * 4 * double(width * width) * double(tokens) / t.seconds * 1e-9;

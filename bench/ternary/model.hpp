@@ -30,9 +30,8 @@ heed::MatMulFreeLm<L> random_model(const heed::MatMulFreeConfig& config) {
   return heed::value_or_throw(heed::MatMulFreeLm<L>::create(config, {tensor, projection}));
 }
 
-/// Microseconds of a token with bf16 weights, for every thread count.
 template <class L>
-void run_model_of(const heed::MatMulFreeConfig& config, Index prompt, int repeats, const std::vector<Timing>& bf16) {
+void run_model_of(const heed::MatMulFreeConfig& config, Index prompt, int repeats) {
   const auto start = std::chrono::steady_clock::now();
   const heed::MatMulFreeLm<L> model = random_model<L>(config);
   const std::chrono::duration<double> setup = std::chrono::steady_clock::now() - start;
@@ -55,24 +54,34 @@ void run_model_of(const heed::MatMulFreeConfig& config, Index prompt, int repeat
     heed::check(model.template forward<B>(tokens, step, to, workspace, executor));
     heed::check(step.commit());
   };
-  // A few tokens one by one by plain loops, and at once by the others.
-  const auto few = std::span<const std::int32_t>(ids).first(std::size_t(std::min<Index>(prompt, 3)));
+  // Two tokens by plain loops and by the others, one by one; and some more at once, which unpacks weights.
+  const auto few = std::span<const std::int32_t>(ids).first(std::size_t(std::min<Index>(prompt, 17)));
+  const auto two = few.first(std::min<std::size_t>(few.size(), 2));
+  const auto one_by_one = [&](heed::RecurrentState& state, std::span<const std::int32_t> tokens, heed::ThreadPool& on,
+                              auto loops) {
+    for (const std::int32_t& id : tokens) run(state, std::span(&id, 1), expected, on, loops);
+  };
   heed::RecurrentState plain = heed::value_or_throw(model.make_state());
-  for (const std::int32_t& id : few)
-    run(plain, std::span(&id, 1), expected, pool(thread_counts().back()), PlainLoops());
-  std::size_t at = 0;
+  one_by_one(plain, two, pool(thread_counts().back()), PlainLoops());
+  const std::vector<float> of_two = expected;
   for (const Index threads : thread_counts()) {
     heed::ThreadPool& executor = pool(threads);
     heed::RecurrentState state = heed::value_or_throw(model.make_state());
+    heed::RecurrentState stepped = heed::value_or_throw(state.fork());
+    one_by_one(stepped, two, executor, Backend());
+    check_same(expected, of_two, "decode of the MatMul-free LM");
+    one_by_one(stepped, few.subspan(two.size()), executor, Backend());
     run(state, few, logits, executor, Backend());
-    check_same(logits, expected, "MatMul-free LM");
+    check_same(logits, expected, "prefill of the MatMul-free LM");
 
     const auto decode = [&] { run(state, std::span(ids).first(1), logits, executor, Backend()); };
     const Timing t = time_calls(repeats * 3, threads, Limit::read_dram, decode);
     std::printf("decode,  threads %lld: %8.2f ms, +-%.1f %%, %6.1f tokens/s, %5.1f GB/s, %5.1f %% of read bandwidth;",
                 static_cast<long long>(threads), t.seconds * 1e3, 100 * t.spread, 1 / t.seconds,
                 read / t.seconds * 1e-9, 100 * read / t.seconds * 1e-9 / t.limit);
-    std::printf(" %.1f times bf16\n", bf16[at++].seconds / t.seconds);
+    const Timing bf16 = time_bf16_model(config, threads, repeats);  // at once, because bandwidth drifts
+    std::printf(" bf16 %.1f ms, +-%.1f %%, %.1f %% of it: %.1f times as long\n", bf16.seconds * 1e3, 100 * bf16.spread,
+                200 * double(config.ternary_parameters()) / bf16.seconds * 1e-9 / bf16.limit, bf16.seconds / t.seconds);
     const auto prefill = [&] { run(state, ids, logits, executor, Backend()); };
     const Timing p = time_calls(std::max(repeats / 3, 1), threads, Limit::dot_int8, prefill);
     const double operations =
@@ -90,19 +99,9 @@ inline void run_model(const heed::MatMulFreeConfig& config, Index prompt, int re
               static_cast<long long>(config.hidden_size), static_cast<long long>(config.num_hidden_layers),
               static_cast<long long>(config.intermediate_size), static_cast<long long>(config.vocab_size),
               static_cast<long long>(prompt));
-  std::vector<Timing> bf16;
-  for (const Index threads : thread_counts()) {
-    const Timing t = time_bf16_model(config, threads, repeats);
-    const double bytes = 2 * double(config.ternary_parameters());
-    std::printf(
-        "bf16 weights, products alone, two layers and the head measured, all layers worked out from them: threads "
-        "%lld: %.1f ms, +-%.1f %%, %.1f tokens/s, %.1f GB/s, %.1f %% of read bandwidth\n",
-        static_cast<long long>(threads), t.seconds * 1e3, 100 * t.spread, 1 / t.seconds, bytes / t.seconds * 1e-9,
-        100 * bytes / t.seconds * 1e-9 / t.limit);
-    bf16.push_back(t);
-  }
-  run_model_of<heed::TwoBit>(config, prompt, repeats, bf16);
-  run_model_of<heed::FiveTrits>(config, prompt, repeats, bf16);
+  std::printf("bf16: the products alone with bf16 weights, two layers and the head measured, all layers worked out\n");
+  run_model_of<heed::TwoBit>(config, prompt, repeats);
+  run_model_of<heed::FiveTrits>(config, prompt, repeats);
 }
 
 }  // namespace bench
