@@ -6,8 +6,7 @@
 
 #include "oracle/golden_cases.hpp"
 #include "oracle/mfa.hpp"
-#include "oracle/mla.hpp"
-#include "oracle/yarn.hpp"
+#include "oracle/mla_of.hpp"
 
 namespace {
 
@@ -48,46 +47,13 @@ struct Golden {
   }
 };
 
-oracle::Mla mla_of(const Golden& g) {
-  const auto& config = g.one.config;
-  oracle::Mla mla{.num_heads = g.size("num_attention_heads"),
-                  .kv_lora_rank = g.size("kv_lora_rank"),
-                  .qk_nope_head_dim = g.size("qk_nope_head_dim"),
-                  .qk_rope_head_dim = g.size("qk_rope_head_dim"),
-                  .v_head_dim = g.size("v_head_dim")};
-  mla.q_a_eps = mla.kv_a_eps = config["rms_norm_eps"];
-  mla.scale = 1 / std::sqrt(double(mla.query_width()));
-  mla.rotation = {.frequencies = oracle::rope_frequencies(mla.qk_rope_head_dim, config["rope_theta"]),
-                  .interleaved = config["rope_interleave"]};
-  if (const auto& s = config["rope_scaling"]; !s.is_null()) {
-    const oracle::YarnScaling yarn{s["factor"],    s["original_max_position_embeddings"],
-                                   s["beta_fast"], s["beta_slow"],
-                                   s["mscale"],    s["mscale_all_dim"]};
-    mla.rotation.frequencies = oracle::yarn_frequencies(mla.qk_rope_head_dim, config["rope_theta"], yarn);
-    mla.rotation.amplitude = oracle::yarn_amplitude(yarn);
-    mla.scale *= oracle::yarn_softmax_factor(yarn);
-  }
-  if (config["q_lora_rank"].is_null()) {
-    mla.q_proj = g.weight("q_proj");
-  } else {
-    mla.q_a_proj = g.weight("q_a_proj");
-    mla.q_a_layernorm = g.weight("q_a_layernorm");
-    mla.q_b_proj = g.weight("q_b_proj");
-  }
-  mla.kv_a_proj_with_mqa = g.weight("kv_a_proj_with_mqa");
-  mla.kv_a_layernorm = g.weight("kv_a_layernorm");
-  mla.kv_b_proj = g.weight("kv_b_proj");
-  mla.o_proj = g.weight("o_proj");
-  return mla;
-}
-
 TEST(OracleGolden, Mla) {
   const auto cases = cases_of({"mla"});
   ASSERT_GE(cases.size(), 6u);
   for (const auto& one : cases) {
     SCOPED_TRACE(one.file);
     const Golden g{one};
-    const oracle::Mla mla = mla_of(g);
+    const oracle::Mla mla = oracle::golden::mla_of(one.config, g.file);
     EXPECT_NEAR(mla.scale, double(one.config["softmax_scale"]), 1e-15);
     g.expect_exact("inv_freq_f64", mla.rotation.frequencies);
 
