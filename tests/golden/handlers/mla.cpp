@@ -1,115 +1,39 @@
 // MLA from the checkpoint's tensors to the layer's output, in absorbed and in expanded form.
 #include <algorithm>
-#include <cmath>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <heed/layer/mla.hpp>
-
-#include "golden/handlers/cached_run.hpp"
-#include "golden/handlers/checks.hpp"
-#include "golden/handlers/layer_run.hpp"
 #include "golden/handlers/logit_rules.hpp"
-#include "golden/handlers/rope_config.hpp"
+#include "golden/handlers/mla_layer.hpp"
 #include "golden/kernels.hpp"
 #include "golden/tolerances.hpp"
-#include "oracle/mla.hpp"
 
 namespace heed_golden {
 namespace {
 
-struct MlaCase {
-  oracle::Mla layer;  ///< the checkpoint's tensors
-  RotationPair rotation;
+struct MlaCase : MlaParts {
   LogitRules rules;
-  Int tokens = 0, hidden = 0;
+  Int tokens = 0;
   std::vector<double> x;
   std::vector<heed::Index> positions;
 };
 
-std::string rope_layout(Config& config) {
-  if (const auto layout = config.maybe<std::string>("rope_layout")) return *layout;
-  return config.get_or("rope_interleave", true) ? "interleaved" : "half";
-}
-
 MlaCase read(Case& one) {
-  Config& config = one.config;
-  MlaCase c;
-  c.hidden = config.get<Int>("hidden_size");
-  oracle::Mla& m = c.layer;
-  m.num_heads = config.get<Int>("num_attention_heads");
-  m.kv_lora_rank = config.get<Int>("kv_lora_rank");
-  m.qk_nope_head_dim = config.get<Int>("qk_nope_head_dim");
-  m.qk_rope_head_dim = config.get<Int>("qk_rope_head_dim");
-  m.v_head_dim = config.get<Int>("v_head_dim");
-  const double eps = config.get_or("rms_norm_eps", 1e-6);
-  m.q_a_eps = config.get_or("q_a_layernorm_eps", eps);
-  m.kv_a_eps = config.get_or("kv_a_layernorm_eps", eps);
-  config.skip("num_key_value_heads");  // files say num_attention_heads here
-  if (config.get_or("attention_bias", false)) throw Unusable("attention_bias is not supported by this handler");
-  c.rotation = read_rotation(config, m.qk_rope_head_dim, m.qk_rope_head_dim == 0 ? "none" : rope_layout(config));
-  m.rotation = c.rotation.exact;
-  m.scale = config.get_or("softmax_scale", c.rotation.softmax_factor / std::sqrt(double(m.query_width())));
-  c.rules = read_logit_rules(one, m.num_heads);
-
-  const Int q_rows = m.num_heads * m.query_width();
-  if (const auto q_rank = config.maybe<Int>("q_lora_rank")) {
-    m.q_a_proj = one.get<double>("q_a_proj.weight", {*q_rank, c.hidden});
-    m.q_a_layernorm = one.get<double>("q_a_layernorm.weight", {*q_rank});
-    m.q_b_proj = one.get<double>("q_b_proj.weight", {q_rows, *q_rank});
-  } else {
-    m.q_proj = one.get<double>("q_proj.weight", {q_rows, c.hidden});
-  }
-  m.kv_a_proj_with_mqa = one.get<double>("kv_a_proj_with_mqa.weight", {m.row_width(), c.hidden});
-  m.kv_a_layernorm = one.get<double>("kv_a_layernorm.weight", {m.kv_lora_rank});
-  m.kv_b_proj =
-      one.get<double>("kv_b_proj.weight", {m.num_heads * (m.qk_nope_head_dim + m.v_head_dim), m.kv_lora_rank});
-  m.o_proj = one.get<double>("o_proj.weight", {c.hidden, m.num_heads * m.v_head_dim});
-
+  MlaCase c{read_mla(one), {}, 0, {}, {}};
+  c.rules = read_logit_rules(one, c.layer.num_heads);
   c.tokens = one.shape("x").at(0);
   c.x = one.get<double>("x", {c.tokens, c.hidden});
   c.positions = read_positions(one, c.tokens);
   return c;
 }
 
-/// The layer, made of float32 tensors.
-heed::MlaLayer make_layer(const MlaCase& c) {
-  const oracle::Mla& m = c.layer;
-  heed::MlaLayerOptions options{.hidden_size = c.hidden,
-                                .num_attention_heads = m.num_heads,
-                                .q_lora_rank = Int(m.q_a_layernorm.size()),
-                                .kv_lora_rank = m.kv_lora_rank,
-                                .qk_nope_head_dim = m.qk_nope_head_dim,
-                                .qk_rope_head_dim = m.qk_rope_head_dim,
-                                .v_head_dim = m.v_head_dim,
-                                .q_a_layernorm_eps = m.q_a_eps,
-                                .kv_a_layernorm_eps = m.kv_a_eps};
-  if (c.rotation.rope) {
-    const heed::RopeOptions& rope = c.rotation.rope->options();
-    if (rope.linear_factor != 1) throw Unusable("rope_scaling is linear, which MLA has not");
-    options.rope_layout = rope.layout;
-    options.rope_theta = rope.theta;
-    options.yarn = rope.yarn;
-  }
-  FloatTensors tensor;
-  return heed::value_or_throw(
-      heed::MlaLayer::create(options, {.q_proj = tensor(m.q_proj, c.hidden),
-                                       .q_a_proj = tensor(m.q_a_proj, c.hidden),
-                                       .q_a_layernorm = tensor(m.q_a_layernorm),
-                                       .q_b_proj = tensor(m.q_b_proj, options.q_lora_rank),
-                                       .kv_a_proj_with_mqa = tensor(m.kv_a_proj_with_mqa, c.hidden),
-                                       .kv_a_layernorm = tensor(m.kv_a_layernorm),
-                                       .kv_b_proj = tensor(m.kv_b_proj, m.kv_lora_rank),
-                                       .o_proj = tensor(m.o_proj, m.num_heads * m.v_head_dim)}));
-}
-
 /// The layer at work on one backend and codec.
 template <class Backend, class Codec>
 struct Working {
   const MlaCase& c;
-  heed::MlaLayer layer = make_layer(c);
+  heed::MlaLayer layer = make_mla(c);
   std::vector<float> x = floats(c.x);
 
   [[nodiscard]] TokenRows project(Int first, Int count) const {
@@ -171,9 +95,7 @@ void compare(Case& one, const MlaCase& c, const Setup& setup, Report& report) {
   const std::vector<float>&q = all.q, &rows = all.keys;
   const auto rules = c.rules.problem();
 
-  oracle::Mla exact = c.layer;  // of the numbers the library has
-  exact.kv_b_proj = oracle::doubles(floats(exact.kv_b_proj));
-  exact.scale = double(mla.scale);
+  const oracle::Mla exact = as_floats(c.layer, mla);
   References want{one, {}, report};
   if (c.rotation.rope) want.tolerance.farthest = farthest(c.positions);
   want.tolerance.logit_size = largest(exact.naive(oracle::doubles(q), oracle::doubles(rows), rules).logit_size);
