@@ -22,7 +22,8 @@ class SuffixMask {
 
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.end <= prefix_) return Coverage::full;
-    return keys.begin >= prefix_ + rows() || queries.end <= prefix_ ? Coverage::none : Coverage::partial;
+    const bool own = keys.begin >= prefix_;
+    return own && (keys.begin >= prefix_ + rows() || queries.end <= prefix_) ? Coverage::none : Coverage::partial;
   }
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key < prefix_) return true;
@@ -97,15 +98,17 @@ class DraftTree {
                   nodes);
     }
     std::vector<Index> parents;
+    std::vector<bool> reached(first_child.size());
     std::vector<std::pair<Index, Index>> open;  // old number, new number of its parent
     if (nodes > 0) open.emplace_back(0, -1);
     order.clear();
     while (!open.empty()) {
       const auto [node, parent] = open.back();
       open.pop_back();
-      if (node < 0 || node >= nodes || Index(order.size()) == nodes) {
+      if (node < 0 || node >= nodes || reached[std::size_t(node)]) {
         return fail(StatusCode::invalid_argument, "a link leads to node ", node, " of ", nodes, ", or back");
       }
+      reached[std::size_t(node)] = true;
       if (const Index next = next_sibling[std::size_t(node)]; next != -1) open.emplace_back(next, parent);
       if (const Index child = first_child[std::size_t(node)]; child != -1) {
         open.emplace_back(child, Index(order.size()));
