@@ -1,0 +1,150 @@
+/// \file
+/// Wrong calls to a recurrent state are named and change nothing, and states and steps may move and end in any order.
+#include "cache/recurrent.hpp"
+
+namespace heed_test {
+namespace {
+
+using namespace recurrent;
+
+TEST(RecurrentStateErrors, Options) {
+  const auto refused = [](const RecurrentOptions& options) { return RecurrentState::create(options).status(); };
+  const auto bad = StatusCode::invalid_argument;
+  expect_failure(refused({.layers = 0, .width = 4}), bad, "layers is 0, must be in 1 .. 65536");
+  expect_failure(refused({.layers = 65537, .width = 4}), bad, "layers is 65537, must be in 1 .. 65536");
+  expect_failure(refused({.width = 0}), bad, "width is 0, must be in 1 .. 16777216");
+  expect_failure(refused({.width = 4, .max_tokens = -1}), bad, "max_tokens is -1, must be in 0 .. 281474976710656");
+  expect_failure(refused({.width = 4, .undo_tokens = -1}), bad, "undo_tokens is -1, must be in 0 .. 1048576");
+  expect_failure(refused({.width = 4, .memory = {}}), bad, "memory has no allocate function");
+  expect_failure(refused({.width = 4, .memory = {.allocate = heed::default_memory().allocate}}), bad,
+                 "memory has no deallocate function");
+}
+
+TEST(RecurrentStateErrors, NoMemory) {
+  CountingMemory memory;
+  for (const Index failing : {0, 1}) {
+    memory.failing_from = memory.allocations + failing;
+    EXPECT_EQ(RecurrentState::create({.layers = 2, .width = 9, .memory = memory.resource()}).status().code(),
+              StatusCode::out_of_memory);
+    EXPECT_EQ(memory.held, 0);
+  }
+  memory.failing_from = -1;
+  EXPECT_EQ(
+      RecurrentState::create({.layers = 65536, .width = 1 << 24, .undo_tokens = 1 << 20, .memory = memory.resource()})
+          .status()
+          .code(),
+      StatusCode::out_of_memory);
+}
+
+class RecurrentMisuse : public testing::Test {
+ protected:
+  RecurrentMisuse() { append(state, tokens, {1, 2, 3, 4, 5}); }
+  ~RecurrentMisuse() override { expect_state(state, tokens); }
+
+  RecurrentState state = make({.layers = 2, .width = 3, .max_tokens = 8, .undo_tokens = 2});
+  Tokens tokens;
+};
+
+TEST_F(RecurrentMisuse, Begin) {
+  expect_failure(state.begin(-1).status(), StatusCode::invalid_argument, "begin(): count is -1, must be at least 0");
+  expect_failure(state.begin(4).status(), StatusCode::out_of_range, "begin(): 5 tokens and 4 more exceed max_tokens 8");
+  auto step = state.begin(3);
+  ASSERT_TRUE(step.ok());
+  const std::string open = ": a step of 3 tokens is open; commit or abort it";
+  Bytes bytes(state.snapshot_bytes());
+  expect_failure(state.begin(1).status(), StatusCode::wrong_state, "begin()" + open);
+  expect_failure(state.truncate(5), StatusCode::wrong_state, "truncate()" + open);
+  expect_failure(state.clear(), StatusCode::wrong_state, "truncate()" + open);
+  expect_failure(state.fork().status(), StatusCode::wrong_state, "fork()" + open);
+  expect_failure(state.snapshot(bytes), StatusCode::wrong_state, "snapshot()" + open);
+}
+
+TEST_F(RecurrentMisuse, Truncate) {
+  const std::string rest = ", must be 0 or 3 .. 5; a recurrent state keeps those of undo_tokens 2. fork() before";
+  expect_failure(state.truncate(2), StatusCode::out_of_range, "truncate(): tokens is 2" + rest);
+  expect_failure(state.truncate(6), StatusCode::out_of_range, "truncate(): tokens is 6" + rest);
+  expect_failure(state.truncate(-1), StatusCode::out_of_range, "truncate(): tokens is -1" + rest);
+}
+
+TEST_F(RecurrentMisuse, Steps) {
+  auto step = heed::value_or_throw(state.begin(3));
+  expect_failure(step.layer(2).status(), StatusCode::out_of_range, "layer(): layer is 2, the state has 2");
+  expect_failure(step.layer(-1).status(), StatusCode::out_of_range, "layer(): layer is -1, the state has 2");
+  expect_failure(step.commit(), StatusCode::wrong_state, "commit(): layer 0 was not written in this step");
+  ASSERT_NO_FATAL_FAILURE(write_layer(step, 0, tokens, {7, 8, 9}));
+  expect_failure(step.commit(), StatusCode::wrong_state, "commit(): layer 1 was not written in this step");
+  expect_failure(step.commit(4), StatusCode::out_of_range,
+                 "commit(): accepted is 4, must be 0 or 1 .. 3 with undo_tokens 2");
+  expect_failure(step.commit(-1), StatusCode::out_of_range,
+                 "commit(): accepted is -1, must be 0 or 1 .. 3 with undo_tokens 2");
+  step.abort();
+  EXPECT_FALSE(step.open());
+  EXPECT_EQ(step.layers(), 0);
+  expect_failure(step.layer(0).status(), StatusCode::wrong_state, "layer(): the step is closed");
+  expect_failure(step.commit(), StatusCode::wrong_state, "commit(): the step is closed");
+}
+
+/// A step does not inherit what an aborted one has written.
+TEST_F(RecurrentMisuse, WritesOfAnAbortedStepDoNotCount) {
+  {
+    auto step = heed::value_or_throw(state.begin(1));
+    ASSERT_NO_FATAL_FAILURE(write_all(step, tokens, {6}));
+  }
+  auto step = heed::value_or_throw(state.begin(1));
+  EXPECT_EQ(step.commit().code(), StatusCode::wrong_state);
+}
+
+// --- lifetimes ------------------------------------------------------------------------------------------------------
+
+TEST(RecurrentLifetime, AnOpenStepFollowsItsState) {
+  std::vector<RecurrentState> states;
+  states.push_back(make({.layers = 2, .width = 3}));
+  auto step = heed::value_or_throw(states[0].begin(2));
+  for (int i = 0; i < 4; ++i) states.push_back(make({.layers = 1, .width = 1}));  // moves the first one
+  ASSERT_TRUE(step.open());
+  ASSERT_NO_FATAL_FAILURE(write_all(step, {}, {1, 2}));
+  ASSERT_TRUE(step.commit().ok());
+  expect_state(states[0], {1, 2});
+}
+
+TEST(RecurrentLifetime, AStateFollowsItsStep) {
+  RecurrentState state = make({.layers = 2, .width = 3});
+  std::optional<RecurrentState::Step> holder;
+  {
+    auto step = state.begin(2);
+    holder.emplace(*std::move(step));
+    EXPECT_FALSE(step->open());
+  }
+  RecurrentState::Step last(std::move(*holder));
+  holder.reset();
+  EXPECT_EQ(state.begin(1).status().code(), StatusCode::wrong_state);
+  ASSERT_NO_FATAL_FAILURE(write_all(last, {}, {1, 2}));
+  ASSERT_TRUE(last.commit().ok());
+  expect_state(state, {1, 2});
+}
+
+TEST(RecurrentLifetime, AStateThatEndsClosesItsStep) {
+  std::optional<RecurrentState> state(make({.layers = 1, .width = 3}));
+  auto step = heed::value_or_throw(state->begin(2));
+  state.reset();
+  EXPECT_FALSE(step.open());
+  EXPECT_EQ(step.commit().code(), StatusCode::wrong_state);
+
+  RecurrentState old = make({.layers = 1, .width = 3});
+  auto other = heed::value_or_throw(old.begin(2));
+  old = make({.layers = 1, .width = 5});
+  EXPECT_FALSE(other.open());
+  EXPECT_TRUE(old.begin(1).ok());
+}
+
+TEST(RecurrentLifetime, AStepIsReplaced) {
+  RecurrentState a = make({.layers = 1, .width = 3}), b = make({.layers = 1, .width = 3});
+  auto step = heed::value_or_throw(a.begin(2));
+  step = heed::value_or_throw(b.begin(3));  // aborts the other
+  EXPECT_EQ(step.tokens(), 3);
+  EXPECT_TRUE(a.begin(1).ok());
+  EXPECT_EQ(b.begin(1).status().code(), StatusCode::wrong_state);
+}
+
+}  // namespace
+}  // namespace heed_test
