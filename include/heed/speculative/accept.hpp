@@ -18,7 +18,7 @@ using Token = std::int32_t;
 [[nodiscard]] inline Token greedy_token(std::span<const float> logits) noexcept {
   std::size_t best = 0;
   for (std::size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best] || logits[best] != logits[best]) best = i;
+    if (logits[i] > logits[best] || (logits[best] != logits[best] && logits[i] == logits[i])) best = i;
   }
   return Token(best);
 }
@@ -87,8 +87,10 @@ template <class Uniform>
     const auto token = std::size_t(drafts[j]);
     if (uniform() * q[token] < p[token]) continue;
     std::vector<double> rest(p.begin(), p.end());
-    for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = std::max(0.0, p[i] - q[i]);
-    return {Index(j), sample(rest, uniform())};
+    double sum = 0;
+    for (std::size_t i = 0; i < rest.size(); ++i) sum += rest[i] = std::max(0.0, p[i] - q[i]);
+    // Nothing is left where the draft is larger everywhere, which only rounding makes it.
+    return {Index(j), sample(sum > 0 ? std::span<const double>(rest) : p, uniform())};
   }
   return {Index(drafts.size()), sample(row(target, drafts.size()), uniform())};
 }

@@ -58,16 +58,30 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
   made.drafted.resize(std::size_t(drafts));
   made.accepted.resize(std::size_t(drafts));
   std::vector<Token> tokens;
+  const Index vocabulary = model.vocab_size();
   while (made.tokens < count) {
     // Of drafts and the token after them, no more than are still wanted.
-    const Result<std::span<const Token>> guess = model.draft(token, std::min(drafts, count - made.tokens - 1));
+    const Index most = std::min(drafts, count - made.tokens - 1);
+    const Result<std::span<const Token>> guess = model.draft(token, most);
     if (!guess.ok()) return guess.status();
+    if (Index(guess->size()) > most) {
+      return fail(StatusCode::invalid_argument, "draft() gave ", guess->size(), " tokens, must give at most ", most);
+    }
+    for (const Token one : *guess) {
+      if (Status status = check_range("a token of draft()", one, 0, vocabulary - 1); !status.ok()) return status;
+    }
     tokens.assign(1, token);
     tokens.insert(tokens.end(), guess->begin(), guess->end());
     const Result<std::span<const float>> logits = model.verify(tokens);
     if (!logits.ok()) return logits.status();
+    if (Index(logits->size()) != Index(tokens.size()) * vocabulary) {
+      return fail(StatusCode::invalid_argument, "verify() gave ", logits->size(), " logits, must give ",
+                  Index(tokens.size()) * vocabulary, " for ", tokens.size(), " tokens");
+    }
     const auto guesses = std::span<const Token>(tokens).subspan(1);
-    const Acceptance acceptance = decide(guesses, *logits);
+    const Result<Acceptance> decision = decide(guesses, *logits);
+    if (!decision.ok()) return decision.status();
+    const Acceptance acceptance = *decision;
     if (Status status = model.commit(1 + acceptance.accepted); !status.ok()) return status;
     ++made.steps;
     for (std::size_t j = 0; j < guesses.size(); ++j) {
@@ -88,12 +102,13 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
 /// The `count` tokens after `token` that greedy decoding gives, with up to `drafts` drafts a step; emit(token) is called for
 /// each. The text is that of decoding one by one if verify() gives a row the bits it has alone, which heed's kernel does:
 /// pin MLA's form (MlaForm) and project rows one by one. Afterwards the model has committed all but the last token.
-/// Failures are the model's, or invalid_argument for drafts outside 0 .. 1023.
+/// Failures are the model's, or invalid_argument for drafts outside 0 .. 1023 and for a model that gives more drafts than
+/// it may, a token that is none, or another number of logits.
 template <SpeculativeModel M, class Emit>
 Result<SpeculativeStatistics> speculate_greedy(M& model, Token token, Index count, Index drafts, const Emit& emit) {
   const auto vocabulary = std::size_t(model.vocab_size());
   std::vector<Token> targets;
-  const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) {
+  const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) -> Result<Acceptance> {
     targets.clear();
     for (std::size_t row = 0; row <= guesses.size(); ++row) {
       targets.push_back(greedy_token(logits.subspan(row * vocabulary, vocabulary)));
@@ -113,7 +128,12 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
   }
   const auto vocabulary = std::size_t(model.vocab_size());
   std::vector<double> target;
-  const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) {
+  const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) -> Result<Acceptance> {
+    const std::span<const double> draft = model.draft_probabilities();
+    if (draft.size() < guesses.size() * vocabulary) {
+      return fail(StatusCode::invalid_argument, "draft_probabilities() gave ", draft.size(), " numbers, must give ",
+                  guesses.size() * vocabulary, " for ", guesses.size(), " drafts");
+    }
     target.resize((guesses.size() + 1) * vocabulary);
     for (std::size_t row = 0; row <= guesses.size(); ++row) {
       const auto from = logits.subspan(row * vocabulary, vocabulary);
@@ -124,7 +144,7 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
       }
       for (std::size_t i = 0; i < vocabulary; ++i) target[row * vocabulary + i] /= sum;
     }
-    return accept_sampled(guesses, model.draft_probabilities(), target, Index(vocabulary), uniform);
+    return accept_sampled(guesses, draft, target, Index(vocabulary), uniform);
   };
   return detail::speculate(model, token, count, drafts, decide, emit);
 }
