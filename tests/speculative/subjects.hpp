@@ -175,11 +175,13 @@ template <class P, class Keys>
 /// Opens a step with the rows in all layers.
 template <class Cache>
 [[nodiscard]] typename Cache::Step begin(Cache& cache, const Rows& rows) {
-  auto step = heed::value_or_throw(cache.begin(rows.ids));
+  auto opened = cache.begin(rows.ids);
+  heed::check(opened.status());
+  auto& step = *opened;
   for (Index layer = 0; layer < cache.layers(); ++layer) {
     for (std::size_t s = 0; s < rows.streams.size(); ++s) heed::check(step.write(layer, int(s), rows.streams[s]));
   }
-  return step;
+  return std::move(step);
 }
 
 /// A step of all rows, committed.
