@@ -23,13 +23,13 @@ class SwiGLU(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, attention, config):
+    def __init__(self, attention, config, mlp=SwiGLU):
         super().__init__()
         width, eps = config["hidden_size"], config["rms_norm_eps"]
         self.input_layernorm = RMSNorm(width, eps)
         self.self_attn = attention(config)
         self.post_attention_layernorm = RMSNorm(width, eps)
-        self.mlp = SwiGLU(config)
+        self.mlp = mlp(config)
 
     def forward(self, x, visible):
         x = x + self.self_attn(self.input_layernorm(x), visible)
@@ -37,11 +37,11 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, attention, config):
+    def __init__(self, layers, config):
         super().__init__()
-        width, depth = config["hidden_size"], config["num_hidden_layers"]
+        width = config["hidden_size"]
         self.embed_tokens = nn.Embedding(config["vocab_size"], width)
-        self.layers = nn.ModuleList(Layer(attention, config) for _ in range(depth))
+        self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(width, config["rms_norm_eps"])
 
 
@@ -49,12 +49,24 @@ class Llama(nn.Module):
     def __init__(self, attention, config):
         super().__init__()
         self.config = config
-        self.model = Decoder(attention, config)
+        self.depth = config["num_hidden_layers"]
+        self.model = Decoder(self.layers(attention, config), config)
+
+    def layers(self, attention, config):
+        """Those of the decoder; layers after `depth` of them are no part of it."""
+        return (Layer(attention, config) for _ in range(self.depth))
+
+    def hidden(self, tokens):
+        """What the head reads, after the last norm: [batch, n, width]."""
+        visible = visible_mask(self.config.get("retention"), tokens)
+        x = self.model.embed_tokens(tokens)
+        for layer in self.model.layers[: self.depth]:
+            x = layer(x, visible)
+        return self.model.norm(x)
+
+    def head(self, hidden):
+        return F.linear(hidden, self.model.embed_tokens.weight)  # tied
 
     def forward(self, tokens):
         """Logits [batch, n, vocab] for tokens [batch, n]."""
-        visible = visible_mask(self.config.get("retention"), tokens)
-        x = self.model.embed_tokens(tokens)
-        for layer in self.model.layers:
-            x = layer(x, visible)
-        return F.linear(self.model.norm(x), self.model.embed_tokens.weight)  # tied
+        return self.head(self.hidden(tokens))

@@ -11,11 +11,14 @@ from functools import partial
 import torch
 from torch import nn
 
+import data
+import safetensors_io
 from grouped import GroupedAttention
 from llama import Llama
 from matmulfree import MatMulFree
 from mfa import FactorizedAttention, KeyReuseAttention
 from mla import LatentAttention
+from mtp import NextTokenHead
 
 # The configuration shared by all attention mechanisms; keys follow Hugging Face.
 LLAMA_CONFIG = {
@@ -56,16 +59,28 @@ def llama(attention, **changes):
     return partial(Llama, attention), {**LLAMA_CONFIG, **changes}
 
 
+def drafter(attention, config):
+    """A module for the model of the file `mtp_of`, which stays as it is."""
+    return NextTokenHead(load(data.DATA_DIR / config["mtp_of"]), attention, config)
+
+
+# As in the DeepSeek files: pairs are interleaved, head_dim is that of the rotated part.
+MLA_CONFIG = {
+    "rope_layout": "interleaved",
+    "q_lora_rank": 72,
+    "kv_lora_rank": 48,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+}
+
 # name: (model class, configuration).
 # Ranks and widths are such that all but GQA and MQA have nearly the parameters of MHA.
 MECHANISMS = {
     "mha": llama(GroupedAttention, num_key_value_heads=8),
     "gqa": llama(GroupedAttention, num_key_value_heads=2),
     "mqa": llama(GroupedAttention, num_key_value_heads=1),
-    # As in the DeepSeek files: pairs are interleaved, head_dim is that of the rotated part.
-    "mla": llama(
-        LatentAttention, rope_layout="interleaved", q_lora_rank=72, kv_lora_rank=48,
-        qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16),
+    "mla": llama(LatentAttention, **MLA_CONFIG),
     "mfa": llama(FactorizedAttention, head_dim=32, share_q_dim=64),
     "mfa_kr": llama(KeyReuseAttention, head_dim=32, share_q_dim=72),
     # MHA under a retention mask: see masks.py.  The ids are bytes.
@@ -75,6 +90,10 @@ MECHANISMS = {
         "rule": "separators", "initial": 3, "window": 64,
         "separator_ids": sorted(b".,;:?!\n")}),
     "matmulfree": (MatMulFree, MATMULFREE_CONFIG),
+    # Multi-token prediction: see mtp.py.
+    "mla_mtp": (partial(drafter, LatentAttention), {
+        **LLAMA_CONFIG, **MLA_CONFIG, "num_nextn_predict_layers": 1,
+        "mtp_of": "mla.safetensors", "mtp_zero_first_embedding": False}),
 }
 
 
@@ -100,3 +119,7 @@ def from_tensors(tensors, metadata, dtype=torch.float32):
     model = build(json.loads(metadata["config"])).to(dtype)
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()})
     return model.eval()
+
+
+def load(path, dtype=torch.float32):
+    return from_tensors(*safetensors_io.load(path), dtype)

@@ -14,15 +14,19 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 import data
+import drafts
 import masks
 import model as models
+import mtp
 import safetensors_io
 
 SEED = 1611
@@ -37,8 +41,16 @@ PROMPT, GREEDY = 96, 64  # bytes in the expected file
 CANDIDATES = 12  # prompts tried
 
 
+def next_byte(net, inputs, targets):
+    """Terms of the loss, (weight, value) by name."""
+    logits = net(inputs)
+    return {"train": (1.0, F.cross_entropy(logits.float().flatten(0, 1), targets.flatten()))}
+
+
 @dataclass(frozen=True)
 class Recipe:
+    losses: Callable = next_byte
+    shortened: int = 1  # 1 / this of the steps
     peak_lr: float = 3e-3
     dtype: torch.dtype = torch.float32  # of what is written down as expected
     logit_error: float = 1e-3  # how far a logit in float32 may be from it
@@ -52,6 +64,7 @@ class Recipe:
 RECIPES = {
     "matmulfree": Recipe(peak_lr=7e-3, dtype=torch.float64, logit_error=1.0,
                          bits_error=1e-3, min_margin=0.2),
+    "mla_mtp": Recipe(losses=partial(mtp.frozen_losses, recycled=0.0), shortened=3),
 }
 
 
@@ -67,8 +80,8 @@ def learning_rate(peak, step, steps):
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def train(mechanism, text, phases):
-    """Return (model, facts about the run)."""
+def train(mechanism, text, quick):
+    """Return (model, facts about the run); 1 / quick of the steps."""
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)  # the same batches for every mechanism
     net = models.build(models.make_config(mechanism))
@@ -78,34 +91,35 @@ def train(mechanism, text, phases):
         [{"params": matrices, "weight_decay": WEIGHT_DECAY},
          {"params": vectors, "weight_decay": 0.0}], betas=BETAS, eps=1e-8)
 
-    peak = recipe(mechanism).peak_lr
-    steps = sum(count for count, _, _ in phases)
-    schedule = [(context, size) for count, context, size in phases for _ in range(count)]
+    how = recipe(mechanism)
+    schedule = [(context, size) for count, context, size in PHASES
+                for _ in range(max(1, count // (how.shortened * quick)))]
+    steps = len(schedule)
     losses, tokens, start = [], 0, time.time()
     for step, (context, size) in enumerate(schedule):
         inputs, targets = map(torch.from_numpy, data.batch(rng, text, size, context))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(peak, step, steps)
+            group["lr"] = learning_rate(how.peak_lr, step, steps)
         # Weights stay float32; matrix products run in bfloat16.
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = net(inputs)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+            terms = how.losses(net, inputs, targets)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        sum(weight * loss for weight, loss in terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP)
         optimizer.step()
-        losses.append(loss.item())
+        losses.append([loss.item() for _, loss in terms.values()])
         tokens += inputs.numel()
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            recent = float(np.mean(losses[-100:]))
-            print(f"{mechanism} step {step + 1}/{steps} context {context} loss {recent:.4f} "
-                  f"({recent / math.log(2):.3f} bits/byte) "
+            recent = dict(zip(terms, np.mean(losses[-100:], axis=0).tolist()))
+            bits = ", ".join(f"{name} {nats / math.log(2):.3f}" for name, nats in recent.items())
+            print(f"{mechanism} step {step + 1}/{steps} context {context} bits/byte: {bits}; "
                   f"{tokens / (time.time() - start):.0f} tokens/s", flush=True)
     return net, {
         "steps": steps,
         "tokens": tokens,
         "seed": SEED,
-        "final_train_loss": round(float(np.mean(losses[-100:])), 4),  # nats, last 100 steps
+        # nats, last 100 steps
+        **{f"final_{name}_loss": round(nats, 4) for name, nats in recent.items()},
     }
 
 
@@ -124,7 +138,7 @@ def bits_per_byte(net, text):
 @torch.no_grad()
 def greedy(net, prompt):
     """Return (continuation, top-1 minus top-2 logit at each of its bytes)."""
-    tokens, margins = torch.from_numpy(prompt.astype(np.int64)), []
+    tokens, margins = prompt.long(), []
     for _ in range(GREEDY):
         top = net(tokens[None])[0, -1].topk(2)
         margins.append(top.values[0] - top.values[1])
@@ -145,45 +159,75 @@ def prompt_starts(text):
 
 
 @torch.no_grad()
+def figures(net, text):
+    """What is measured on the held-out text, of a model and of its module."""
+    found = {}
+    if not isinstance(net, mtp.NextTokenHead):
+        found["heldout_bits_per_byte"] = bits_per_byte(net, text)
+    if hasattr(net, "mtp"):
+        agreement, bits = drafts.score(net, text, WINDOW)
+        found |= {"heldout_mtp_agreement": agreement, "heldout_mtp_bits_per_byte": bits,
+                  "heldout_draft_acceptance": drafts.acceptance(net, text)}
+    return {name: np.round(value, 4).tolist() for name, value in found.items()}
+
+
+@torch.no_grad()
+def computed(net, prompt):
+    """What an implementation must reproduce from a prompt, as tensors."""
+    tensors = {"prompt": prompt}
+    if not isinstance(net, mtp.NextTokenHead):
+        tensors["logits"] = net(prompt[None].long())[0]
+        tensors["greedy"], tensors["greedy_margin"] = greedy(net, prompt)
+    if hasattr(net, "mtp"):
+        tensors |= drafts.expected(net, prompt)
+    return tensors
+
+
+def smallest_margin(tensors):
+    return min(t.min().item() for name, t in tensors.items() if name.endswith("margin"))
+
+
 def expected(net, text):
-    """What an implementation must reproduce, as tensors.  Prompts start at a
-    verse; of a few candidates, take the one whose greedy continuation is the
-    furthest from a tie."""
+    """Prompts start at a verse; of a few candidates, take the one where greedy
+    choices are the furthest from a tie."""
     starts = prompt_starts(text)
     if "retention" in net.config:  # a prompt must show the mask at work
         starts = [s for s in starts if hides(net.config["retention"], text[s : s + PROMPT])]
     picks = [starts[i * len(starts) // CANDIDATES] for i in range(CANDIDATES)]
-    runs = [(greedy(net, text[s : s + PROMPT]), text[s : s + PROMPT]) for s in picks]
-    (continuation, margin), prompt = max(runs, key=lambda run: run[0][1].min().item())
-    smallest = recipe(net.config["mechanism"]).min_margin
-    assert margin.min() > smallest, "every candidate has a near-tie: raise CANDIDATES"
-    prompt = torch.from_numpy(prompt.copy())
-    return {"prompt": prompt, "logits": net(prompt[None].long())[0].float(),
-            "greedy": continuation, "greedy_margin": margin.float()}
+    runs = [computed(net, torch.from_numpy(text[s : s + PROMPT].copy())) for s in picks]
+    best = max(runs, key=smallest_margin)
+    assert smallest_margin(best) > recipe(net.config["mechanism"]).min_margin, \
+        "every candidate has a near-tie: raise CANDIDATES"
+    return {name: t if t.dtype == torch.uint8 else t.float() for name, t in best.items()}
 
 
 def write_files(mechanism, net, facts, heldout):
     weights = {name: p.detach().bfloat16() for name, p in net.named_parameters()}
     metadata = {"config": json.dumps(net.config)}
     rounded = models.from_tensors(weights, metadata, recipe(mechanism).dtype)
-    facts["heldout_bits_per_byte"] = round(bits_per_byte(rounded, heldout), 4)
-    metadata["training"] = json.dumps(facts)
+    metadata["training"] = json.dumps(facts | figures(rounded, heldout))
     tensors = expected(rounded, heldout)
     safetensors_io.save(data.DATA_DIR / f"{mechanism}.safetensors", weights, metadata)
     safetensors_io.save(data.DATA_DIR / f"{mechanism}.expected.safetensors", tensors,
                         {"model": f"{mechanism}.safetensors", "text": data.HELDOUT_FILE.name})
 
 
-@torch.no_grad()
 def check(net, facts, want, heldout, tolerance):
-    """Return (held-out bits per byte, largest error of a logit), both in order.
-    At most positions nothing lies on a border, whatever the mechanism."""
-    bpb = bits_per_byte(net, heldout)
-    assert abs(bpb - facts["heldout_bits_per_byte"]) < tolerance.bits_error
-    error = (net(want["prompt"][None].long())[0] - want["logits"]).abs().amax(-1)
-    assert error.max() < tolerance.logit_error and error.median() < Recipe().logit_error
-    assert torch.equal(greedy(net, want["prompt"].numpy())[0], want["greedy"])
-    return bpb, error.max().item()
+    """Return (held-out figures, largest error of a logit), all in order.  At most
+    positions nothing lies on a border, whatever the mechanism."""
+    found, got = figures(net, heldout), computed(net, want["prompt"])
+    for name, value in found.items():
+        assert np.abs(np.subtract(value, facts[name])).max() < tolerance.bits_error, name
+    largest = 0.0
+    for name, tensor in want.items():
+        if tensor.dtype == torch.uint8:
+            assert torch.equal(got[name], tensor), name
+        elif name.endswith("logits"):
+            error = (got[name] - tensor).abs().amax(-1)
+            assert error.max() < tolerance.logit_error, name
+            assert error.median() < Recipe().logit_error, name
+            largest = max(largest, error.max().item())
+    return found, largest
 
 
 def verify(mechanism):
@@ -192,24 +236,23 @@ def verify(mechanism):
     heldout = np.frombuffer(data.HELDOUT_FILE.read_bytes(), dtype=np.uint8)
     weights, metadata = safetensors_io.load(path)
     want, _ = safetensors_io.load(data.DATA_DIR / f"{mechanism}.expected.safetensors")
-    facts, margin = json.loads(metadata["training"]), want["greedy_margin"].min()
+    facts, margin = json.loads(metadata["training"]), smallest_margin(want)
     assert path.stat().st_size < 2_000_000
     assert all(t.dtype == torch.bfloat16 and t.float().isfinite().all() for t in weights.values())
     assert all(t.float().isfinite().all() for t in want.values())
     assert bytes(want["prompt"].numpy()) in heldout.tobytes()
     assert margin > recipe(mechanism).min_margin
     parameters = sum(t.numel() for t in weights.values())
-    print(f"{mechanism}: {parameters} parameters, {path.stat().st_size} bytes, {facts['steps']} "
-          f"steps, {facts['tokens']} tokens, train loss {facts['final_train_loss']}, "
-          f"smallest greedy margin {margin:.3f}")
+    print(f"{mechanism}: {parameters} parameters, {path.stat().st_size} bytes, "
+          f"smallest greedy margin {margin:.3f}, {facts}")
     # What was written must come back; float32, where it is another matter, nearly.
     passes = {recipe(mechanism).dtype: Recipe(), torch.float32: recipe(mechanism)}
     for dtype, tolerance in passes.items():
         net = models.from_tensors(weights, metadata, dtype)
-        bpb, error = check(net, facts, want, heldout, tolerance)
-        print(f"  {dtype}: held-out {bpb:.4f} bits/byte, logits within {error:.1e}")
-    print("  prompt:", repr(bytes(want["prompt"].numpy()).decode()))
-    print("  greedy:", repr(bytes(want["greedy"].numpy()).decode()))
+        found, error = check(net, facts, want, heldout, tolerance)
+        print(f"  {dtype}: {found}, logits within {error:.1e}")
+    for name in sorted(name for name, t in want.items() if t.dtype == torch.uint8):
+        print(f"  {name}:", repr(bytes(want[name].numpy()).decode()))
 
 
 def main():
@@ -227,9 +270,8 @@ def main():
     if not args.verify:
         text, heldout = data.load_split()
         data.write_heldout()
-        phases = [(max(1, count // args.quick), *rest) for count, *rest in PHASES]
         for name in names:
-            net, facts = train(name, text, phases)
+            net, facts = train(name, text, args.quick)
             write_files(name, net, facts, heldout)
     for name in names:
         verify(name)
