@@ -3,6 +3,7 @@
 Layout of a file: u64 little-endian header size, JSON header, tensor bytes.
 The header is padded with spaces to a multiple of 8, so tensor bytes start
 8-byte aligned.  Keys and tensors are sorted by name: equal input, equal file.
+Tensors whose bytes are no multiple of 4 come after all others, which stay aligned.
 """
 
 import json
@@ -23,12 +24,16 @@ def _to_bytes(tensor):
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
+def _ragged(tensor):
+    return tensor.numel() * tensor.element_size() % 4 != 0
+
+
 def save(path, tensors, metadata=None):
     """Write {name: tensor}; `metadata` is a dict of string to string."""
     header, blobs, offset = {}, [], 0
     if metadata:
         header["__metadata__"] = metadata
-    for name in sorted(tensors):
+    for name in sorted(tensors, key=lambda name: (_ragged(tensors[name]), name)):
         tensor = tensors[name]
         blob = _to_bytes(tensor)
         assert offset % tensor.element_size() == 0, f"{name} would be misaligned"
