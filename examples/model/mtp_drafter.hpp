@@ -34,8 +34,8 @@ class MtpDrafter : public Drafter {
     const auto count = heed::Index(tokens.size()), before = hiddens_.rows();
     hiddens_.conservativeResize(before + count, decoder_.hidden().cols());
     hiddens_.bottomRows(count) = decoder_.hidden().topRows(count);
-    // The first token belongs to the hidden before it; at the beginning of a text there is none.
-    next_.insert(next_.end(), tokens.begin() + (before + slots_ == 0 ? 1 : 0), tokens.end());
+    // The first token belongs to the hidden before it, which has it already unless it waits here, too.
+    next_.insert(next_.end(), tokens.begin() + (before == 0 ? 1 : 0), tokens.end());
   }
   [[nodiscard]] std::span<const heed::Token> draft(heed::Token token, heed::Index count) override {
     drafts_.clear();

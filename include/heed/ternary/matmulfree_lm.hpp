@@ -76,6 +76,7 @@ class MatMulFreeLm {
       if (!ternary.ok()) return ternary.status();
       const Result<Tensor> norm = tensor((std::string(name) + ".norm.weight").c_str());
       if (!norm.ok()) return norm.status();
+      if (Status status = check_tensor(name, *norm, 1, in); !status.ok()) return status;  // none is another model
       return BitLinear<L>::create(name, *std::move(ternary), *norm, {config.bitlinear_norm_eps, config.rounding});
     };
     return create(config, {tensor, projection});
