@@ -19,6 +19,10 @@ std::vector<std::string> mechanism_names() {
   return names;
 }
 
+void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::path& path) {
+  heed_examples::attach_mtp<heed::DefaultBackend>(decoder, path, {.executor = &serial_pool(), .codec = "f32"});
+}
+
 namespace {
 
 class Trained : public testing::TestWithParam<std::string> {};

@@ -24,6 +24,8 @@ using heed_examples::Safetensors;
 /// All mechanisms on the default backend, and their names; compiled once, in golden_test.cpp.
 [[nodiscard]] heed_examples::MakeNetwork default_network();
 [[nodiscard]] std::vector<std::string> mechanism_names();
+/// Gives a decoder the MTP module of a file, its cache in f32.
+void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::path& path);
 
 [[nodiscard]] inline heed::ThreadPool& serial_pool() {
   static const auto pool = heed::value_or_throw(heed::ThreadPool::create(1));

@@ -1,0 +1,69 @@
+// The trained MTP module of the MLA model gives what PyTorch gave for it: logits of its slots, and drafts.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "demo/models.hpp"
+#include "model/mtp_drafter.hpp"
+
+namespace heed_test {
+namespace {
+
+using heed::Index;
+using heed::Token;
+
+std::vector<Token> tokens_of(const Safetensors& file, const std::string& tensor) {
+  const std::vector<std::int64_t> numbers = file.get<std::int64_t>(tensor);
+  return {numbers.begin(), numbers.end()};
+}
+
+/// The MLA model with its module, after the prompt.
+struct Prompted {
+  LanguageModel model = open_model("mla");
+  Safetensors expected = Safetensors::open(data("mla_mtp.expected.safetensors"));
+  std::vector<Token> prompt = tokens_of(expected, "prompt");
+  heed_examples::Decoder& decoder = dynamic_cast<heed_examples::Decoder&>(model.network());
+  Matrix logits;
+
+  Prompted() {
+    attach_default_mtp(decoder, data("mla_mtp.safetensors"));
+    const std::vector<std::uint8_t> bytes(prompt.begin(), prompt.end());
+    logits = model.forward(bytes);
+    decoder.drafter()->extend(prompt);
+  }
+};
+
+TEST(TrainedMtp, SlotsHaveTheLogitsOfPyTorch) {
+  Prompted p;
+  auto& head = dynamic_cast<heed_examples::MtpDrafter<heed::DefaultBackend>&>(*p.decoder.drafter()).head();
+  const std::vector<float> want = p.expected.get<float>("mtp_logits");
+  const Index slots = Index(p.prompt.size()) - 1;
+  ASSERT_EQ(Index(want.size()), slots * 256);
+  const Matrix hiddens = p.decoder.hidden().topRows(slots);
+  const Matrix got = head.extend(hiddens, std::span(p.prompt).subspan(1));
+  EXPECT_LT((got - Eigen::Map<const Matrix>(want.data(), slots, 256)).cwiseAbs().maxCoeff(), 1e-3f);
+}
+
+TEST(TrainedMtp, DraftsAreThoseOfPyTorch) {
+  Prompted p;
+  const auto row = p.logits.row(p.logits.rows() - 1);
+  const Token next = heed::greedy_token({row.data(), 256});
+  EXPECT_EQ(std::vector<Token>{next}, tokens_of(p.expected, "next"));
+  const std::vector<Token> want = tokens_of(p.expected, "drafts");
+  const auto drafts = p.decoder.drafter()->draft(next, Index(want.size()));
+  EXPECT_EQ(std::vector<Token>(drafts.begin(), drafts.end()), want);
+}
+
+TEST(TrainedMtp, NeedsItsOwnModel) {
+  LanguageModel other = open_model("mha");
+  try {
+    attach_default_mtp(dynamic_cast<heed_examples::Decoder&>(other.network()), data("mla_mtp.safetensors"));
+    FAIL() << "accepted";
+  } catch (const heed_examples::ModelError& error) {
+    EXPECT_STREQ(error.what(),
+                 "mla_mtp.safetensors: is a \"mla_mtp\" for a \"mha\", must be a \"mla_mtp\" for a \"mla\"");
+  }
+}
+
+}  // namespace
+}  // namespace heed_test
