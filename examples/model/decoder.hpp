@@ -20,7 +20,8 @@ class Decoder : public Network {
     embedding_ = tensors.matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
     for (heed::Index layer = 0; layer < config_.num_layers; ++layer) layers_.emplace_back(config, tensors, layer);
     norm_ = tensors.vector("model.norm.weight", config_.hidden_size);
-    if (!config_.tied_head) head_ = tensors.matrix("lm_head.weight", config_.vocab_size, config_.hidden_size);
+    head_ = config_.tied_head ? projection_of("lm_head.weight", embedding_)
+                              : tensors.projection("lm_head.weight", config_.vocab_size, config_.hidden_size);
     mixer_ = make_mixer(tensors);
   }
 
@@ -33,7 +34,7 @@ class Decoder : public Network {
       layers_[std::size_t(layer)].forward(*mixer_, layer, x_);
     }
     rms_norm(x_, norm_, config_.rms_norm_eps, hidden_);
-    linear(hidden_, head(), logits);
+    linear(hidden_, head_, logits);
   }
   void accept(heed::Index count) override { mixer_->commit(count); }
   void clear() override { mixer_->clear(); }
@@ -47,11 +48,12 @@ class Decoder : public Network {
   /// Of the bytes of the last verify(), after the last norm: what the head saw.
   [[nodiscard]] const Matrix& hidden() const { return hidden_; }
   [[nodiscard]] const Matrix& embedding() const { return embedding_; }
-  [[nodiscard]] const Matrix& head() const { return config_.tied_head ? embedding_ : head_; }
+  [[nodiscard]] const heed::Projection& head() const { return head_; }
 
  private:
   ModelConfig config_;
-  Matrix embedding_, head_;
+  Matrix embedding_;
+  heed::Projection head_;
   std::vector<DecoderLayer> layers_;
   Vector norm_;
   std::unique_ptr<Mixer> mixer_;

@@ -20,9 +20,9 @@ class SwiGlu : public FeedForward {
  public:
   /// `name` is "model.layers.0.mlp." and the like.
   SwiGlu(TensorReader& tensors, const std::string& name, heed::Index hidden, heed::Index inner)
-      : gate_(tensors.matrix(name + "gate_proj.weight", inner, hidden)),
-        up_(tensors.matrix(name + "up_proj.weight", inner, hidden)),
-        down_(tensors.matrix(name + "down_proj.weight", hidden, inner)) {}
+      : gate_(tensors.projection(name + "gate_proj.weight", inner, hidden)),
+        up_(tensors.projection(name + "up_proj.weight", inner, hidden)),
+        down_(tensors.projection(name + "down_proj.weight", hidden, inner)) {}
 
   void apply(const Matrix& x, Matrix& out) override {
     linear(x, gate_, gates_);
@@ -32,7 +32,7 @@ class SwiGlu : public FeedForward {
   }
 
  private:
-  Matrix gate_, up_, down_;
+  heed::Projection gate_, up_, down_;
   Matrix gates_, ups_;
 };
 

@@ -59,10 +59,10 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
     const heed::Index q_width = num_heads_ * config.head_dim, kv_width = num_kv_heads_ * config.head_dim;
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
       const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
-      layers_.push_back({.q = tensors.matrix(name + "q_proj.weight", q_width, hidden),
-                         .k = tensors.matrix(name + "k_proj.weight", kv_width, hidden),
-                         .v = tensors.matrix(name + "v_proj.weight", kv_width, hidden),
-                         .o = tensors.matrix(name + "o_proj.weight", hidden, q_width)});
+      layers_.push_back({.q = tensors.projection(name + "q_proj.weight", q_width, hidden),
+                         .k = tensors.projection(name + "k_proj.weight", kv_width, hidden),
+                         .v = tensors.projection(name + "v_proj.weight", kv_width, hidden),
+                         .o = tensors.projection(name + "o_proj.weight", hidden, q_width)});
     }
   }
 
@@ -85,7 +85,7 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
 
  private:
   struct Weights {
-    Matrix q, k, v, o;
+    heed::Projection q, k, v, o;
   };
 
   std::unique_ptr<const heed::Rope> rope_;  // at one address: the policy points at it

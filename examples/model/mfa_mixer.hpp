@@ -29,20 +29,21 @@ class MfaMixer final : public CachedMixer<P, C, B> {
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
       const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
       Weights& w = layers_.emplace_back();
-      w.q_down = tensors.matrix(name + "q_proj.weight", q_rank, hidden);
+      w.q_down = tensors.projection(name + "q_proj.weight", q_rank, hidden);
       w.q_norm = tensors.vector(name + "inter_norm.weight", q_rank);
-      w.q_up = tensors.matrix(name + "wq.weight", q_width, q_rank);
-      w.k = tensors.matrix(name + "k_proj.weight", dim, hidden);
-      w.o = tensors.matrix(name + "o_proj.weight", hidden, q_width);
+      w.q_up = tensors.projection(name + "wq.weight", q_width, q_rank);
+      w.k = tensors.projection(name + "k_proj.weight", dim, hidden);
+      Matrix o = tensors.matrix(name + "o_proj.weight", hidden, q_width);
       if constexpr (reuses_keys) {
         const Matrix n = tensors.matrix(name + "n", dim, dim), alpha = tensors.vector(name + "alpha", dim);
         Matrix map(dim, dim);
         heed::check(heed::make_value_map({this->numbers(n), dim, dim}, {this->numbers(alpha), 1, dim}, dim,
                                          this->numbers(map)));
-        heed::check(heed::fold_value_map(this->numbers(map), dim, this->numbers(w.o), this->numbers(w.o)));
+        heed::check(heed::fold_value_map(this->numbers(map), dim, this->numbers(o), this->numbers(o)));
       } else {
-        w.v = tensors.matrix(name + "v_proj.weight", dim, hidden);
+        w.v = tensors.projection(name + "v_proj.weight", dim, hidden);
       }
+      w.o = projection_of(name + "o_proj.weight", o);
     }
   }
 
@@ -73,7 +74,7 @@ class MfaMixer final : public CachedMixer<P, C, B> {
 
  private:
   struct Weights {
-    Matrix q_down, q_up, k, v, o;
+    heed::Projection q_down, q_up, k, v, o;
     Vector q_norm;
   };
 

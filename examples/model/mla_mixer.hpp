@@ -43,14 +43,14 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
       const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
       Weights& w = layers_.emplace_back();
-      w.q_a = tensors.matrix(name + "q_a_proj.weight", q_rank, hidden);
+      w.q_a = tensors.projection(name + "q_a_proj.weight", q_rank, hidden);
       w.q_norm = tensors.vector(name + "q_a_layernorm.weight", q_rank);
-      w.q_b = tensors.matrix(name + "q_b_proj.weight", q_width, q_rank);
-      w.kv_a = tensors.matrix(name + "kv_a_proj_with_mqa.weight", mla.row_width(), hidden);
+      w.q_b = tensors.projection(name + "q_b_proj.weight", q_width, q_rank);
+      w.kv_a = tensors.projection(name + "kv_a_proj_with_mqa.weight", mla.row_width(), hidden);
       w.kv_norm = tensors.vector(name + "kv_a_layernorm.weight", rank);
       const Matrix kv_b = tensors.matrix(name + "kv_b_proj.weight", kv_width, rank);
       w.kv_b = heed::value_or_throw(heed::PackedMlaWeights::create(mla, {this->numbers(kv_b), kv_width, rank}));
-      w.o = tensors.matrix(name + "o_proj.weight", hidden, mla.num_heads * mla.v_head_dim);
+      w.o = tensors.projection(name + "o_proj.weight", hidden, mla.num_heads * mla.v_head_dim);
     }
   }
 
@@ -82,7 +82,7 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
 
  private:
   struct Weights {
-    Matrix q_a, q_b, kv_a, o;
+    heed::Projection q_a, q_b, kv_a, o;
     Vector q_norm, kv_norm;
     heed::PackedMlaWeights kv_b;
   };

@@ -47,7 +47,7 @@ class Router {
  public:
   Router(TensorReader& tensors, const std::string& name, const RouterConfig& config, heed::Index hidden)
       : config_(config),
-        weight_(tensors.matrix(name + "weight", config.experts, hidden)),
+        weight_(tensors.projection(name + "weight", config.experts, hidden)),
         bias_(tensors.vector(name + "e_score_correction_bias", config.experts)) {}
 
   struct Choice {
@@ -96,7 +96,8 @@ class Router {
   }
 
   RouterConfig config_;
-  Matrix weight_, logits_;
+  heed::Projection weight_;
+  Matrix logits_;
   Vector bias_, scores_, biased_;
   std::vector<heed::Index> order_;
   std::vector<Choice> choices_;

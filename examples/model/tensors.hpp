@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <Eigen/Core>
+#include <heed/heed.hpp>
 
 #include "model/config.hpp"
 
@@ -17,6 +18,12 @@ namespace heed_examples {
 /// [tokens][numbers] for activations, [out][in] for weights.
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Vector = Eigen::Matrix<float, 1, Eigen::Dynamic>;
+
+/// A product out = x weight^T with a weight [out][in].
+[[nodiscard]] inline heed::Projection projection_of(const std::string& name, const Matrix& weight) {
+  const heed::Tensor tensor{{weight.data(), std::size_t(weight.size())}, weight.rows(), weight.cols()};
+  return heed::value_or_throw(heed::Projection::create(name.c_str(), tensor, weight.rows(), weight.cols()));
+}
 
 /// Hands out the tensors of a file, each checked, and knows which ones nobody asked for.
 class TensorReader {
@@ -27,6 +34,11 @@ class TensorReader {
   [[nodiscard]] Matrix matrix(const std::string& tensor, heed::Index rows, heed::Index cols) {
     const std::vector<float> numbers = take(tensor, {rows, cols});
     return Eigen::Map<const Matrix>(numbers.data(), rows, cols);
+  }
+
+  /// A tensor of shape [out, in] as a product.
+  [[nodiscard]] heed::Projection projection(const std::string& tensor, heed::Index out, heed::Index in) {
+    return projection_of(tensor, matrix(tensor, out, in));
   }
 
   /// A tensor of shape [size].
@@ -80,13 +92,12 @@ class TensorReader {
   heed::Index parameters_ = 0;
 };
 
-/// out = x weight^T, row by row. One product of matrices would be faster for a long prompt, but it adds in another order;
-/// this way a prompt read at once has the same bits as one read byte by byte, because heed's attention has them too.
-inline void linear(const Matrix& x, const Matrix& weight, Matrix& out) {
-  out.resize(x.rows(), weight.rows());
-  for (heed::Index row = 0; row < x.rows(); ++row) {
-    out.row(row).transpose().noalias() = weight * x.row(row).transpose();
-  }
+/// out = x weight^T. heed's own product, because a BLAS adds one row in another order than many: this way a prompt read at
+/// once has the same bits as one read byte by byte, as heed's attention has.
+inline void linear(const Matrix& x, const heed::Projection& weight, Matrix& out) {
+  heed::SerialExecutor executor;
+  out.resize(x.rows(), weight.out());
+  weight.apply<heed::DefaultBackend>(x.rows(), x.data(), out.data(), executor);
 }
 
 /// out = x / sqrt(mean(x^2) + eps) * weight, row by row.
