@@ -40,7 +40,7 @@ class History {
         heed::check(step.commit());
         text_.append(rows);
         break;
-      case Way::accept_prefix: return accept(step, rows, [this, &rows](Index i) { return i < rows.size() / 2; });
+      case Way::accept_prefix: return accept(step, rows, [&rows](Index i) { return i < rows.size() / 2; });
       case Way::accept_some: return accept(step, rows, [this](Index) { return random_.below(2) == 0; });
       case Way::abort: step.abort(); break;
       case Way::truncate: {

@@ -192,7 +192,8 @@ TEST(RejectedRows, NeverReachAPath) {
   const auto expect = [](const auto& subject, bool masks) {
     oracle::Random random(21);
     for (const Index size : {0, 5, 254}) {
-      for (const auto& [name, tree] : trees()) {
+      for (const Named& one : trees()) {
+        const DraftTree& tree = one.tree;
         auto cache = make_cache<heed::F32>(subject);
         if (size > 0) decode(subject, cache, random_rows(subject, size, random));
         const Rows nodes = random_rows(subject, tree.size(), random);
@@ -211,7 +212,7 @@ TEST(RejectedRows, NeverReachAPath) {
             const Output want = outputs(nodes, masked), got = outputs(poisoned, masked);
             for (const Index node : tree.path(leaf)) {
               ASSERT_TRUE(got.row(node, tree.size()) == want.row(node, tree.size()))
-                  << name << ", prefix " << size << ", node " << node;
+                  << one.name << ", prefix " << size << ", node " << node;
             }
           }
         }
