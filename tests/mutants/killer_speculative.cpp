@@ -1,0 +1,169 @@
+// Kills mutants of speculative decoding: small trees, acceptance by hand, a toy model in the loop, one MTP slot.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include <heed/cache/kv_cache.hpp>
+#include <heed/exec/serial.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/simd/scalar.hpp>
+#include <heed/speculative/decode.hpp>
+#include <heed/speculative/mtp.hpp>
+
+#include "mutants/expect.hpp"
+
+namespace {
+
+using heed::DraftTree;
+using heed::Index;
+using heed::Token;
+using killer::expect;
+using List = std::vector<Index>;
+using Tokens = std::vector<Token>;
+using Weights = std::vector<double>;
+
+void trees() {
+  //     0        nodes 1 and 2 are guesses for one position, 3 follows 1, 4 follows 2
+  //    1 2
+  //    3 4
+  const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2}));
+  expect(tree.positions(7) == List{7, 8, 8, 9, 9}, "tree: depth", "positions");
+  expect(tree.path(4) == List{0, 2, 4} && tree.ancestor(3, 1) == 1, "tree: path", "path");
+  const auto mask = tree.mask(10);
+  const bool own = mask.visible(13, 11) && !mask.visible(13, 12) && mask.visible(14, 12) && !mask.visible(14, 13);
+  expect(own && mask.visible(12, 9), "tree: mask", "a node sees its path");
+  expect(mask.coverage({10, 15}, {10, 15}) == heed::Coverage::partial, "tree: mask", "coverage of the step");
+  expect(mask.coverage({0, 10}, {8, 12}) == heed::Coverage::partial, "tree: mask", "coverage for earlier queries");
+  List order;
+  const auto twice = DraftTree::from_links(List{1, 2, -1, -1}, List{-1, 2, -1, -1}, order);
+  expect(!twice.ok(), "tree: links", "a node with two parents");
+  const std::vector<std::uint8_t> packed{0b10010001, 0b00000001};
+  expect(*heed::suffix_bits(packed, 3) == std::vector<std::uint64_t>{1, 2, 6}, "tree: packed", "bits");
+
+  // Rows are their own positions.
+  auto cache = heed::value_or_throw(
+      heed::KvCache<heed::Mqa, heed::F32>::create({.num_heads = 1, .head_dim = 1, .scale = 1}, {.page_tokens = 2}));
+  const auto begin = [&](Index count) {
+    auto opened = cache.begin(count);
+    std::vector<float> rows;
+    for (Index i = 0; i < count; ++i) rows.push_back(float(cache.seen() + i));
+    heed::check(opened->write(0, rows, rows));
+    return opened;
+  };
+  auto first = begin(3);
+  heed::check(first->commit());
+  auto step = begin(5);
+  const auto view = step->keys(0);
+  const heed::TreePaths paths(view, tree);
+  List seen;
+  for (Index key = 0; key < paths.stage_size(4);) {
+    const heed::Tile tile = paths.stage_tile(4, 0, 0, key, paths.stage_size(4) - key);
+    for (Index i = 0; i < tile.rows; ++i, ++key) {
+      float x = 0;
+      std::memcpy(&x, tile.data + i * tile.stride_bytes, sizeof x);
+      seen.push_back(Index(x));
+    }
+  }
+  expect(seen == List{0, 1, 2, 3, 5, 7}, "tree: paths", "keys of a node");
+}
+
+void acceptance() {
+  const float nan = std::nanf("");
+  expect(heed::greedy_token(std::vector<float>{nan, 2, 3, 3, nan}) == 2, "accept: greedy", "first of the largest");
+  const auto chain = heed::accept_greedy(Tokens{1, 2, 3}, Tokens{1, 2, 9, 4});
+  expect(chain.accepted == 2 && chain.bonus == 9, "accept: chain", "bonus");
+  const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2, 4}));
+  const auto path = heed::accept_greedy(tree, Tokens{0, 5, 6, 7, 8, 9}, Tokens{6, 7, 8, 0, 1, 2});
+  expect(path == List{0, 2, 4}, "accept: tree", "path");
+  expect(heed::sample(Weights{1, 0, 3}, 0.25) == 2 && heed::sample(Weights{1, 0, 3}, 0.249) == 0, "accept: sample",
+         "pick");
+  const auto zero = [] { return 0.0; };
+  const auto excluded = heed::accept_sampled(Tokens{0}, Weights{1, 0, 0}, Weights{0, 0.5, 0.5, 1, 0, 0}, 3, zero);
+  expect(excluded.accepted == 0, "accept: excluded", "a token without probability");
+  // Rejected, then from what the target has more of than the draft: token 2 alone.
+  const Weights target{0.2, 0.4, 0.4, 1, 0, 0}, draft{0.6, 0.4, 0};
+  const auto rest = heed::accept_sampled(Tokens{0}, draft, target, 3, [] { return 0.5; });
+  expect(rest.accepted == 0 && rest.bonus == 2, "accept: rest", "what is left of the target");
+  const auto kept = heed::accept_sampled(Tokens{0}, draft, target, 3, [] { return 0.3; });
+  expect(kept.accepted == 1 && kept.bonus == 0, "accept: rest", "the last row");
+}
+
+/// After token t comes 2 t + 1 modulo 7; drafts are right but for the last of a step.
+struct Toy {
+  [[nodiscard]] Index vocab_size() const { return 7; }
+  [[nodiscard]] heed::Result<std::span<const Token>> draft(Token token, Index count) {
+    guess.clear();
+    for (Index i = 0; i < count; ++i) guess.push_back(token = Token((2 * token + 1) % 7));
+    if (count > 1) guess.back() = Token((guess.back() + 1) % 7);
+    return std::span<const Token>(guess);
+  }
+  [[nodiscard]] heed::Result<std::span<const float>> verify(std::span<const Token> tokens) {
+    step.assign(tokens.begin(), tokens.end());
+    logits.assign(tokens.size() * 7, 0.0f);
+    for (std::size_t i = 0; i < tokens.size(); ++i) logits[i * 7 + std::size_t((2 * tokens[i] + 1) % 7)] = 1;
+    return std::span<const float>(logits);
+  }
+  [[nodiscard]] heed::Status commit(Index count) {
+    text.insert(text.end(), step.begin(), step.begin() + count);
+    return {};
+  }
+  [[nodiscard]] std::span<const double> draft_probabilities() const { return {}; }
+  Tokens text, guess, step;
+  std::vector<float> logits;
+};
+
+void loop() {
+  Toy model;
+  Tokens out;
+  const auto made = heed::speculate_greedy(model, 2, 8, 3, [&](Token token) { out.push_back(token); });
+  Tokens want{2};  // with the token before
+  for (int i = 0; i < 8; ++i) want.push_back(Token((2 * want.back() + 1) % 7));
+  expect(made.ok() && out == Tokens(want.begin() + 1, want.end()), "loop: text", "tokens");
+  expect(model.text == Tokens(want.begin(), want.end() - 1), "loop: text", "committed");
+  expect(made.ok() && made->tokens == 8 && made->steps == 3, "loop: counts", "steps");
+  expect(made.ok() && made->drafted == List{3, 2, 2} && made->accepted == List{3, 2, 0}, "loop: counts", "drafts");
+
+  // Half as likely at temperature 1 is a quarter at 1/2: 0.8 and 0.2 of two tokens, and 0.7 picks the first.
+  struct Two : Toy {
+    [[nodiscard]] Index vocab_size() const { return 2; }
+    [[nodiscard]] heed::Result<std::span<const float>> verify(std::span<const Token> tokens) {
+      step.assign(tokens.begin(), tokens.end());
+      logits = {0, -std::log(2.0f)};
+      return std::span<const float>(logits);
+    }
+  } two;
+  out.clear();
+  const auto sampled = heed::speculate_sampled(
+      two, 0, 1, 0, 0.5, [] { return 0.7; }, [&](Token token) { out.push_back(token); });
+  expect(sampled.ok() && out == Tokens{0}, "loop: temperature", "sharper below 1");
+}
+
+void mtp() {
+  // x = 2 enorm(e) - hnorm(h) of one number each, which a norm makes its gain.
+  const std::array<float, 1> enorm{3}, hnorm{5}, head{7};
+  const std::array<float, 2> eh{2, -1};
+  const auto module =
+      heed::value_or_throw(heed::MtpModule::create({.hidden_size = 1, .rms_norm_eps = 0, .zero_first_embedding = true},
+                                                   {{enorm, 1, 1}, {hnorm, 1, 1}, {eh, 1, 2}, {head, 1, 1}}));
+  const std::array<float, 3> e{0.5f, 4, 1}, h{2, 0.25f, 1};
+  const List positions{3, 0, 1};
+  std::array<float, 3> x{}, normed{};
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  heed::check(module.combine<heed::Scalar>(e, h, positions, x, workspace, executor));
+  expect(x[0] == 1 && x[2] == 1, "mtp: combine", "embedding first");
+  expect(x[1] == -5, "mtp: zero", "the embedding of position 0");
+  heed::check(module.finish(h, normed));
+  expect(normed[0] == 7, "mtp: norm", "of the head");
+}
+
+}  // namespace
+
+int main() {
+  trees();
+  acceptance();
+  loop();
+  mtp();
+  return killer::failures == 0 ? 0 : 1;
+}
