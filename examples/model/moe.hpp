@@ -113,10 +113,12 @@ class MixtureOfExperts : public FeedForward {
     shared_.apply(x, out);
     for (heed::Index t = 0; t < x.rows(); ++t) {
       row_ = x.row(t);
+      sum_ = out.row(t);  // aligned, as alone
       for (const Router::Choice& choice : router_.choose(row_)) {
         experts_[std::size_t(choice.expert)].apply(row_, expert_out_);
-        out.row(t) += choice.weight * expert_out_.row(0);
+        sum_ += choice.weight * expert_out_;
       }
+      out.row(t) = sum_;
     }
   }
 
@@ -134,7 +136,7 @@ class MixtureOfExperts : public FeedForward {
   SwiGlu shared_;
   Router router_;
   std::vector<SwiGlu> experts_;
-  Matrix row_, expert_out_;
+  Matrix row_, sum_, expert_out_;
 };
 
 }  // namespace heed_examples
