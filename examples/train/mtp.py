@@ -76,8 +76,8 @@ def next_next_loss(net, hidden, targets):
 
 
 def recycled_loss(net, out, targets):
-    """For the draft after a draft: hidden is the module's own of one slot before.
-    Here this holds for all slots seen; when drafting, only for the drafted ones."""
+    """For the draft after a draft: its hidden is the module's own of the slot before.
+    Here so are the hiddens of all slots it sees; when drafting, of the drafted ones."""
     again = slots(net, out[:, :-1], targets[:, 1:-1])
     return slot_loss(net, again, targets[:, 2:])
 

@@ -64,7 +64,7 @@ class Recipe:
 RECIPES = {
     "matmulfree": Recipe(peak_lr=7e-3, dtype=torch.float64, logit_error=1.0,
                          bits_error=1e-3, min_margin=0.2),
-    "mla_mtp": Recipe(losses=partial(mtp.frozen_losses, recycled=0.0), shortened=3),
+    "mla_mtp": Recipe(losses=partial(mtp.frozen_losses, recycled=0.3), shortened=3),
 }
 
 
