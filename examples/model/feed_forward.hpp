@@ -27,20 +27,13 @@ class SwiGlu : public FeedForward {
   void apply(const Matrix& x, Matrix& out) override {
     linear(x, gate_, gates_);
     linear(x, up_, ups_);
-    // Row by row, from where vectors are aligned: Eigen computes what does not fill a vector with another exp.
-    for (heed::Index row = 0; row < x.rows(); ++row) {
-      gate_row_ = gates_.row(row);
-      up_row_ = ups_.row(row);
-      gate_row_.array() *= up_row_.array() / (1 + (-gate_row_.array()).exp());
-      gates_.row(row) = gate_row_;
-    }
+    heed::DefaultBackend::Gates::swish_times(gates_.data(), ups_.data(), gates_.size(), gates_.data());
     linear(gates_, down_, out);
   }
 
  private:
   heed::Projection gate_, up_, down_;
   Matrix gates_, ups_;
-  Vector gate_row_, up_row_;
 };
 
 }  // namespace heed_examples
