@@ -1,4 +1,5 @@
-// The trained MTP module of the MLA model gives what PyTorch gave for it: logits of its slots, and drafts.
+// Trained MTP modules give what PyTorch gave for them, logits of their slots and drafts: the one made for the MLA model, and
+// the DeepSeek-style model's own.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,24 +18,32 @@ std::vector<Token> tokens_of(const Safetensors& file, const std::string& tensor)
   return {numbers.begin(), numbers.end()};
 }
 
-/// The MLA model with its module, after the prompt.
+/// A model with its module, after the prompt.
 struct Prompted {
-  LanguageModel model = open_model("mla");
-  Safetensors expected = Safetensors::open(data("mla_mtp.expected.safetensors"));
-  std::vector<Token> prompt = tokens_of(expected, "prompt");
-  heed_examples::Decoder& decoder = dynamic_cast<heed_examples::Decoder&>(model.network());
+  LanguageModel model;
+  Safetensors expected;
+  std::vector<Token> prompt;
+  heed_examples::Decoder& decoder;
   Matrix logits;
 
-  Prompted() {
-    attach_default_mtp(decoder, data("mla_mtp.safetensors"));
+  explicit Prompted(const std::string& mechanism)
+      : model(open_model(mechanism)),
+        expected(Safetensors::open(data((mechanism == "mla" ? "mla_mtp" : mechanism) + ".expected.safetensors"))),
+        prompt(tokens_of(expected, "prompt")),
+        decoder(dynamic_cast<heed_examples::Decoder&>(model.network())) {
+    if (mechanism == "mla") attach_default_mtp(decoder, data("mla_mtp.safetensors"));
     const std::vector<std::uint8_t> bytes(prompt.begin(), prompt.end());
     logits = model.forward(bytes);
     decoder.drafter()->extend(prompt);
   }
 };
 
-TEST(TrainedMtp, SlotsHaveTheLogitsOfPyTorch) {
-  Prompted p;
+class TrainedMtp : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Models, TrainedMtp, testing::Values("mla", "deepseek"),
+                         [](const auto& parameter) { return parameter.param; });
+
+TEST_P(TrainedMtp, SlotsHaveTheLogitsOfPyTorch) {
+  Prompted p(GetParam());
   auto& head = dynamic_cast<heed_examples::MtpDrafter<heed::DefaultBackend>&>(*p.decoder.drafter()).head();
   const std::vector<float> want = p.expected.get<float>("mtp_logits");
   const Index slots = Index(p.prompt.size()) - 1;
@@ -44,8 +53,8 @@ TEST(TrainedMtp, SlotsHaveTheLogitsOfPyTorch) {
   EXPECT_LT((got - Eigen::Map<const Matrix>(want.data(), slots, 256)).cwiseAbs().maxCoeff(), 1e-3f);
 }
 
-TEST(TrainedMtp, DraftsAreThoseOfPyTorch) {
-  Prompted p;
+TEST_P(TrainedMtp, DraftsAreThoseOfPyTorch) {
+  Prompted p(GetParam());
   const auto row = p.logits.row(p.logits.rows() - 1);
   const Token next = heed::greedy_token({row.data(), 256});
   EXPECT_EQ(std::vector<Token>{next}, tokens_of(p.expected, "next"));
@@ -54,7 +63,7 @@ TEST(TrainedMtp, DraftsAreThoseOfPyTorch) {
   EXPECT_EQ(std::vector<Token>(drafts.begin(), drafts.end()), want);
 }
 
-TEST(TrainedMtp, NeedsItsOwnModel) {
+TEST(AttachedMtp, NeedsItsOwnModel) {
   LanguageModel other = open_model("mha");
   try {
     attach_default_mtp(dynamic_cast<heed_examples::Decoder&>(other.network()), data("mla_mtp.safetensors"));
