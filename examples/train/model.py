@@ -13,6 +13,7 @@ from torch import nn
 
 import data
 import safetensors_io
+from deepseek import DeepSeek
 from grouped import GroupedAttention
 from llama import Llama
 from matmulfree import MatMulFree
@@ -74,6 +75,25 @@ MLA_CONFIG = {
     "v_head_dim": 16,
 }
 
+# As in the DeepSeek-V3 files, at this size.
+DEEPSEEK_CONFIG = {
+    **LLAMA_CONFIG,
+    **MLA_CONFIG,
+    "first_k_dense_replace": 1,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "n_group": 2,
+    "topk_group": 1,
+    "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc",
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 1.5,
+    "num_nextn_predict_layers": 1,
+    "mtp_zero_first_embedding": False,
+}
+
 # name: (model class, configuration).
 # Ranks and widths are such that all but GQA and MQA have nearly the parameters of MHA.
 MECHANISMS = {
@@ -90,6 +110,8 @@ MECHANISMS = {
         "rule": "separators", "initial": 3, "window": 64,
         "separator_ids": sorted(b".,;:?!\n")}),
     "matmulfree": (MatMulFree, MATMULFREE_CONFIG),
+    # A mixture of experts and multi-token prediction: see deepseek.py.
+    "deepseek": (partial(DeepSeek, LatentAttention), DEEPSEEK_CONFIG),
     # Multi-token prediction: see mtp.py.
     "mla_mtp": (partial(drafter, LatentAttention), {
         **LLAMA_CONFIG, **MLA_CONFIG, "num_nextn_predict_layers": 1,
@@ -112,6 +134,11 @@ def build(config):
                 std /= (2 * config["num_hidden_layers"]) ** 0.5
             nn.init.normal_(weight, std=std)
     return model
+
+
+def stored_dtype(name):
+    """Of a parameter in a weight file.  Biases of experts decide by small differences."""
+    return torch.float32 if name.endswith("e_score_correction_bias") else torch.bfloat16
 
 
 def from_tensors(tensors, metadata, dtype=torch.float32):

@@ -23,9 +23,11 @@ import torch
 import torch.nn.functional as F
 
 import data
+import deepseek
 import drafts
 import masks
 import model as models
+import moe
 import mtp
 import safetensors_io
 
@@ -50,6 +52,7 @@ def next_byte(net, inputs, targets):
 @dataclass(frozen=True)
 class Recipe:
     losses: Callable = next_byte
+    after_step: Callable = lambda net: None
     shortened: int = 1  # 1 / this of the steps
     peak_lr: float = 3e-3
     dtype: torch.dtype = torch.float32  # of what is written down as expected
@@ -64,6 +67,7 @@ class Recipe:
 RECIPES = {
     "matmulfree": Recipe(peak_lr=7e-3, dtype=torch.float64, logit_error=1.0,
                          bits_error=1e-3, min_margin=0.2),
+    "deepseek": Recipe(losses=deepseek.joint_losses, after_step=moe.balance, shortened=2),
     "mla_mtp": Recipe(losses=partial(mtp.frozen_losses, recycled=0.3), shortened=3),
 }
 
@@ -107,6 +111,7 @@ def train(mechanism, text, quick):
         sum(weight * loss for weight, loss in terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP)
         optimizer.step()
+        how.after_step(net)
         losses.append([loss.item() for _, loss in terms.values()])
         tokens += inputs.numel()
         if (step + 1) % 100 == 0 or step + 1 == steps:
@@ -168,6 +173,8 @@ def figures(net, text):
         agreement, bits = drafts.score(net, text, WINDOW)
         found |= {"heldout_mtp_agreement": agreement, "heldout_mtp_bits_per_byte": bits,
                   "heldout_draft_acceptance": drafts.acceptance(net, text)}
+    if moe.gates(net):
+        found["heldout_expert_share"] = moe.shares(net, drafts.windows(text, WINDOW))
     return {name: np.round(value, 4).tolist() for name, value in found.items()}
 
 
@@ -180,6 +187,8 @@ def computed(net, prompt):
         tensors["greedy"], tensors["greedy_margin"] = greedy(net, prompt)
     if hasattr(net, "mtp"):
         tensors |= drafts.expected(net, prompt)
+    if moe.gates(net):
+        tensors |= moe.expected(net, prompt, tensors["greedy"])
     return tensors
 
 
@@ -202,7 +211,8 @@ def expected(net, text):
 
 
 def write_files(mechanism, net, facts, heldout):
-    weights = {name: p.detach().bfloat16() for name, p in net.named_parameters()}
+    weights = {name: p.detach().to(models.stored_dtype(name))
+               for name, p in net.named_parameters()}
     metadata = {"config": json.dumps(net.config)}
     rounded = models.from_tensors(weights, metadata, recipe(mechanism).dtype)
     metadata["training"] = json.dumps(facts | figures(rounded, heldout))
@@ -238,7 +248,8 @@ def verify(mechanism):
     want, _ = safetensors_io.load(data.DATA_DIR / f"{mechanism}.expected.safetensors")
     facts, margin = json.loads(metadata["training"]), smallest_margin(want)
     assert path.stat().st_size < 2_000_000
-    assert all(t.dtype == torch.bfloat16 and t.float().isfinite().all() for t in weights.values())
+    assert all(t.dtype == models.stored_dtype(name) and t.float().isfinite().all()
+               for name, t in weights.items())
     assert all(t.float().isfinite().all() for t in want.values())
     assert bytes(want["prompt"].numpy()) in heldout.tobytes()
     assert margin > recipe(mechanism).min_margin
@@ -251,8 +262,9 @@ def verify(mechanism):
         net = models.from_tensors(weights, metadata, dtype)
         found, error = check(net, facts, want, heldout, tolerance)
         print(f"  {dtype}: {found}, logits within {error:.1e}")
-    for name in sorted(name for name, t in want.items() if t.dtype == torch.uint8):
-        print(f"  {name}:", repr(bytes(want[name].numpy()).decode()))
+    for name, tensor in sorted(want.items()):
+        if tensor.dtype == torch.uint8 and tensor.dim() == 1:
+            print(f"  {name}:", repr(bytes(tensor.numpy()).decode()))
 
 
 def main():
