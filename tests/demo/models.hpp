@@ -128,7 +128,7 @@ struct ModelFile {
                  {"kv_a_layernorm.weight", {5}}, {"kv_b_proj.weight", {48, 5}},
                  {"o_proj.weight", {10, 36}}};
     if (routes) {
-      file.config.update({{"n_routed_experts", 4},
+      file.config.update({{"n_routed_experts", 6},
                           {"num_experts_per_tok", 2},
                           {"n_shared_experts", 1},
                           {"moe_intermediate_size", 5},
@@ -178,9 +178,9 @@ struct ModelFile {
     file.add(prefix + "post_attention_layernorm.weight", {10});
     if (routes && layer > 0) {
       feed_forward(prefix + "mlp.shared_experts.", 5);
-      file.add(prefix + "mlp.gate.weight", {4, 10});
-      file.add(prefix + "mlp.gate.e_score_correction_bias", {4});
-      for (int e = 0; e < 4; ++e) feed_forward(prefix + "mlp.experts." + std::to_string(e) + ".", 5);
+      file.add(prefix + "mlp.gate.weight", {6, 10});
+      file.add(prefix + "mlp.gate.e_score_correction_bias", {6});
+      for (int e = 0; e < 6; ++e) feed_forward(prefix + "mlp.experts." + std::to_string(e) + ".", 5);
     } else {
       feed_forward(prefix + "mlp.", 13);
     }

@@ -239,8 +239,10 @@ class MatMulFreeLm {
     if (!status.ok()) return status;
     Tensor g_norm;
     if (config_.gate_order != GateOrder::sigmoid_gate) {
-      const Result<Tensor> tensor = source.tensor((prefix + "attn.g_norm.weight").c_str());
+      const std::string name = prefix + "attn.g_norm.weight";
+      const Result<Tensor> tensor = source.tensor(name.c_str());
       if (!tensor.ok()) return tensor.status();
+      if (status = check_tensor(name.c_str(), *tensor, 1, width); !status.ok()) return status;
       g_norm = *tensor;
     }
     status = detail::take(
