@@ -190,8 +190,8 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
 
   // Few tasks, because each begins to read somewhere else (two workers with tasks of 64 KiB: 37 GB/s of 42), but enough
   // that workers end together; and enough weights in each to pay for handing it out.
-  constexpr Index task_bytes = 64 * 1024, tasks_per_worker = 4;
-  const Index group_bytes = L::blocks(in) * L::block_bytes, most_tasks = tasks_per_worker * executor.workers();
+  constexpr Index task_bytes = 64 * 1024, worker_tasks = 4;
+  const Index group_bytes = L::blocks(in) * L::block_bytes, most_tasks = worker_tasks * executor.workers();
   const Index least = std::max<Index>(task_bytes / (group_bytes * std::min<Index>(tokens, 16)), 1);
   const Index step = std::max(least, (groups + most_tasks - 1) / most_tasks);
   executor.parallel_for((groups + step - 1) / step, [&](Index task, Index worker) {
