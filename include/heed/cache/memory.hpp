@@ -59,6 +59,15 @@ inline void default_deallocate(void*, void* block, std::size_t bytes, std::size_
   return {.context = nullptr, .allocate = detail::default_allocate, .deallocate = detail::default_deallocate};
 }
 
+namespace detail {
+/// invalid_argument naming the function that is missing.
+[[nodiscard]] inline Status check_memory(const MemoryResource& memory) {
+  if (memory.allocate != nullptr && memory.deallocate != nullptr) return {};
+  return fail(StatusCode::invalid_argument, "memory has no ", memory.allocate == nullptr ? "allocate" : "deallocate",
+              " function");
+}
+}  // namespace detail
+
 /// A block of a MemoryResource, freed at the end of its life. Its bytes are uninitialised.
 class Buffer {
  public:

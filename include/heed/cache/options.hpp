@@ -46,10 +46,7 @@ inline Status validate_options(const CacheOptions& options) {
   if (status.ok()) status = check_range("capacity", options.capacity, 0, most);
   if (status.ok()) status = check_range("undo_tokens", options.undo_tokens, 0, most_undo);
   if (status.ok()) status = check_range("page_tokens", options.page_tokens, 0, most_tokens);
-  if (status.ok() && (options.memory.allocate == nullptr || options.memory.deallocate == nullptr)) {
-    status = fail(StatusCode::invalid_argument, "memory has no ",
-                  options.memory.allocate == nullptr ? "allocate" : "deallocate", " function");
-  }
+  if (status.ok()) status = check_memory(options.memory);
   return status;
 }
 

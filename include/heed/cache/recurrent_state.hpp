@@ -62,10 +62,7 @@ class RecurrentState {
     if (status.ok()) status = detail::check_range("width", options.width, 1, detail::most_width);
     if (status.ok()) status = detail::check_range("max_tokens", options.max_tokens, 0, detail::most_tokens);
     if (status.ok()) status = detail::check_range("undo_tokens", options.undo_tokens, 0, detail::most_undo);
-    if (status.ok() && (options.memory.allocate == nullptr || options.memory.deallocate == nullptr)) {
-      status = fail(StatusCode::invalid_argument, "memory has no ",
-                    options.memory.allocate == nullptr ? "allocate" : "deallocate", " function");
-    }
+    if (status.ok()) status = detail::check_memory(options.memory);
     if (!status.ok()) return status;
     RecurrentState made;
     made.options_ = options;

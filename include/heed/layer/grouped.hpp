@@ -7,7 +7,7 @@
 
 #include <optional>
 
-#include <heed/layer/check.hpp>
+#include <heed/layer/head_rope.hpp>
 #include <heed/layer/projection.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
@@ -36,13 +36,7 @@ class GroupedLayer {
     }
     GroupedLayer layer;
     layer.policy_ = shape;
-    if (rope) {
-      if (rope->head_dim != shape.head_dim) {
-        return fail(StatusCode::invalid_argument, "rope.head_dim is ", rope->head_dim, ", must be head_dim ",
-                    shape.head_dim);
-      }
-      if (Status s = detail::take(layer.rope_, Rope::create(*rope)); !s.ok()) return s;
-    }
+    if (Status s = detail::take_head_rope(layer.rope_, rope, shape.head_dim); !s.ok()) return s;
     const Index q = shape.num_heads * shape.head_dim, k = shape.num_kv_heads * shape.head_dim;
     const Index v = shape.num_kv_heads * shape.v_head_dim, o = shape.num_heads * shape.v_head_dim;
     Status s = detail::take(layer.q_, Projection::create("q_proj", tensors.q_proj, q, hidden_size));

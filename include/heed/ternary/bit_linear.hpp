@@ -140,7 +140,7 @@ template <TernaryBackend Backend, TernaryLayout L>
 
 /// The call whose sizes were checked, in `scratch` of bit_linear_bytes(), aligned to block_alignment.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
-void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, Index tokens, std::byte* scratch_data,
+void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, Index tokens, std::byte* data,
                    E& executor) {
   using T = typename Backend::Ternary;
   const Index in = outputs[0].linear->in();
@@ -157,7 +157,6 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
   }
   const TokenTiles<T> tiles{tokens, L::blocks(in) * L::block_cols};
   const BitLinearScratch<T, L> scratch{tiles, count, executor.workers()};
-  std::byte* const data = scratch_data;
 
   const auto quantize = [&](Index token, Index) {
     const float* row = x + token * in;

@@ -7,7 +7,7 @@
 
 #include <optional>
 
-#include <heed/layer/check.hpp>
+#include <heed/layer/head_rope.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/ternary/bit_linear.hpp>
@@ -54,13 +54,7 @@ class BitNetAttention {
     }
     BitNetAttention layer;
     layer.policy_ = shape;
-    if (rope) {
-      if (rope->head_dim != shape.head_dim) {
-        return fail(StatusCode::invalid_argument, "rope.head_dim is ", rope->head_dim, ", must be head_dim ",
-                    shape.head_dim);
-      }
-      if (Status s = detail::take(layer.rope_, Rope::create(*rope)); !s.ok()) return s;
-    }
+    if (Status s = detail::take_head_rope(layer.rope_, rope, shape.head_dim); !s.ok()) return s;
     layer.projections_ = std::move(projections);
     return layer;
   }
