@@ -119,7 +119,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   const auto short_of = [](const char* what) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its ", what);
   };
-  const auto state = reader.number<TokenIndex::State>();
+  const auto state = reader.number<TokenState>();
   counters.last_seen = reader.number<Index>();
   counters.calls = reader.number<Index>();
   counters.kept_sum = reader.number<double>();

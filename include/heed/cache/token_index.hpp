@@ -1,35 +1,24 @@
 /// \file
-/// Which tokens of a sequence a cache holds, and what each query of a step sees of them.
+/// Which tokens of a sequence a cache holds, and how that changes.
 #pragma once
 
 #include <algorithm>
 #include <span>
 
-#include <heed/cache/sliding_array.hpp>
-#include <heed/retention/any_rule.hpp>
-#include <heed/retention/landmark_mask.hpp>
+#include <heed/cache/token_check.hpp>
+#include <heed/cache/token_lists.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// How keys are placed on the axis of rotary positions.
-enum class Positions : std::uint8_t {
-  absolute,  ///< by logical index: every token ever seen counts
-  rank,      ///< by index in the list of keys that a query sees: needs keys that are rotated when they are read
-};
-
-/// The bookkeeping of one layer group, without a byte of a row. Logical positions count every token ever seen and are
-/// never renumbered. What is held lies in two places:
-///
-///     far    landmarks older than the recent tokens, in slots 0 ... held()
-///     near   the recent tokens, every position in [near_begin(), seen()), in slots of the same number
+/// The bookkeeping of one layer group, without a byte of a row.
 ///
 /// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. Rows are
 /// moved by the caller, whom commit(), truncate() and compact() tell what to move.
-class TokenIndex {
+class TokenIndex : public TokenLists {
  public:
   TokenIndex() = default;
   TokenIndex(AnyRule rule, Positions positions, Index undo_tokens)
-      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens) {}
+      : TokenLists(std::move(rule), positions, undo_tokens) {}
 
   /// Memory for an empty index, or out_of_memory.
   [[nodiscard]] Status prepare(const MemoryResource& memory) {
@@ -54,29 +43,6 @@ class TokenIndex {
     made.state_ = other.state_;
     *this = std::move(made);
     return {};
-  }
-
-  [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
-  /// Whether queries of one step may see different lists that no mask describes.
-  [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
-
-  [[nodiscard]] Index seen() const noexcept { return state_.seen; }
-  [[nodiscard]] Index kept() const noexcept { return state_.held + state_.seen - state_.near_begin; }
-  [[nodiscard]] Index evicted() const noexcept { return seen() - kept(); }
-  [[nodiscard]] Index planned() const noexcept { return planned_; }
-  [[nodiscard]] Index held() const noexcept { return state_.held; }
-  [[nodiscard]] Index near_begin() const noexcept { return state_.near_begin; }
-  /// Bytes asked of the memory resource.
-  [[nodiscard]] Index allocated() const noexcept {
-    return ids_.allocated() + far_.allocated() + reach_.allocated() + stage_.allocated();
-  }
-
-  /// Key i of what is held, planned tokens included: far ones, then near ones.
-  [[nodiscard]] Index position(Index key) const noexcept {
-    return key < state_.held ? far_[key].position : state_.near_begin + key - state_.held;
-  }
-  [[nodiscard]] std::int32_t token_id(Index key) const noexcept {
-    return key < state_.held ? far_[key].id : ids_[key - state_.held];
   }
 
   // --- a step ------------------------------------------------------------------------------------------------------
@@ -134,71 +100,7 @@ class TokenIndex {
     release(rows);
   }
 
-  /// Keys the last planned token sees, its own included.
-  [[nodiscard]] Index keys_seen_by_last() const noexcept {
-    const Reach& reach = query_reach(planned_ - 1);
-    return far_seen(reach) + seen() + planned_ - reach.begin;
-  }
-  /// Rotary position of the planned token `i`.
-  [[nodiscard]] Index rotary_position(Index i) const noexcept {
-    const Index position = seen() + i;
-    if (positions_ == Positions::absolute) return position;
-    const Reach& reach = query_reach(i);
-    return far_seen(reach) + position - reach.begin;
-  }
-
-  /// The mask of committed tokens, or of planned ones, too.
-  [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
-    const Index far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
-    return {reach_.span(), state_.reach_first, far_.span().first(std::size_t(far)), state_.held, state_.near_begin};
-  }
-
-  // --- stages: lists of keys of a plan ------------------------------------------------------------------------------
-
-  [[nodiscard]] Index stages() const noexcept { return stage_.size(); }
-  [[nodiscard]] Interval stage_queries(Index stage) const noexcept {
-    return {stage_[stage], stage + 1 < stage_.size() ? stage_[stage + 1] : planned_};
-  }
-  [[nodiscard]] Index stage_size(Index stage) const noexcept {
-    const Interval queries = stage_queries(stage);
-    const Reach& reach = query_reach(queries.begin);
-    return far_seen(reach) + seen() + queries.end - reach.begin;
-  }
-  /// Where key `key` of a stage lies: the far token of that number, or a near position.
-  struct Place {
-    bool far = false;
-    Index at = 0;
-    Index run = 0;  ///< keys that follow each other from here on
-  };
-  [[nodiscard]] Place stage_place(Index stage, Index key) const noexcept {
-    const Interval queries = stage_queries(stage);
-    const Reach& reach = query_reach(queries.begin);
-    const Index far = far_seen(reach);
-    if (key >= far) {
-      const Index position = reach.begin + key - far;
-      return {.far = false, .at = position, .run = seen() + queries.end - position};
-    }
-    const Index initial = std::min(state_.initial, reach.end_landmark);
-    const Index at = key < initial ? key : far_index(first_seen(reach)) + key - initial;
-    if (at >= state_.held) return {.far = false, .at = far_[at].position, .run = 1};
-    return {.far = true, .at = at, .run = std::min((key < initial ? initial : far) - key, state_.held - at)};
-  }
-  /// The rotary position of a key of a stage.
-  [[nodiscard]] Index stage_position(Index stage, Index key) const noexcept {
-    if (positions_ == Positions::rank) return key;
-    const Place place = stage_place(stage, key);
-    return place.far ? far_[place.at].position : place.at;
-  }
-
   // --- going back --------------------------------------------------------------------------------------------------
-
-  /// The fewest tokens, besides 0, that truncate() can keep.
-  [[nodiscard]] Index rollback_floor() const noexcept {
-    if (rule_.has_history()) return state_.floor;  // a compression that evicts nothing counts landmarks, too
-    if (state_.last_evicted < 0) return 0;
-    const Index floor = rule_.rollback_floor(state_.last_evicted, reach_[0].begin);
-    return std::min(seen(), std::max(floor, state_.floor));
-  }
 
   /// Before truncate(): memory for it, and where the near run will begin.
   [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens, Index* near_begin) {
@@ -306,27 +208,8 @@ class TokenIndex {
 
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
-  /// All that is neither an array nor a parameter. Numbers only: it is written to snapshots as it is.
-  struct State {
-    Index seen = 0;
-    Index near_begin = 0;
-    Index held = 0;         ///< far tokens in far slots; the rest of the list still lies in the near run
-    Index initial = 0;      ///< far tokens that are initial: the first ones of the list
-    Index run_begin = 0;    ///< recent tokens begin here at the earliest: what was before is compacted
-    Index dropped = 0;      ///< landmarks that have left the list, so that numbers stay
-    Index reach_first = 0;  ///< query of reach_[0]
-    Index last_evicted = -1;
-    Index floor = 0;  ///< tokens at the last eviction, where no formula gives it
-
-    friend bool operator==(const State&, const State&) = default;
-  };
-  [[nodiscard]] const State& state() const noexcept { return state_; }
-  [[nodiscard]] std::span<const std::int32_t> near_ids() const noexcept { return ids_.span(); }
-  [[nodiscard]] std::span<const FarToken> far_tokens() const noexcept { return far_.span(); }
-  [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
-
   /// Takes over what a snapshot says, if it is consistent; otherwise says what is not, and is useless.
-  [[nodiscard]] Status restore(const MemoryResource& memory, const State& state, std::span<const std::int32_t> ids,
+  [[nodiscard]] Status restore(const MemoryResource& memory, const TokenState& state, std::span<const std::int32_t> ids,
                                std::span<const FarToken> far, std::span<const Reach> reach) {
     state_ = state;
     ids_.pop_back(ids_.size());
@@ -339,50 +222,10 @@ class TokenIndex {
     ids_.append(ids);
     far_.append(far);
     reach_.append(reach);
-    return check();
+    return detail::check_tokens(state_, ids_.size(), far_.span(), reach_.span());
   }
 
  private:
-  /// What planned token `planned` sees as a query.
-  [[nodiscard]] const Reach& query_reach(Index planned) const noexcept {
-    return reach_[seen() + planned - state_.reach_first];
-  }
-  /// Index in the list of a landmark's number.
-  [[nodiscard]] Index far_index(Index number) const noexcept {
-    return number <= state_.initial ? number : number - state_.dropped;
-  }
-  [[nodiscard]] Index first_seen(const Reach& reach) const noexcept {
-    return std::max(reach.first_landmark, state_.initial);
-  }
-  [[nodiscard]] Index landmarks_seen(const Reach& reach) const noexcept {
-    return std::max<Index>(0, reach.end_landmark - first_seen(reach));
-  }
-  [[nodiscard]] Index far_seen(const Reach& reach) const noexcept {
-    return reach.blind ? 0 : std::min(state_.initial, reach.end_landmark) + landmarks_seen(reach);
-  }
-
-  /// What the query after the one at `position` sees.
-  [[nodiscard]] Reach next_reach(const Reach& reach, Index position) const noexcept {
-    const Index landmarks = landmarks_seen(reach);
-    const Recall recall =
-        rule_.recall({.next = position + 1,
-                      .begin = reach.begin,
-                      .seen = std::min(state_.initial, reach.end_landmark) + landmarks + position + 1 - reach.begin,
-                      .landmarks = landmarks,
-                      .most_landmarks = reach.most_landmarks,
-                      .last_landmark = far_.empty() ? -1 : far_.back().position});
-    Reach next = reach;
-    next.blind = false;
-    next.begin = std::clamp(recall.begin, reach.begin, position + 1);
-    while (far_index(next.end_landmark) < far_.size() && far_[far_index(next.end_landmark)].position < next.begin) {
-      ++next.end_landmark;
-    }
-    if (recall.forget) next.first_landmark = std::max(next.first_landmark, reach.end_landmark);
-    if (landmarks_seen(next) > recall.landmarks) next.first_landmark = next.end_landmark - recall.landmarks;
-    next.most_landmarks = std::max(next.most_landmarks, landmarks_seen(next));
-    return next;
-  }
-
   /// The query whose reach decides what is held after `tokens` tokens.
   [[nodiscard]] Index released_query(Index tokens) const noexcept {
     const Index query = tokens - undo_ - (rule_.evicts_before_step() ? 1 : 0);
@@ -441,86 +284,6 @@ class TokenIndex {
     while (key >= 0 && far_[key].position == position) --key, --position;
     state_.last_evicted = std::max(state_.last_evicted, position);
   }
-
-  /// What the query after the first `tokens` tokens sees. Not before rollback_floor().
-  [[nodiscard]] Reach reach_at(Index tokens) const noexcept {
-    if (tokens >= state_.reach_first) return reach_[tokens - state_.reach_first];
-    Reach reach = reach_[0];
-    reach.blind = false;
-    if (rule_.has_history()) return reach;
-    Index far = far_.size();
-    while (far > 0 && far_[far - 1].position >= tokens) --far;
-    const Index last = far == 0 ? -1 : far_[far - 1].position;
-    reach.begin = std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin,
-                                    std::min(state_.run_begin, tokens), tokens);
-    while (far > 0 && far_[far - 1].position >= reach.begin) --far;
-    reach.end_landmark = far;
-    return reach;
-  }
-
-  /// Whether everything fits together; what comes from a file may not.
-  [[nodiscard]] Status check() const {
-    const auto bad = [](const char* what, Index number) {
-      return fail(StatusCode::invalid_argument, "snapshot: ", what, " is ", number);
-    };
-    constexpr Index most = Index{1} << 48;
-    const State& s = state_;
-    if (s.seen < 0 || s.seen > most) return bad("seen", s.seen);
-    if (s.near_begin < 0 || s.near_begin > s.seen) return bad("near_begin", s.near_begin);
-    if (ids_.size() != s.seen - s.near_begin) return bad("number of ids", ids_.size());
-    if (s.held < 0 || s.held > far_.size()) return bad("held", s.held);
-    if (s.initial < 0 || s.initial > far_.size()) return bad("initial", s.initial);
-    if (s.dropped < 0 || s.dropped > s.seen) return bad("dropped", s.dropped);
-    if (s.floor < 0 || s.floor > s.seen) return bad("floor", s.floor);
-    if (s.last_evicted < -1 || s.last_evicted >= s.seen) return bad("last_evicted", s.last_evicted);
-    if (s.run_begin < 0 || s.run_begin > s.near_begin) return bad("run_begin", s.run_begin);
-    Index initial = 0, before = -1;
-    for (Index i = 0; i < far_.size(); ++i) {
-      const FarToken& token = far_[i];
-      const bool in_place = i < s.held ? token.position < s.near_begin : token.position >= s.near_begin;
-      if (token.position <= before || token.position >= s.seen || !in_place) return bad("position", token.position);
-      if (token.role != Role::landmark && token.role != Role::initial) return bad("role", Index(token.role));
-      initial += token.role == Role::initial;
-      if (token.role == Role::initial && initial != i + 1) return bad("role", Index(token.role));
-      before = token.position;
-    }
-    if (s.initial != initial) return bad("initial", s.initial);
-    if (reach_.empty() || s.reach_first < 0 || s.reach_first + reach_.size() - 1 != s.seen) {
-      return bad("reach_first", s.reach_first);
-    }
-    for (Index i = 0; i < reach_.size(); ++i) {
-      const Reach& r = reach_[i];
-      const bool ordered = i == 0 || (r.begin >= reach_[i - 1].begin && r.end_landmark >= reach_[i - 1].end_landmark &&
-                                      r.first_landmark >= reach_[i - 1].first_landmark);
-      if (!ordered || r.begin < s.near_begin || r.begin > s.reach_first + i) {
-        return bad("begin", r.begin);
-      }
-      const Index end = far_index(r.end_landmark);
-      if (r.end_landmark < 0 || end < 0 || end > far_.size()) return bad("end_landmark", r.end_landmark);
-      if (end > 0 && far_[end - 1].position >= r.begin) return bad("end_landmark", r.end_landmark);
-      if (r.first_landmark < 0 || r.first_landmark > std::max(r.end_landmark, s.initial)) {
-        return bad("first_landmark", r.first_landmark);
-      }
-      if (r.first_landmark > s.initial && r.first_landmark < s.initial + s.dropped) {
-        return bad("first_landmark", r.first_landmark);
-      }
-      if (r.most_landmarks < 0 || r.most_landmarks > s.seen) return bad("most_landmarks", r.most_landmarks);
-    }
-    return {};
-  }
-
-  AnyRule rule_;
-  Positions positions_ = Positions::absolute;
-  Index undo_ = 0;
-  State state_;
-  SlidingArray<std::int32_t> ids_;  // of the near run
-  SlidingArray<FarToken> far_;      // every landmark that is held, those of the near run included; ascending
-  SlidingArray<Reach> reach_;       // of queries reach_first ... seen + planned, the next one included
-  // Of a plan:
-  Index planned_ = 0;
-  Index committed_far_ = 0;
-  Index committed_initial_ = 0;
-  SlidingArray<Index> stage_;  // first query of each
 };
 
 }  // namespace heed::inline HEED_ABI
