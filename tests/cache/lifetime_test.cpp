@@ -1,10 +1,17 @@
 /// \file
 /// Caches and steps move, and either may end first.
 #include <atomic>
+#include <cstring>
+#include <memory>
 #include <optional>
 
+#include <heed/attend.hpp>
+#include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
+#include <heed/retention/separator_stream.hpp>
+#include <heed/retention/separators.hpp>
 #include <heed/retention/window.hpp>
+#include <heed/simd/scalar.hpp>
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
@@ -105,6 +112,159 @@ TEST(CacheLifetime, EmptySteps) {
   EXPECT_TRUE(step->write(0, std::span<const float>()).ok());
   EXPECT_TRUE(step->commit().ok());
   EXPECT_EQ(cache.size(), 0);
+}
+
+// --- views and moves ---------------------------------------------------------------------------------------------------
+
+/// A cache where bytes can be overwritten once it is gone: what still points into it reads nonsense, sanitizer or not.
+class Home {
+ public:
+  explicit Home(Cache&& cache) : cache_(std::construct_at(reinterpret_cast<Cache*>(bytes_), std::move(cache))) {}
+  Home(const Home&) = delete;
+  Home& operator=(const Home&) = delete;
+  ~Home() { leave(); }
+  [[nodiscard]] Cache& operator*() const { return *cache_; }
+  void leave() {
+    if (cache_ == nullptr) return;
+    std::destroy_at(std::exchange(cache_, nullptr));
+    std::memset(bytes_, 0xa5, sizeof bytes_);
+  }
+
+ private:
+  alignas(Cache) std::byte bytes_[sizeof(Cache)];
+  Cache* cache_;
+};
+
+const std::vector<heed::AnyRule>& some_rules() {
+  static const std::vector<heed::AnyRule> all{
+      heed::Causal{}, heed::SlidingWindow{5}, heed::Separators{.initial = 1, .window = 4, .ids = {1}},
+      heed::SeparatorStream{.initial = 1, .separators = 2, .local = 3, .capacity = 8, .ids = {1}}};
+  return all;
+}
+Cache make(const heed::AnyRule& rule, heed::PagePool* pool) {
+  return heed::value_or_throw(Cache::create({.num_heads = 2, .head_dim = 6, .v_head_dim = 4, .scale = 1},
+                                            {.layers = 2, .page_tokens = 3, .pool = pool}, rule));
+}
+/// Tokens of finite rows.
+void append_finite(Cache& cache, const Seeds& tokens) {
+  auto step = heed::value_or_throw(cache.begin(ids(tokens)));
+  for (Index layer = 0; layer < 2; ++layer) {
+    std::vector<float> rows;
+    for (const Seed token : tokens) {
+      for (Index i = 0; i < 6; ++i) rows.push_back(float(token) * 0.3f + float(i - layer));
+    }
+    heed::check(step.write(layer, rows));
+  }
+  heed::check(step.commit());
+}
+/// Output bits of `queries` queries over a view's keys.
+std::vector<float> attended(const Cache& cache, const Cache::View& view, Index queries) {
+  std::vector<float> q(std::size_t(queries * 2 * 6)), out(std::size_t(queries * 2 * 4));
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] = float(i % 7) * 0.1f - 0.3f;
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  heed::check(heed::attend<heed::Scalar>(cache.policy(), q, view, out, workspace, serial));
+  return out;
+}
+
+TEST(CacheLifetime, ViewsFollowTheirCache) {
+  heed::PagePool shared;
+  for (heed::PagePool* pool : {static_cast<heed::PagePool*>(nullptr), &shared}) {
+    for (const heed::AnyRule& rule : some_rules()) {
+      SCOPED_TRACE(rule.name());
+      Home first(make(rule, pool));
+      ASSERT_NO_FATAL_FAILURE(append_finite(*first, {2, 1, 3, 4, 1, 5, 6, 7, 1, 2, 3}));
+      const Cache::View view = (*first).keys(1);
+      const std::vector<float> expected = attended(*first, view, 1);
+      ASSERT_NE(expected, std::vector<float>(8));
+
+      Home second(std::move(*first));
+      first.leave();
+      EXPECT_EQ(attended(*second, view, 1), expected);
+
+      Home third(make(heed::SlidingWindow{2}, pool));
+      ASSERT_NO_FATAL_FAILURE(append_finite(*third, {9, 8, 7}));
+      *third = std::move(*second);
+      second.leave();
+      EXPECT_EQ(attended(*third, view, 1), expected);
+      EXPECT_EQ(view.size(), (*third).size(1));
+      EXPECT_EQ(view.layout().num_heads, 2);
+      EXPECT_EQ(view.position(view.size() - 1), 10);
+    }
+  }
+}
+
+TEST(CacheLifetime, ViewsOfAStepFollowItsCache) {
+  for (const heed::AnyRule& rule : some_rules()) {
+    SCOPED_TRACE(rule.name());
+    Home first(make(rule, nullptr));
+    ASSERT_NO_FATAL_FAILURE(append_finite(*first, {2, 1, 3, 4, 1, 5}));
+    auto step = heed::value_or_throw((*first).begin(ids({6, 1, 7})));
+    const std::vector<float> rows(3 * 6, 0.5f);
+    for (Index layer = 0; layer < 2; ++layer) ASSERT_TRUE(step.write(layer, rows).ok());
+    const Cache::View view = step.keys(0);
+    const std::vector<float> expected = attended(*first, view, 3);
+
+    Home second(std::move(*first));
+    first.leave();
+    EXPECT_EQ(attended(*second, view, 3), expected);
+    Home third(make(rule, nullptr));
+    *third = std::move(*second);
+    second.leave();
+    Cache::Step moved = std::move(step);
+    EXPECT_EQ(attended(*third, view, 3), expected);
+    ASSERT_TRUE(moved.commit().ok());
+    EXPECT_EQ((*third).seen(), 9);
+  }
+}
+
+/// What was moved from is empty, and says so.
+TEST(CacheLifetime, AMovedFromCacheHasNothing) {
+  heed::PagePool shared;
+  for (heed::PagePool* pool : {static_cast<heed::PagePool*>(nullptr), &shared}) {
+    for (const bool assign : {false, true}) {
+      Cache cache = make(heed::Separators{.initial = 1, .window = 4, .ids = {1}}, pool);
+      ASSERT_NO_FATAL_FAILURE(append_finite(cache, {2, 1, 3, 4, 1, 5}));
+      Cache taken = make(heed::Causal{}, pool);
+      if (assign) {
+        taken = std::move(cache);
+      } else {
+        const Cache made(std::move(cache));
+      }
+      // NOLINTBEGIN(bugprone-use-after-move)
+      EXPECT_EQ(cache.layers(), 0);
+      EXPECT_EQ(cache.seen(), 0);
+      EXPECT_EQ(cache.size(), 0);
+      EXPECT_EQ(cache.kept(1), 0);
+      EXPECT_EQ(cache.evicted(), 0);
+      EXPECT_EQ(cache.capacity(), 0);
+      EXPECT_EQ(cache.rollback_floor(), 0);
+      EXPECT_EQ(cache.retention().calls, 0);
+      EXPECT_EQ(cache.row_bytes_per_token(), 0);
+      EXPECT_EQ(cache.bytes().allocated, 0);
+      EXPECT_EQ(cache.bytes().live_per_layer(), 0);
+      EXPECT_EQ(cache.keys(0).size(), 0);
+      EXPECT_TRUE(cache.rule().same_as(heed::Causal{}));
+      cache.trim();
+      const auto gone = [](const heed::Status& status) {
+        EXPECT_EQ(status.code(), StatusCode::wrong_state);
+        EXPECT_NE(status.message().find("(): the cache was moved from"), std::string::npos) << status.message();
+      };
+      gone(cache.reserve(3));
+      gone(cache.begin(1).status());
+      gone(cache.begin(ids({1})).status());
+      gone(cache.truncate(0));
+      gone(cache.clear());
+      gone(cache.compact({}).status());
+      gone(cache.fork().status());
+      std::vector<std::byte> bytes(cache.snapshot_bytes());
+      gone(cache.snapshot(bytes));
+      cache = make(heed::Causal{}, pool);
+      ASSERT_NO_FATAL_FAILURE(append_finite(cache, {2, 1}));
+      EXPECT_EQ(cache.size(), 2);
+      // NOLINTEND(bugprone-use-after-move)
+    }
+  }
 }
 
 /// Streams of layers are independent memory, so an executor may write them all.

@@ -1,5 +1,7 @@
 /// \file
 /// Wrong calls to a recurrent state are named and change nothing, and states and steps may move and end in any order.
+#include <limits>
+
 #include "cache/recurrent.hpp"
 
 namespace heed_test {
@@ -94,6 +96,18 @@ TEST_F(RecurrentMisuse, WritesOfAnAbortedStepDoNotCount) {
   EXPECT_EQ(step.commit().code(), StatusCode::wrong_state);
 }
 
+/// There is no memory of layers and tokens that do not exist.
+TEST_F(RecurrentMisuse, NoSuchLayerOrToken) {
+  const Index most = std::numeric_limits<Index>::max(), layers = state.layers();
+  for (const Index layer : {Index{-1}, layers, layers + 1, most, -most - 1}) EXPECT_TRUE(state.state(layer).empty());
+  EXPECT_EQ(Index(state.state(layers - 1).size()), state.width());
+  auto step = heed::value_or_throw(state.begin(2));
+  const heed::RecurrentLayer layer = heed::value_or_throw(step.layer(0));
+  EXPECT_NE(layer.after(1), nullptr);
+  for (const Index token : {Index{-1}, Index{2}, Index{7}, most, -most - 1}) EXPECT_EQ(layer.after(token), nullptr);
+  EXPECT_EQ(heed::RecurrentLayer().after(0), nullptr);
+}
+
 // --- lifetimes ------------------------------------------------------------------------------------------------------
 
 TEST(RecurrentLifetime, AnOpenStepFollowsItsState) {
@@ -135,6 +149,59 @@ TEST(RecurrentLifetime, AStateThatEndsClosesItsStep) {
   old = make({.layers = 1, .width = 5});
   EXPECT_FALSE(other.open());
   EXPECT_TRUE(old.begin(1).ok());
+}
+
+TEST(RecurrentLifetime, ALayerFollowsItsState) {
+  std::optional<RecurrentState> state(make({.layers = 1, .width = 3}));
+  auto step = heed::value_or_throw(state->begin(1));
+  const heed::RecurrentLayer layer = heed::value_or_throw(step.layer(0));
+  RecurrentState moved(std::move(*state));
+  state.reset();
+  RecurrentState last = make({.layers = 2, .width = 4});
+  last = std::move(moved);
+  EXPECT_EQ(*layer.before(), 0);
+  std::ranges::copy(after_tokens(0, 3, Tokens{9}), layer.after(0));
+  ASSERT_TRUE(step.commit().ok());
+  expect_state(last, {9});
+}
+
+/// What was moved from is empty, and says so.
+TEST(RecurrentLifetime, AMovedFromStateHasNothing) {
+  for (const bool assign : {false, true}) {
+    RecurrentState state = make({.layers = 2, .width = 3, .undo_tokens = 1});
+    Tokens tokens;
+    append(state, tokens, {1, 2});
+    RecurrentState taken = make({.layers = 1, .width = 1});
+    if (assign) {
+      taken = std::move(state);
+    } else {
+      const RecurrentState made(std::move(state));
+    }
+    // NOLINTBEGIN(bugprone-use-after-move)
+    EXPECT_EQ(state.layers(), 0);
+    EXPECT_EQ(state.width(), 0);
+    EXPECT_EQ(state.seen(), 0);
+    EXPECT_EQ(state.rollback_floor(), 0);
+    EXPECT_EQ(state.state_bytes(), 0);
+    EXPECT_EQ(state.bytes().allocated, 0);
+    EXPECT_EQ(state.bytes().live_per_layer(), 0);
+    EXPECT_TRUE(state.state(0).empty());
+    const auto gone = [](const Status& status) {
+      EXPECT_EQ(status.code(), StatusCode::wrong_state);
+      EXPECT_NE(status.message().find("(): the state was moved from"), std::string::npos) << status.message();
+    };
+    gone(state.begin(1).status());
+    gone(state.truncate(0));
+    gone(state.clear());
+    gone(state.fork().status());
+    Bytes bytes(state.snapshot_bytes());
+    gone(state.snapshot(bytes));
+    state = make({.layers = 1, .width = 3});
+    Tokens others;
+    append(state, others, {4});
+    expect_state(state, {4});
+    // NOLINTEND(bugprone-use-after-move)
+  }
 }
 
 TEST(RecurrentLifetime, AStepIsReplaced) {

@@ -19,7 +19,8 @@ struct CacheBytes {
   double kept = 0;  ///< tokens in the cache
   Index seen = 0;   ///< tokens committed so far, evicted ones included
 
-  [[nodiscard]] Index live_per_layer() const noexcept { return live / layers; }
+  /// 0 if there is no layer: a cache that was moved from.
+  [[nodiscard]] Index live_per_layer() const noexcept { return layers == 0 ? 0 : live / layers; }
   /// Live bytes per token in the cache, all layers; 0 if there is none.
   [[nodiscard]] double per_token_kept() const noexcept { return kept == 0 ? 0 : double(live) / kept; }
   /// Live bytes per token of the sequence, all layers: what papers call KV bytes per token. 0 if there is none.

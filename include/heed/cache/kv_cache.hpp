@@ -38,8 +38,11 @@ template <AttentionPolicy P>
 /// nothing is evicted and no token is a landmark; with other rules, they stop allocating once as many tokens are held as
 /// the rule ever keeps.
 ///
-/// Movable, not copyable; fork() copies. One thread at a time, except that streams and layers of a step may be written
-/// at once. Forks may be used by different threads.
+/// Movable, not copyable; fork() copies. Views and the open step follow a cache that moves. What was moved from has no
+/// layers and no tokens, its views have no keys, and its calls say wrong_state; another cache may be assigned to it.
+///
+/// One thread at a time, except that streams and layers of a step may be written at once. Forks may be used by different
+/// threads.
 template <AttentionPolicy P, Codec K, Codec V = K>
 class KvCache {
  public:
@@ -121,11 +124,11 @@ class KvCache {
   [[nodiscard]] Index kept(Index layer = 0) const noexcept { return groups_.group(layer).index.kept(); }
   [[nodiscard]] Index seen() const noexcept { return groups_.seen(); }
   [[nodiscard]] Index evicted(Index layer = 0) const noexcept { return groups_.group(layer).index.evicted(); }
-  /// Logical position of a kept token: strictly increasing.
+  /// Logical position of a kept token: strictly increasing. `key` must be in 0 .. kept(layer) - 1.
   [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept {
     return groups_.group(layer).index.position(key);
   }
-  /// Id of a kept token; no_token_id where begin() got none.
+  /// Id of a kept token; no_token_id where begin() got none. `key` as for position().
   [[nodiscard]] std::int32_t token_id(Index key, Index layer = 0) const noexcept {
     return groups_.group(layer).index.token_id(key);
   }
@@ -283,6 +286,7 @@ class KvCache {
   }
 
   [[nodiscard]] Status no_step(const char* call) const {
+    if (layers() == 0) return fail(StatusCode::wrong_state, call, ": the cache was moved from");
     if (step_ == nullptr) return {};
     return fail(StatusCode::wrong_state, call, ": a step of ", step_->tokens(), " tokens is open; commit or abort it");
   }

@@ -23,6 +23,8 @@ struct LayerRule {
 
 /// What a cache does in all its layer groups at once, and the pool it lives from. Where something can fail it fails before
 /// anything has changed in any group. Knows nothing of steps: its owner sees to their order.
+///
+/// What was moved from has no groups, no layers and no tokens. Groups stay where they are: views point to them.
 class LayerGroups {
  public:
   /// Where a layer's rows are.
@@ -52,7 +54,17 @@ class LayerGroups {
     return made;
   }
 
-  LayerGroups(LayerGroups&&) noexcept = default;
+  LayerGroups(LayerGroups&& other) noexcept
+      : options_(other.options_),
+        pool_(std::move(other.pool_)),
+        streams_(std::move(other.streams_)),
+        groups_(std::move(other.groups_)),
+        places_(std::move(other.places_)),
+        counters_(std::move(other.counters_)),
+        owner_bytes_(std::exchange(other.owner_bytes_, 0)),
+        peak_(std::exchange(other.peak_, 0)) {
+    other.options_.layers = 0;
+  }
   LayerGroups& operator=(LayerGroups&& other) noexcept {
     LayerGroups taken(std::move(other));  // what was here goes with it, the pool last
     std::swap(options_, taken.options_);
@@ -91,12 +103,13 @@ class LayerGroups {
   [[nodiscard]] const PoolHandle& pool_handle() const noexcept { return pool_; }
   [[nodiscard]] std::span<const LayerGroup> groups() const noexcept { return groups_; }
   [[nodiscard]] Place place(Index layer) const noexcept { return places_[std::size_t(layer)]; }
-  /// The group of a layer; of layer 0 if there is no such layer.
+  /// The group of a layer; of layer 0 if there is no such layer; an empty one if there are no layers.
   [[nodiscard]] LayerGroup& group(Index layer) noexcept { return groups_[std::size_t(place(checked(layer)).group)]; }
   [[nodiscard]] const LayerGroup& group(Index layer) const noexcept {
+    if (groups_.empty()) return no_group();
     return groups_[std::size_t(place(checked(layer)).group)];
   }
-  [[nodiscard]] Index seen() const noexcept { return groups_.front().index.seen(); }
+  [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
   /// Most tokens the cache may hold.
   [[nodiscard]] Index limit() const noexcept {
     return options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
@@ -206,6 +219,7 @@ class LayerGroups {
 
   /// Tokens there is room for without another page.
   [[nodiscard]] Index capacity() const noexcept {
+    if (groups_.empty()) return 0;
     const auto fits = [this](Index tokens) {
       return std::all_of(groups_.begin(), groups_.end(), [&](const LayerGroup& g) {
         return pages_lacking(tokens, g, groups_.size()) <= pool_->free_pages(g.near.layout().bytes());
@@ -269,6 +283,7 @@ class LayerGroups {
     return bytes;
   }
   [[nodiscard]] RetentionCounters counters(Index layer) const noexcept {
+    if (groups_.empty()) return {};
     RetentionCounters counters = counters_[std::size_t(place(checked(layer)).group)];
     const TokenIndex& index = group(layer).index;
     counters.seen = index.seen();
@@ -345,6 +360,10 @@ class LayerGroups {
     return groups_.back().index.prepare(memory());
   }
 
+  [[nodiscard]] static const LayerGroup& no_group() noexcept {
+    static const LayerGroup none(TokenIndex{}, PoolHandle{}, PageLayout{});
+    return none;
+  }
   [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < options_.layers ? layer : 0; }
 
   /// Pages that a group needs to hold `tokens` tokens of which none is evicted, copies of shared ones included.

@@ -9,7 +9,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A KeyValueSource over one layer, and the mask of its rule. Owns nothing. Valid until the cache changes; it may move.
+/// A KeyValueSource over one layer, and the mask of its rule. Owns no rows. Valid until the cache changes or ends. The
+/// cache may move, by construction or assignment: the view then belongs to the cache that was moved to.
 ///
 /// Keys are the far ones first (landmarks in order), then the recent run. In a cache whose rule has a history, or with
 /// in-cache ranks, queries of a step see different lists: then it is a StagedSource, too.
@@ -23,14 +24,14 @@ class LayerView {
   LayerView() = default;
   LayerView(const LayerGroup& group, const AttentionLayout& layout, Index layer, bool with_plan) noexcept
       : group_(&group),
-        layout_(&layout),
+        layout_(layout),
         layer_(layer),
         size_(group.index.kept() + (with_plan ? group.index.planned() : 0)),
         with_plan_(with_plan),
         mask_(group.index.mask(with_plan)) {}
 
   /// The shape the cache was made with; attend() refuses a policy of another one.
-  [[nodiscard]] AttentionLayout layout() const noexcept { return layout_ == nullptr ? AttentionLayout{} : *layout_; }
+  [[nodiscard]] const AttentionLayout& layout() const noexcept { return layout_; }
   /// Keys: the kept tokens, and in a step's view the tokens of the step.
   [[nodiscard]] Index size() const noexcept { return size_; }
   /// Logical position of a key.
@@ -64,8 +65,8 @@ class LayerView {
  private:
   static constexpr Reach nothing{};
 
-  const LayerGroup* group_ = nullptr;
-  const AttentionLayout* layout_ = nullptr;
+  const LayerGroup* group_ = nullptr;  // in an array that LayerGroups hands on when it moves
+  AttentionLayout layout_;             // a copy: the cache's own moves with it
   Index layer_ = 0;
   Index size_ = 0;
   bool with_plan_ = false;

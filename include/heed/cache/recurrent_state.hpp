@@ -10,6 +10,7 @@
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/memory.hpp>
 #include <heed/cache/options.hpp>
+#include <heed/cache/recurrent_layer.hpp>
 #include <heed/cache/snapshot_io.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -23,35 +24,15 @@ struct RecurrentOptions {
   MemoryResource memory = default_memory();
 };
 
-/// One layer's state around a step: what it is before the first new token, and where it goes after each token whose state is
-/// kept. Valid while the step is open.
-class RecurrentLayer {
- public:
-  RecurrentLayer() = default;
-
-  [[nodiscard]] Index width() const noexcept { return width_; }
-  /// [width], before the step.
-  [[nodiscard]] const float* before() const noexcept { return data_ + head_ * stride_; }
-  /// Where the [width] numbers after new token `token` go, or null if nobody will ask for them. Never null for the last.
-  [[nodiscard]] float* after(Index token) const noexcept {
-    if (token < first_) return nullptr;
-    return data_ + (head_ + 1 + token - first_) % slots_ * stride_;
-  }
-
- private:
-  friend class RecurrentState;
-  float* data_ = nullptr;  // of slot 0
-  Index width_ = 0, stride_ = 0, slots_ = 1;
-  Index head_ = 0;   // slot of the state before the step
-  Index first_ = 0;  // first new token whose state is kept
-};
-
 /// The state of one sequence, all layers. A step is two-phase as KvCache's: begin(), every layer reads its state and writes
 /// the new ones, commit(); abort() forgets them. Whatever fails changes nothing. begin() to commit() do not allocate.
 ///
 /// A state cannot be taken apart, so truncate() goes back to checkpoints only: the states of the last undo_tokens tokens
-/// are kept in a ring; fork() or snapshot() keep any other. Movable, not copyable. One thread at a time, except that
-/// layers of a step may be written at once.
+/// are kept in a ring; fork() or snapshot() keep any other. One thread at a time, except that layers of a step may be
+/// written at once.
+///
+/// Movable, not copyable. The open step and its RecurrentLayers follow a state that moves. What was moved from has no
+/// layers and no tokens, and its calls say wrong_state; another state may be assigned to it.
 class RecurrentState {
  public:
   class Step;
@@ -85,8 +66,9 @@ class RecurrentState {
   [[nodiscard]] Index width() const noexcept { return options_.width; }
   /// Committed tokens.
   [[nodiscard]] Index seen() const noexcept { return seen_; }
-  /// The committed state of a layer, [width].
+  /// The committed state of a layer, [width]. A layer outside 0 .. layers() - 1 has none: an empty span.
   [[nodiscard]] std::span<const float> state(Index layer) const noexcept {
+    if (layer < 0 || layer >= layers()) return {};
     return {slot(head_) + layer * padded_width(), std::size_t(width())};
   }
 
@@ -299,6 +281,7 @@ class RecurrentState::Step {
     made.slots_ = owner_->slots();
     made.head_ = owner_->head_;
     made.first_ = tokens_ - owner_->kept_of(tokens_);
+    made.tokens_ = tokens_;
     owner_->written_.data()[layer] = std::byte{1};
     return made;
   }
@@ -372,6 +355,7 @@ inline Result<RecurrentState::Step> RecurrentState::begin(std::span<const std::i
 }
 
 inline Status RecurrentState::no_step(const char* call) const {
+  if (layers() == 0) return fail(StatusCode::wrong_state, call, ": the state was moved from");
   if (step_ == nullptr) return {};
   return fail(StatusCode::wrong_state, call, ": a step of ", step_->tokens(), " tokens is open; commit or abort it");
 }
@@ -384,9 +368,10 @@ inline void RecurrentState::take(RecurrentState& other) noexcept {
   options_ = other.options_;
   states_ = std::move(other.states_);
   written_ = std::move(other.written_);
-  head_ = other.head_;
-  depth_ = other.depth_;
-  seen_ = other.seen_;
+  head_ = std::exchange(other.head_, 0);
+  depth_ = std::exchange(other.depth_, 0);
+  seen_ = std::exchange(other.seen_, 0);
+  other.options_.layers = other.options_.width = 0;
   step_ = std::exchange(other.step_, nullptr);
   if (step_ != nullptr) step_->owner_ = this;
 }
