@@ -102,7 +102,7 @@ Made run(Model& model, Token token, Index count, Index drafts, const std::functi
     text.push_back(first);
     Tokens made = plain(text, most);
     const Index wrong = right(Index(model.verified.size()));
-    if (wrong < most) made[std::size_t(wrong)] = (made[std::size_t(wrong)] + 1) % vocabulary;
+    if (wrong < most) made[std::size_t(wrong)] = (made[std::size_t(wrong)] + 1) % Token(vocabulary);
     return made;
   };
   Made made{{}, Status()};
@@ -320,7 +320,7 @@ void force(AttentionModel& model, const Tokens& text, const Tokens& made, const 
     const auto next = text.begin() + std::ptrdiff_t(made.size());
     Tokens guess(next, next + count);
     const Index wrong = right();
-    if (wrong < count) guess[std::size_t(wrong)] = (guess[std::size_t(wrong)] + 1) % vocabulary;
+    if (wrong < count) guess[std::size_t(wrong)] = (guess[std::size_t(wrong)] + 1) % Token(vocabulary);
     return guess;
   };
 }
