@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <span>
 
+#include <heed/cache/landmark_numbers.hpp>
 #include <heed/cache/sliding_array.hpp>
 #include <heed/cache/token_state.hpp>
-#include <heed/retention/any_rule.hpp>
-#include <heed/retention/landmark_mask.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -28,6 +27,7 @@ class TokenLists {
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
   /// Whether queries of one step may see different lists that no mask describes.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
+  [[nodiscard]] Positions positions() const noexcept { return positions_; }
 
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
   [[nodiscard]] Index kept() const noexcept { return state_.held + state_.seen - state_.near_begin; }
@@ -128,40 +128,17 @@ class TokenLists {
   [[nodiscard]] const Reach& query_reach(Index planned) const noexcept {
     return reach_[seen() + planned - state_.reach_first];
   }
+  [[nodiscard]] LandmarkNumbers numbers() const noexcept {
+    return {.initial = state_.initial, .dropped = state_.dropped};
+  }
   /// Index in the list of a landmark's number.
-  [[nodiscard]] Index far_index(Index number) const noexcept {
-    return number <= state_.initial ? number : number - state_.dropped;
-  }
-  [[nodiscard]] Index first_seen(const Reach& reach) const noexcept {
-    return std::max(reach.first_landmark, state_.initial);
-  }
-  [[nodiscard]] Index landmarks_seen(const Reach& reach) const noexcept {
-    return std::max<Index>(0, reach.end_landmark - first_seen(reach));
-  }
-  [[nodiscard]] Index far_seen(const Reach& reach) const noexcept {
-    return reach.blind ? 0 : std::min(state_.initial, reach.end_landmark) + landmarks_seen(reach);
-  }
+  [[nodiscard]] Index far_index(Index number) const noexcept { return numbers().index(number); }
+  [[nodiscard]] Index first_seen(const Reach& reach) const noexcept { return numbers().first_seen(reach); }
+  [[nodiscard]] Index far_seen(const Reach& reach) const noexcept { return numbers().far_seen(reach); }
 
   /// What the query after the one at `position` sees.
   [[nodiscard]] Reach next_reach(const Reach& reach, Index position) const noexcept {
-    const Index landmarks = landmarks_seen(reach);
-    const Recall recall =
-        rule_.recall({.next = position + 1,
-                      .begin = reach.begin,
-                      .seen = std::min(state_.initial, reach.end_landmark) + landmarks + position + 1 - reach.begin,
-                      .landmarks = landmarks,
-                      .most_landmarks = reach.most_landmarks,
-                      .last_landmark = far_.empty() ? -1 : far_.back().position});
-    Reach next = reach;
-    next.blind = false;
-    next.begin = std::clamp(recall.begin, reach.begin, position + 1);
-    while (far_index(next.end_landmark) < far_.size() && far_[far_index(next.end_landmark)].position < next.begin) {
-      ++next.end_landmark;
-    }
-    if (recall.forget) next.first_landmark = std::max(next.first_landmark, reach.end_landmark);
-    if (landmarks_seen(next) > recall.landmarks) next.first_landmark = next.end_landmark - recall.landmarks;
-    next.most_landmarks = std::max(next.most_landmarks, landmarks_seen(next));
-    return next;
+    return numbers().next(rule_, reach, position, far_.size(), [this](Index i) { return far_[i].position; });
   }
 
   /// What the query after the first `tokens` tokens sees. Not before rollback_floor().

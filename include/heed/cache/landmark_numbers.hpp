@@ -1,0 +1,53 @@
+/// \file
+/// From what one query sees to what the next one sees.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/retention/any_rule.hpp>
+#include <heed/retention/landmark_mask.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// How a Reach, which numbers landmarks for good, refers to a list of landmarks, of which some may have been dropped.
+struct LandmarkNumbers {
+  Index initial = 0;  ///< landmarks of the list that are initial: its first ones
+  Index dropped = 0;  ///< landmarks after the initial ones that have left the list
+
+  /// Index in the list of a landmark's number.
+  [[nodiscard]] Index index(Index number) const noexcept { return number <= initial ? number : number - dropped; }
+  /// The initial landmarks that a query sees, if it is not blind.
+  [[nodiscard]] Index initial_seen(const Reach& reach) const noexcept { return std::min(initial, reach.end_landmark); }
+  [[nodiscard]] Index first_seen(const Reach& reach) const noexcept { return std::max(reach.first_landmark, initial); }
+  [[nodiscard]] Index landmarks_seen(const Reach& reach) const noexcept {
+    return std::max<Index>(0, reach.end_landmark - first_seen(reach));
+  }
+  /// Keys that a query sees before its recent ones.
+  [[nodiscard]] Index far_seen(const Reach& reach) const noexcept {
+    return reach.blind ? 0 : initial_seen(reach) + landmarks_seen(reach);
+  }
+
+  /// What the query after the one at `position` sees. The list has `size` landmarks, up to that query's own token;
+  /// `at(i)` is the position of number i of them.
+  template <class At>
+  [[nodiscard]] Reach next(const AnyRule& rule, const Reach& reach, Index position, Index size,
+                           const At& at) const noexcept {
+    const Index landmarks = landmarks_seen(reach);
+    const Recall recall = rule.recall({.next = position + 1,
+                                       .begin = reach.begin,
+                                       .seen = initial_seen(reach) + landmarks + position + 1 - reach.begin,
+                                       .landmarks = landmarks,
+                                       .most_landmarks = reach.most_landmarks,
+                                       .last_landmark = size == 0 ? -1 : at(size - 1)});
+    Reach next = reach;
+    next.blind = false;
+    next.begin = std::clamp(recall.begin, reach.begin, position + 1);
+    while (index(next.end_landmark) < size && at(index(next.end_landmark)) < next.begin) ++next.end_landmark;
+    if (recall.forget) next.first_landmark = std::max(next.first_landmark, reach.end_landmark);
+    if (landmarks_seen(next) > recall.landmarks) next.first_landmark = next.end_landmark - recall.landmarks;
+    next.most_landmarks = std::max(next.most_landmarks, landmarks_seen(next));
+    return next;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI
