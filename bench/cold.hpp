@@ -46,7 +46,7 @@ class ColdCache {
     for (int s = 0; s < layout_.num_streams; ++s) widest = std::max(widest, row_floats(s));
     const Index most = std::min<Index>(64, Gaussians::longest / widest);
     for (Index count; (count = std::min(most, keys - cache_.size())) > 0;) {
-      auto step = heed::value_or_throw(cache_.begin(count));
+      auto step = heed::value_or_throw(cache_.begin(heed::NumTokens(count)));
       for (Index layer = 0; layer < cache_.layers(); ++layer) {
         for (int s = 0; s < layout_.num_streams; ++s) {
           heed::check(step.write(layer, s, numbers.next(count * row_floats(s))));

@@ -28,7 +28,7 @@ void run_mlgru_of(Index width, int repeats) {
   const auto run = [&]<class B>(heed::RecurrentState& state, Index first, Index count, std::vector<float>& to,
                                 heed::ThreadPool& executor, B) {
     const auto at = std::size_t(first * width), size = std::size_t(count * width);
-    auto step = heed::value_or_throw(state.begin(count));
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(count)));
     heed::check(layer.template forward<B>(std::span(u).subspan(at, size), heed::value_or_throw(step.layer(0)),
                                           std::span(to).subspan(at, size), workspace, executor));
     heed::check(step.commit());

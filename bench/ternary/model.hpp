@@ -50,7 +50,7 @@ void run_model_of(const heed::MatMulFreeConfig& config, Index prompt, int repeat
   heed::Workspace workspace;
   const auto run = [&]<class B>(heed::RecurrentState& state, std::span<const std::int32_t> tokens,
                                 std::vector<float>& to, heed::ThreadPool& executor, B) {
-    auto step = heed::value_or_throw(state.begin(Index(tokens.size())));
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(tokens.size())));
     heed::check(model.template forward<B>(tokens, step, to, workspace, executor));
     heed::check(step.commit());
   };

@@ -16,6 +16,18 @@ namespace heed::inline HEED_ABI {
 /// Every count, offset and stride: 64 bits, because caches pass 2^31 elements.
 using Index = std::int64_t;
 
+/// A number of tokens where a bare integer could also be a token id: `cache.begin(NumTokens(1))`.
+class NumTokens {
+ public:
+  template <class N>
+    requires(std::is_integral_v<N> && !std::is_same_v<N, bool>)
+  explicit constexpr NumTokens(N count) noexcept : count_(static_cast<Index>(count)) {}
+  [[nodiscard]] constexpr Index count() const noexcept { return count_; }
+
+ private:
+  Index count_;
+};
+
 /// Keys per chunk of the kernel. Fixed: results must not depend on threads, pages or batch (spec: numerics, section 2).
 inline constexpr Index chunk_keys = 256;
 

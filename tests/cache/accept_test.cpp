@@ -56,7 +56,7 @@ TEST(Accept, LeavesWhatTheAcceptedTokensWouldHave) {
 TEST(Accept, OfNoneIsAnAbort) {
   Cache cache = heed::value_or_throw(Cache::create(policy, {}));
   ASSERT_NO_FATAL_FAILURE(append(cache, {1, 2}));
-  auto step = cache.begin(2);
+  auto step = cache.begin(heed::NumTokens(2));
   ASSERT_NO_FATAL_FAILURE(write_all(*step, cache, {3, 4}));
   ASSERT_TRUE(step->commit(Accepted{}).ok());
   expect_holds(cache, {1, 2});

@@ -147,7 +147,7 @@ TEST(CacheCompact, NotWhileAStepIsOpen) {
   CountingMemory memory;
   Cache cache = make(memory);
   ASSERT_NO_FATAL_FAILURE(append(cache, {1, 2}));
-  auto step = cache.begin(3);
+  auto step = cache.begin(heed::NumTokens(3));
   EXPECT_EQ(cache.compact(Positions{0}).status().message(),
             "compact(): a step of 3 tokens is open; commit or abort it");
 }

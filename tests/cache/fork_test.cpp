@@ -78,7 +78,7 @@ TEST(CacheFork, FullPagesStayShared) {
 TEST(CacheFork, NotWhileAStepIsOpen) {
   CountingMemory memory;
   Cache cache = make(memory);
-  auto step = cache.begin(2);
+  auto step = cache.begin(heed::NumTokens(2));
   const heed::Status status = cache.fork().status();
   EXPECT_EQ(status.code(), StatusCode::wrong_state);
   EXPECT_EQ(status.message(), "fork(): a step of 2 tokens is open; commit or abort it");

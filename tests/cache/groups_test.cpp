@@ -115,9 +115,9 @@ TEST(LayerGroups, ReservedTokensNeedNoAllocation) {
 TEST(LayerGroups, IdsAreNeededIfOneRuleNeedsThem) {
   CountingMemory memory;
   Cache cache = make(memory, 2, {{heed::Causal{}, {0}}, {heed::Anchors{{7}}, {1}}});
-  const heed::Status status = cache.begin(3).status();
+  const heed::Status status = cache.begin(heed::NumTokens(3)).status();
   EXPECT_EQ(status.code(), StatusCode::invalid_argument);
-  EXPECT_EQ(status.message(), "begin(): rule anchors needs the ids of the 3 tokens");
+  EXPECT_EQ(status.message(), "begin(): rule anchors needs token ids; begin() got only their number, 3");
 }
 
 TEST(LayerGroups, EveryLayerIsInOneGroup) {

@@ -57,11 +57,11 @@ TEST(CacheGrowth, StopsAtMaxTokens) {
   const Seeds tokens = new_tokens(random, 30);
   ASSERT_NO_FATAL_FAILURE(append(cache, tokens));
   EXPECT_EQ(cache.capacity(), 35);  // not 40
-  const auto refused = cache.begin(6);
+  const auto refused = cache.begin(heed::NumTokens(6));
   ASSERT_EQ(refused.status().code(), StatusCode::out_of_range);
   EXPECT_EQ(refused.status().message(), "begin(): 6 tokens, but only 5 more fit: 30 of max_tokens 35 are in the cache");
   expect_holds(cache, tokens);
-  EXPECT_TRUE(cache.begin(5).ok());
+  EXPECT_TRUE(cache.begin(heed::NumTokens(5)).ok());
 }
 
 /// The k-th allocation of a whole history fails, for every k: the call that needed it says so, no token has changed, and
@@ -116,8 +116,8 @@ TEST(CacheGrowth, SizesThatNobodyHasAreRefused) {
 
   auto cache = Cache::create(huge, {.memory = memory.resource()});
   ASSERT_TRUE(cache.ok());
-  EXPECT_EQ(cache->begin(1).status().code(), StatusCode::out_of_memory);
-  EXPECT_EQ(cache->begin(Index{1} << 48).status().code(), StatusCode::out_of_memory);
+  EXPECT_EQ(cache->begin(heed::NumTokens(1)).status().code(), StatusCode::out_of_memory);
+  EXPECT_EQ(cache->begin(heed::NumTokens(Index{1} << 48)).status().code(), StatusCode::out_of_memory);
   EXPECT_EQ(cache->size(), 0);
 }
 

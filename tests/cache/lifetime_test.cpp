@@ -36,7 +36,7 @@ TEST(CacheLifetime, StepFollowsItsCache) {
   CountingMemory memory;
   std::vector<Cache> caches;
   caches.push_back(make(memory));
-  auto step = caches[0].begin(2);
+  auto step = caches[0].begin(heed::NumTokens(2));
   for (int i = 0; i < 4; ++i) caches.push_back(make(memory));  // moves the first one
   ASSERT_TRUE(step->open());
   ASSERT_NO_FATAL_FAILURE(write_all(*step, caches[0], {1, 2}));
@@ -58,7 +58,7 @@ TEST(CacheLifetime, CacheFollowsItsStep) {
   }  // the empty step's end changes nothing
   ASSERT_TRUE(holder->open());
   EXPECT_EQ(holder->tokens(), 2);
-  EXPECT_EQ(cache.begin(1).status().code(), StatusCode::wrong_state);
+  EXPECT_EQ(cache.begin(heed::NumTokens(1)).status().code(), StatusCode::wrong_state);
   Cache::Step last(std::move(*holder));
   holder.reset();
   ASSERT_NO_FATAL_FAILURE(write_all(last, cache, {1, 2}));
@@ -69,18 +69,18 @@ TEST(CacheLifetime, CacheFollowsItsStep) {
 TEST(CacheLifetime, AssigningAStepAbortsTheOldOne) {
   CountingMemory memory;
   Cache first = make(memory), second = make(memory);
-  auto step = first.begin(1);
-  auto other = second.begin(3);
+  auto step = first.begin(heed::NumTokens(1));
+  auto other = second.begin(heed::NumTokens(3));
   *step = *std::move(other);
-  EXPECT_TRUE(first.begin(1).ok());
+  EXPECT_TRUE(first.begin(heed::NumTokens(1)).ok());
   EXPECT_EQ(step->tokens(), 3);
-  EXPECT_EQ(second.begin(1).status().code(), StatusCode::wrong_state);
+  EXPECT_EQ(second.begin(heed::NumTokens(1)).status().code(), StatusCode::wrong_state);
 }
 
 TEST(CacheLifetime, CacheEndsBeforeItsStep) {
   CountingMemory memory;
   std::optional<Cache> cache(make(memory));
-  auto step = cache->begin(1);
+  auto step = cache->begin(heed::NumTokens(1));
   cache.reset();
   EXPECT_FALSE(step->open());
   EXPECT_EQ(step->write(0, row(1, 0, 0, 0, 6)).code(), StatusCode::wrong_state);
@@ -92,8 +92,8 @@ TEST(CacheLifetime, AssigningACacheAbortsItsStep) {
   CountingMemory memory;
   Cache cache = make(memory), other = make(memory);
   ASSERT_NO_FATAL_FAILURE(append(other, {7, 8, 9}));
-  auto step = cache.begin(1);
-  auto others = other.begin(2);
+  auto step = cache.begin(heed::NumTokens(1));
+  auto others = other.begin(heed::NumTokens(2));
   cache = std::move(other);
   EXPECT_FALSE(step->open());
   ASSERT_TRUE(others->open());  // and came along
@@ -106,7 +106,7 @@ TEST(CacheLifetime, AssigningACacheAbortsItsStep) {
 TEST(CacheLifetime, EmptySteps) {
   CountingMemory memory;
   Cache cache = make(memory);
-  auto step = cache.begin(0);
+  auto step = cache.begin(heed::NumTokens(0));
   ASSERT_TRUE(step.ok());
   EXPECT_EQ(step->keys(0).size(), 0);
   EXPECT_TRUE(step->write(0, std::span<const float>()).ok());
@@ -293,7 +293,7 @@ TEST(CacheLifetime, TokensWithoutIds) {
   CountingMemory memory;
   Cache cache = make(memory);
   ASSERT_NO_FATAL_FAILURE(append(cache, {5}));
-  auto step = cache.begin(2);
+  auto step = cache.begin(heed::NumTokens(2));
   ASSERT_NO_FATAL_FAILURE(write_all(*step, cache, {6, 7}));
   ASSERT_TRUE(step->commit().ok());
   EXPECT_EQ(cache.token_id(0), 5);

@@ -27,21 +27,21 @@ class CacheMisuse : public testing::Test {
 };
 
 TEST_F(CacheMisuse, BeginWithBadTokens) {
-  expect_failure(cache.begin(-1).status(), StatusCode::invalid_argument, "begin(): count is -1, must be at least 0");
+  expect_failure(cache.begin(heed::NumTokens(-1)).status(), StatusCode::invalid_argument, "begin(): count is -1, must be at least 0");
   const std::vector<std::int32_t> bad{4, -7};
   expect_failure(cache.begin(bad).status(), StatusCode::invalid_argument, "begin(): tokens[1] is -7");
-  expect_failure(cache.begin(8).status(), StatusCode::out_of_range,
+  expect_failure(cache.begin(heed::NumTokens(8)).status(), StatusCode::out_of_range,
                  "begin(): 8 tokens, but only 7 more fit: 3 of max_tokens 10 are in the cache");
   const volatile Index most = std::numeric_limits<Index>::max();  // volatile: GCC would warn of what is refused
-  expect_failure(cache.begin(most).status(), StatusCode::out_of_range,
+  expect_failure(cache.begin(heed::NumTokens(most)).status(), StatusCode::out_of_range,
                  "begin(): 9223372036854775807 tokens, but only 7 more fit: 3 of max_tokens 10 are in the cache");
 }
 
 TEST_F(CacheMisuse, NothingElseWhileAStepIsOpen) {
-  auto step = cache.begin(2);
+  auto step = cache.begin(heed::NumTokens(2));
   ASSERT_TRUE(step.ok());
   const std::string open = ": a step of 2 tokens is open; commit or abort it";
-  expect_failure(cache.begin(1).status(), StatusCode::wrong_state, "begin()" + open);
+  expect_failure(cache.begin(heed::NumTokens(1)).status(), StatusCode::wrong_state, "begin()" + open);
   expect_failure(cache.begin(std::vector<std::int32_t>{1}).status(), StatusCode::wrong_state, "begin()" + open);
   expect_failure(cache.reserve(5), StatusCode::wrong_state, "reserve()" + open);
   expect_failure(cache.truncate(1), StatusCode::wrong_state, "truncate()" + open);
@@ -50,7 +50,7 @@ TEST_F(CacheMisuse, NothingElseWhileAStepIsOpen) {
 }
 
 TEST_F(CacheMisuse, WriteOfTheWrongSizeOrPlace) {
-  auto step = cache.begin(2);
+  auto step = cache.begin(heed::NumTokens(2));
   const std::vector<float> keys(2 * 2 * 8), values(2 * 2 * 4);
   expect_failure(step->write(2, 0, keys), StatusCode::out_of_range, "write(): layer is 2, the cache has 2");
   expect_failure(step->write(-1, 0, keys), StatusCode::out_of_range, "write(): layer is -1, the cache has 2");
@@ -67,11 +67,11 @@ TEST_F(CacheMisuse, WriteOfTheWrongSizeOrPlace) {
 TEST_F(CacheMisuse, CommitNamesWhatIsMissing) {
   const std::vector<float> keys(2 * 2 * 8), values(2 * 2 * 4);
   {
-    auto aborted = cache.begin(2);  // its writes do not count for the next step
+    auto aborted = cache.begin(heed::NumTokens(2));  // its writes do not count for the next step
     ASSERT_TRUE(aborted->write(0, keys, values).ok());
     ASSERT_TRUE(aborted->write(1, keys, values).ok());
   }
-  auto step = cache.begin(2);
+  auto step = cache.begin(heed::NumTokens(2));
   expect_failure(step->commit(), StatusCode::wrong_state, "commit(): layer 0, stream 0 was not written in this step");
   ASSERT_TRUE(step->write(0, 0, keys).ok());
   expect_failure(step->commit(), StatusCode::wrong_state, "commit(): layer 0, stream 1 was not written in this step");
@@ -83,7 +83,7 @@ TEST_F(CacheMisuse, CommitNamesWhatIsMissing) {
 }
 
 TEST_F(CacheMisuse, ClosedStep) {
-  auto step = cache.begin(1);
+  auto step = cache.begin(heed::NumTokens(1));
   step->abort();
   step->abort();  // harmless
   const std::vector<float> keys(2 * 8), values(2 * 4);

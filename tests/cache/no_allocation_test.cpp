@@ -54,7 +54,7 @@ void expect_no_allocation(const typename Cache::Policy& policy) {
   bool ok = true;
   Index keys = 0;
   for (int i = 0; i < 20; ++i) {
-    auto step = i % 2 == 0 ? cache->begin(two_tokens) : cache->begin(2);
+    auto step = i % 2 == 0 ? cache->begin(two_tokens) : cache->begin(heed::NumTokens(2));
     for (Index layer = 0; layer < 3; ++layer) {
       for (int stream = 0; stream < cache->layout().num_streams; ++stream) {
         ok = ok && step->write(layer, stream, numbers[std::size_t(stream)]).ok();
@@ -128,7 +128,7 @@ TEST(RecurrentStep, AllocatesNothing) {
   const long before = news.load();
   bool ok = true;
   for (int i = 0; i < 200; ++i) {
-    auto step = i % 2 == 0 ? state->begin(three_tokens) : state->begin(i % 5);
+    auto step = i % 2 == 0 ? state->begin(three_tokens) : state->begin(heed::NumTokens(i % 5));
     for (Index layer = 0; layer < 3; ++layer) {
       const auto place = step->layer(layer);
       for (Index t = 0; t < step->tokens(); ++t) {

@@ -48,13 +48,13 @@ class RecurrentMisuse : public testing::Test {
 };
 
 TEST_F(RecurrentMisuse, Begin) {
-  expect_failure(state.begin(-1).status(), StatusCode::invalid_argument, "begin(): count is -1, must be at least 0");
-  expect_failure(state.begin(4).status(), StatusCode::out_of_range, "begin(): 5 tokens and 4 more exceed max_tokens 8");
-  auto step = state.begin(3);
+  expect_failure(state.begin(heed::NumTokens(-1)).status(), StatusCode::invalid_argument, "begin(): count is -1, must be at least 0");
+  expect_failure(state.begin(heed::NumTokens(4)).status(), StatusCode::out_of_range, "begin(): 5 tokens and 4 more exceed max_tokens 8");
+  auto step = state.begin(heed::NumTokens(3));
   ASSERT_TRUE(step.ok());
   const std::string open = ": a step of 3 tokens is open; commit or abort it";
   Bytes bytes(state.snapshot_bytes());
-  expect_failure(state.begin(1).status(), StatusCode::wrong_state, "begin()" + open);
+  expect_failure(state.begin(heed::NumTokens(1)).status(), StatusCode::wrong_state, "begin()" + open);
   expect_failure(state.truncate(5), StatusCode::wrong_state, "truncate()" + open);
   expect_failure(state.clear(), StatusCode::wrong_state, "truncate()" + open);
   expect_failure(state.fork().status(), StatusCode::wrong_state, "fork()" + open);
@@ -69,7 +69,7 @@ TEST_F(RecurrentMisuse, Truncate) {
 }
 
 TEST_F(RecurrentMisuse, Steps) {
-  auto step = heed::value_or_throw(state.begin(3));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(3)));
   expect_failure(step.layer(2).status(), StatusCode::out_of_range, "layer(): layer is 2, the state has 2");
   expect_failure(step.layer(-1).status(), StatusCode::out_of_range, "layer(): layer is -1, the state has 2");
   expect_failure(step.commit(), StatusCode::wrong_state, "commit(): layer 0 was not written in this step");
@@ -89,10 +89,10 @@ TEST_F(RecurrentMisuse, Steps) {
 /// A step does not inherit what an aborted one has written.
 TEST_F(RecurrentMisuse, WritesOfAnAbortedStepDoNotCount) {
   {
-    auto step = heed::value_or_throw(state.begin(1));
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
     ASSERT_NO_FATAL_FAILURE(write_all(step, tokens, {6}));
   }
-  auto step = heed::value_or_throw(state.begin(1));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
   EXPECT_EQ(step.commit().code(), StatusCode::wrong_state);
 }
 
@@ -113,7 +113,7 @@ TEST_F(RecurrentMisuse, NoSuchLayerOrToken) {
 TEST(RecurrentLifetime, AnOpenStepFollowsItsState) {
   std::vector<RecurrentState> states;
   states.push_back(make({.layers = 2, .width = 3}));
-  auto step = heed::value_or_throw(states[0].begin(2));
+  auto step = heed::value_or_throw(states[0].begin(heed::NumTokens(2)));
   for (int i = 0; i < 4; ++i) states.push_back(make({.layers = 1, .width = 1}));  // moves the first one
   ASSERT_TRUE(step.open());
   ASSERT_NO_FATAL_FAILURE(write_all(step, {}, {1, 2}));
@@ -125,13 +125,13 @@ TEST(RecurrentLifetime, AStateFollowsItsStep) {
   RecurrentState state = make({.layers = 2, .width = 3});
   std::optional<RecurrentState::Step> holder;
   {
-    auto step = state.begin(2);
+    auto step = state.begin(heed::NumTokens(2));
     holder.emplace(*std::move(step));
     EXPECT_FALSE(step->open());
   }
   RecurrentState::Step last(std::move(*holder));
   holder.reset();
-  EXPECT_EQ(state.begin(1).status().code(), StatusCode::wrong_state);
+  EXPECT_EQ(state.begin(heed::NumTokens(1)).status().code(), StatusCode::wrong_state);
   ASSERT_NO_FATAL_FAILURE(write_all(last, {}, {1, 2}));
   ASSERT_TRUE(last.commit().ok());
   expect_state(state, {1, 2});
@@ -139,16 +139,16 @@ TEST(RecurrentLifetime, AStateFollowsItsStep) {
 
 TEST(RecurrentLifetime, AStateThatEndsClosesItsStep) {
   std::optional<RecurrentState> state(make({.layers = 1, .width = 3}));
-  auto step = heed::value_or_throw(state->begin(2));
+  auto step = heed::value_or_throw(state->begin(heed::NumTokens(2)));
   state.reset();
   EXPECT_FALSE(step.open());
   EXPECT_EQ(step.commit().code(), StatusCode::wrong_state);
 
   RecurrentState old = make({.layers = 1, .width = 3});
-  auto other = heed::value_or_throw(old.begin(2));
+  auto other = heed::value_or_throw(old.begin(heed::NumTokens(2)));
   old = make({.layers = 1, .width = 5});
   EXPECT_FALSE(other.open());
-  EXPECT_TRUE(old.begin(1).ok());
+  EXPECT_TRUE(old.begin(heed::NumTokens(1)).ok());
 }
 
 TEST(RecurrentLifetime, ALayerFollowsItsState) {
@@ -206,11 +206,11 @@ TEST(RecurrentLifetime, AMovedFromStateHasNothing) {
 
 TEST(RecurrentLifetime, AStepIsReplaced) {
   RecurrentState a = make({.layers = 1, .width = 3}), b = make({.layers = 1, .width = 3});
-  auto step = heed::value_or_throw(a.begin(2));
-  step = heed::value_or_throw(b.begin(3));  // aborts the other
+  auto step = heed::value_or_throw(a.begin(heed::NumTokens(2)));
+  step = heed::value_or_throw(b.begin(heed::NumTokens(3)));  // aborts the other
   EXPECT_EQ(step.tokens(), 3);
-  EXPECT_TRUE(a.begin(1).ok());
-  EXPECT_EQ(b.begin(1).status().code(), StatusCode::wrong_state);
+  EXPECT_TRUE(a.begin(heed::NumTokens(1)).ok());
+  EXPECT_EQ(b.begin(heed::NumTokens(1)).status().code(), StatusCode::wrong_state);
 }
 
 }  // namespace

@@ -157,7 +157,7 @@ TEST_F(RecurrentSnapshot, HostileBytesAreAnErrorOrHarmless) {
     }
     ++accepted;
     for (const Index count : {1, 5, 2}) {
-      auto step = twin->begin(count);
+      auto step = twin->begin(heed::NumTokens(count));
       if (!step.ok()) break;  // as many tokens as there can be
       for (Index layer = 0; layer < 2; ++layer) std::fill_n((*step->layer(layer)).after(count - 1), 5, 1.0f);
       ASSERT_TRUE(step->commit().ok());

@@ -258,7 +258,7 @@ TEST(RecurrentState, BytesAreConstantInTokens) {
 /// Layers may be written at once: no two of them share a cache line.
 TEST(RecurrentState, LayersAreAligned) {
   RecurrentState state = make({.layers = 3, .width = 5});
-  auto step = heed::value_or_throw(state.begin(1));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
   for (Index layer = 0; layer < 3; ++layer) {
     const auto place = heed::value_or_throw(step.layer(layer));
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(place.before()) % 64, 0u);

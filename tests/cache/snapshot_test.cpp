@@ -134,7 +134,7 @@ TEST(CacheSnapshot, SaysWhatDoesNotFit) {
   EXPECT_EQ(message(restored(rule, {})), "snapshot: it does not begin with heed-kv");
   Bytes buffer(3);
   EXPECT_EQ(cache.snapshot(buffer).message(), "snapshot(): to has 3 bytes, must have " + std::to_string(good.size()));
-  auto step = cache.begin(1);
+  auto step = cache.begin(heed::NumTokens(1));
   EXPECT_EQ(cache.snapshot(buffer).code(), StatusCode::wrong_state);
 }
 

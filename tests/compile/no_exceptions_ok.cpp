@@ -17,7 +17,7 @@ heed::Status decode(std::span<const float> q, std::span<const float> k, std::spa
   if (!cache.ok()) return cache.status();
   auto pool = heed::ThreadPool::create(2);
   if (!pool.ok()) return pool.status();
-  auto step = cache->begin(1);
+  auto step = cache->begin(heed::NumTokens(1));
   if (!step.ok()) return step.status();
   if (heed::Status status = step->write(0, k, v); !status.ok()) return status;
   heed::Workspace workspace;

@@ -54,10 +54,10 @@ TEST(DirectAttend, StepAndForeignMemoryAgree) {
   heed::Workspace workspace;
   heed::SerialExecutor serial;
   const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));
-  auto before = heed::value_or_throw(cache.begin(keys - queries));
+  auto before = heed::value_or_throw(cache.begin(heed::NumTokens(keys - queries)));
   ASSERT_TRUE(before.write(0, slice(k, 0, keys - queries, k_row), slice(v, 0, keys - queries, v_row)).ok());
   ASSERT_TRUE(before.commit().ok());
-  auto step = heed::value_or_throw(cache.begin(queries));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(queries)));
   ASSERT_TRUE(step.write(0, slice(k, keys - queries, queries, k_row), slice(v, keys - queries, queries, v_row)).ok());
   std::vector<float> in_step(queries * out_row), threaded(in_step), foreign(in_step), lse(queries * 4),
       lse_foreign(lse);
@@ -93,7 +93,7 @@ void expect_no_allocation(E& executor) {
   const heed::AttendOptions options{.soft_cap = 20, .alibi_slopes = slopes, .sink_logits = sinks};
   bool ok = true;
   const auto decode = [&] {
-    auto step = cache.begin(1);
+    auto step = cache.begin(heed::NumTokens(1));
     for (Index layer = 0; layer < 2; ++layer) {
       ok = ok && step->write(layer, k, v).ok();
       ok = ok && heed::attend<TestBackend>(policy, q, step->keys(layer), out, workspace, executor, options, lse).ok();

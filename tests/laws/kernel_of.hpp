@@ -59,7 +59,7 @@ class CacheOf final : public Cache {
   explicit CacheOf(const P& policy) : cache_(heed::value_or_throw(heed::KvCache<P, K, V>::create(policy, {}))) {}
   void append(std::span<const float> keys, std::span<const float> values) override {
     const heed::StreamShape shape = cache_.layout().streams[P::key_stream];
-    auto step = heed::value_or_throw(cache_.begin(Index(keys.size()) / (shape.num_heads * shape.width)));
+    auto step = heed::value_or_throw(cache_.begin(heed::NumTokens(Index(keys.size()) / (shape.num_heads * shape.width))));
     if constexpr (int(P::key_stream) == int(P::value_stream)) {
       heed::check(step.write(0, keys));
     } else {

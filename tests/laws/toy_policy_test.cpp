@@ -118,7 +118,7 @@ constexpr heed::Gqa plain{
 std::vector<float> explicitly(const std::vector<float>& q, const std::vector<float>& k, const std::vector<float>& v,
                               Index queries) {
   auto cache = heed::value_or_throw(heed::KvCache<heed::Gqa, heed::F32>::create(plain, {}));
-  auto step = heed::value_or_throw(cache.begin(Index(k.size()) / (kv_heads * key_width)));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(Index(k.size()) / (kv_heads * key_width))));
   heed::check(step.write(0, k, v));
   heed::check(step.commit());
   return attended(plain, cache, q, queries * heads * value_width, 1);
@@ -133,7 +133,7 @@ void expect_explicit(Index queries, Index keys) {
   const std::vector<float> q = random.gaussians(queries * heads * model_width);
   std::vector<float> rows = random.gaussians(keys * latent);
   auto cache = heed::value_or_throw(heed::KvCache<Toy, C>::create(toy, {}));
-  auto step = heed::value_or_throw(cache.begin(keys));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(keys)));
   heed::check(step.write(0, rows));
   heed::check(step.commit());
 
@@ -174,7 +174,7 @@ TEST(ToyPolicy, PreparedKeysWithCachedValues) {
     const std::vector<float> q = random.gaussians(queries * heads * key_width), rows = random.gaussians(keys * latent),
                              wide = random.gaussians(keys * kv_heads * (value_width + 4));
     auto cache = heed::value_or_throw(heed::KvCache<PreparedKeys, heed::F32>::create(policy, {}));
-    auto step = heed::value_or_throw(cache.begin(keys));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(keys)));
     heed::check(step.write(0, rows, wide));
     heed::check(step.commit());
     std::vector<float> k(std::size_t(keys * kv_heads * key_width)), v;

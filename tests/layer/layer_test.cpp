@@ -201,7 +201,7 @@ TEST(MlaLayer, TokensOneByOneAreTokensTogether) {
       std::vector<float> q(std::size_t(count * 54)), rows(std::size_t(count * 28)), heads(std::size_t(count * 18));
       const auto tokens = std::span(x).subspan(std::size_t(token * 30), std::size_t(count * 30));
       heed::check(layer.project<Backend>(tokens, positions, q, rows, workspace, executor));
-      auto step = heed::value_or_throw(cache.begin(count));
+      auto step = heed::value_or_throw(cache.begin(heed::NumTokens(count)));
       heed::check(step.write(0, std::span<const float>(rows)));
       heed::check(heed::attend<Backend>(layer.policy(), q, step.keys(0), heads, workspace, executor));
       heed::check(step.commit());
@@ -228,7 +228,7 @@ TEST(MfaKrLayer, FoldedAndPerQueryAgree) {
     std::vector<float> q(9 * 24), k(9 * 8), heads(9 * 24), y(9 * 30);
     heed::check(layer.project<Backend>(x, positions_of(9), q, k, workspace, executor));
     auto cache = heed::value_or_throw(heed::KvCache<heed::MfaKr, heed::F32>::create(layer.policy(), {}));
-    auto step = heed::value_or_throw(cache.begin(Index{9}));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(9)));
     heed::check(step.write(0, std::span<const float>(k)));
     heed::check(heed::attend<Backend>(layer.policy(), q, step.keys(0), heads, workspace, executor));
     heed::check(layer.output<Backend>(heads, y, executor));

@@ -50,20 +50,20 @@ void cache() {
     return x;
   };
   {
-    auto step = cache.begin(2);
+    auto step = cache.begin(heed::NumTokens(2));
     expect(step.ok() && !(*step).commit().ok(), "cache", "commit without a write is refused");
     expect(write(*step, 0, 1) && !(*step).commit().ok(), "cache", "commit needs every layer");
     expect(write(*step, 1, 101) && (*step).commit().ok(), "cache", "commit");
   }
   {
-    auto step = cache.begin(1);
+    auto step = cache.begin(heed::NumTokens(1));
     expect(!(*step).commit().ok(), "cache", "an earlier step's writes do not count");
     expect(!cache.truncate(0).ok(), "cache", "no truncate while a step is open");
   }
   expect(cache.size() == 2, "cache", "an uncommitted step leaves nothing");
-  expect(!cache.begin(39).ok() && cache.begin(38).ok(), "cache", "max_tokens");
+  expect(!cache.begin(heed::NumTokens(39)).ok() && cache.begin(heed::NumTokens(38)).ok(), "cache", "max_tokens");
   {
-    auto step = cache.begin(9);  // grows
+    auto step = cache.begin(heed::NumTokens(9));  // grows
     expect(step.ok() && (*step).first_position() == 2 && write(*step, 0, 50) && write(*step, 1, 150), "cache", "write");
     expect((*step).keys(1).size() == 11 && cache.keys(1).size() == 2, "cache", "a step's view has the new tokens");
     expect((*step).commit().ok() && cache.size() == 11, "cache", "commit");
@@ -149,7 +149,7 @@ void forks() {
   append(cache, {0, 0, 0});
   Tracked fork = heed::value_or_throw(cache.fork());
   {
-    auto step = heed::value_or_throw(fork.begin(1));
+    auto step = heed::value_or_throw(fork.begin(heed::NumTokens(1)));
     const float other[] = {78};
     heed::check(step.write(0, other, other));
     heed::check(step.commit());

@@ -85,7 +85,7 @@ void mla() {
   expect(close(q, q64), "mla", "queries");
   expect(close(rows, rows64), "mla", "rows");
   auto cache = heed::KvCache<heed::Mla, heed::F32>::create((*made).policy(), {});
-  auto step = (*cache).begin(tokens);
+  auto step = (*cache).begin(heed::NumTokens(tokens));
   expect((*step).write(0, std::span<const float>(rows)).ok() && (*step).commit().ok(), "mla", "write");
   const oracle::Answer answer = want.naive(q64, rows64);
   for (const auto form : {heed::MlaForm::absorbed, heed::MlaForm::expanded}) {
@@ -119,7 +119,7 @@ void mfa_kr() {
   for (Index t = 0; t < keys; ++t) (*rope).apply(t, turned.data() + t * dim);
   const heed::MfaKr policy{.num_heads = heads, .head_dim = dim, .scale = 0.5f, .rope = &*rope, .value_map = map};
   auto cache = heed::KvCache<heed::MfaKr, heed::F32>::create(policy, {});
-  auto step = (*cache).begin(keys);
+  auto step = (*cache).begin(heed::NumTokens(keys));
   expect((*step).write(0, std::span<const float>(k)).ok() && (*step).commit().ok(), "mfa_kr", "write");
   heed::SerialExecutor executor;
   heed::Workspace workspace;

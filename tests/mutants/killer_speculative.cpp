@@ -45,7 +45,7 @@ void trees() {
   auto cache = heed::value_or_throw(
       heed::KvCache<heed::Mqa, heed::F32>::create({.num_heads = 1, .head_dim = 1, .scale = 1}, {.page_tokens = 2}));
   const auto begin = [&](Index count) {
-    auto opened = cache.begin(count);
+    auto opened = cache.begin(heed::NumTokens(count));
     std::vector<float> rows;
     for (Index i = 0; i < count; ++i) rows.push_back(float(cache.seen() + i));
     heed::check(opened->write(0, rows, rows));

@@ -181,7 +181,7 @@ void mlgru() {
     Floats y(tokens * width);
     heed::Workspace workspace;
     heed::SerialExecutor executor;
-    auto step = state->begin(tokens);
+    auto step = state->begin(heed::NumTokens(tokens));
     const auto place = (*step).layer(0);
     const bool ran = layer->forward<heed::Scalar>(u, *place, y, workspace, executor, masked).ok();
     oracle::Numbers exact_state;
@@ -229,7 +229,7 @@ void state() {
   if (!made.ok()) return expect(false, "state", "create");
   heed::RecurrentState& state = *made;
   const auto begin = [&](Index count) {
-    auto step = state.begin(count);
+    auto step = state.begin(heed::NumTokens(count));
     const auto place = (*step).layer(0);
     for (Index t = 0; t < count; ++t) {
       if (float* const to = (*place).after(t)) *to = float(state.seen() + t + 1);

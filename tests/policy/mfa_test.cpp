@@ -148,7 +148,7 @@ TEST(Mfa, CacheBytes) {
     using P = std::remove_cvref_t<decltype(policy)>;
     auto cache = heed::value_or_throw(
         heed::KvCache<P, heed::F32>::create(policy, {.layers = 20, .capacity = 1, .max_tokens = 1}));
-    auto step = heed::value_or_throw(cache.begin(Index{1}));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
     for (Index layer = 0; layer < 20; ++layer) heed::check(step.write(layer, std::span<const float>(streams)...));
     heed::check(step.commit());
     return cache.bytes().live;

@@ -74,7 +74,7 @@ struct Problem {
                   std::vector<float>(std::size_t(queries * mla.num_heads))};
     Index token = 0, query = 0;
     const auto append = [&](Index count) {
-      auto step = heed::value_or_throw(cache.begin(count));
+      auto step = heed::value_or_throw(cache.begin(heed::NumTokens(count)));
       heed::check(step.write(
           0, std::span(rows).subspan(std::size_t(token * mla.row_width()), std::size_t(count * mla.row_width()))));
       heed::check(step.commit());
@@ -180,7 +180,7 @@ TEST(Mla, CachesOneRow) {
                .scale = 0.1f};
   auto cache =
       heed::value_or_throw(heed::KvCache<Mla, heed::Bf16>::create(v3, {.layers = 61, .capacity = 4, .max_tokens = 4}));
-  auto step = heed::value_or_throw(cache.begin(Index{2}));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(2)));
   const std::vector<float> rows(2 * 576);
   for (Index layer = 0; layer < 61; ++layer) ASSERT_TRUE(step.write(layer, rows).ok());
   ASSERT_TRUE(step.commit().ok());

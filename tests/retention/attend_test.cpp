@@ -227,7 +227,7 @@ void expect_masked_bits(const Subject<P>& subject, std::uint64_t seed) {
     const auto mask_of = heed::value_or_throw(heed::RuleMask::create(rule, n.ids));
     const heed::LandmarkMask mask = mask_of.mask();
     auto cache = heed::value_or_throw(heed::KvCache<P, Codec>::create(subject.policy, {}));
-    auto step = heed::value_or_throw(cache.begin(tokens));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(tokens)));
     for (std::size_t s = 0; s < n.streams.size(); ++s) heed::check(step.write(0, int(s), n.streams[s]));
     Output whole = empty_output(subject);
     heed::Workspace workspace;

@@ -243,11 +243,11 @@ TEST(Combination, IdsAreNeededWhereARuleLooksAtThem) {
       {heed::SeparatorStream{.separators = 1, .local = 1, .capacity = 3, .ids = {1}}, true}};
   for (const auto& [rule, needs] : rules) {
     auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {}, rule));
-    const heed::Status status = cache.begin(2).status();
+    const heed::Status status = cache.begin(heed::NumTokens(2)).status();
     EXPECT_EQ(status.ok(), !needs) << rule.name();
     if (!needs) continue;
     EXPECT_EQ(status.code(), StatusCode::invalid_argument);
-    EXPECT_EQ(status.message(), std::string("begin(): rule ") + rule.name() + " needs the ids of the 2 tokens");
+    EXPECT_EQ(status.message(), std::string("begin(): rule ") + rule.name() + " needs token ids; begin() got only their number, 2");
     EXPECT_TRUE(cache.begin(as_ids({1, 0})).ok());
   }
 }

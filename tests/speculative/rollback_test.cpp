@@ -207,7 +207,7 @@ class Recurrent {
 };
 
 std::vector<float> state_of(heed::RecurrentState& state) {
-  auto step = heed::value_or_throw(state.begin(1));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
   std::vector<float> all;
   for (Index l = 0; l < state.layers(); ++l) {
     const float* const row = heed::value_or_throw(step.layer(l)).before();

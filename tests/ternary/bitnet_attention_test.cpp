@@ -92,7 +92,7 @@ std::vector<float> run(const heed::BitNetAttention<L>& layer, const std::vector<
     auto q = rows(6 * 14), k = rows(2 * 14), v = rows(2 * 14), heads = rows(6 * 14), y = rows(hidden);
     std::vector<Index> positions(static_cast<std::size_t>(count));
     std::iota(positions.begin(), positions.end(), first);
-    auto step = heed::value_or_throw(cache.begin(count));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(count)));
     const auto part = std::span(x).subspan(std::size_t(first * hidden), std::size_t(count * hidden));
     heed::check(layer.template project<Backend>(part, positions, q, k, v, projections, pool));
     heed::check(step.write(0, k, v));

@@ -320,7 +320,7 @@ TEST(MatMulFreeLmErrors, CallsChangeNothing) {
   heed::Workspace workspace, none(std::span<std::byte>{});
   heed::SerialExecutor executor;
   auto state = heed::value_or_throw(lm.make_state());
-  auto step = heed::value_or_throw(state.begin(3));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(3)));
   Floats logits(3 * 29, -77.0f);
   const auto forward = [&](const Ids& ids, std::size_t numbers, std::size_t masked = 0) {
     return lm.forward<Backend>(ids, step, std::span(logits).first(numbers), workspace, executor, Bytes(masked, 1));
@@ -346,7 +346,7 @@ TEST(MatMulFreeLmErrors, AStateOfAnotherModel) {
   Floats logits(29, -77.0f);
   for (const auto& [layers, width] : {std::pair<Index, Index>{2, 24}, {4, 24}, {3, 23}, {3, 25}}) {
     auto state = heed::value_or_throw(heed::RecurrentState::create({.layers = layers, .width = width}));
-    auto step = heed::value_or_throw(state.begin(1));
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
     expect_invalid(
         lm.forward<Backend>(Ids{1}, step, logits, workspace, executor),
         "step has " + std::to_string(layers) + " layers of " + std::to_string(width) + ", must have 3 of 24");

@@ -53,7 +53,7 @@ template <class B, class L>
 Floats forward(const heed::Mlgru<L>& layer, heed::RecurrentState& state, const Floats& u, const Bytes& masked = {}) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
-  auto step = heed::value_or_throw(state.begin(Index(u.size()) / layer.hidden_size()));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(Index(u.size()) / layer.hidden_size())));
   Floats y(u.size(), nan_float);
   heed::check(layer.template forward<B>(u, heed::value_or_throw(step.layer(0)), y, workspace, executor, masked));
   heed::check(step.commit());
@@ -149,7 +149,7 @@ TEST(Mlgru, WorkersChangeNothing) {
   for (const Index workers : {1, 2, 3, 7}) {
     auto pool = heed::value_or_throw(heed::ThreadPool::create(workers));
     auto state = new_state(96);
-    auto step = heed::value_or_throw(state.begin(13));
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(13)));
     heed::Workspace workspace;
     Floats y(want.size(), nan_float);
     heed::check(made.forward<Backend>(u, heed::value_or_throw(step.layer(0)), y, workspace, *pool));
@@ -218,7 +218,7 @@ TEST(Mlgru, StatesOfEveryTokenAreKept) {
     for (Index accepted = std::max<Index>(1, 6 - undo); accepted <= 6; ++accepted) {
       auto want = new_state(33), state = new_state(33, undo);
       forward<Backend>(made, want, rows_of(u, 0, accepted, 33));
-      auto step = heed::value_or_throw(state.begin(6));
+      auto step = heed::value_or_throw(state.begin(heed::NumTokens(6)));
       heed::Workspace workspace;
       heed::SerialExecutor executor;
       Floats y(u.size());
@@ -238,7 +238,7 @@ TEST(Mlgru, YMayBeU) {
       Floats u = random.gaussians(tokens * 50);
       auto state = new_state(50), other = new_state(50);
       const Floats want = forward<Backend>(made, state, u);
-      auto step = heed::value_or_throw(other.begin(tokens));
+      auto step = heed::value_or_throw(other.begin(heed::NumTokens(tokens)));
       heed::Workspace workspace;
       heed::SerialExecutor executor;
       heed::check(made.forward<Backend>(u, heed::value_or_throw(step.layer(0)), u, workspace, executor));
@@ -321,7 +321,7 @@ TEST(MlgruErrors, CallsWriteNothing) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   auto state = new_state(6), wide = new_state(7);
-  auto step = heed::value_or_throw(state.begin(2)), wide_step = heed::value_or_throw(wide.begin(2));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(2))), wide_step = heed::value_or_throw(wide.begin(heed::NumTokens(2)));
   const auto place = heed::value_or_throw(step.layer(0)), other = heed::value_or_throw(wide_step.layer(0));
   const Floats u(12, 1.0f);
   Floats y(12, -77.0f);

@@ -151,16 +151,22 @@ class KvCache {
     return open(Index(tokens.size()), [&](Index i) { return tokens[std::size_t(i)]; });
   }
 
-  /// Opens a step for `count` tokens whose ids nobody needs. invalid_argument if a rule needs them.
-  [[nodiscard]] Result<Step> begin(Index count) {
+  /// Opens a step for tokens whose ids nobody needs. invalid_argument if a rule needs them, or for a negative number.
+  [[nodiscard]] Result<Step> begin(NumTokens tokens) {
+    const Index count = tokens.count();
     for (const LayerGroup& g : groups_.groups()) {
       if (g.index.rule().needs_ids()) {
-        return fail(StatusCode::invalid_argument, "begin(): rule ", g.index.rule().name(), " needs the ids of the ",
-                    count, " tokens");
+        return fail(StatusCode::invalid_argument, "begin(): rule ", g.index.rule().name(),
+                    " needs token ids; begin() got only their number, ", count);
       }
     }
     return open(count, [](Index) { return no_token_id; });
   }
+
+  /// A bare integer could be a token id or a count. Say begin(std::span(&id, 1)) or begin(NumTokens(count)).
+  template <class N>
+    requires std::is_integral_v<N>
+  Result<Step> begin(N) = delete;
 
   /// The committed tokens of one layer. A layer outside 0 .. layers() has none.
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }

@@ -72,11 +72,15 @@ class RecurrentState {
     return {slot(head_) + layer * padded_width(), std::size_t(width())};
   }
 
-  /// Opens a step of `count` tokens. invalid_argument for a negative count, out_of_range beyond max_tokens, wrong_state
+  /// Opens a step of so many tokens. invalid_argument for a negative number, out_of_range beyond max_tokens, wrong_state
   /// while another step is open.
-  [[nodiscard]] Result<Step> begin(Index count);
+  [[nodiscard]] Result<Step> begin(NumTokens tokens);
   /// The same; a recurrence does not ask which tokens they are.
   [[nodiscard]] Result<Step> begin(std::span<const std::int32_t> tokens);
+  /// A bare integer could be a token id or a count. Say begin(std::span(&id, 1)) or begin(NumTokens(count)).
+  template <class N>
+    requires std::is_integral_v<N>
+  Result<Step> begin(N) = delete;
 
   /// Back to the state after the first `tokens` tokens. out_of_range unless that is 0 or rollback_floor() .. seen(),
   /// wrong_state while a step is open.
@@ -340,7 +344,8 @@ class RecurrentState::Step {
   Index tokens_ = 0;
 };
 
-inline Result<RecurrentState::Step> RecurrentState::begin(Index count) {
+inline Result<RecurrentState::Step> RecurrentState::begin(NumTokens tokens) {
+  const Index count = tokens.count();
   if (Status status = no_step("begin()"); !status.ok()) return status;
   if (count < 0) return fail(StatusCode::invalid_argument, "begin(): count is ", count, ", must be at least 0");
   const Index most = options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
@@ -351,7 +356,7 @@ inline Result<RecurrentState::Step> RecurrentState::begin(Index count) {
 }
 
 inline Result<RecurrentState::Step> RecurrentState::begin(std::span<const std::int32_t> tokens) {
-  return begin(Index(tokens.size()));
+  return begin(NumTokens(tokens.size()));
 }
 
 inline Status RecurrentState::no_step(const char* call) const {

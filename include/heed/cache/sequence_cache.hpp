@@ -18,9 +18,9 @@ namespace heed::inline HEED_ABI {
 /// truncate() goes back to fewer, of which 0 and rollback_floor() .. seen() always work. fork() and snapshot() keep a
 /// sequence as it is. `bytes()` is measured.
 template <class C>
-concept SequenceCache = requires(C& sequence, const C& same, Index tokens, std::span<const std::int32_t> ids,
-                                 std::span<std::byte> to) {
-  { (*sequence.begin(tokens)).commit() } -> std::same_as<Status>;
+concept SequenceCache = requires(C& sequence, const C& same, Index tokens, NumTokens count,
+                                 std::span<const std::int32_t> ids, std::span<std::byte> to) {
+  { (*sequence.begin(count)).commit() } -> std::same_as<Status>;
   { (*sequence.begin(ids)).commit() } -> std::same_as<Status>;
   { same.layers() } -> std::same_as<Index>;
   { same.seen() } -> std::same_as<Index>;

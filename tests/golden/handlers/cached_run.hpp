@@ -124,7 +124,7 @@ Run run_cached(const P& policy, const heed::AnyRule& rule, const std::vector<Int
   Int at = 0;
   for (const Int count : calls) {
     const TokenRows rows = project(at, count);
-    auto step = heed::value_or_throw(cache.begin(count));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(count)));
     heed::check(step.write(0, P::key_stream, rows.keys));
     if (!one_stream) heed::check(step.write(0, P::value_stream, rows.values));
     const auto view = step.keys(0);

@@ -302,7 +302,7 @@ void compare(Case& one, const Setup& setup, const heed::AnyRule& rule, Report& r
   // A forward pass over everything, under the mask.
   const auto whole = heed::value_or_throw(heed::RuleMask::create(rule, s.ids));
   auto cache = heed::value_or_throw(heed::KvCache<heed::Gqa, Codec>::create(s.shape, {}));
-  auto step = heed::value_or_throw(cache.begin(tokens));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(tokens)));
   std::vector<float> k = s.k, o(main.o.size()), lse(main.lse.size());
   std::vector<heed::Index> positions(s.ids.size());
   std::iota(positions.begin(), positions.end(), 0);
@@ -417,7 +417,7 @@ void run_sinks(Case& one, const Setup& setup, Report& report) {
       // Through a cache that keeps everything until it is told.
       auto cache = heed::value_or_throw(
           heed::KvCache<heed::Mqa, heed::F32>::create({.num_heads = 1, .head_dim = 1, .scale = 1}, {}));
-      auto step = heed::value_or_throw(cache.begin(cached));
+      auto step = heed::value_or_throw(cache.begin(heed::NumTokens(cached)));
       const std::vector<float> rows(std::size_t(cached), 0.0f);
       heed::check(step.write(0, rows, rows));
       heed::check(step.commit());

@@ -36,7 +36,7 @@ std::pair<Floats, Floats> run_state(const heed::Mlgru<L>& layer, const Floats& x
   Floats out, states;
   Int at = 0;
   for (const Int count : calls) {
-    auto step = heed::value_or_throw(state.begin(count));
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(count)));
     const auto place = heed::value_or_throw(step.layer(0));
     Floats y(std::size_t(count * width));
     heed::check(layer.template forward<Backend>(slice(x, at, count, width), place, y, workspace, executor));

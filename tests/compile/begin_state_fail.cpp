@@ -1,0 +1,4 @@
+// expect: deleted
+#include <heed/heed.hpp>
+
+bool open(heed::RecurrentState& state, long id) { return state.begin(id).ok(); }
