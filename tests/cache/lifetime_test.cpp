@@ -251,7 +251,7 @@ TEST(CacheLifetime, AMovedFromCacheHasNothing) {
         EXPECT_NE(status.message().find("(): the cache was moved from"), std::string::npos) << status.message();
       };
       gone(cache.reserve(3));
-      gone(cache.begin(1).status());
+      gone(cache.begin(heed::NumTokens(1)).status());
       gone(cache.begin(ids({1})).status());
       gone(cache.truncate(0));
       gone(cache.clear());
