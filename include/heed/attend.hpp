@@ -2,6 +2,7 @@
 /// attend(): the one kernel. Every mechanism, cache, codec, mask and backend goes through it.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <span>
@@ -52,6 +53,7 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
   const AttentionLayout layout = policy.layout();
   if (Status status = detail::check_options(layout, options); !status.ok()) return status;
   const auto edges = detail::Edges(policy, layout);
+  if (Status status = detail::check_sizes(layout, edges, executor.workers()); !status.ok()) return status;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     if (Status status = detail::check_sequence(layout, edges, sequences[i], Index(i)); !status.ok()) return status;
   }
@@ -114,14 +116,19 @@ template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers,
                                                   Index num_stages = 1) {
   if (Status status = policy.validate(); !status.ok()) return status;
-  if (num_queries < 0)
-    return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", must be at least 0");
-  if (num_keys < 0) return fail(StatusCode::invalid_argument, "num_keys is ", num_keys, ", must be at least 0");
-  if (workers < 1) return fail(StatusCode::invalid_argument, "workers is ", workers, ", must be at least 1");
-  if (num_stages < 1) return fail(StatusCode::invalid_argument, "num_stages is ", num_stages, ", must be at least 1");
   const AttentionLayout layout = policy.layout();
-  const auto preparation_object = policy.preparation();
   const auto edges = detail::Edges(policy, layout);
+  Status status = detail::check_sizes(layout, edges, workers);
+  if (status.ok()) status = detail::check_range("num_queries", num_queries, 0, detail::most_tokens);
+  if (status.ok()) status = detail::check_range("num_keys", num_keys, 0, detail::most_tokens);
+  if (status.ok()) status = detail::check_range("num_stages", num_stages, 1, detail::most_tokens);
+  const Count rows = Count(num_queries) * layout.num_heads, width = std::max(layout.key_width, layout.value_width);
+  if (status.ok() && (rows * width).value() > detail::most_numbers) {
+    status = fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", with ", layout.num_heads,
+                  " heads of ", width, " it must make at most ", detail::most_numbers, " numbers");
+  }
+  if (!status.ok()) return status;
+  const auto preparation_object = policy.preparation();
   const Unmasked mask;
   detail::Carver carver(nullptr);
   (void)carver.take<detail::Job>(num_stages);

@@ -11,6 +11,7 @@
 #include <heed/cache/recurrent_state.hpp>
 #include <heed/cache/sequence_cache.hpp>
 #include <heed/cache/strided.hpp>
+#include <heed/checked.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/codec/f16.hpp>
 #include <heed/codec/f32.hpp>

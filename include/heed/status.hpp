@@ -50,6 +50,11 @@ template <class N>
 void append(std::string& out, N number) {
   out += std::to_string(number);
 }
+template <class T>
+  requires requires(const T& thing) { thing.text(); }
+void append(std::string& out, const T& thing) {
+  out += thing.text();
+}
 }  // namespace detail
 
 /// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`.

@@ -3,6 +3,9 @@
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/shared_row.hpp>
 
+#include <limits>
+#include <string>
+
 #include "laws/kernels.hpp"
 #include "laws/problem.hpp"
 
@@ -98,6 +101,119 @@ TEST(AttendErrors, Sequence) {
   expect([](Attempt& a) { a.q.clear(); }, {"sequence 1", "out", "72", "0"});
   expect([](Attempt& a) { a.lse.push_back(nan); }, {"sequence 1", "lse", "13", "12"});
   expect([](Attempt& a) { a.positions = {1, 2}; }, {"sequence 1", "query_positions", "2", "3"});
+}
+
+constexpr Index huge = std::numeric_limits<Index>::max(), tiny = std::numeric_limits<Index>::min();
+constexpr Index two_to_32 = Index{1} << 32;
+
+// 2^32 heads of 2^32 numbers made a query of 0 numbers, and the call divided by that.
+TEST(AttendErrors, SizesWhoseProductsOverflow) {
+  for (const Index n : {Index{1} << 25, two_to_32, Index{1} << 62, huge, tiny}) {
+    const std::string number = std::to_string(n);
+    expect([&](Attempt& a) { a.policy.num_heads = a.policy.num_kv_heads = n; }, {"num_heads is ", number.c_str()});
+    expect([&](Attempt& a) { a.policy.head_dim = n; }, {"head_dim is ", number.c_str()});
+    expect([&](Attempt& a) { a.policy.v_head_dim = n; }, {"v_head_dim is ", number.c_str()});
+    expect(
+        [&](Attempt& a) {
+          a.policy = {.num_heads = n, .num_kv_heads = n, .head_dim = n, .scale = 1};
+          a.q.clear(), a.out.clear(), a.lse.clear();
+        },
+        {"num_heads is ", number.c_str()});
+  }
+}
+
+TEST(AttendErrors, PositionsThatCannotBeSubtracted) {
+  for (const Index n : {tiny, -(Index{1} << 49), Index{1} << 49, huge}) {
+    const std::string number = std::to_string(n);
+    expect([&](Attempt& a) { a.positions = {1, n, 3}; }, {"sequence 1", "query_positions has ", number.c_str()});
+  }
+  const auto moved = [](Index first) {
+    Attempt a;
+    a.source = Source32(10, {reinterpret_cast<const std::byte*>(a.rows.data()), 64, 32, 32},
+                        {reinterpret_cast<const std::byte*>(a.rows.data()), 48, 24, 24}, first);
+    return a().message();
+  };
+  EXPECT_NE(moved(tiny).find("a key has position -9223372036854775808"), std::string::npos) << moved(tiny);
+  EXPECT_NE(moved(huge - 9).find("a key has position 9223372036854775798"), std::string::npos) << moved(huge - 9);
+  EXPECT_EQ(moved(Index{1} << 47), "");
+}
+
+// A source of foreign memory says itself what is wrong with it.
+TEST(AttendErrors, StridedRows) {
+  const std::vector<float> rows(400, 0.5f);
+  const auto* const data = reinterpret_cast<const std::byte*>(rows.data());
+  const heed::StridedStream key{data, 64, 32, 32}, value{data, 48, 24, 24};
+  const auto refused = [&](Index tokens, heed::StridedStream k, heed::StridedStream v) {
+    Attempt call;
+    call.source = Source32(tokens, k, v);
+    return call().message();
+  };
+  const auto expect_words = [](const std::string& got, const std::string& words) {
+    EXPECT_NE(got.find(words), std::string::npos) << got;
+  };
+  EXPECT_EQ(refused(10, key, value), "");
+  expect_words(refused(10, {data, 64, 32, 31}, value),
+               "keys: the key stream's row_bytes is 31, must be at least 32 for rows of 8 numbers");
+  expect_words(refused(10, key, {data, 48, 24, 0}), "the value stream's row_bytes is 0, must be at least 24");
+  expect_words(refused(10, {nullptr, 64, 32, 32}, value), "the key stream's data is null, with 10 tokens");
+  expect_words(refused(10, {data, huge, 32, 32}, value), "the key stream's token_stride_bytes is 9223372036854775807");
+  expect_words(refused(10, {data, tiny, 32, 32}, value), "the key stream's token_stride_bytes is -9223372036854775808");
+  expect_words(refused(10, key, {data, 48, tiny, 24}), "the value stream's head_stride_bytes is -9223372036854775808");
+  expect_words(refused(-1, key, value), "tokens is -1");
+  expect_words(refused(huge, key, value), "tokens is 9223372036854775807");
+}
+
+TEST(AttendErrors, NumbersThatAreNone) {
+  for (const float bad : {nan, infinity}) {
+    const std::vector<float> numbers{1, 2, bad, 3};
+    expect([&](Attempt& a) { a.options.sink_logits = numbers; }, {"sink_logits[2] is ", "or -inf for no sink"});
+    expect([&](Attempt& a) { a.options.alibi_slopes = numbers; }, {"alibi_slopes[2] is "});
+  }
+  const std::vector<float> minus{1, -infinity, 2, 3};
+  expect([&](Attempt& a) { a.options.alibi_slopes = minus; }, {"alibi_slopes[1] is -inf"});
+}
+
+TEST(AttendOptions, ASinkOfMinusInfinityIsNone) {
+  Attempt none, absent, mixed;
+  for (Attempt* a : {&none, &absent, &mixed}) {
+    for (std::size_t i = 0; i < a->rows.size(); ++i) a->rows[i] = float(i % 17) - 8;
+  }
+  const std::vector<float> all(4, -infinity), one{-infinity, 3, -infinity, -infinity};
+  absent.options.sink_logits = all;
+  mixed.options.sink_logits = one;
+  ASSERT_TRUE(none().ok());
+  ASSERT_TRUE(absent().ok());
+  ASSERT_TRUE(mixed().ok());
+  EXPECT_EQ(none.out, absent.out);
+  EXPECT_EQ(none.lse, absent.lse);
+  for (std::size_t i = 0; i < none.out.size(); ++i) {
+    if (i / 6 % 4 == 1) {
+      EXPECT_TRUE(std::abs(mixed.out[i]) < std::abs(none.out[i]) || none.out[i] == 0) << i;
+    } else {
+      EXPECT_EQ(mixed.out[i], none.out[i]) << i;
+    }
+  }
+}
+
+TEST(AttendErrors, WorkspaceBytesOfHugeNumbers) {
+  const heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 8, .scale = 1};
+  const auto refused = [&](Index queries, Index keys, Index workers, Index stages) {
+    const auto bytes = heed::workspace_bytes(policy, queries, keys, workers, stages);
+    return bytes.ok() ? std::to_string(*bytes) : bytes.status().message();
+  };
+  for (const Index n : {Index{1} << 49, Index{1} << 62, huge}) {
+    const std::string number = std::to_string(n);
+    EXPECT_NE(refused(n, 1, 1, 1).find("num_queries is " + number), std::string::npos) << refused(n, 1, 1, 1);
+    EXPECT_NE(refused(1, n, 1, 1).find("num_keys is " + number), std::string::npos) << refused(1, n, 1, 1);
+    EXPECT_NE(refused(1, 1, n, 1).find("workers is " + number), std::string::npos) << refused(1, 1, n, 1);
+    EXPECT_NE(refused(1, 1, 1, n).find("num_stages is " + number), std::string::npos) << refused(1, 1, 1, n);
+  }
+  const heed::Gqa wide{.num_heads = 1 << 24, .num_kv_heads = 1 << 16, .head_dim = 1 << 24, .scale = 1};
+  EXPECT_FALSE(heed::workspace_bytes(wide, Index{1} << 48, 1, 1).ok());
+  // The largest that is answered: no less than its queries alone would be.
+  const auto most = heed::workspace_bytes(wide, 256, Index{1} << 48, 1 << 16);
+  ASSERT_TRUE(most.ok()) << most.status().message();
+  EXPECT_GT(*most, std::size_t{1} << 50);
 }
 
 TEST(AttendErrors, WorkspaceBytes) {

@@ -232,10 +232,10 @@ TEST(Mla, RefusesWrongShapes) {
   EXPECT_EQ(message(p.mla), "");
   Mla wrong = p.mla;
   wrong.kv_lora_rank = 0;
-  EXPECT_EQ(message(wrong), "kv_lora_rank is 0, must be at least 1");
+  EXPECT_EQ(message(wrong), "kv_lora_rank is 0, must be in 1 .. 8388608");
   wrong = p.mla;
   wrong.qk_rope_head_dim = -1;
-  EXPECT_EQ(message(wrong), "qk_rope_head_dim is -1, must be at least 0");
+  EXPECT_EQ(message(wrong), "qk_rope_head_dim is -1, must be in 0 .. 8388608");
   wrong = p.mla;
   wrong.v_head_dim = 11;
   EXPECT_EQ(message(wrong), "weights.w_ukv has 256 numbers, must have 272");

@@ -193,7 +193,7 @@ TEST(MtpModule, NamesTheOptionThatIsWrong) {
     EXPECT_EQ(status.code(), StatusCode::invalid_argument);
     return status.message();
   };
-  EXPECT_EQ(refused({}), "hidden_size is 0, must be at least 1");
+  EXPECT_EQ(refused({}), "hidden_size is 0, must be in 1 .. 16777216");
   EXPECT_NE(refused({.hidden_size = width, .rms_norm_eps = -1}).find("enorm: eps is -1"), std::string::npos);
 }
 

@@ -20,7 +20,7 @@ struct GmhaSizes {
   Index latent_heads = 0;  ///< m, heads of MLA and MFA
   Index rope_dim = 0;      ///< d_r, MLA's shared rope key
 
-  [[nodiscard]] constexpr Index head_dim() const noexcept { return hidden_size / num_heads; }
+  [[nodiscard]] constexpr Index head_dim() const noexcept { return num_heads < 1 ? 0 : hidden_size / num_heads; }
 
   [[nodiscard]] Status validate() const {
     if (Status status = check_sizes(1, {{"hidden_size", hidden_size},

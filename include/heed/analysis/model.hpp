@@ -38,7 +38,7 @@ struct Model {
 
 /// `model` with its MTP layers as further main layers: what a server that speculates with them holds.
 [[nodiscard]] constexpr Model with_mtp_layers(Model model) noexcept {
-  model.groups[0].layers += model.mtp_layers;
+  model.groups[0].layers = (Count(model.groups[0].layers) + model.mtp_layers).value();
   model.mtp_layers = 0;
   return model;
 }

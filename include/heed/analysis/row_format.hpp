@@ -32,6 +32,7 @@ struct RowFormat {
   ///     ceil(width / block_elements) block_bytes + row_bytes + rope_width rope_element_bytes
   [[nodiscard]] constexpr Index bytes(Index width, Index rope_width = 0) const noexcept {
     const Count blocked = rope_element_bytes == 0 ? Count(width) + rope_width : Count(width);
+    if (block_elements < 1) return count_limit;  // no format
     const Index blocks = blocked.value() / block_elements + (blocked.value() % block_elements != 0 ? 1 : 0);
     const Count apart = rope_element_bytes == 0 ? Count(0) : Count(rope_width) * rope_element_bytes;
     return (Count(blocks) * block_bytes + row_bytes + apart).value();

@@ -5,6 +5,8 @@
 #include <array>
 
 #include <heed/cache/token_index.hpp>
+#include <heed/checked.hpp>
+#include <heed/policy/layout.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -32,13 +34,6 @@ struct CacheOptions {
 
 namespace detail {
 
-// Beyond any memory, and small enough that sizes can be multiplied before they are compared with it.
-inline constexpr Index most_tokens = Index{1} << 48;
-inline constexpr Index most_undo = Index{1} << 20;
-inline constexpr Index most_layers = Index{1} << 16;
-inline constexpr Index most_heads = Index{1} << 16;
-inline constexpr Index most_width = Index{1} << 24;
-
 inline Status validate_options(const CacheOptions& options) {
   const Index most = options.max_tokens > 0 ? options.max_tokens : most_tokens;
   Status status = check_range("layers", options.layers, 1, most_layers);
@@ -47,36 +42,6 @@ inline Status validate_options(const CacheOptions& options) {
   if (status.ok()) status = check_range("undo_tokens", options.undo_tokens, 0, most_undo);
   if (status.ok()) status = check_range("page_tokens", options.page_tokens, 0, most_tokens);
   if (status.ok()) status = check_memory(options.memory);
-  return status;
-}
-
-/// A view must lie inside a stream that exists, is the one the policy names, and has a row for every KV head.
-inline Status validate_view(const char* name, const AttentionLayout& layout, const View& view, int named_stream) {
-  if (view.stream != named_stream || view.stream < 0 || view.stream >= layout.num_streams) {
-    return fail(StatusCode::invalid_argument, "layout: ", name, ".stream is ", view.stream, ", must be the policy's ",
-                name, "_stream ", named_stream, " and less than num_streams ", layout.num_streams);
-  }
-  const StreamShape shape = layout.streams[std::size_t(view.stream)];
-  if (view.offset < 0 || view.width < 1 || view.width > shape.width - view.offset) {
-    return fail(StatusCode::invalid_argument, "layout: ", name, " is ", view.width, " numbers from ", view.offset,
-                " of a row of ", shape.width);
-  }
-  if (shape.num_heads != 1 && shape.num_heads != layout.num_kv_heads) {
-    return fail(StatusCode::invalid_argument, "layout: the ", name, " stream has ", shape.num_heads,
-                " heads, must have 1 or num_kv_heads ", layout.num_kv_heads);
-  }
-  return {};
-}
-
-inline Status validate_layout(const AttentionLayout& layout, int key_stream, int value_stream) {
-  Status status = check_range("layout: num_streams", layout.num_streams, 1, AttentionLayout::max_streams);
-  for (int s = 0; status.ok() && s < layout.num_streams; ++s) {
-    const StreamShape shape = layout.streams[std::size_t(s)];
-    status = check_range("layout: num_heads of a stream", shape.num_heads, 1, most_heads);
-    if (status.ok()) status = check_range("layout: width of a stream", shape.width, 1, most_width);
-  }
-  if (status.ok()) status = validate_view("key", layout, layout.key, key_stream);
-  if (status.ok()) status = validate_view("value", layout, layout.value, value_stream);
   return status;
 }
 

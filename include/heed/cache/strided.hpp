@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -31,6 +32,17 @@ class StridedSource {
   StridedSource(Index tokens, StridedStream rows, Index first_position = 0) noexcept
       : StridedSource(tokens, rows, rows, first_position) {}
 
+  /// invalid_argument if a row of `layout`, which is stream `stream`'s, is longer than row_bytes, a stream with tokens has
+  /// no memory, or a stride leads beyond 2^63 bytes. attend() asks.
+  [[nodiscard]] Status validate(const AttentionLayout& layout) const {
+    Status status = detail::check_range("tokens", tokens_, 0, detail::most_tokens);
+    if (status.ok()) status = validate_stream("key", layout, layout.key, K::row_bytes(row_width(layout, layout.key)));
+    if (status.ok() && layout.value.stream != layout.key.stream) {  // one row has one codec
+      status = validate_stream("value", layout, layout.value, V::row_bytes(row_width(layout, layout.value)));
+    }
+    return status;
+  }
+
   [[nodiscard]] Index size() const noexcept { return tokens_; }
   [[nodiscard]] Index position(Index key) const noexcept { return first_position_ + key; }
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
@@ -42,6 +54,37 @@ class StridedSource {
   }
 
  private:
+  [[nodiscard]] static Index row_width(const AttentionLayout& layout, const View& view) noexcept {
+    return layout.streams[std::size_t(view.stream)].width;
+  }
+  [[nodiscard]] Status validate_stream(const char* name, const AttentionLayout& layout, const View& view,
+                                       Index row_bytes) const {
+    if (tokens_ == 0) return {};
+    const auto bad = [name](const auto&... parts) {
+      return fail(StatusCode::invalid_argument, "the ", name, " stream's ", parts...);
+    };
+    const std::size_t index = std::size_t(view.stream);
+    if (index >= streams_.size()) return bad("number is ", view.stream, ", a StridedSource has ", streams_.size());
+    const StridedStream& stream = streams_[index];
+    if (stream.data == nullptr) return bad("data is null, with ", tokens_, " tokens");
+    if (stream.row_bytes < row_bytes) {
+      return bad("row_bytes is ", stream.row_bytes, ", must be at least ", row_bytes, " for rows of ",
+                 row_width(layout, view), " numbers");
+    }
+    const auto span = [](Index steps, Index stride) {  // -2^63 has no size in 63 bits, so it overflows, too
+      return Count(steps) * (stride < 0 ? Count(-(stride + 1)) + 1 : Count(stride));
+    };
+    const Index heads = layout.streams[index].num_heads;
+    if (!(span(tokens_ - 1, stream.token_stride_bytes) + stream.row_bytes).fits()) {
+      return bad("token_stride_bytes is ", stream.token_stride_bytes, ", too much for ", tokens_, " tokens");
+    }
+    if (!(span(tokens_ - 1, stream.token_stride_bytes) + span(heads - 1, stream.head_stride_bytes) + stream.row_bytes)
+             .fits()) {
+      return bad("head_stride_bytes is ", stream.head_stride_bytes, ", too much for ", heads, " heads");
+    }
+    return {};
+  }
+
   Index tokens_;
   Index first_position_;
   std::array<StridedStream, 2> streams_;

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <span>
 #include <type_traits>
 
 #include <heed/kernel/plan.hpp>
 #include <heed/kernel/run.hpp>
+#include <heed/policy/layout.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -145,6 +147,27 @@ class Edges {
   OutputMap output_map_;
 };
 
+/// What every call multiplies: sizes of the layout, of the edges, and of the executor.
+template <AttentionPolicy P>
+Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index workers) {
+  Status status = validate_layout(layout, P::key_stream, P::value_stream);
+  if (status.ok()) status = check_range("query_map().in_width()", edges.query_width(), 1, most_width);
+  if (status.ok()) status = check_range("output_map().out_width()", edges.output_width(), 1, most_width);
+  if (status.ok()) status = check_range("workers", workers, 1, most_workers);
+  return status;
+}
+
+/// No number of a list may be NaN, and none +inf; -inf may be where it means something.
+inline Status check_numbers(const char* name, std::span<const float> numbers, bool may_be_absent) {
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const bool absent = may_be_absent && numbers[i] == -std::numeric_limits<float>::infinity();
+    if (absent || std::isfinite(numbers[i])) continue;
+    return fail(StatusCode::invalid_argument, name, "[", i, "] is ", numbers[i], ", must be finite",
+                may_be_absent ? ", or -inf for no sink" : "");
+  }
+  return {};
+}
+
 inline Status check_options(const AttentionLayout& layout, const AttendOptions& options) {
   if (!(options.soft_cap >= 0) || std::isinf(options.soft_cap)) {
     return fail(StatusCode::invalid_argument, "soft_cap is ", options.soft_cap, ", must be finite and at least 0");
@@ -157,6 +180,25 @@ inline Status check_options(const AttentionLayout& layout, const AttendOptions& 
     return fail(StatusCode::invalid_argument, "sink_logits has ", options.sink_logits.size(),
                 " numbers, must have num_heads = ", layout.num_heads, " or none");
   }
+  Status status = check_numbers("alibi_slopes", options.alibi_slopes, false);
+  return status.ok() ? check_numbers("sink_logits", options.sink_logits, true) : status;
+}
+
+/// Positions and counts that masks and distances may add and subtract: as large as any sequence, with either sign.
+template <class Sequence>
+Status check_positions(const Sequence& sequence) {
+  const auto bad = [](const char* what, Index position) {
+    return fail(StatusCode::invalid_argument, what, position, ", must be in ", -most_tokens, " .. ", most_tokens);
+  };
+  const auto far = [](Index position) { return position < -most_tokens || position > most_tokens; };
+  for (const Index position : sequence.query_positions) {
+    if (far(position)) return bad("query_positions has ", position);
+  }
+  const Index keys = sequence.keys->size();
+  if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok() || keys == 0) return status;
+  for (const Index key : {Index{0}, keys - 1}) {  // positions ascend
+    if (const Index position = sequence.keys->position(key); far(position)) return bad("a key has position ", position);
+  }
   return {};
 }
 
@@ -166,6 +208,10 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, cons
     return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
   };
   if (sequence.keys == nullptr) return bad("keys is null");
+  if constexpr (requires { sequence.keys->validate(layout); }) {
+    if (Status status = sequence.keys->validate(layout); !status.ok()) return bad("keys: ", status.message());
+  }
+  if (Status status = check_positions(sequence); !status.ok()) return bad(status.message());
   const Index q_row = layout.num_heads * edges.query_width(), out_row = layout.num_heads * edges.output_width();
   const auto q_size = Index(sequence.q.size()), out_size = Index(sequence.out.size());
   if (q_size % q_row != 0) {

@@ -21,6 +21,7 @@ struct AttendOptions {
   /// s <- s - slope[h] * (position of query - position of key); [num_heads], or empty.
   std::span<const float> alibi_slopes = {};
   /// One extra logit per head in the denominator, without a value (gpt-oss); [num_heads], or empty. Not in the lse.
+  /// -inf is no sink, with the bits of a call without one; NaN and +inf are refused.
   std::span<const float> sink_logits = {};
 };
 

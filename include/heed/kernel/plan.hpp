@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include <heed/checked.hpp>
 #include <heed/kernel/bits.hpp>
 #include <heed/kernel/job.hpp>
 #include <heed/kernel/merge_stack.hpp>
@@ -94,12 +95,13 @@ class Plan {
         jobs_(jobs),
         workers_(std::max<Index>(workers, 1)),
         most_rows_(preparation.makes_values ? max_block_rows_of_made_values : max_block_rows) {
-    Index base_tasks = 0, work = 0, most_chunks = 0;
+    Index base_tasks = 0, most_chunks = 0;
+    Count work = 0;
     shape_.slots = slots(0);
     for (const Job& job : jobs_) {
       const Index blocks = layout_.num_kv_heads * row_blocks(job);
       base_tasks += blocks;
-      work += blocks * chunks(job);
+      work = work + Count(blocks) * chunks(job);
       most_chunks = std::max(most_chunks, chunks(job));
       shape_.max_rows = std::max(shape_.max_rows, block_rows(job));
       shape_.slots = std::max(shape_.slots, slots(job.num_keys));
@@ -108,7 +110,7 @@ class Plan {
     const Index wanted = workers_ * tasks_per_worker;
     const bool cuts = workers_ > 1 && base_tasks < wanted;
     if (cuts) {
-      span_ = Index(std::bit_floor(std::uint64_t(std::max<Index>(work / wanted, 1))));
+      span_ = Index(std::bit_floor(std::uint64_t(std::max<Index>(work.value() / wanted, 1))));
     }
     number_tasks();
     // Two lists that start anywhere may have more ends than max_partials() has room for.

@@ -11,9 +11,10 @@ namespace heed::inline HEED_ABI::detail {
 
 /// `tokens` rows of `width` numbers, or invalid_argument naming the argument.
 inline Status check_rows(const char* name, std::size_t numbers, Index tokens, Index width) {
-  if (Index(numbers) == tokens * width) return {};
-  return fail(StatusCode::invalid_argument, name, " has ", numbers, " numbers, must have ", tokens * width, " for ",
-              tokens, " tokens");
+  const Count wanted = Count(tokens) * width;
+  if (has_size(numbers, wanted)) return {};
+  return fail(StatusCode::invalid_argument, name, " has ", numbers, " numbers, must have ", wanted, " for ", tokens,
+              " tokens");
 }
 
 /// y [tokens][out] of rows [tokens][in]: a projection whose sizes are checked, or invalid_argument naming `name` or y.
@@ -27,11 +28,8 @@ Status apply_checked(const Projection& projection, const char* name, std::span<c
   return status;
 }
 
-/// Positive, or invalid_argument.
-inline Status check_positive(const char* name, Index value) {
-  if (value >= 1) return {};
-  return fail(StatusCode::invalid_argument, name, " is ", value, ", must be at least 1");
-}
+/// A width that a layer may multiply, or invalid_argument.
+inline Status check_positive(const char* name, Index value) { return check_range(name, value, 1, most_width); }
 
 /// Moves the value of `made` to `to`, or says why there is none.
 template <class T, class To>

@@ -56,7 +56,7 @@ class MfaProjections {
  public:
   [[nodiscard]] static Result<MfaProjections> create(const MfaLayerOptions& options, const MfaTensors& tensors) {
     const Index hidden = options.hidden_size, latent = options.share_q_dim, dim = options.head_dim;
-    const Index heads_width = options.num_attention_heads * dim;
+    const Index heads_width = (Count(options.num_attention_heads) * dim).value();
     MfaProjections made;
     made.num_heads_ = options.num_attention_heads;
     Status s = first_failure({check_positive("hidden_size", hidden), check_positive("share_q_dim", latent),
@@ -190,7 +190,7 @@ inline Status make_value_map(const Tensor& n, const Tensor& alpha, Index head_di
 /// summed in float64. With it MFA-KR needs no map: o_c = z_c. `folded` has the size of `o_proj` and may be its memory.
 inline Status fold_value_map(std::span<const float> map, Index head_dim, std::span<const float> o_proj,
                              std::span<float> folded) {
-  if (head_dim < 1 || Index(map.size()) != head_dim * head_dim) {
+  if (head_dim < 1 || !detail::has_size(map.size(), Count(head_dim) * head_dim)) {
     return fail(StatusCode::invalid_argument, "map has ", map.size(), " numbers, must have head_dim^2 for head_dim ",
                 head_dim);
   }
@@ -225,19 +225,19 @@ class MfaKrLayer {
   /// invalid_argument naming a tensor or option, or out_of_memory.
   [[nodiscard]] static Result<MfaKrLayer> create(const MfaLayerOptions& options, const MfaTensors& tensors,
                                                  ValueMap value_map = ValueMap::folded) {
-    const Index dim = options.head_dim, heads_width = options.num_attention_heads * dim;
+    const Index dim = options.head_dim, heads_width = (Count(options.num_attention_heads) * dim).value();
     MfaKrLayer layer;
     MfaTensors used = tensors;
     detail::Floats folded;
     Status s = detail::first_failure({detail::check_positive("hidden_size", options.hidden_size),
                                       detail::validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f),
                                       check_tensor("o_proj", tensors.o_proj, options.hidden_size, heads_width)});
-    if (s.ok()) s = detail::take(layer.map_, detail::Floats::create(dim * dim, "kr_n"));
+    if (s.ok()) s = detail::take(layer.map_, detail::Floats::create(Count(dim) * dim, "kr_n"));
     if (!s.ok()) return s;
     const std::span<float> map{layer.map_.data(), std::size_t(dim * dim)};
     s = make_value_map(tensors.kr_n, tensors.kr_alpha, dim, map);
     if (s.ok() && value_map == ValueMap::folded) {
-      s = detail::take(folded, detail::Floats::create(options.hidden_size * heads_width, "o_proj"));
+      s = detail::take(folded, detail::Floats::create(Count(options.hidden_size) * heads_width, "o_proj"));
       if (s.ok()) {
         s = fold_value_map(map, dim, tensors.o_proj.data,
                            {folded.data(), std::size_t(options.hidden_size * heads_width)});

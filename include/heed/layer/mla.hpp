@@ -58,11 +58,14 @@ class PackedMlaWeights {
   /// From kv_b_proj: per head, qk_nope_head_dim rows of W_UK, then v_head_dim rows of W_UV.
   [[nodiscard]] static Result<PackedMlaWeights> create(const Mla& shape, const Tensor& kv_b_proj) {
     const Index heads = shape.num_heads, rank = shape.kv_lora_rank;
-    const Index nope = shape.qk_nope_head_dim, width = nope + shape.v_head_dim;
-    if (Status s = check_tensor("kv_b_proj", kv_b_proj, heads * width, rank); !s.ok()) return s;
+    const Index nope = shape.qk_nope_head_dim, width = (Count(nope) + shape.v_head_dim).value();
+    const Index rows = (Count(heads) * width).value();
+    if (Status s = detail::check_shape("kv_b_proj", rows, rank); !s.ok()) return s;
+    if (Status s = check_tensor("kv_b_proj", kv_b_proj, rows, rank); !s.ok()) return s;
+    if (nope < 0 || nope > width) return detail::check_range("qk_nope_head_dim", nope, 0, width);
     PackedMlaWeights packed;
-    Status s = detail::take(packed.uk_, detail::Floats::create(heads * nope * rank, "kv_b_proj"));
-    if (s.ok()) s = detail::take(packed.ukv_, detail::Floats::create(heads * rank * width, "kv_b_proj"));
+    Status s = detail::take(packed.uk_, detail::Floats::create(Count(heads) * nope * rank, "kv_b_proj"));
+    if (s.ok()) s = detail::take(packed.ukv_, detail::Floats::create(Count(heads) * rank * width, "kv_b_proj"));
     if (!s.ok()) return s;
     for (Index h = 0; h < heads; ++h) {
       const float* from = kv_b_proj.data.data() + h * width * rank;
@@ -113,12 +116,10 @@ class MlaLayer {
            .qk_nope_head_dim = options.qk_nope_head_dim,
            .v_head_dim = options.v_head_dim};
     const double yarn_factor = options.yarn ? options.yarn->softmax_factor() : 1;
-    mla.scale = float(yarn_factor / std::sqrt(double(mla.qk_head_dim())));
+    mla.scale = float(yarn_factor / std::sqrt(double(options.qk_nope_head_dim) + double(rope)));
     Status s = detail::first_failure({detail::check_positive("hidden_size", hidden),
-                                      detail::check_positive("qk_rope_head_dim", rope), mla.validate()});
-    if (s.ok() && q_rank < 0) {
-      s = fail(StatusCode::invalid_argument, "q_lora_rank is ", q_rank, ", must be at least 0");
-    }
+                                      detail::check_positive("qk_rope_head_dim", rope), mla.validate(),
+                                      detail::check_range("q_lora_rank", q_rank, 0, detail::most_width)});
     if (!s.ok()) return s;
     s = detail::take(layer.rope_, Rope::create({.head_dim = rope,
                                                 .layout = options.rope_layout,

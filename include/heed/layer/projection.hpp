@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <heed/cache/memory.hpp>
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -29,19 +30,28 @@ inline Status check_tensor(const char* name, const Tensor& tensor, Index rows, I
     return fail(StatusCode::invalid_argument, name, " has shape [", tensor.rows, ", ", tensor.cols, "], must be [",
                 rows, ", ", cols, "]");
   }
-  if (Index(tensor.data.size()) != rows * cols) {
-    return fail(StatusCode::invalid_argument, name, " has ", tensor.data.size(), " numbers, must have ", rows * cols);
+  if (!detail::has_size(tensor.data.size(), Count(rows) * cols)) {
+    return fail(StatusCode::invalid_argument, name, " has ", tensor.data.size(), " numbers, must have ",
+                Count(rows) * cols);
   }
   return {};
 }
 
 namespace detail {
 
+/// invalid_argument if a matrix of a layer has no rows or no columns.
+[[nodiscard]] inline Status check_shape(const char* name, Index rows, Index cols) {
+  if (rows >= 1 && cols >= 1) return {};
+  return fail(StatusCode::invalid_argument, name, " must be [", rows, ", ", cols, "], which has no numbers");
+}
+
 /// Floats of a layer, aligned for vectors.
 class Floats {
  public:
-  [[nodiscard]] static Result<Floats> create(Index count, const char* name) {
-    Result<Buffer> bytes = Buffer::allocate(default_memory(), count * Index(sizeof(float)), name);
+  [[nodiscard]] static Result<Floats> create(Count count, const char* name) {
+    const Count size = count * Index(sizeof(float));
+    if (!size.fits()) return fail(StatusCode::out_of_memory, name, ": cannot allocate ", count, " floats");
+    Result<Buffer> bytes = Buffer::allocate(default_memory(), size.value(), name);
     if (!bytes.ok()) return bytes.status();
     Floats made;
     made.bytes_ = *std::move(bytes);
@@ -66,8 +76,9 @@ class Projection {
 
   /// From `weight` of shape [out, in]. invalid_argument naming `name` and the shapes, or out_of_memory.
   [[nodiscard]] static Result<Projection> create(const char* name, const Tensor& weight, Index out, Index in) {
+    if (Status status = detail::check_shape(name, out, in); !status.ok()) return status;
     if (Status status = check_tensor(name, weight, out, in); !status.ok()) return status;
-    Result<detail::Floats> copy = detail::Floats::create(out * in, name);
+    Result<detail::Floats> copy = detail::Floats::create(Count(out) * in, name);
     if (!copy.ok()) return copy.status();
     for (Index o = 0; o < out; ++o) {
       for (Index i = 0; i < in; ++i) copy->data()[i * out + o] = weight.data[std::size_t(o * in + i)];

@@ -17,6 +17,7 @@ class RmsNorm {
 
   /// From a tensor of shape [width]. invalid_argument naming `name`, or out_of_memory.
   [[nodiscard]] static Result<RmsNorm> create(const char* name, const Tensor& weight, Index width, double eps) {
+    if (Status status = detail::check_shape(name, 1, width); !status.ok()) return status;
     if (Status status = check_tensor(name, weight, 1, width); !status.ok()) return status;
     if (!(eps >= 0 && std::isfinite(eps))) {
       return fail(StatusCode::invalid_argument, name, ": eps is ", eps, ", must be a finite number of at least 0");

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -22,12 +23,13 @@ inline constexpr float unset_scale = std::numeric_limits<float>::quiet_NaN();
 namespace detail {
 
 inline Status validate_heads(Index num_heads, Index num_kv_heads, Index head_dim, Index v_head_dim, float scale) {
-  if (num_heads < 1) return fail(StatusCode::invalid_argument, "num_heads is ", num_heads, ", must be at least 1");
+  if (Status status = check_range("num_heads", num_heads, 1, most_query_heads); !status.ok()) return status;
   if (num_kv_heads < 1 || num_heads % num_kv_heads != 0) {
     return fail(StatusCode::invalid_argument, "num_kv_heads is ", num_kv_heads, ", must divide num_heads ", num_heads);
   }
-  if (head_dim < 1) return fail(StatusCode::invalid_argument, "head_dim is ", head_dim, ", must be at least 1");
-  if (v_head_dim < 1) return fail(StatusCode::invalid_argument, "v_head_dim is ", v_head_dim, ", must be at least 1");
+  if (Status status = check_range("num_kv_heads", num_kv_heads, 1, most_heads); !status.ok()) return status;
+  if (Status status = check_range("head_dim", head_dim, 1, most_width); !status.ok()) return status;
+  if (Status status = check_range("v_head_dim", v_head_dim, 1, most_width); !status.ok()) return status;
   if (!std::isfinite(scale)) {
     return fail(StatusCode::invalid_argument, "scale is ", scale, ", must be set to a finite number");
   }

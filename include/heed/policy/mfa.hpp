@@ -54,7 +54,7 @@ struct MfaKr {
       return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
                   ", must be head_dim ", head_dim);
     }
-    if (!value_map.empty() && Index(value_map.size()) != head_dim * head_dim) {
+    if (!value_map.empty() && !detail::has_size(value_map.size(), Count(head_dim) * head_dim)) {
       return fail(StatusCode::invalid_argument, "value_map has ", value_map.size(),
                   " numbers, must have head_dim * head_dim = ", head_dim * head_dim, " or none");
     }

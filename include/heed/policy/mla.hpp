@@ -55,25 +55,23 @@ struct Mla {
   [[nodiscard]] Index qk_head_dim() const noexcept { return qk_nope_head_dim + qk_rope_head_dim; }
 
   [[nodiscard]] Status validate() const {
-    const auto positive = [](const char* name, Index value, Index least = 1) -> Status {
-      if (value >= least) return {};
-      return fail(StatusCode::invalid_argument, name, " is ", value, ", must be at least ", least);
-    };
-    Status status = positive("kv_lora_rank", kv_lora_rank);
-    if (status.ok()) status = positive("qk_rope_head_dim", qk_rope_head_dim, 0);
-    if (status.ok()) status = positive("qk_nope_head_dim", qk_nope_head_dim);
+    constexpr Index most = detail::most_width / 2;  // two of them make a row
+    Status status = detail::check_range("kv_lora_rank", kv_lora_rank, 1, most);
+    if (status.ok()) status = detail::check_range("qk_rope_head_dim", qk_rope_head_dim, 0, most);
+    if (status.ok()) status = detail::check_range("qk_nope_head_dim", qk_nope_head_dim, 1, most);
+    if (status.ok()) status = detail::check_range("v_head_dim", v_head_dim, 1, most);
     if (status.ok()) status = detail::validate_heads(num_heads, 1, row_width(), v_head_dim, scale);
     if (status.ok() && rope != nullptr && rope->options().head_dim != qk_rope_head_dim) {
       status = fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
                     ", must be qk_rope_head_dim ", qk_rope_head_dim);
     }
     if (!status.ok() || weights.empty()) return status;
-    const Index uk = num_heads * qk_nope_head_dim * kv_lora_rank;
-    const Index ukv = num_heads * kv_lora_rank * (qk_nope_head_dim + v_head_dim);
-    if (Index(weights.w_uk.size()) != uk) {
+    const Count uk = Count(num_heads) * qk_nope_head_dim * kv_lora_rank;
+    const Count ukv = Count(num_heads) * kv_lora_rank * (qk_nope_head_dim + v_head_dim);
+    if (!detail::has_size(weights.w_uk.size(), uk)) {
       return fail(StatusCode::invalid_argument, "weights.w_uk has ", weights.w_uk.size(), " numbers, must have ", uk);
     }
-    if (Index(weights.w_ukv.size()) != ukv) {
+    if (!detail::has_size(weights.w_ukv.size(), ukv)) {
       return fail(StatusCode::invalid_argument, "weights.w_ukv has ", weights.w_ukv.size(), " numbers, must have ",
                   ukv);
     }
@@ -175,13 +173,15 @@ enum class MlaForm { automatic, absorbed, expanded };
 ///
 /// Decode, verification of drafts and chunks below about 128 tokens absorb; a long prefill expands.
 [[nodiscard]] constexpr bool mla_expansion_is_cheaper(const Mla& mla, Index num_queries, Index num_keys) noexcept {
-  __extension__ typedef unsigned __int128 Count;
-  const auto q = Count(num_queries), keys = Count(num_keys > num_queries ? num_keys : num_queries);
-  const Count map = Count(mla.kv_lora_rank) * Count(mla.qk_nope_head_dim + mla.v_head_dim);
-  const Count pairs = q * (keys - q) + q * (q + 1) / 2;
-  const Count absorbed = q * map + pairs * Count(2 * mla.kv_lora_rank + mla.qk_rope_head_dim);
-  const Count expanded = keys * map + pairs * Count(mla.qk_nope_head_dim + mla.qk_rope_head_dim + mla.v_head_dim);
-  return expanded < absorbed;
+  // Both sides without what they share: (keys - q) map < P (2 rank - nope - v). The left one fits into 64 bits for
+  // every model, so the comparison is exact even where the right one sticks.
+  const Index q = num_queries > 0 ? num_queries : 0, before = num_keys > q ? num_keys - q : 0;
+  const Count made = Count(mla.qk_nope_head_dim) + mla.v_head_dim, read = 2 * Count(mla.kv_lora_rank);
+  if (read.value() <= made.value()) return false;
+  const Count triangle = Count(q - q / 2) * (q % 2 == 0 ? Count(q) + 1 : Count(q));  // q (q + 1) / 2
+  const Count pairs = Count(q) * before + triangle;
+  const Count expanding = Count(before) * mla.kv_lora_rank * made, saved = pairs * (read.value() - made.value());
+  return expanding.value() < saved.value();
 }
 
 /// What MlaForm::automatic takes: the cheaper form, but for up to 16 queries always the absorbed one, so that the

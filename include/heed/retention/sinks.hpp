@@ -60,12 +60,16 @@ struct SinkWindow {
     Index recent = 0;
   };
   [[nodiscard]] constexpr Room room_for(Index cached, Index coming) const noexcept {
-    if (cached + coming <= initial + window) return {.initial = cached, .recent = 0};
+    cached = std::max<Index>(cached, 0);
+    coming = std::max<Index>(coming, 0);
+    if ((Count(cached) + coming).value() <= (Count(initial) + window).value()) return {.initial = cached, .recent = 0};
     return {.initial = std::min(initial, cached), .recent = std::clamp<Index>(window - coming, 0, cached)};
   }
 
  private:
-  [[nodiscard]] constexpr Index seen_window() const noexcept { return form == SinkForm::mask ? window : window + 1; }
+  [[nodiscard]] constexpr Index seen_window() const noexcept {
+    return form == SinkForm::mask ? window : detail::moved_position(window, 1);
+  }
   [[nodiscard]] constexpr SlidingWindow recent() const noexcept { return {seen_window()}; }
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -37,7 +38,9 @@ struct SlidingWindow {
   [[nodiscard]] constexpr Recall recall(const History& h) const noexcept {
     return {.begin = std::max<Index>(0, h.next - window + 1)};
   }
-  [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
+  [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept {
+    return detail::moved_position(evicted, window);
+  }
   template <class Field>
   void describe(Field&& field) const {
     field("window", window);

@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 
+#include <heed/checked.hpp>
 #include <heed/rope/yarn.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -89,9 +90,9 @@ class Rope {
     if (Status status = options.validate(); !status.ok()) return status;
     Rope rope(options);
     const Index rows = block + round_up(options.table_positions, block) / block;
-    Index numbers = 0;
-    if (!__builtin_mul_overflow(rows + 1, options.rotary_dim, &numbers) && numbers <= max_numbers) {
-      const std::size_t bytes = std::size_t(numbers) * sizeof(double);
+    const Count numbers = Count(rows + 1) * options.rotary_dim;
+    if (numbers.value() <= max_numbers) {
+      const std::size_t bytes = std::size_t(numbers.value()) * sizeof(double);
       rope.table_.reset(static_cast<double*>(::operator new(bytes, table_alignment, std::nothrow)));
     }
     if (rope.table_ == nullptr) {
@@ -118,9 +119,7 @@ class Rope {
   Status apply_rows(std::span<const Index> positions, Index num_heads, std::span<float> rows,
                     RopeDirection direction = RopeDirection::forward) const {
     const Index tokens = Index(positions.size());
-    Index row_numbers = 0, numbers = 0;
-    if (num_heads < 0 || __builtin_mul_overflow(num_heads, options_.head_dim, &row_numbers) ||
-        __builtin_mul_overflow(tokens, row_numbers, &numbers) || numbers != Index(rows.size())) {
+    if (num_heads < 0 || !detail::has_size(rows.size(), Count(tokens) * num_heads * options_.head_dim)) {
       return fail(StatusCode::invalid_argument, "rows has ", rows.size(), " numbers, must have ", tokens,
                   " tokens x num_heads ", num_heads, " x head_dim ", options_.head_dim);
     }

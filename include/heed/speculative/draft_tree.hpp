@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -45,9 +46,11 @@ class SuffixMask {
 /// invalid_argument for another number of bytes.
 [[nodiscard]] inline Result<std::vector<std::uint64_t>> suffix_bits(std::span<const std::uint8_t> packed,
                                                                     Index tokens) {
-  if (tokens < 0 || Index(packed.size()) != (tokens * tokens + 7) / 8) {
-    return fail(StatusCode::invalid_argument, "packed has ", packed.size(), " bytes, must have ",
-                (tokens * tokens + 7) / 8, " for ", tokens, " tokens");
+  const Count bits = Count(tokens) * tokens;
+  const Count bytes = bits.fits() ? Count(round_up(bits, 8).value() / 8) : bits;
+  if (tokens < 0 || !detail::has_size(packed.size(), bytes)) {
+    return fail(StatusCode::invalid_argument, "packed has ", packed.size(), " bytes, must have ", bytes, " for ",
+                tokens, " tokens");
   }
   const Index words = (tokens + 63) / 64;
   std::vector<std::uint64_t> rows(std::size_t(tokens * words));

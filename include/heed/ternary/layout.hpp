@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <heed/types.hpp>
+#include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -27,10 +27,13 @@ struct RowInterleaved {
   static constexpr Index block_cols = 4 * Planes;
 
   /// Blocks of a row of `cols` weights.
-  [[nodiscard]] static constexpr Index blocks(Index cols) noexcept { return (cols + block_cols - 1) / block_cols; }
+  [[nodiscard]] static constexpr Index blocks(Index cols) noexcept {
+    return cols / block_cols + (cols % block_cols > 0 ? 1 : 0);
+  }
   /// Bytes of a matrix, padding included.
   [[nodiscard]] static constexpr Index bytes(Index rows, Index cols) noexcept {
-    return round_up(rows, block_rows) / block_rows * blocks(cols) * block_bytes;
+    const Index groups = rows / block_rows + (rows % block_rows > 0 ? 1 : 0);
+    return (Count(groups) * blocks(cols) * block_bytes).value();
   }
   /// Where the byte of (row, col) lies.
   [[nodiscard]] static constexpr Index byte_of(Index row, Index col, Index cols) noexcept {

@@ -30,17 +30,19 @@ struct MatMulFreeConfig {
 
   /// 256 ceil(floor(8 hidden_size / 3) / 256), what the released models have.
   [[nodiscard]] static constexpr Index default_intermediate_size(Index hidden_size) noexcept {
-    return round_up(8 * hidden_size / 3, 256);
+    return round_up(Count((8 * Count(hidden_size)).value() / 3), 256).value();
   }
   /// Weights that are ternary; norms do not count.
   [[nodiscard]] constexpr Index ternary_parameters() const noexcept {
-    return num_hidden_layers * (4 * hidden_size * hidden_size + 3 * hidden_size * intermediate_size) +
-           vocab_size * hidden_size;
+    const Count width = hidden_size, layer = 4 * width * width + 3 * width * intermediate_size;
+    return (num_hidden_layers * layer + vocab_size * width).value();
   }
-  [[nodiscard]] constexpr Index embedding_parameters() const noexcept { return vocab_size * hidden_size; }
+  [[nodiscard]] constexpr Index embedding_parameters() const noexcept {
+    return (Count(vocab_size) * hidden_size).value();
+  }
   /// Bytes of a sequence's state: float32, whatever its length.
   [[nodiscard]] constexpr Index state_bytes() const noexcept {
-    return num_hidden_layers * hidden_size * Index(sizeof(float));
+    return (Count(num_hidden_layers) * hidden_size * Index(sizeof(float))).value();
   }
 };
 

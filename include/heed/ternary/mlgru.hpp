@@ -24,10 +24,12 @@ enum class GateOrder {
 };
 
 /// Lower bounds of the forget gates of all layers, from the parameter [layers][width]: with p = softmax over layers,
-/// bound_l = sum of p_1 .. p_l, so bound_0 = 0. Returns [layers][width]. Computed in float64.
+/// bound_l = sum of p_1 .. p_l, so bound_0 = 0. Returns [layers][width]; nothing if the parameter has another size or none.
+/// Computed in float64.
 [[nodiscard]] inline std::vector<float> forget_lower_bounds(std::span<const float> parameter, Index layers,
                                                             Index width) {
-  std::vector<float> bounds(std::size_t(layers * width));
+  if (layers < 1 || width < 1 || !detail::has_size(parameter.size(), Count(layers) * width)) return {};
+  std::vector<float> bounds(parameter.size());
   std::vector<double> exps(static_cast<std::size_t>(layers));
   for (Index i = 0; i < width; ++i) {
     double most = double(parameter[std::size_t(i)]), sum = 0, below = 0;

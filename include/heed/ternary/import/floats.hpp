@@ -41,7 +41,7 @@ template <TernaryLayout L = TwoBit>
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_values(const char* name, std::span<const std::int8_t> values,
                                                            Index rows, Index cols, float scale) {
-  if (rows < 0 || cols < 0 || values.size() != std::size_t(rows) * std::size_t(cols)) {
+  if (!detail::has_size(values.size(), Count(rows) * cols)) {
     return fail(StatusCode::invalid_argument, name, " has ", values.size(), " values, must have [", rows, ", ", cols,
                 "]");
   }

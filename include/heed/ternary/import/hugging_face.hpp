@@ -19,9 +19,8 @@ template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_hugging_face(const char* name, std::span<const std::uint8_t> packed,
                                                                  Index rows, Index cols, float weight_scale,
                                                                  WeightScale meaning) {
-  const Index quarter = (rows + 3) / 4;
-  if (rows < 1 || cols < 1 || packed.size() / std::size_t(cols) != std::size_t(quarter) ||
-      packed.size() % std::size_t(cols) != 0) {
+  const Index quarter = rows / 4 + (rows % 4 > 0 ? 1 : 0);
+  if (rows < 1 || cols < 1 || !detail::has_size(packed.size(), Count(quarter) * cols)) {
     return fail(StatusCode::invalid_argument, name, " has ", packed.size(), " bytes, must have [", quarter, ", ", cols,
                 "] for ", rows, " rows of ", cols);
   }

@@ -1,0 +1,73 @@
+/// \file
+/// Arithmetic on the numbers a caller gives: a size that does not fit into 64 bits must never become a small one.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+#include <string>
+
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// What a count becomes that does not fit into 64 bits, so that no total can wrap around to a small number.
+inline constexpr Index count_limit = std::numeric_limits<Index>::max();
+
+/// A number of things, at least 0. Sums and products stick at count_limit (2^63 - 1) instead of overflowing, and so does
+/// a number below 0, which counts nothing. Nothing real has count_limit elements, so comparing what is there with a Count
+/// refuses every size that overflowed.
+class Count {
+ public:
+  constexpr Count(Index value) noexcept
+      : value_(value < 0 ? count_limit : value) {}  // NOLINT(google-explicit-constructor)
+
+  [[nodiscard]] constexpr Index value() const noexcept { return value_; }
+  /// false if the count overflowed.
+  [[nodiscard]] constexpr bool fits() const noexcept { return value_ < count_limit; }
+
+  friend constexpr Count operator+(Count a, Count b) noexcept {
+    return a.value_ > count_limit - b.value_ ? count_limit : a.value_ + b.value_;
+  }
+  // A division, because clang calls a function for __builtin_mul_overflow on 32-bit targets that libgcc does not have.
+  friend constexpr Count operator*(Count a, Count b) noexcept {
+    return b.value_ != 0 && a.value_ > count_limit / b.value_ ? count_limit : a.value_ * b.value_;
+  }
+  /// Rounded up to a multiple of `multiple`, which is at least 1.
+  friend constexpr Count round_up(Count n, Index multiple) noexcept {
+    const Index over = n.value_ % multiple;
+    return !n.fits() || over == 0 ? n : n + (multiple - over);
+  }
+  /// For messages.
+  [[nodiscard]] std::string text() const { return fits() ? std::to_string(value_) : "2^63 or more"; }
+
+ private:
+  Index value_;
+};
+
+namespace detail {
+
+// Beyond any model and any memory, and small enough that sizes can be multiplied before they are compared.
+inline constexpr Index most_tokens = Index{1} << 48;  // positions, too
+inline constexpr Index most_undo = Index{1} << 20;
+inline constexpr Index most_layers = Index{1} << 16;
+inline constexpr Index most_heads = Index{1} << 16;        // of a stream
+inline constexpr Index most_query_heads = Index{1} << 24;  // FPBA has one per channel
+inline constexpr Index most_width = Index{1} << 24;        // of a row
+inline constexpr Index most_workers = Index{1} << 16;
+inline constexpr Index most_numbers = Index{1} << 56;  // floats of one array
+
+/// Whether `numbers` elements are what `wanted` says.
+[[nodiscard]] constexpr bool has_size(std::size_t numbers, Count wanted) noexcept {
+  return wanted.fits() && numbers == std::size_t(wanted.value());
+}
+
+/// position + distance, which sticks at the ends of Index.
+[[nodiscard]] constexpr Index moved_position(Index position, Index distance) noexcept {
+  constexpr Index least = std::numeric_limits<Index>::min();
+  if (distance >= 0) return position > count_limit - distance ? count_limit : position + distance;
+  return position < least - distance ? least : position + distance;
+}
+
+}  // namespace detail
+
+}  // namespace heed::inline HEED_ABI
