@@ -17,6 +17,7 @@
 #include <heed/codec/f32.hpp>
 #include <heed/concepts.hpp>
 #include <heed/config.hpp>
+#include <heed/exec/environment.hpp>
 #include <heed/exec/openmp.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>

@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cfenv>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include <heed/exec/openmp.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 
+#include "exec/flush_subnormals.hpp"
 #include "sanitizers.hpp"
 
 namespace heed_test {
@@ -121,6 +124,41 @@ TYPED_TEST(ExecutorLaws, CallsFromInsideABody) {
   });
   EXPECT_TRUE(in_range);
   for (const auto& count : runs) EXPECT_EQ(count.load(), 1);
+}
+
+/// What rounds and flushes how is the caller's choice, in every worker and for each call anew.
+TYPED_TEST(ExecutorLaws, WorkersTakeTheCallersEnvironment) {
+  const auto executor = this->executor(3);
+  const Index workers = executor->workers();
+  struct Seen {
+    int rounding = -1;
+    bool flushes = false;
+  };
+  std::vector<Seen> seen;
+  const auto look = [&] {
+    seen.assign(std::size_t(workers), {});
+    std::atomic<Index> arrived{0};
+    executor->parallel_for(workers, [&](Index task, Index) {
+      ++arrived;
+      while (arrived.load() < workers) std::this_thread::yield();  // each task needs a worker of its own
+      seen[std::size_t(task)] = {std::fegetround(), flushes_subnormals()};
+    });
+  };
+  {
+    const FlushSubnormals flush;
+    std::fesetround(FE_UPWARD);
+    look();
+    std::fesetround(FE_TONEAREST);
+    for (const Seen& worker : seen) {
+      EXPECT_EQ(worker.rounding, FE_UPWARD);
+      EXPECT_EQ(worker.flushes, FlushSubnormals::possible);
+    }
+  }
+  look();
+  for (const Seen& worker : seen) {
+    EXPECT_EQ(worker.rounding, FE_TONEAREST);
+    EXPECT_FALSE(worker.flushes);
+  }
 }
 
 }  // namespace

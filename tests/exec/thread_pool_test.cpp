@@ -2,6 +2,8 @@
 /// What only a pool of threads can get wrong.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -133,6 +135,82 @@ TEST(ThreadPool, PoolsAreIndependent) {
   (*outer)->parallel_for(4, [&](Index, Index) { (*inner)->parallel_for(5, [&](Index, Index) { ++runs; }); });
   EXPECT_EQ(runs.load(), 20);
 }
+
+// ThreadSanitizer ends children of processes with threads.
+#if !HEED_TEST_TSAN
+/// Runs `body` in a fork() and returns its answer; -1 if the child crashed or hung.
+template <class Body>
+int in_a_child(const Body& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    _exit(body());
+  }
+  int status = 0;
+  if (waitpid(child, &status, 0) != child || !WIFEXITED(status)) return -1;
+  return WEXITSTATUS(status);
+}
+
+/// Every task once, in the only thread there is.
+int runs_in_this_thread(ThreadPool& pool) {
+  std::vector<int> runs(100, 0);
+  bool here = true;
+  const auto self = std::this_thread::get_id();
+  pool.parallel_for(100, [&](Index task, Index worker) {
+    ++runs[std::size_t(task)];
+    here &= worker == 0 && std::this_thread::get_id() == self;
+    pool.parallel_for(1, [&](Index, Index inner) { here &= inner == worker; });
+  });
+  return runs == std::vector<int>(100, 1) && here && pool.workers() == 5 ? 0 : 1;
+}
+
+TEST(ThreadPool, WorksInAForkWithoutItsThreads) {
+  auto pool = heed::value_or_throw(ThreadPool::create(5));
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    EXPECT_EQ(in_a_child([&] { return runs_in_this_thread(*pool); }), 0);
+    EXPECT_EQ(in_a_child([&] {
+                pool.reset();
+                return 0;
+              }),
+              0);
+    EXPECT_EQ(in_a_child([&] {
+                const int answer = runs_in_this_thread(*pool);
+                pool = heed::value_or_throw(ThreadPool::create(5));  // the child's own has threads again
+                std::atomic<int> arrived{0};
+                pool->parallel_for(3, [&](Index, Index) {
+                  ++arrived;
+                  while (arrived.load() < 3) std::this_thread::yield();
+                });
+                return answer;
+              }),
+              0);
+  }
+  std::atomic<int> runs{0};
+  pool->parallel_for(50, [&](Index, Index) { ++runs; });
+  EXPECT_EQ(runs.load(), 50) << "the parent has all its threads";
+}
+
+/// The parent forks in the middle of another thread's call: the child has neither that thread nor its lock.
+TEST(ThreadPool, WorksInAForkDuringACall) {
+  auto pool = heed::value_or_throw(ThreadPool::create(5));
+  std::atomic<bool> inside{false}, done{false};
+  std::thread other([&] {
+    pool->parallel_for(3, [&](Index, Index) {
+      inside = true;
+      while (!done.load()) std::this_thread::yield();
+    });
+  });
+  while (!inside.load()) std::this_thread::yield();
+  EXPECT_EQ(in_a_child([&] { return runs_in_this_thread(*pool); }), 0);
+  EXPECT_EQ(in_a_child([&] {
+              pool.reset();
+              return 0;
+            }),
+            0);
+  done = true;
+  other.join();
+}
+#endif
 
 // Sanitizers need more address space than any machine has memory.
 #if !HEED_TEST_ASAN && !HEED_TEST_TSAN

@@ -6,7 +6,11 @@
 #include <heed/retention/window.hpp>
 #include <heed/rope/rope.hpp>
 #include <heed/softmax_state.hpp>
+#if defined(KILLER_XSIMD)
+#include <heed/simd/vector_xsimd.hpp>
+#endif
 
+#include "exec/flush_subnormals.hpp"
 #include "mutants/expect.hpp"
 #include "oracle/bound.hpp"
 #include "oracle/merge.hpp"
@@ -32,6 +36,23 @@ void codecs() {
   expect(bf16, "codec", "bf16 rounds to nearest even");
   expect(f16, "codec", "f16 rounds to nearest even");
   expect(small, "codec", "f16 has subnormals");
+  {
+    const heed_test::FlushSubnormals flush;
+    bool exact = true;
+    for (std::uint16_t bits = 0; bits < 0x400; ++bits) exact &= heed::F16::to_float(bits) == float(bits) * 0x1p-24f;
+    expect(exact, "codec", "f16 subnormals where they are flushed");
+#if defined(KILLER_XSIMD)
+    using V = heed::XsimdVector<>;
+    for (std::uint16_t bits = 0; bits < 0x400; bits = std::uint16_t(bits + V::width)) {
+      std::uint16_t from[V::width];
+      float to[V::width];
+      for (int i = 0; i < V::width; ++i) from[i] = std::uint16_t(bits + i);
+      V::store(to, V::load_f16(reinterpret_cast<const std::byte*>(from)));
+      for (int i = 0; i < V::width; ++i) exact &= to[i] == float(from[i]) * 0x1p-24f;
+    }
+    expect(exact, "codec", "vectors of f16 subnormals where they are flushed");
+#endif
+  }
   expect(std::isnan(stored(heed::Bf16{}, std::bit_cast<float>(0x7fc0ffffu))), "codec", "bf16 keeps NaN");
 }
 

@@ -12,10 +12,11 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
 
   [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
     const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
-    const std::uint32_t magnitude = std::uint32_t(bits & 0x7fffu) << 13;
-    const auto scaled = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
-    const std::uint32_t special = (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
-    return std::bit_cast<float>(scaled | sign | special);
+    const std::uint32_t magnitude = bits & 0x7fffu;
+    // No operand here is subnormal: a host may have told the processor to take such numbers for zeros (DAZ).
+    const auto small = std::bit_cast<std::uint32_t>(float(std::int32_t(magnitude)) * 0x1p-24f);
+    const std::uint32_t special = magnitude >= 0x7c00u ? 0x38000000u : 0u;
+    return std::bit_cast<float>((magnitude < 0x400u ? small : (magnitude << 13) + 0x38000000u + special) | sign);
   }
   /// Rounds to nearest even; a NaN stays a (quiet) NaN.
   [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {

@@ -10,11 +10,14 @@
 
 #include <algorithm>
 
+#include <heed/exec/environment.hpp>
+
 namespace heed::inline HEED_ABI {
 
 /// At most `workers` threads of the OpenMP runtime, which owns them; fewer than 1 counts as 1. Tasks are handed out
 /// one by one. A call from inside a body, or from another parallel region, runs in that thread as worker 0, unless
-/// nested parallelism was switched on. A body must not throw.
+/// nested parallelism was switched on. A body must not throw. Every worker computes in the caller's floating-point
+/// environment.
 class OpenMpExecutor {
  public:
   explicit OpenMpExecutor(Index workers) noexcept : workers_(int(std::clamp<Index>(workers, 1, 4096))) {}
@@ -28,8 +31,15 @@ class OpenMpExecutor {
       for (Index task = 0; task < tasks; ++task) body(task, 0);
       return;
     }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (Index task = 0; task < tasks; ++task) body(task, omp_get_thread_num());
+    const FloatingPointEnvironment callers = FloatingPointEnvironment::current();
+#pragma omp parallel num_threads(threads)
+    {
+      const FloatingPointEnvironment before = FloatingPointEnvironment::current();
+      callers.apply();
+#pragma omp for schedule(dynamic, 1)
+      for (Index task = 0; task < tasks; ++task) body(task, omp_get_thread_num());
+      before.apply();  // the threads are the runtime's
+    }
   }
 
  private:

@@ -3,16 +3,17 @@
 #pragma once
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <thread>
 
 #include <heed/concepts.hpp>
+#include <heed/exec/environment.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -21,7 +22,11 @@ namespace heed::inline HEED_ABI {
 ///
 /// Tasks are handed out one by one, so they may differ in length. Calls from several threads run one after the other.
 /// A call from inside a body runs there and then, in that body's worker. parallel_for does not allocate; a body must
-/// not throw (the program ends), and must not wait for another thread that uses the same pool.
+/// not throw (the program ends), and must not wait for another thread that uses the same pool. Every worker computes in
+/// the caller's floating-point environment: rounding mode, DAZ and FTZ.
+///
+/// fork() copies a pool without its threads. In the child it runs every task in the calling thread, whatever the parent
+/// was doing, and can be destroyed. A child made inside a body must not return from that body.
 class ThreadPool {
  public:
   static constexpr Index max_workers = 4096;
@@ -55,6 +60,7 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
   /// No call may be running.
   ~ThreadPool() {
+    if (::getpid() != process_) return;  // a fork: there is nobody to wake or to wait for
     stop_.store(true, std::memory_order_relaxed);
     wake();
     for (Index worker = 1; worker < workers_; ++worker) pthread_join(threads_[std::size_t(worker - 1)].handle, nullptr);
@@ -65,18 +71,20 @@ class ThreadPool {
   /// Calls body(task, worker) once for each task in 0 .. tasks, and returns when all are done.
   void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) noexcept {
     if (tasks <= 0) return;
-    if (const Index worker = current_worker(); worker >= 0) {
+    const ::pid_t process = ::getpid();
+    if (const Index worker = current_worker(process); worker >= 0) {
       for (Index task = 0; task < tasks; ++task) body(task, worker);
       return;
     }
-    const std::lock_guard lock(calls_);
+    lock(process);
     caller_.store(std::this_thread::get_id(), std::memory_order_relaxed);
-    if (tasks == 1 || workers_ == 1) {
+    if (tasks == 1 || workers_ == 1 || process != process_) {
       for (Index task = 0; task < tasks; ++task) body(task, 0);
     } else {
       share(tasks, body);
     }
     caller_.store({}, std::memory_order_relaxed);
+    unlock();
   }
 
  private:
@@ -95,13 +103,28 @@ class ThreadPool {
   ThreadPool() = default;
 
   /// The worker this thread is in a body of, or -1. Ids are compared, because a thread_local would outlive the pool.
-  [[nodiscard]] Index current_worker() const noexcept {
+  [[nodiscard]] Index current_worker(::pid_t process) const noexcept {
     const std::thread::id self = std::this_thread::get_id();
-    if (caller_.load(std::memory_order_relaxed) == self) return 0;
+    const bool called = lock_.load(std::memory_order_relaxed) == process;
+    if (called && caller_.load(std::memory_order_relaxed) == self) return 0;
     for (Index worker = 1; worker < workers_; ++worker) {
       if (threads_[std::size_t(worker - 1)].id.load(std::memory_order_relaxed) == self) return worker;
     }
     return -1;
+  }
+
+  /// Calls take turns. The lock holds the process it was taken in: in a fork, a call of the parent's is none.
+  void lock(::pid_t process) noexcept {
+    ::pid_t holder = 0;
+    while (!lock_.compare_exchange_weak(holder, process, std::memory_order_acquire, std::memory_order_relaxed)) {
+      if (holder != process) continue;
+      lock_.wait(holder, std::memory_order_relaxed);
+      holder = 0;
+    }
+  }
+  void unlock() noexcept {
+    lock_.store(0, std::memory_order_release);
+    lock_.notify_one();
   }
 
   /// Runs the tasks with whoever wakes up in time: a thread that comes late finds the job closed, so the call never
@@ -109,6 +132,7 @@ class ThreadPool {
   void share(Index tasks, FunctionRef<void(Index, Index)>& body) {
     body_ = &body;
     tasks_ = tasks;
+    environment_ = FloatingPointEnvironment::current();
     next_.store(0, std::memory_order_relaxed);
     state_.store(open, std::memory_order_release);
     wake();
@@ -147,6 +171,7 @@ class ThreadPool {
       seen = pool->epoch_.load(std::memory_order_acquire);
       if (pool->stop_.load(std::memory_order_relaxed)) return nullptr;
       if (!pool->join()) continue;
+      pool->environment_.apply();
       pool->work(worker);
       if (pool->state_.fetch_sub(1, std::memory_order_acq_rel) == 1) pool->state_.notify_one();
     }
@@ -173,7 +198,8 @@ class ThreadPool {
 #endif
   }
 
-  std::mutex calls_;
+  const ::pid_t process_ = ::getpid();
+  std::atomic<::pid_t> lock_{0};
   std::atomic<std::thread::id> caller_{};
   std::unique_ptr<Thread[]> threads_;
   Index workers_ = 1;
@@ -181,6 +207,7 @@ class ThreadPool {
   // Written before a job opens, read by those who joined it.
   FunctionRef<void(Index, Index)>* body_ = nullptr;
   Index tasks_ = 0;
+  FloatingPointEnvironment environment_;
   // One cache line each: the sleepers' word, the joiners' and the one that hands out tasks.
   alignas(line) std::atomic<std::uint32_t> epoch_{0};
   alignas(line) std::atomic<std::uint32_t> state_{0};

@@ -27,18 +27,21 @@ struct VectorTypes<4> {
   using Words [[gnu::vector_size(16)]] = std::uint32_t;
   using Halves [[gnu::vector_size(8)]] = std::uint16_t;
   using Floats [[gnu::vector_size(16)]] = float;
+  using Ints [[gnu::vector_size(16)]] = std::int32_t;
 };
 template <>
 struct VectorTypes<8> {
   using Words [[gnu::vector_size(32)]] = std::uint32_t;
   using Halves [[gnu::vector_size(16)]] = std::uint16_t;
   using Floats [[gnu::vector_size(32)]] = float;
+  using Ints [[gnu::vector_size(32)]] = std::int32_t;
 };
 template <>
 struct VectorTypes<16> {
   using Words [[gnu::vector_size(64)]] = std::uint32_t;
   using Halves [[gnu::vector_size(32)]] = std::uint16_t;
   using Floats [[gnu::vector_size(64)]] = float;
+  using Ints [[gnu::vector_size(64)]] = std::int32_t;
 };
 }  // namespace detail
 
@@ -226,15 +229,18 @@ struct Registers {
     return widen_f16(low16);
   }
 
-  // f16 bits in the low half of each word: shift the fields into place and rescale by 2^112, which also makes
-  // subnormals exact; infinities and NaNs get the full exponent back.
+  // f16 bits in the low half of each word. A normal number gets its fields shifted into place and another bias; a
+  // subnormal one is an integer times 2^-24. No operand is subnormal, so the host's DAZ and FTZ change nothing.
   [[gnu::always_inline]] static Reg widen_f16(Words h) {
-    using Floats = typename detail::VectorTypes<W>::Floats;
+    using Types = detail::VectorTypes<W>;
     const Words sign = (h & 0x8000u) << 16;
-    const Words magnitude = (h & 0x7fffu) << 13;
-    const Floats scaled = (Floats)magnitude * 0x1p112f;
-    const Words special = (Words)((h & 0x7c00u) == 0x7c00u);
-    return (Reg)((Words)scaled | sign | (special & 0x7f800000u));
+    const Words magnitude = h & 0x7fffu;
+    const auto small =
+        (Words)(__builtin_convertvector((typename Types::Ints)magnitude, typename Types::Floats) * 0x1p-24f);
+    const Words is_small = (Words)((typename Types::Ints)magnitude < 0x400);
+    const Words special = (Words)((typename Types::Ints)magnitude >= 0x7c00) & 0x38000000u;
+    const Words normal = (magnitude << 13) + 0x38000000u + special;
+    return (Reg)((is_small & small) | (~is_small & normal) | sign);
   }
 };
 
