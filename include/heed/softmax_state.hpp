@@ -43,16 +43,20 @@ struct MergeWeights {
 }
 
 /// Merges two attention results over disjoint key sets, given as (natural lse, normalised out[v_head_dim]):
-/// out = (e^lse_a a + e^lse_b b) / (e^lse_a + e^lse_b), lse = log(e^lse_a + e^lse_b). lse = -inf marks an empty side;
-/// the other is then returned bit for bit (both empty: out = 0). `out` may be `a` or `b`. Any magnitude of lse works.
+/// out = (e^lse_a a + e^lse_b b) / (e^lse_a + e^lse_b), lse = log(e^lse_a + e^lse_b). `out` may be `a` or `b`. Any
+/// magnitude of lse works.
+///
+/// An infinite lse marks an empty side: -inf, as heed gives it, or +inf, as FlashAttention does. Nothing else has an
+/// infinite lse: a logit of +inf makes it NaN. The other side is then returned bit for bit; if both are empty, out = 0 and
+/// lse = -inf. A NaN among the two lse makes lse NaN; out is then NaN, unless the other side is empty.
 inline void merge_results(float lse_a, const float* a, float lse_b, const float* b, Index v_head_dim, float* out,
                           float* lse) noexcept {
-  const SoftmaxState left{lse_a, lse_a == -std::numeric_limits<float>::infinity() ? 0.0f : 1.0f};
-  const SoftmaxState right{lse_b, lse_b == -std::numeric_limits<float>::infinity() ? 0.0f : 1.0f};
+  const auto state = [](float lse) { return std::isinf(lse) ? SoftmaxState{} : SoftmaxState{lse, 1.0f}; };
+  const SoftmaxState left = state(lse_a), right = state(lse_b);
   if (left.empty() || right.empty()) {
     const float* from = right.empty() ? a : b;
     for (Index d = 0; d < v_head_dim; ++d) out[d] = left.empty() && right.empty() ? 0.0f : from[d];
-    *lse = right.empty() ? lse_a : lse_b;
+    *lse = right.empty() ? left.lse() : right.lse();
     return;
   }
   const MergeWeights w = merge_weights(left, right);

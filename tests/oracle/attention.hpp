@@ -2,7 +2,7 @@
 /// The answer: attention in float64, two passes, one query row at a time. It shares nothing with heed, not even masks
 /// or types, so that one mistake cannot be on both sides of a comparison.
 ///
-///     s_j = scale (q . k_j);  s_j <- cap tanh(s_j / cap);  s_j <- s_j - slope_h (i - j);  visible j only
+///     s_j = scale (q . k_j);  s_j <- cap tanh(s_j / cap);  s_j <- s_j - slope_h |i - j|;  visible j only
 ///     o = sum_j e^(s_j) v_j / (sum_j e^(s_j) + e^(sink_h));   lse = ln sum_j e^(s_j)
 #pragma once
 
@@ -77,7 +77,7 @@ inline Answer attention(const Problem& p) {
       double dot = 0, size = 0;
       for (Int d = 0; d < p.key_dim; ++d) dot += q[d] * k[d], size += std::abs(q[d] * k[d]);
       const double capped = p.soft_cap > 0 ? p.soft_cap * std::tanh(dot * p.scale / p.soft_cap) : dot * p.scale;
-      const double bias = p.slopes.empty() ? 0 : -p.slopes[std::size_t(h)] * double(i - key_position(j));
+      const double bias = p.slopes.empty() ? 0 : -p.slopes[std::size_t(h)] * std::abs(double(i - key_position(j)));
       s[std::size_t(j)] = capped + bias;
       max = std::max(max, capped + bias);
       double& largest = answer.logit_size[std::size_t(row)];

@@ -54,17 +54,23 @@ TEST(MergeResults, EmptySideIsTheIdentity) {
   const std::vector<float> a = {-0.0f, 0.0f, 1.5f, nan, infinity, FLT_MAX, 0x1p-149f},
                            garbage = {1, nan, infinity, 2, nan, 3, 4};
   for (const float lse : {0.0f, -1e30f, 1e30f, 3.25f}) {
-    for (const Merged& m : {merged(lse, a, -infinity, garbage), merged(-infinity, garbage, lse, a)}) {
-      EXPECT_TRUE(same_bits(m.out, a));
-      EXPECT_EQ(m.lse, lse);
+    for (const float empty : {-infinity, infinity}) {  // heed's, and that of other engines
+      for (const Merged& m : {merged(lse, a, empty, garbage), merged(empty, garbage, lse, a)}) {
+        EXPECT_TRUE(same_bits(m.out, a)) << empty;
+        EXPECT_EQ(m.lse, lse) << empty;
+      }
     }
   }
 }
 
 TEST(MergeResults, BothEmptyIsZero) {
-  const Merged m = merged(-infinity, {nan, 1, infinity}, -infinity, {2, nan, -0.0f});
-  EXPECT_TRUE(same_bits(m.out, {0, 0, 0}));
-  EXPECT_EQ(m.lse, -infinity);
+  for (const float lse_a : {-infinity, infinity}) {
+    for (const float lse_b : {-infinity, infinity}) {
+      const Merged m = merged(lse_a, {nan, 1, infinity}, lse_b, {2, nan, -0.0f});
+      EXPECT_TRUE(same_bits(m.out, {0, 0, 0}));
+      EXPECT_EQ(m.lse, -infinity);
+    }
+  }
 }
 
 TEST(MergeResults, OutputMayBeEitherInput) {
@@ -101,6 +107,11 @@ TEST(MergeResults, NanComesThrough) {
   EXPECT_TRUE(std::isnan(merged(0, {1}, nan, {2}).out[0]));
   EXPECT_TRUE(std::isnan(merged(0, {1}, nan, {2}).lse));
   EXPECT_TRUE(std::isnan(merged(0, {nan}, 0, {2}).out[0]));
+  for (const float empty : {-infinity, infinity}) {
+    EXPECT_TRUE(std::isnan(merged(nan, {nan}, empty, {2}).lse));
+    EXPECT_TRUE(std::isnan(merged(nan, {nan}, empty, {2}).out[0]));
+    EXPECT_TRUE(std::isnan(merged(empty, {1}, nan, {nan}).lse));
+  }
 }
 
 /// Many parts in any order are one whole, up to rounding.

@@ -18,7 +18,8 @@ namespace heed::inline HEED_ABI {
 struct AttendOptions {
   /// s <- cap * tanh(s / cap), after the scale; 0 turns it off.
   float soft_cap = 0;
-  /// s <- s - slope[h] * (position of query - position of key); [num_heads], or empty.
+  /// s <- s - slope[h] * |position of query - position of key|; [num_heads], or empty. A mask that shows later keys (an
+  /// encoder's) gets the symmetric form: a key counts less the farther it is, on either side.
   std::span<const float> alibi_slopes = {};
   /// One extra logit per head in the denominator, without a value (gpt-oss); [num_heads], or empty. Not in the lse.
   /// -inf is no sink, with the bits of a call without one; NaN and +inf are refused.

@@ -104,11 +104,12 @@ struct Loops {
     for (Index k = 0; k < count; k += W) V::store(s + k, V::mul(c, tanh(V::div(V::load(s + k), c))));
   }
 
-  /// s[k] += slope * (position[k] + shift) for k in [0, count), rounded up to whole vectors.
+  /// s[k] -= slope * |position[k] + shift| for k in [0, count), rounded up to whole vectors.
   static void add_bias(float* s, Index count, float slope, const float* position, float shift) {
-    const Reg a = V::set1(slope), b = V::set1(shift);
+    const Reg a = V::set1(-slope), b = V::set1(shift), zero = V::set1(0);
     for (Index k = 0; k < count; k += W) {
-      V::store(s + k, V::fma(a, V::add(V::load(position + k), b), V::load(s + k)));
+      const Reg distance = V::add(V::load(position + k), b);
+      V::store(s + k, V::fma(a, V::max(distance, V::sub(zero, distance)), V::load(s + k)));
     }
   }
 

@@ -72,7 +72,7 @@ struct Scalar {
   }
 
   static void add_bias(float* s, Index count, float slope, const float* position, float shift) {
-    for (Index k = 0; k < count; ++k) s[k] = fma(slope, position[k] + shift, s[k]);
+    for (Index k = 0; k < count; ++k) s[k] = fma(-slope, std::abs(position[k] + shift), s[k]);
   }
 
   /// p = 2^-8 exp(s - max). The sum has 16 lanes (lane j takes slots j, j + 16, ...), which are then halved.
