@@ -6,6 +6,7 @@
 #include <concepts>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <heed/layer/mfa.hpp>
@@ -20,10 +21,11 @@ class MfaMixer final : public CachedMixer<P, C, B> {
   static constexpr bool reuses_keys = std::same_as<P, heed::MfaKr>;
 
  public:
-  MfaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options)
-      : CachedMixer<P, C, B>(make_policy(config), config, options),
+  MfaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options,
+           std::unique_ptr<const heed::Rope> rope)
+      : CachedMixer<P, C, B>(make_policy(config, *rope), config, options),
         eps_(config.rms_norm_eps),
-        rope_(make_rope(config, {.head_dim = config.head_dim})) {
+        rope_(std::move(rope)) {
     const heed::Index hidden = config.hidden_size, dim = config.head_dim, q_width = config.num_heads * dim;
     const heed::Index q_rank = config.keys.integer("share_q_dim", 1, 1 << 14);
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
@@ -52,15 +54,13 @@ class MfaMixer final : public CachedMixer<P, C, B> {
     linear(x, w.q_down, latent_);
     rms_norm(latent_, w.q_norm, eps_, normed_);
     linear(normed_, w.q_up, q_);
-    heed::check(rope_.apply_rows(this->positions(), this->policy().num_heads, this->numbers(q_)));
+    heed::check(rope_->apply_rows(this->positions(), this->policy().num_heads, this->numbers(q_)));
     linear(x, w.k, k_);
     heads_.resize(q_.rows(), q_.cols());
     if constexpr (reuses_keys) {
-      P policy = this->policy();
-      policy.rope = &rope_;  // keys turn when they are read
-      this->attend_with(policy, layer, q_, heads_, k_);
+      this->attend(layer, q_, heads_, k_);  // keys turn when they are read
     } else {
-      heed::check(rope_.apply_rows(this->positions(), 1, this->numbers(k_)));
+      heed::check(rope_->apply_rows(this->positions(), 1, this->numbers(k_)));
       linear(x, w.v, v_);
       this->attend(layer, q_, heads_, k_, v_);
     }
@@ -69,7 +69,7 @@ class MfaMixer final : public CachedMixer<P, C, B> {
 
   /// layers x (key and value, or the key alone) x encoded head.
   [[nodiscard]] heed::Index formula_bytes(heed::Index kept) const override {
-    return kept * heed::Index(layers_.size()) * (reuses_keys ? 1 : 2) * C::row_bytes(rope_.options().head_dim);
+    return kept * heed::Index(layers_.size()) * (reuses_keys ? 1 : 2) * C::row_bytes(rope_->options().head_dim);
   }
 
  private:
@@ -78,12 +78,14 @@ class MfaMixer final : public CachedMixer<P, C, B> {
     Vector q_norm;
   };
 
-  [[nodiscard]] static P make_policy(const AttentionConfig& config) {
-    return {.num_heads = config.num_heads, .head_dim = config.head_dim, .scale = heed::default_scale(config.head_dim)};
+  [[nodiscard]] static P make_policy(const AttentionConfig& config, const heed::Rope& rope) {
+    P made{.num_heads = config.num_heads, .head_dim = config.head_dim, .scale = heed::default_scale(config.head_dim)};
+    if constexpr (reuses_keys) made.rope = &rope;
+    return made;
   }
 
   float eps_;
-  heed::Rope rope_;
+  std::unique_ptr<const heed::Rope> rope_;  // the policy points at it
   std::vector<Weights> layers_;
   Matrix latent_, normed_, q_, k_, v_, heads_;
 };
@@ -91,7 +93,8 @@ class MfaMixer final : public CachedMixer<P, C, B> {
 template <class P, heed::Codec C, heed::SimdBackend B>
 [[nodiscard]] std::unique_ptr<Mixer> make_mfa(const AttentionConfig& config, TensorReader& tensors,
                                               const ModelOptions& options) {
-  return std::make_unique<MfaMixer<P, C, B>>(config, tensors, options);
+  auto rope = std::make_unique<const heed::Rope>(make_rope(config, {.head_dim = config.head_dim}));
+  return std::make_unique<MfaMixer<P, C, B>>(config, tensors, options, std::move(rope));
 }
 
 }  // namespace heed_examples

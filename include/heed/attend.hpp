@@ -45,7 +45,9 @@ struct Sequence {
 /// queries (same ISA and build). Sums are fp32; the error bound is in docs/design.md.
 ///
 /// `workspace` grows if it owns its memory and is too small (workspace_bytes() says how much is needed); nothing else
-/// is allocated. Errors: invalid_argument naming the argument and the number, out_of_memory; outputs are then untouched.
+/// is allocated. Errors: invalid_argument naming the argument and the number, out_of_memory, and what a cache's view says
+/// of itself (LayerView::readable): wrong_state naming a layer and stream that the open step has not written, for example.
+/// Outputs are then untouched.
 template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Workspace& workspace, E& executor,
                     const AttendOptions& options = {}) {
@@ -54,8 +56,10 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
   if (Status status = detail::check_options(layout, options); !status.ok()) return status;
   const auto edges = detail::Edges(policy, layout);
   if (Status status = detail::check_sizes(layout, edges, executor.workers()); !status.ok()) return status;
+  const bool rotates = detail::rotates_keys(policy);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    if (Status status = detail::check_sequence(layout, edges, sequences[i], Index(i)); !status.ok()) return status;
+    if (Status status = detail::check_sequence(layout, edges, rotates, sequences[i], Index(i)); !status.ok())
+      return status;
   }
   const auto preparation_object = policy.preparation();
   const auto preparation = detail::PreparationRef::to<Backend>(preparation_object);

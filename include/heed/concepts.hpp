@@ -64,6 +64,17 @@ concept TilePreparation = requires(const T& t, Index kv_head, Index count, const
   t.values(kv_head, count, rows, positions, out, linear);  // [count][value_width]; called only if makes_values()
 };
 
+namespace detail {
+
+/// Whether a policy turns stored keys by their position when it reads them.
+template <AttentionPolicy P>
+[[nodiscard]] bool rotates_keys(const P& policy) {
+  if constexpr (requires { policy.preparation().rotates_keys(); }) return policy.preparation().rotates_keys();
+  return false;
+}
+
+}  // namespace detail
+
 /// How a stored row becomes numbers.
 template <class C>
 concept Codec = requires(const float* numbers, const std::byte* stored, std::byte* store, float* out, Index n) {
@@ -86,6 +97,12 @@ concept KeyValueSource = requires(const C& cache, int stream, Index n) {
   { cache.size() } -> std::same_as<Index>;
   { cache.tile(stream, n, n, n) } -> std::same_as<Tile>;
   { cache.position(n) } -> std::same_as<Index>;
+};
+
+/// A source that knows whether it can be read now, by a policy that rotates keys at read or by one that does not.
+template <class S>
+concept GuardedSource = KeyValueSource<S> && requires(const S& source, bool policy_rotates) {
+  { source.readable(policy_rotates) } -> std::same_as<Status>;
 };
 
 /// A source whose keys depend on when they are read, so that queries of one call see different lists. Stage n serves the

@@ -9,23 +9,13 @@
 #include <type_traits>
 #include <utility>
 
+#include <heed/cache/cache_facts.hpp>
 #include <heed/cache/layer_groups.hpp>
 #include <heed/cache/layer_view.hpp>
 #include <heed/cache/step.hpp>
 #include <heed/cache/support.hpp>
 
 namespace heed::inline HEED_ABI {
-
-namespace detail {
-
-/// Whether a policy turns stored keys by their position when it reads them.
-template <AttentionPolicy P>
-[[nodiscard]] bool rotates_keys(const P& policy) {
-  if constexpr (requires { policy.preparation().rotates_keys(); }) return policy.preparation().rotates_keys();
-  return false;
-}
-
-}  // namespace detail
 
 /// The KV cache of one sequence: policy P says what a token leaves in each layer, codecs K and V how a number of the
 /// key and the value stream is stored (V is unused if they are one stream), and a rule per layer which tokens stay.
@@ -96,8 +86,7 @@ class KvCache {
       : policy_(std::move(other.policy_)),
         layout_(other.layout_),
         groups_(std::move(other.groups_)),
-        written_(std::move(other.written_)),
-        serial_(other.serial_) {
+        facts_(std::move(other.facts_)) {
     take_step(other);
   }
   KvCache& operator=(KvCache&& other) noexcept {
@@ -105,9 +94,8 @@ class KvCache {
     abort_step();
     policy_ = std::move(other.policy_);
     layout_ = other.layout_;
-    written_ = std::move(other.written_);  // before the groups, whose pool it came from
+    facts_ = std::move(other.facts_);  // before the groups, whose pool it came from
     groups_ = std::move(other.groups_);
-    serial_ = other.serial_;
     take_step(other);
     return *this;
   }
@@ -139,6 +127,7 @@ class KvCache {
   /// open.
   Status reserve(Index tokens) {
     if (Status status = no_step("reserve()"); !status.ok()) return status;
+    ++facts_->change;  // views point at what may now be moved
     return groups_.reserve(tokens);
   }
 
@@ -175,6 +164,7 @@ class KvCache {
   /// rollback_floor(), except that 0 always works; out_of_memory; wrong_state while a step is open.
   Status truncate(Index tokens) {
     if (Status status = no_step("truncate()"); !status.ok()) return status;
+    ++facts_->change;
     return groups_.truncate(tokens);
   }
 
@@ -195,6 +185,7 @@ class KvCache {
       Status status = supports(CacheFeature::compact, g.index.rule(), positions(), detail::rotates_keys(policy_));
       if (!status.ok()) return status;
     }
+    ++facts_->change;
     return groups_.compact(keep);
   }
 
@@ -253,21 +244,17 @@ class KvCache {
  private:
   friend Step;
 
-  /// The step that last wrote a stream of a layer, so that no step starts by clearing flags.
-  using Mark = std::uint64_t;
-  static constexpr Index mark_bytes = Index(sizeof(Mark));
-
   KvCache(P policy, LayerGroups groups)
       : policy_(std::move(policy)), layout_(policy_.layout()), groups_(std::move(groups)) {}
 
   [[nodiscard]] static Result<KvCache> make(P policy, LayerGroups groups) {
     KvCache cache(std::move(policy), std::move(groups));
-    Result<Buffer> written =
-        Buffer::allocate(cache.groups_.memory(), cache.layers() * cache.layout_.num_streams * mark_bytes, "cache");
-    if (!written.ok()) return written.status();
-    cache.written_ = std::move(*written);
-    std::memset(cache.written_.data(), 0, std::size_t(cache.written_.size()));
-    cache.groups_.set_owner_bytes(cache.written_.size());
+    Result<CacheFactsBlock> facts = CacheFactsBlock::create(
+        cache.groups_.memory(),
+        {.layout = cache.layout_, .layers = cache.layers(), .rotates_keys = detail::rotates_keys(cache.policy_)});
+    if (!facts.ok()) return facts.status();
+    cache.facts_ = *std::move(facts);
+    cache.groups_.set_owner_bytes(cache.facts_.size());
     return cache;
   }
 
@@ -283,12 +270,10 @@ class KvCache {
     return made;
   }
 
-  [[nodiscard]] Mark& mark(Index layer, int stream) noexcept {
-    return reinterpret_cast<Mark*>(written_.data())[layer * layout_.num_streams + stream];
-  }
   [[nodiscard]] View view(Index layer, bool with_plan) const noexcept {
-    if (layer < 0 || layer >= layers()) return View();
-    return View(groups_.group(layer), layout_, groups_.place(layer).layer, with_plan);
+    if (facts_.get() == nullptr) return View();
+    if (layer < 0 || layer >= layers()) return View::no_layer(layer, layers());
+    return View(groups_.group(layer), *facts_.get(), layer, groups_.place(layer).layer, with_plan);
   }
 
   [[nodiscard]] Status no_step(const char* call) const {
@@ -301,6 +286,7 @@ class KvCache {
   [[nodiscard]] Result<Step> open(Index count, const Id& id) {
     if (Status status = no_step("begin()"); !status.ok()) return status;
     if (count < 0) return fail(StatusCode::invalid_argument, "begin(): count is ", count, ", must be at least 0");
+    ++facts_->change;
     if (Status status = groups_.plan(count, id); !status.ok()) return status;
     return Step(*this, count);
   }
@@ -325,21 +311,14 @@ class KvCache {
     } else {
       table.template encode<KeyCodec>(at, stream, seen(), tokens, shape.num_heads, shape.width, rows.data());
     }
-    mark(layer, stream) = serial_;
+    facts_->written(layer, stream) = facts_->change;
     return {};
   }
 
-  [[nodiscard]] Status all_written(Index tokens) {
-    if (tokens == 0) return {};
-    for (Index layer = 0; layer < layers(); ++layer) {
-      for (int stream = 0; stream < layout_.num_streams; ++stream) {
-        if (mark(layer, stream) != serial_) {
-          return fail(StatusCode::wrong_state, "commit(): layer ", layer, ", stream ", stream,
-                      " was not written in this step");
-        }
-      }
-    }
-    return {};
+  [[nodiscard]] Status all_written() const {
+    Status status;
+    for (Index layer = 0; status.ok() && layer < layers(); ++layer) status = facts_->check_written("commit(): ", layer);
+    return status;
   }
 
   void abort_step() noexcept {
@@ -353,8 +332,7 @@ class KvCache {
   P policy_;
   AttentionLayout layout_;
   LayerGroups groups_;
-  Buffer written_;
-  Mark serial_ = 0;
+  CacheFactsBlock facts_;
   Step* step_ = nullptr;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include <heed/cache/cache_facts.hpp>
 #include <heed/cache/layer_group.hpp>
 #include <heed/concepts.hpp>
 
@@ -11,6 +12,7 @@ namespace heed::inline HEED_ABI {
 
 /// A KeyValueSource over one layer, and the mask of its rule. Owns no rows. Valid until the cache changes or ends. The
 /// cache may move, by construction or assignment: the view then belongs to the cache that was moved to.
+/// readable() says whether it is valid, and attend() asks that first.
 ///
 /// Keys are the far ones first (landmarks in order), then the recent run. In a cache whose rule has a history, or with
 /// in-cache ranks, queries of a step see different lists: then it is a StagedSource, too.
@@ -22,16 +24,60 @@ class LayerView {
 
   /// No keys.
   LayerView() = default;
-  LayerView(const LayerGroup& group, const AttentionLayout& layout, Index layer, bool with_plan) noexcept
+  /// No keys, because the cache has no such layer.
+  [[nodiscard]] static LayerView no_layer(Index number, Index layers) noexcept {
+    LayerView none;
+    none.number_ = number;
+    none.layers_ = layers;
+    return none;
+  }
+  /// No keys, because the step is closed.
+  [[nodiscard]] static LayerView of_closed_step() noexcept {
+    LayerView none;
+    none.with_plan_ = true;
+    return none;
+  }
+  /// Layer `number` of the cache is layer `layer` of its group.
+  LayerView(const LayerGroup& group, const CacheFacts& facts, Index number, Index layer, bool with_plan) noexcept
       : group_(&group),
-        layout_(layout),
+        facts_(&facts),
+        change_(facts.change),
+        number_(number),
         layer_(layer),
         size_(group.index.kept() + (with_plan ? group.index.planned() : 0)),
         with_plan_(with_plan),
         mask_(group.index.mask(with_plan)) {}
 
   /// The shape the cache was made with; attend() refuses a policy of another one.
-  [[nodiscard]] const AttentionLayout& layout() const noexcept { return layout_; }
+  [[nodiscard]] const AttentionLayout& layout() const noexcept {
+    return facts_ == nullptr ? no_layout : facts_->layout;
+  }
+  /// Whether attend() may read these keys now, with a policy that rotates keys at read or one that does not.
+  /// out_of_range for a layer that the cache does not have. wrong_state if a stream of the layer is not written in the
+  /// open step, if the step is closed, or if these are the committed tokens alone while a step is open: they lack the
+  /// step's tokens. invalid_argument if the policy rotates and the cache's does not, or the other way round. Allocates
+  /// only to say so.
+  [[nodiscard]] Status readable(bool policy_rotates) const {
+    if (facts_ == nullptr) return fail_empty();
+    const bool same = change_ == facts_->change;
+    if (with_plan_ && !same) {
+      return fail(StatusCode::wrong_state, "keys of layer ", number_, " are those of a step that is closed");
+    }
+    if (!with_plan_ && facts_->step_open) {
+      return fail(StatusCode::wrong_state, "keys of layer ", number_, " lack the ", facts_->step_tokens,
+                  " new tokens of the open step: attend to step.keys(", number_, ")");
+    }
+    if (!same) {
+      return fail(StatusCode::wrong_state, "keys of layer ", number_, " were taken before the cache changed");
+    }
+    if (with_plan_) {
+      if (Status status = facts_->check_written("keys: ", number_); !status.ok()) return status;
+    }
+    if (policy_rotates == facts_->rotates_keys) return {};
+    return fail(StatusCode::invalid_argument, "keys of layer ", number_, " are of a cache whose policy ",
+                facts_->rotates_keys ? "rotates keys when they are read, but this policy does not"
+                                     : "reads keys as they are stored, but this policy rotates them");
+  }
   /// Keys: the kept tokens, and in a step's view the tokens of the step.
   [[nodiscard]] Index size() const noexcept { return size_; }
   /// Logical position of a key.
@@ -63,11 +109,20 @@ class LayerView {
   }
 
  private:
+  [[nodiscard]] Status fail_empty() const {
+    if (layers_ > 0) return fail(StatusCode::out_of_range, "keys: layer is ", number_, ", the cache has ", layers_);
+    return fail(StatusCode::wrong_state, with_plan_ ? "keys: the step is closed" : "keys are of no cache");
+  }
+
   static constexpr Reach nothing{};
+  static constexpr AttentionLayout no_layout{};
 
   const LayerGroup* group_ = nullptr;  // in an array that LayerGroups hands on when it moves
-  AttentionLayout layout_;             // a copy: the cache's own moves with it
-  Index layer_ = 0;
+  const CacheFacts* facts_ = nullptr;  // stays where it is when the cache moves
+  std::uint64_t change_ = 0;           // the cache's, when this was made
+  Index number_ = 0;                   // of the layer in the cache
+  Index layers_ = 0;                   // of the cache, if it has no such layer
+  Index layer_ = 0;                    // in its group
   Index size_ = 0;
   bool with_plan_ = false;
   LandmarkMask mask_{std::span(&nothing, 1), 0, {}, 0, 0};

@@ -52,15 +52,16 @@ class CacheStep {
     return write(layer, Cache::Policy::value_stream, values);
   }
 
-  /// Committed and new tokens of one layer; meaningful once its streams are written. Only while the step is open.
+  /// Committed and new tokens of one layer. It may be taken before the layer's streams are written; attend() refuses it
+  /// until then, and once the step is closed.
   [[nodiscard]] typename Cache::View keys(Index layer) const noexcept {
-    return open() ? cache_->view(layer, true) : typename Cache::View();
+    return open() ? cache_->view(layer, true) : Cache::View::of_closed_step();
   }
 
   /// Adds the tokens to the cache. wrong_state, and the step stays open, if a stream of a layer was not written.
   Status commit() {
     if (!open()) return closed("commit()");
-    if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
+    if (Status status = cache_->all_written(); !status.ok()) return status;
     cache_->groups_.commit();
     close();
     return {};
@@ -72,7 +73,7 @@ class CacheStep {
   /// out_of_memory; the step then stays open.
   Status commit(std::span<const Index> accepted) {
     if (!open()) return closed("commit()");
-    if (Status status = cache_->all_written(tokens_); !status.ok()) return status;
+    if (Status status = cache_->all_written(); !status.ok()) return status;
     if (Status status = cache_->groups_.accept(tokens_, accepted); !status.ok()) return status;
     cache_->groups_.commit();
     close();
@@ -90,7 +91,9 @@ class CacheStep {
   friend Cache;
   /// Not the cache's open step yet: it becomes that when it moves into its Result, which stays.
   CacheStep(Cache& cache, Index tokens) noexcept : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
-    ++cache.serial_;
+    CacheFacts& facts = *cache.facts_.get();
+    facts.step_open = true;
+    facts.step_tokens = tokens;
   }
   void take(CacheStep& other) noexcept {
     cache_ = std::exchange(other.cache_, nullptr);
@@ -98,7 +101,12 @@ class CacheStep {
     tokens_ = other.tokens_;
     if (open()) cache_->step_ = this;
   }
-  void close() noexcept { std::exchange(cache_, nullptr)->step_ = nullptr; }
+  void close() noexcept {
+    CacheFacts& facts = *cache_->facts_.get();
+    ++facts.change;
+    facts.step_open = false;
+    std::exchange(cache_, nullptr)->step_ = nullptr;
+  }
   [[nodiscard]] static Status closed(const char* call) {
     return fail(StatusCode::wrong_state, call, ": the step is closed");
   }

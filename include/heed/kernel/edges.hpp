@@ -203,11 +203,17 @@ Status check_positions(const Sequence& sequence) {
 }
 
 template <AttentionPolicy P, class Sequence>
-Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, const Sequence& sequence, Index index) {
+Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool policy_rotates,
+                      const Sequence& sequence, Index index) {
   const auto bad = [index](const auto&... parts) {
     return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
   };
   if (sequence.keys == nullptr) return bad("keys is null");
+  if constexpr (GuardedSource<std::remove_cvref_t<decltype(*sequence.keys)>>) {
+    if (Status status = sequence.keys->readable(policy_rotates); !status.ok()) {
+      return fail(status.code(), "sequence ", index, ": ", status.message());
+    }
+  }
   if constexpr (requires { sequence.keys->validate(layout); }) {
     if (Status status = sequence.keys->validate(layout); !status.ok()) return bad("keys: ", status.message());
   }

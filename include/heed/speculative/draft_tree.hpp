@@ -182,6 +182,9 @@ class TreePaths {
 
   [[nodiscard]] auto layout() const noexcept requires requires(const S& s) { s.layout(); }
   { return keys_->layout(); }
+  [[nodiscard]] Status readable(bool policy_rotates) const requires GuardedSource<S> {
+    return keys_->readable(policy_rotates);
+  }
   [[nodiscard]] Index size() const noexcept { return keys_->size(); }
   [[nodiscard]] Index position(Index key) const noexcept { return keys_->position(key); }
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {

@@ -1,0 +1,97 @@
+// Kills mutants of what refuses, or makes right, the one-word mistakes of a caller.
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <heed/attend.hpp>
+#include <heed/cache/kv_cache.hpp>
+#include <heed/exec/serial.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/policy/rotated_keys.hpp>
+#include <heed/simd/scalar.hpp>
+
+#include "mutants/expect.hpp"
+
+namespace {
+
+using heed::Index;
+using killer::expect;
+using Cache = heed::KvCache<heed::Mqa, heed::F32>;
+using Turning = heed::KvCache<heed::RotatedKeys<heed::Mqa>, heed::F32>;
+constexpr heed::Mqa policy{.num_heads = 1, .head_dim = 2, .scale = 1};
+
+/// out of one query, or an empty list if attend() refuses.
+template <class P, class View>
+std::vector<float> attend(const P& how, const View& keys, heed::MaskRef mask = {}, heed::AttendOptions options = {}) {
+  const std::vector<float> q{1, 0};
+  std::vector<float> out(2);
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  const heed::Status status = heed::attend<heed::Scalar>(how, q, keys, mask, out, workspace, executor, options);
+  return status.ok() ? out : std::vector<float>{};
+}
+
+template <class Cache>
+void append(Cache& cache, const std::vector<float>& rows) {
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(Index(rows.size()) / 2)));
+  heed::check(step.write(0, rows, rows));
+  heed::check(step.commit());
+}
+
+void keys() {
+  Cache cache = heed::value_or_throw(Cache::create(policy, {}));
+  append(cache, {0, 1});
+  const Cache::View old = cache.keys(0);
+  expect(!attend(policy, old).empty(), "keys", "committed ones are read");
+  heed::check(cache.reserve(1000));
+  expect(attend(policy, old).empty(), "keys", "stale ones are refused");
+  {
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
+    expect(attend(policy, step.keys(0)).empty(), "keys", "unwritten ones are refused");
+    expect(attend(policy, cache.keys(0)).empty(), "keys", "committed ones alone are refused during a step");
+    const std::vector<float> row{2, 3};
+    heed::check(step.write(0, row, row));
+    expect(!attend(policy, step.keys(0)).empty(), "keys", "written ones are read");
+  }
+  const auto rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 1e4}));
+  const heed::RotatedKeys<heed::Mqa> turning{.policy = policy, .rope = &rope};
+  Turning turned = heed::value_or_throw(Turning::create(turning, {.positions = heed::Positions::rank}));
+  append(turned, {0, 1});
+  expect(!attend(turning, turned.keys(0)).empty() && attend(policy, turned.keys(0)).empty() &&
+             attend(turning, cache.keys(0)).empty(),
+         "keys", "rotation at read goes with how keys are stored");
+}
+
+void alibi() {
+  Cache cache = heed::value_or_throw(Cache::create(policy, {}));
+  append(cache, {0, 1, 0, 2, 0, 4});
+  const float slope = 1;
+  const std::vector<Index> in_the_middle{1};
+  const std::vector<float> q{1, 0};
+  std::vector<float> out(2);
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  heed::check(heed::attend<heed::Scalar>(policy, q, cache.keys(0), heed::Unmasked{}, out, workspace, executor,
+                                         {.alibi_slopes = {&slope, 1}}, {}, in_the_middle));
+  const double near = std::exp(-1.0), want = (1 * near + 2 + 4 * near) / (1 + 2 * near);
+  expect(std::abs(double(out[1]) - want) < 1e-5, "alibi", "symmetric");
+}
+
+void merge() {
+  const float infinity = std::numeric_limits<float>::infinity(), garbage = 9, number = 3;
+  float out = 0, lse = 0;
+  heed::merge_results(infinity, &garbage, 1, &number, 1, &out, &lse);
+  expect(out == 3 && lse == 1, "merge", "empty by +inf");
+  heed::merge_results(infinity, &garbage, infinity, &number, 1, &out, &lse);
+  expect(out == 0 && lse == -infinity, "merge", "empty on both sides");
+}
+
+}  // namespace
+
+int main() {
+  keys();
+  alibi();
+  merge();
+  return killer::failures == 0 ? 0 : 1;
+}
