@@ -111,6 +111,10 @@ void imports() {
        "a scale that divides");
   same(heed::ternary_from_i2_s("w", oracle::i2_s_packed(weights, oracle::I2sBlock::x86), 6, 256, heed::I2sBlock::x86),
        "import: i2_s", "of x86");
+  // The same bytes are another shape's, even if its rows are no whole number of blocks.
+  const auto half =
+      heed::ternary_from_i2_s("w", oracle::i2_s_packed(weights, oracle::I2sBlock::x86), 16, 96, heed::I2sBlock::x86);
+  expect(half.ok() && values(*half) == weights.w, "import: i2_s rows", "of 96");
   same(heed::ternary_from_ggml("w", oracle::ggml_packed(weights, oracle::tq2_0), 6, 256, heed::GgmlTernary::tq2_0),
        "import: ggml", "tq2_0");
   same(heed::ternary_from_ggml("w", oracle::ggml_packed(weights, oracle::tq1_0), 6, 256, heed::GgmlTernary::tq1_0),

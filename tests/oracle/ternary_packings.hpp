@@ -34,9 +34,9 @@ using Trits = std::vector<std::int8_t>;
 inline unsigned code_of(std::int8_t w) { return unsigned(w + 1); }
 inline std::int8_t weight_of(unsigned code) { return std::int8_t(int(code) - 1); }
 
-inline void require_whole_blocks(Int cols, Int block) {
-  if (cols % block != 0)
-    throw std::invalid_argument(std::to_string(cols) + " columns, blocks are " + std::to_string(block));
+inline void require_whole_blocks(Int weights, Int block) {
+  if (weights % block != 0)
+    throw std::invalid_argument(std::to_string(weights) + " weights, blocks are " + std::to_string(block));
 }
 
 // Hugging Face. The scale is a tensor of its own there.
@@ -71,7 +71,7 @@ enum class I2sBlock : Int { x86 = 32, arm = 16 };
 
 inline Bytes i2_s_packed(const TernaryWeights& weights, I2sBlock written_by) {
   const Int block = Int(written_by);
-  require_whole_blocks(weights.cols, 4 * block);
+  require_whole_blocks(Int(weights.w.size()), 4 * block);  // rows need not begin with one
   Bytes bytes(weights.w.size() / 4, 0);
   for (Int k = 0; k < Int(weights.w.size()); ++k) {
     const Int plane = k % (4 * block) / block, p = k % block;
@@ -87,7 +87,7 @@ inline Bytes i2_s_packed(const TernaryWeights& weights, I2sBlock written_by) {
 
 inline TernaryWeights i2_s_unpacked(const Bytes& bytes, Int cols, I2sBlock written_by) {
   const Int block = Int(written_by), count = (Int(bytes.size()) - 32) * 4;
-  require_whole_blocks(cols, 4 * block);
+  require_whole_blocks(count, 4 * block);
   TernaryWeights weights{.rows = count / cols, .cols = cols};
   for (Int k = 0; k < count; ++k) {
     const Int plane = k % (4 * block) / block, p = k % block;

@@ -474,7 +474,8 @@ TEST(OraclePackings, ABlockOfZerosHasTheScaleZero) {
 }
 
 TEST(OraclePackings, BlocksMustBeWhole) {
-  EXPECT_THROW(oracle::i2_s_packed(random_ternary(2, 64), I2sBlock::x86), std::invalid_argument);
+  EXPECT_THROW(oracle::i2_s_packed(random_ternary(3, 64), I2sBlock::x86), std::invalid_argument);
+  EXPECT_NO_THROW(oracle::i2_s_packed(random_ternary(2, 64), I2sBlock::x86));  // a block of both rows
   EXPECT_NO_THROW(oracle::i2_s_packed(random_ternary(2, 64), I2sBlock::arm));
   EXPECT_THROW(oracle::ggml_packed(random_ternary(2, 128), oracle::tq1_0), std::invalid_argument);
 }

@@ -61,6 +61,21 @@ TYPED_TEST(TernaryImport, I2S) {
   }
 }
 
+/// Blocks run through the tensor: a row of 8640 columns (BitNet 3B) has 67 and a half of them.
+TYPED_TEST(TernaryImport, I2SOfRowsThatBeginWithinABlock) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{2, 8640}, {4, 8640}, {2, 64}, {4, 32}, {128, 3}, {64, 10}}) {
+    for (const auto& [machine, written_by] :
+         {std::pair{I2sBlock::x86, oracle::I2sBlock::x86}, {I2sBlock::arm, oracle::I2sBlock::arm}}) {
+      const I2sBlock kind = machine;
+      const Index height = rows;
+      const auto weights = random_weights(this->random, rows, cols, 0.3f);
+      const Bytes bytes = oracle::i2_s_packed(weights, written_by);
+      this->expect_read(weights,
+                        [&] { return heed::ternary_from_i2_s<TypeParam>("w", bytes, height, weights.cols, kind); });
+    }
+  }
+}
+
 /// A file of the other kind of machine has other weights, and nothing tells.
 TYPED_TEST(TernaryImport, I2SOfTheOtherMachine) {
   const auto weights = random_weights(this->random, 2, 128);
@@ -182,13 +197,16 @@ TEST(TernaryImportErrors, I2S) {
     return heed::ternary_from_i2_s("w", bytes, rows, cols, kind).status();
   };
   EXPECT_TRUE(refused(good, 3, 256).ok());
-  expect_invalid(refused(good, 3, 192), "w has shape [3, 192], must have columns in whole blocks of 128");
-  expect_invalid(refused(good, 3, 96, I2sBlock::arm), "w has shape [3, 96], must have columns in whole blocks of 64");
-  expect_invalid(refused(good, 3, 0), "w has shape [3, 0], must have columns in whole blocks of 128");
-  expect_invalid(refused(good, 0, 128), "w has shape [0, 128], must have columns in whole blocks of 128");
-  expect_invalid(refused(good, 4, 256), "w has 224 bytes, must have 4 rows of 64 and 4 for the scale");
+  expect_invalid(refused(good, 3, 192), "w has shape [3, 192], must have weights in whole blocks of 128");
+  expect_invalid(refused(good, 3, 96, I2sBlock::arm), "w has shape [3, 96], must have weights in whole blocks of 64");
+  expect_invalid(refused(good, 3, 0), "w has shape [3, 0], must have weights in whole blocks of 128");
+  expect_invalid(refused(good, 0, 128), "w has shape [0, 128], must have weights in whole blocks of 128");
+  const Index half = Index{1} << 32;
+  expect_invalid(refused(good, half, half),
+                 "w has shape [4294967296, 4294967296], must have weights in whole blocks of 128");
+  expect_invalid(refused(good, 4, 256), "w has 224 bytes, must have 256 for 4 rows of 256 and 4 for the scale");
   expect_invalid(refused(Bytes(good.begin(), good.begin() + 195), 3, 256),
-                 "w has 195 bytes, must have 3 rows of 64 and 4 for the scale");
+                 "w has 195 bytes, must have 192 for 3 rows of 256 and 4 for the scale");
   EXPECT_TRUE(refused(Bytes(good.begin(), good.begin() + 196), 3, 256).ok());
   Bytes bytes = good;
   bytes[64 + 32 + 5] |= 0x30;  // row 1, weight 128 + 32 + 5

@@ -14,28 +14,30 @@ enum class I2sBlock : int {
 
 /// From the bytes of an I2_S tensor: rows * cols / 4 bytes of codes (weight + 1), then the scale as float32, then padding
 /// that is not looked at. A block of B weights is B / 4 bytes; byte p holds weights p, B/4 + p, 2B/4 + p and 3B/4 + p from
-/// its high bits to its low ones. invalid_argument naming `name` for columns that are no whole blocks, too few bytes, a
-/// scale that is not positive, or the code 3.
+/// its high bits to its low ones. Blocks run through the whole tensor, so a row may begin within one (8640 columns of
+/// BitNet 3B). A last block that is not whole is refused: bitnet.cpp's quantiser does not write it. invalid_argument
+/// naming `name` for that, too few bytes, a scale that is not positive, or the code 3.
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_i2_s(const char* name, std::span<const std::uint8_t> bytes,
                                                          Index rows, Index cols, I2sBlock kind) {
   const Index block = Index(kind), line = block / 4;
-  if (rows < 1 || cols < 1 || cols % block != 0) {
+  const Count weights = Count(rows) * cols;
+  if (rows < 1 || cols < 1 || !weights.fits() || weights.value() % block != 0) {
     return fail(StatusCode::invalid_argument, name, " has shape [", rows, ", ", cols,
-                "], must have columns in whole blocks of ", block);
+                "], must have weights in whole blocks of ", block);
   }
-  const std::size_t row_bytes = std::size_t(cols / 4);
+  const auto codes = std::size_t(weights.value() / 4);
   float scale = 0;
-  if (bytes.size() / row_bytes < std::size_t(rows) || bytes.size() - row_bytes * std::size_t(rows) < sizeof scale) {
-    return fail(StatusCode::invalid_argument, name, " has ", bytes.size(), " bytes, must have ", rows, " rows of ",
-                row_bytes, " and 4 for the scale");
+  if (bytes.size() < codes || bytes.size() - codes < sizeof scale) {
+    return fail(StatusCode::invalid_argument, name, " has ", bytes.size(), " bytes, must have ", codes, " for ", rows,
+                " rows of ", cols, " and 4 for the scale");
   }
-  std::memcpy(&scale, bytes.data() + row_bytes * std::size_t(rows), sizeof scale);
+  std::memcpy(&scale, bytes.data() + codes, sizeof scale);
   return TernaryMatrix<L>::create(name, rows, cols, scale, [&](Index row, std::span<std::int8_t> to) -> Status {
-    const std::uint8_t* from = bytes.data() + std::size_t(row) * row_bytes;
     for (Index c = 0; c < cols; ++c) {
-      const std::uint8_t byte = from[c / block * line + c % line];
-      const int shift = 6 - 2 * int(c % block / line);
+      const Index k = row * cols + c;
+      const std::uint8_t byte = bytes[std::size_t(k / block * line + k % line)];
+      const int shift = 6 - 2 * int(k % block / line);
       to[std::size_t(c)] = std::int8_t(((byte >> shift) & 3) - 1);
     }
     return {};
