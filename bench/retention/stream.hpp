@@ -36,8 +36,7 @@ inline StreamResult stream(const heed::AnyRule& rule, const TextTokens& text, In
     heed::check(step.status());
     const auto fresh = numbers.next(q_width);
     std::copy(fresh.begin(), fresh.end(), q.begin());
-    const Index position = step->position(0);
-    heed::check(rope.apply_rows(std::span(&position, 1), shape.num_heads, q));
+    heed::check(rope.apply_rows(step->positions(0), shape.num_heads, q));
     heed::check(step->write(0, numbers.next(kv_width), numbers.next(kv_width)));
     heed::check(heed::attend<Backend>(policy, q, step->keys(0), out, workspace, executor));
     if (t == early_end - 1 || t == tokens - 1) check_last_query<heed::Bf16>(policy, step->keys(0), q, out, &rope);

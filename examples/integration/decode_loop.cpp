@@ -1,9 +1,11 @@
 // heed in an engine's decode loop: two layers of grouped-query attention with random weights. The engine owns the
 // products and the sampling; heed owns the cache and the attention.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <random>
+#include <span>
 #include <vector>
 
 #include <heed/heed.hpp>
@@ -51,10 +53,8 @@ Numbers product(const Numbers& matrix, const Numbers& x, Index rows, Index colum
 std::int32_t forward(Engine& engine, Cache& cache, const std::vector<std::int32_t>& tokens) {
   auto step = cache.begin(tokens);  // plans slots and positions for these tokens, in all layers
   if (!step.ok()) return std::fprintf(stderr, "%s\n", step.status().message().c_str()), -1;
-  std::vector<Index> positions;
   Numbers x;
   for (const std::int32_t token : tokens) {
-    positions.push_back(step->first_position() + Index(positions.size()));
     const auto row = engine.embedding.begin() + token * hidden;
     x.insert(x.end(), row, row + hidden);
   }
@@ -63,6 +63,7 @@ std::int32_t forward(Engine& engine, Cache& cache, const std::vector<std::int32_
     Numbers q = product(w.q, x, heads * head_dim, hidden), k = product(w.k, x, kv_heads * head_dim, hidden);
     const Numbers v = product(w.v, x, kv_heads * head_dim, hidden);
     Numbers out(q.size());
+    const std::span<const Index> positions = step->positions(layer);  // ranks, if the cache numbers its keys so
     heed::Status status = engine.rope.apply_rows(positions, heads, q);
     if (status.ok()) status = engine.rope.apply_rows(positions, kv_heads, k);
     if (status.ok()) status = step->write(layer, k, v);

@@ -34,13 +34,12 @@ class CachedMixer : public Mixer {
   void begin(std::span<const std::int32_t> tokens) override {
     step_.reset();
     step_.emplace(heed::value_or_throw(cache_.begin(tokens)));
-    positions_.resize(tokens.size());
-    for (std::size_t i = 0; i < tokens.size(); ++i) positions_[i] = step_->position(heed::Index(i));
     // A cache that forgets has room where the model has no position any more.
-    if (positions_.empty() || positions_.back() < max_positions_) return;
+    if (tokens.empty() || positions(0).back() < max_positions_) return;
+    const heed::Index position = positions(0).back();
     step_.reset();
-    heed::check(heed::fail(heed::StatusCode::out_of_range, "position is ", positions_.back(), ", the model knows ",
-                           max_positions_));
+    heed::check(
+        heed::fail(heed::StatusCode::out_of_range, "position is ", position, ", the model knows ", max_positions_));
   }
   void commit(heed::Index accepted) override {
     if (accepted == step_->tokens()) return heed::check(step_->commit());
@@ -62,8 +61,8 @@ class CachedMixer : public Mixer {
 
  protected:
   [[nodiscard]] const P& policy() const { return cache_.policy(); }
-  /// Rotary positions of the step's tokens.
-  [[nodiscard]] std::span<const heed::Index> positions() const { return positions_; }
+  /// Rotary positions of the step's tokens in a layer.
+  [[nodiscard]] std::span<const heed::Index> positions(heed::Index layer) const { return step_->positions(layer); }
 
   /// Writes the step's rows (one matrix for each stream), then attends: `out` must have its size already.
   template <class... Rows>
@@ -102,7 +101,6 @@ class CachedMixer : public Mixer {
   heed::Index max_positions_;
   Cache cache_;
   std::optional<typename Cache::Step> step_;  // after the cache: it must go first
-  std::vector<heed::Index> positions_;
   heed::Workspace workspace_;
   heed::ThreadPool& executor_;
   std::chrono::nanoseconds time_{0};

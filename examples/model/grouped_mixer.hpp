@@ -71,8 +71,8 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
     linear(x, w.q, q_);
     linear(x, w.k, k_);
     linear(x, w.v, v_);
-    heed::check(rope_->apply_rows(this->positions(), num_heads_, this->numbers(q_)));
-    if (!rotates_at_read) heed::check(rope_->apply_rows(this->positions(), num_kv_heads_, this->numbers(k_)));
+    heed::check(rope_->apply_rows(this->positions(layer), num_heads_, this->numbers(q_)));
+    if (!rotates_at_read) heed::check(rope_->apply_rows(this->positions(layer), num_kv_heads_, this->numbers(k_)));
     heads_.resize(q_.rows(), q_.cols());
     this->attend(layer, q_, heads_, k_, v_);
     linear(heads_, w.o, out);

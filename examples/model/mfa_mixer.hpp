@@ -54,13 +54,13 @@ class MfaMixer final : public CachedMixer<P, C, B> {
     linear(x, w.q_down, latent_);
     rms_norm(latent_, w.q_norm, eps_, normed_);
     linear(normed_, w.q_up, q_);
-    heed::check(rope_->apply_rows(this->positions(), this->policy().num_heads, this->numbers(q_)));
+    heed::check(rope_->apply_rows(this->positions(layer), this->policy().num_heads, this->numbers(q_)));
     linear(x, w.k, k_);
     heads_.resize(q_.rows(), q_.cols());
     if constexpr (reuses_keys) {
       this->attend(layer, q_, heads_, k_);  // keys turn when they are read
     } else {
-      heed::check(rope_->apply_rows(this->positions(), 1, this->numbers(k_)));
+      heed::check(rope_->apply_rows(this->positions(layer), 1, this->numbers(k_)));
       linear(x, w.v, v_);
       this->attend(layer, q_, heads_, k_, v_);
     }

@@ -62,13 +62,13 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
     linear(x, w.q_a, latent_);
     rms_norm(latent_, w.q_norm, eps_, normed_);
     linear(normed_, w.q_b, q_);
-    heed::check(q_rope_.apply_rows(this->positions(), policy.num_heads, this->numbers(q_)));
+    heed::check(q_rope_.apply_rows(this->positions(layer), policy.num_heads, this->numbers(q_)));
 
     linear(x, w.kv_a, row_);
     latent_ = row_.leftCols(policy.kv_lora_rank);
     rms_norm(latent_, w.kv_norm, eps_, normed_);
     row_.leftCols(policy.kv_lora_rank) = normed_;
-    heed::check(row_rope_.apply_rows(this->positions(), 1, this->numbers(row_)));
+    heed::check(row_rope_.apply_rows(this->positions(layer), 1, this->numbers(row_)));
 
     heads_.resize(x.rows(), policy.num_heads * policy.v_head_dim);
     this->attend_with(policy, layer, q_, heads_, row_);

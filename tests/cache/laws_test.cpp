@@ -45,7 +45,7 @@ TYPED_TEST(CacheLaws, StepSeesItsTokensFirst) {
     Seeds all = before;
     all.insert(all.end(), added.begin(), added.end());
     auto step = cache->begin(ids(added));
-    ASSERT_EQ(step->first_position(), Index(before.size()));
+    ASSERT_EQ(step->first_logical_position(), Index(before.size()));
     ASSERT_EQ(step->tokens(), Index(added.size()));
     ASSERT_NO_FATAL_FAILURE(write_all(*step, *cache, added));
     ASSERT_NO_FATAL_FAILURE(expect_holds(*cache, before));

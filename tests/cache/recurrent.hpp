@@ -71,7 +71,7 @@ inline void write_all(RecurrentState::Step& step, const Tokens& before, const To
 inline void append(RecurrentState& state, Tokens& tokens, const Tokens& added) {
   auto step = state.begin(added);
   ASSERT_TRUE(step.ok()) << step.status().message();
-  ASSERT_EQ(step->first_position(), Index(tokens.size()));
+  ASSERT_EQ(step->first_logical_position(), Index(tokens.size()));
   ASSERT_EQ(step->tokens(), Index(added.size()));
   ASSERT_NO_FATAL_FAILURE(write_all(*step, tokens, added));
   ASSERT_TRUE(step->commit().ok());

@@ -64,7 +64,7 @@ void cache() {
   expect(!cache.begin(heed::NumTokens(39)).ok() && cache.begin(heed::NumTokens(38)).ok(), "cache", "max_tokens");
   {
     auto step = cache.begin(heed::NumTokens(9));  // grows
-    expect(step.ok() && (*step).first_position() == 2 && write(*step, 0, 50) && write(*step, 1, 150), "cache", "write");
+    expect(step.ok() && (*step).first_logical_position() == 2 && write(*step, 0, 50) && write(*step, 1, 150), "cache", "write");
     expect((*step).keys(1).size() == 11 && cache.keys(1).size() == 2, "cache", "a step's view has the new tokens");
     expect((*step).commit().ok() && cache.size() == 11, "cache", "commit");
   }
@@ -93,7 +93,7 @@ Tracked::Step begin(Tracked& cache, const Ids& ids) {
   for (Index layer = 0; layer < cache.layers(); ++layer) {
     std::vector<float> rows;
     for (Index i = 0; i < step.tokens(); ++i)
-      rows.push_back(float(1 + 100 * layer + step.first_position() + i));  // 0 is what fresh pages hold
+      rows.push_back(float(1 + 100 * layer + step.first_logical_position() + i));  // 0 is what fresh pages hold
     heed::check(step.write(layer, rows, rows));
   }
   return step;

@@ -8,6 +8,7 @@
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
+#include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 
 #include "mutants/expect.hpp"
@@ -58,6 +59,13 @@ void keys() {
   const heed::RotatedKeys<heed::Mqa> turning{.policy = policy, .rope = &rope};
   Turning turned = heed::value_or_throw(Turning::create(turning, {.positions = heed::Positions::rank}));
   append(turned, {0, 1});
+  {
+    auto window =
+        heed::value_or_throw(Turning::create(turning, {.positions = heed::Positions::rank}, heed::SlidingWindow{2}));
+    append(window, {0, 1, 2, 3, 4, 5});
+    const auto step = heed::value_or_throw(window.begin(heed::NumTokens(1)));
+    expect(step.positions(0).size() == 1 && step.positions(0)[0] == 1, "positions", "are ranks");
+  }
   expect(!attend(turning, turned.keys(0)).empty() && attend(policy, turned.keys(0)).empty() &&
              attend(turning, cache.keys(0)).empty(),
          "keys", "rotation at read goes with how keys are stored");

@@ -32,10 +32,12 @@ class Trace : public testing::TestWithParam<const char*> {
       RuleModel next = model;
       next.append(ids);
       ASSERT_NO_FATAL_FAILURE(expect_sees(*step, next, model.held()));
+      const std::span<const Index> positions = step->positions(0);
+      ASSERT_EQ(Index(positions.size()), step->tokens());
       for (Index i = 0; i < step->tokens(); ++i) {
-        const Index query = step->first_position() + i;
+        const Index query = step->first_logical_position() + i;
         const bool ranks = options.positions == heed::Positions::rank;
-        ASSERT_EQ(step->position(i), ranks ? Index(next.seen_by(query).size()) - 1 : query);
+        ASSERT_EQ(positions[std::size_t(i)], ranks ? Index(next.seen_by(query).size()) - 1 : query);
       }
       if (pick(0, 9) == 0) {
         step->abort();

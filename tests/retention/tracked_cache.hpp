@@ -28,7 +28,7 @@ template <class Step>
 void write_positions(Step& step) {
   std::vector<float> rows;
   for (Index i = 0; i < step.tokens(); ++i) {
-    rows.push_back(float(step.first_position() + i));
+    rows.push_back(float(step.first_logical_position() + i));
     rows.push_back(-rows.back());
   }
   ASSERT_TRUE(step.write(0, rows, rows).ok());
@@ -87,7 +87,7 @@ void expect_holds(const Cache& cache, const RuleModel& model) {
 template <class Step>
 [[nodiscard]] oracle::Trace seen_in_step(const Step& step) {
   const auto view = step.keys(0);
-  const Index first = step.first_position();
+  const Index first = step.first_logical_position();
   oracle::Trace seen(std::size_t(step.tokens()));
   for (Index stage = 0; stage < view.stages(); ++stage) {
     const heed::Interval queries = view.stage_queries(stage);
@@ -126,7 +126,7 @@ void expect_sees(const Step& step, const RuleModel& with_step, const Tokens& hel
   const oracle::Trace seen = seen_in_step(step);
   Tokens available = held;
   for (Index i = 0; i < step.tokens(); ++i) {
-    const Index query = step.first_position() + i;
+    const Index query = step.first_logical_position() + i;
     available.push_back(query);
     ASSERT_EQ(seen[std::size_t(i)].seen, with_step.seen_of(available, query)) << "query " << query;
   }

@@ -269,7 +269,7 @@ class RecurrentState::Step {
   [[nodiscard]] Index layers() const noexcept { return open() ? owner_->layers() : 0; }
   [[nodiscard]] Index width() const noexcept { return open() ? owner_->width() : 0; }
   /// Index of the first new token.
-  [[nodiscard]] Index first_position() const noexcept { return first_position_; }
+  [[nodiscard]] Index first_logical_position() const noexcept { return first_logical_position_; }
 
   /// Where layer `layer` reads its state and writes the new ones; asking counts as writing. out_of_range for a layer there
   /// is not, wrong_state if the step is closed.
@@ -325,12 +325,12 @@ class RecurrentState::Step {
 
  private:
   friend class RecurrentState;
-  Step(RecurrentState& owner, Index tokens) noexcept : owner_(&owner), first_position_(owner.seen_), tokens_(tokens) {
+  Step(RecurrentState& owner, Index tokens) noexcept : owner_(&owner), first_logical_position_(owner.seen_), tokens_(tokens) {
     std::memset(owner.written_.data(), 0, std::size_t(owner.written_.size()));
   }
   void take(Step& other) noexcept {
     owner_ = std::exchange(other.owner_, nullptr);
-    first_position_ = other.first_position_;
+    first_logical_position_ = other.first_logical_position_;
     tokens_ = other.tokens_;
     if (open()) owner_->step_ = this;
   }
@@ -340,7 +340,7 @@ class RecurrentState::Step {
   }
 
   RecurrentState* owner_ = nullptr;
-  Index first_position_ = 0;
+  Index first_logical_position_ = 0;
   Index tokens_ = 0;
 };
 

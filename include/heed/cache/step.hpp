@@ -25,15 +25,16 @@ class CacheStep {
 
   /// False after commit() or abort(), and when the step was moved from or its cache is gone.
   [[nodiscard]] bool open() const noexcept { return cache_ != nullptr; }
-  /// Logical position of the first new token.
-  [[nodiscard]] Index first_position() const noexcept { return first_position_; }
+  /// Logical position of the first new token: how many tokens came before the step. No rotary position, see positions().
+  [[nodiscard]] Index first_logical_position() const noexcept { return first_logical_position_; }
   /// Number of new tokens.
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
-  /// Rotary position of new token `i` as a query of `layer`: its logical position, or with in-cache ranks the number of
-  /// keys it sees less one. Keys are written with the same rotation, or un-rotated if the policy rotates them at read.
-  /// Only while the step is open.
-  [[nodiscard]] Index position(Index i, Index layer = 0) const noexcept {
-    return open() ? cache_->groups_.group(layer).index.rotary_position(i) : first_position_ + i;
+  /// Rotary positions of the new tokens in `layer`, [tokens()]: logical positions, or with in-cache ranks the number of keys
+  /// that each sees less one, which differs between layers of different rules. Queries are rotated by them, and keys, unless
+  /// the policy rotates those at read. Valid while the step is open; empty if it is not, or if there is no such layer.
+  [[nodiscard]] std::span<const Index> positions(Index layer) const noexcept {
+    if (!open() || layer < 0 || layer >= cache_->layers()) return {};
+    return cache_->groups_.group(layer).index.rotary_positions();
   }
 
   /// Encodes the new tokens' rows [tokens][heads][width] of one stream of one layer. May be repeated.
@@ -68,7 +69,7 @@ class CacheStep {
   }
 
   /// Adds only the tokens accepted[0] < accepted[1] < ... of the step, as if they alone had come: the path through a
-  /// draft tree that verification accepted. They get consecutive logical positions from first_position() on, so keys
+  /// draft tree that verification accepted. They get consecutive logical positions from first_logical_position() on, so keys
   /// stored rotated must have been rotated for that. wrong_state as above, invalid_argument for a bad index,
   /// out_of_memory; the step then stays open.
   Status commit(std::span<const Index> accepted) {
@@ -90,14 +91,15 @@ class CacheStep {
  private:
   friend Cache;
   /// Not the cache's open step yet: it becomes that when it moves into its Result, which stays.
-  CacheStep(Cache& cache, Index tokens) noexcept : cache_(&cache), first_position_(cache.seen()), tokens_(tokens) {
+  CacheStep(Cache& cache, Index tokens) noexcept
+      : cache_(&cache), first_logical_position_(cache.seen()), tokens_(tokens) {
     CacheFacts& facts = *cache.facts_.get();
     facts.step_open = true;
     facts.step_tokens = tokens;
   }
   void take(CacheStep& other) noexcept {
     cache_ = std::exchange(other.cache_, nullptr);
-    first_position_ = other.first_position_;
+    first_logical_position_ = other.first_logical_position_;
     tokens_ = other.tokens_;
     if (open()) cache_->step_ = this;
   }
@@ -112,7 +114,7 @@ class CacheStep {
   }
 
   Cache* cache_ = nullptr;
-  Index first_position_ = 0;
+  Index first_logical_position_ = 0;
   Index tokens_ = 0;
 };
 

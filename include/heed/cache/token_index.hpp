@@ -31,6 +31,7 @@ class TokenIndex : public TokenLists {
     Status status = ids_.reserve_exactly(memory, tokens);
     if (status.ok()) status = reach_.reserve_exactly(memory, 2 * (step + undo_ + 1));
     if (status.ok() && staged()) status = stage_.reserve_exactly(memory, step);
+    if (status.ok()) status = rotary_.reserve_exactly(memory, step);
     return status;
   }
   /// Everything of `other`, or out_of_memory. Neither has a plan.
@@ -53,6 +54,7 @@ class TokenIndex : public TokenLists {
     Status status = ids_.reserve_back(memory, count);
     if (status.ok()) status = reach_.reserve_back(memory, count);
     if (status.ok() && staged()) status = stage_.reserve_back(memory, count);
+    if (status.ok()) status = rotary_.reserve_back(memory, count);
     if (!status.ok()) return status;
     // Only now: a count that no memory holds must not be counted up to.
     Index landmarks = 0;
@@ -73,6 +75,7 @@ class TokenIndex : public TokenLists {
       if (staged() && (planned_ == 0 || !(reach == reach_[reach_.size() - 2]))) stage_.push_back(planned_);
       reach_.push_back(next_reach(reach, position));
     }
+    for (Index i = 0; i < count; ++i) rotary_.push_back(rotary_position(i));
     return {};
   }
   void abort() noexcept {
@@ -242,6 +245,7 @@ class TokenIndex : public TokenLists {
   void end_plan() noexcept {
     planned_ = 0;
     stage_.pop_back(stage_.size());
+    rotary_.pop_back(rotary_.size());
   }
 
   template <class Rows>

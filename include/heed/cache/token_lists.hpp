@@ -37,7 +37,7 @@ class TokenLists {
   [[nodiscard]] Index near_begin() const noexcept { return state_.near_begin; }
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index allocated() const noexcept {
-    return ids_.allocated() + far_.allocated() + reach_.allocated() + stage_.allocated();
+    return ids_.allocated() + far_.allocated() + reach_.allocated() + stage_.allocated() + rotary_.allocated();
   }
 
   /// Key i of what is held, planned tokens included: far ones, then near ones.
@@ -75,6 +75,9 @@ class TokenLists {
     const Reach& reach = query_reach(i);
     return far_seen(reach) + position - reach.begin;
   }
+
+  /// The same of all planned tokens, in order.
+  [[nodiscard]] std::span<const Index> rotary_positions() const noexcept { return rotary_.span(); }
 
   /// The mask of committed tokens, or of planned ones, too.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
@@ -168,7 +171,8 @@ class TokenLists {
   Index planned_ = 0;
   Index committed_far_ = 0;
   Index committed_initial_ = 0;
-  SlidingArray<Index> stage_;  // first query of each
+  SlidingArray<Index> stage_;   // first query of each
+  SlidingArray<Index> rotary_;  // of planned tokens
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -192,8 +192,7 @@ RetentionRun run(const Sequence& s, const P& policy, const heed::AnyRule& rule, 
     auto step = heed::value_or_throw(cache.begin(std::span(s.ids).subspan(std::size_t(at), std::size_t(count))));
     std::vector<float> q = part(s.q, count, heads * dim), k = part(s.k, count, kv_heads * dim);
     const std::vector<float> v = part(s.v, count, kv_heads * dim);
-    std::vector<heed::Index> positions;
-    for (Int i = 0; i < count; ++i) positions.push_back(step.position(i));
+    const std::span<const heed::Index> positions = step.positions(0);
     if (s.rotation.rope) {
       heed::check(s.rotation.rope->apply_rows(positions, heads, q));
       if (s.positions == heed::Positions::absolute) heed::check(s.rotation.rope->apply_rows(positions, kv_heads, k));
