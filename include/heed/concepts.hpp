@@ -108,6 +108,7 @@ concept GuardedSource = KeyValueSource<S> && requires(const S& source, bool poli
 /// A source whose keys depend on when they are read, so that queries of one call see different lists. Stage n serves the
 /// queries [begin, end) of the call and has a list of its own, the last keys of which are those queries' own; within it
 /// queries are causal and end-aligned, and chunks go by the number in the list. No stages: an ordinary source.
+/// A stage's list may have a mask of its own, `stage_mask(n)` (a MaskRef): then chunks go by that.
 template <class S>
 concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
   { source.stages() } -> std::same_as<Index>;
@@ -117,8 +118,21 @@ concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream
   { source.stage_position(n, n) } -> std::same_as<Index>;           // stage, then as position()
 };
 
+/// What a mask may want to know of a sequence before it is read.
+struct MaskedCall {
+  Index queries = 0;
+  bool query_positions = false;  ///< whether the caller gives them
+  Index end = 0;                 ///< position of the last key, plus 1
+  const void* tokens = nullptr;  ///< the list of tokens that a cache's layers share; null: the source is no such cache
+  const char* rule = nullptr;    ///< name of the rule by which that cache forgets; null: it keeps everything
+};
+
 /// 3a. Which keys a query sees, by logical token index. `coverage` may answer `partial` when it does not know;
 /// `none` and `full` are promises. Asked per tile; `visible` is asked only inside partial tiles.
+///
+/// A mask over guesses, of which several are for one place of a text, may also have `text_position(position)`: where what
+/// lies at `position` stands in its text. ALiBi and keys rotated at read go by that. And `fits(MaskedCall)`: a Status
+/// other than ok, and attend() refuses to read these keys with it.
 template <class M>
 concept AttentionMask = requires(const M& mask, Interval queries, Interval keys, Index token) {
   { mask.coverage(queries, keys) } -> std::same_as<Coverage>;

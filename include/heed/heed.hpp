@@ -42,6 +42,8 @@
 #include <heed/softmax_state.hpp>
 #include <heed/speculative/decode.hpp>
 #include <heed/speculative/mtp.hpp>
+#include <heed/speculative/tree_mask.hpp>
+#include <heed/speculative/tree_paths.hpp>
 #include <heed/status.hpp>
 #include <heed/ternary/bitnet_attention.hpp>
 #include <heed/ternary/import/ggml.hpp>

@@ -4,12 +4,16 @@
 #include <cstring>
 #include <vector>
 
+#include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
+#include <heed/retention/separators.hpp>
 #include <heed/simd/scalar.hpp>
 #include <heed/speculative/decode.hpp>
 #include <heed/speculative/mtp.hpp>
+#include <heed/speculative/tree_mask.hpp>
+#include <heed/speculative/tree_paths.hpp>
 
 #include "mutants/expect.hpp"
 
@@ -66,6 +70,86 @@ void trees() {
     }
   }
   expect(seen == List{0, 1, 2, 3, 5, 7}, "tree: paths", "keys of a node");
+}
+
+using Cache = heed::KvCache<heed::Mqa, heed::F32>;
+constexpr heed::Mqa one_number{.num_heads = 1, .head_dim = 1, .scale = 1};
+
+/// Opens a step of tokens with these ids: keys are 0, values count from 0.
+Cache::Step open(Cache& cache, const std::vector<std::int32_t>& ids) {
+  auto opened = heed::value_or_throw(cache.begin(ids));
+  std::vector<float> values;
+  for (std::size_t i = 0; i < ids.size(); ++i) values.push_back(float(cache.seen() + Index(i)));
+  heed::check(opened.write(0, std::vector<float>(ids.size()), values));
+  return opened;
+}
+Cache after(heed::AnyRule rule, const std::vector<std::int32_t>& ids) {
+  Cache cache = heed::value_or_throw(Cache::create(one_number, {}, std::move(rule)));
+  heed::check(open(cache, ids).commit());
+  return cache;
+}
+template <class Keys>
+heed::Status read(const Keys& keys, heed::MaskRef mask, std::vector<float>& out,
+                  const heed::AttendOptions& options = {}, std::span<const Index> query_positions = {},
+                  std::span<float> lse = {}) {
+  const std::vector<float> q(out.size());
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  return heed::attend<heed::Scalar>(one_number, q, keys, mask, out, workspace, executor, options, lse, query_positions);
+}
+
+/// Trees meet ALiBi, rules, and what they do not fit.
+void tree_rules() {
+  const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2}));
+  const heed::SuffixMask suffix = tree.mask(3);
+  expect(suffix.text_position(7) == 5 && suffix.text_position(5) == 4 && suffix.text_position(2) == 2, "tree: text",
+         "depths");
+
+  // Node 4 stands at 5 and sees values 0, 1, 2, 3, 5, 7 at distances 5 ... 0.
+  auto full = after(heed::Causal{}, {0, 0, 0});
+  auto step = open(full, {0, 0, 0, 0, 0});
+  const std::array<float, 1> slope{1};
+  const heed::AttendOptions alibi{.alibi_slopes = slope};
+  double sum = 0, weights = 0;
+  const std::array<double, 6> values{0, 1, 2, 3, 5, 7};
+  for (int i = 0; i < 6; ++i) {
+    sum += values[std::size_t(i)] * std::exp(i - 5.0);
+    weights += std::exp(i - 5.0);
+  }
+  std::vector<float> out(5), lse(5);
+  heed::check(read(step.keys(0), suffix, out, alibi, {}, lse));
+  expect(std::abs(double(out[4]) - sum / weights) < 1e-5, "tree: ALiBi", "keys on a path");
+  expect(std::abs(double(lse[4]) - std::log(weights)) < 1e-5, "tree: ALiBi", "the query's own place");
+
+  auto window = after(heed::SlidingWindow{1}, {0, 0, 0});
+  auto window_step = open(window, {0, 0, 0, 0, 0});
+  const heed::TreeMask of_window(window_step.keys(0), tree), of_full(step.keys(0), tree);
+  expect(of_window.visible(7, 7) && !of_window.visible(7, 5), "tree: window", "begins at the node");
+
+  // Node 1 is a separator, node 2 none: node 4 sees itself alone, node 3 sees node 1 too.
+  auto marked = after(heed::Separators{.window = 1, .ids = {9}}, {0, 0, 0});
+  auto marked_step = open(marked, {0, 9, 0, 0, 0});
+  const heed::TreePaths marked_paths(marked_step.keys(0), tree);
+  heed::check(read(marked_paths, {}, out));
+  expect(out[4] == 7 && out[3] == 5, "tree: landmarks", "of the path");
+  // Positions 3 and 5 are on the grid: node 0, and nodes 3 and 4 by their depth. Node 4 sees 3 and itself.
+  auto grid = after(heed::FixedGrid{.window = 1, .distance = 2, .first = 1}, {0, 0, 0});
+  auto grid_step = open(grid, {0, 0, 0, 0, 0});
+  const heed::TreeMask of_grid(grid_step.keys(0), tree);
+  expect(of_grid.visible(7, 3) && !of_grid.visible(7, 5), "tree: roles", "by position in the text");
+
+  const auto refused = [&](const heed::Status& status, const char* what) {
+    expect(!status.ok(), "tree: refused", what);
+  };
+  const heed::SuffixMask early = tree.mask(2);
+  refused(read(window_step.keys(0), suffix, out), "a rule the mask does not know");
+  refused(read(step.keys(0), early, out), "another prefix");
+  refused(read(step.keys(0), suffix, out, {}, tree.positions(3)), "depths as query positions");
+  refused(read(step.keys(0), of_window, out), "a mask of another rule");
+  const DraftTree large = heed::value_or_throw(DraftTree::chain(6));
+  std::vector<float> six(6);
+  refused(read(heed::TreePaths(step.keys(0), large), {}, six), "more nodes than tokens");
+  heed::check(read(step.keys(0), of_full, out));
 }
 
 void acceptance() {
@@ -162,6 +246,7 @@ void mtp() {
 
 int main() {
   trees();
+  tree_rules();
   acceptance();
   loop();
   mtp();

@@ -89,6 +89,12 @@ class LayerView {
     if (first < held) return group_->far.tile(layer_, stream, head, first, std::min(max, held - first));
     return group_->near.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
   }
+  /// The tokens of the layer's group; null: there is no cache.
+  [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
+  /// The last ones of size() that are new tokens of the open step; 0 if that is closed.
+  [[nodiscard]] Index in_step() const noexcept {
+    return with_plan_ && facts_ != nullptr && change_ == facts_->change ? group_->index.planned() : 0;
+  }
   /// Which key a query sees.
   [[nodiscard]] const LandmarkMask& mask() const noexcept { return mask_; }
 

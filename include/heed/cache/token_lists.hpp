@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <span>
+#include <string_view>
 
 #include <heed/cache/landmark_numbers.hpp>
 #include <heed/cache/sliding_array.hpp>
@@ -28,6 +29,10 @@ class TokenLists {
   /// Whether queries of one step may see different lists that no mask describes.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
   [[nodiscard]] Positions positions() const noexcept { return positions_; }
+  /// Name of the rule if it is not Causal; null: nothing is ever forgotten.
+  [[nodiscard]] const char* forgets_by() const noexcept {
+    return std::string_view(rule_.name()) == Causal::name ? nullptr : rule_.name();
+  }
 
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
   [[nodiscard]] Index kept() const noexcept { return state_.held + state_.seen - state_.near_begin; }

@@ -21,7 +21,7 @@ class ChunkKeys {
   }
   void move_to(const Chunk& chunk) {
     chunk_ = chunk;
-    have_positions_ = false;
+    have_positions_ = in_text_ = false;
     asked_ = {chunk.first + chunk.lanes.begin, chunk.first + chunk.lanes.end};
     if (!chunk.far) asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
   }
@@ -52,7 +52,7 @@ class ChunkKeys {
 
   /// Of every lane's key. Near keys follow each other, so those that are gone had the positions before.
   [[nodiscard]] const Index* positions() {
-    if (have_positions_) return positions_;
+    if (have_positions_ && !in_text_) return positions_;
     const Interval lanes = chunk_.lanes;
     const Index* const list = chunk_.far ? far_list(chunk_) : nullptr;
     for (Index k = lanes.begin; k < lanes.end; ++k) {
@@ -60,6 +60,16 @@ class ChunkKeys {
     }
     for (Index k = lanes.begin - 1; k >= 0; --k) positions_[k] = positions_[k + 1] - 1;
     have_positions_ = true;
+    in_text_ = false;
+    return positions_;
+  }
+  /// Where every lane's key stands in its text, which decides distances and rotations. In place of positions().
+  [[nodiscard]] const Index* text_positions() {
+    if (!job_->mask.moves()) return positions();
+    if (have_positions_ && in_text_) return positions_;
+    static_cast<void>(positions());
+    for (Index k = 0; k < chunk_.lanes.end; ++k) positions_[k] = job_->mask.text_position(positions_[k]);
+    in_text_ = true;
     return positions_;
   }
 
@@ -116,6 +126,7 @@ class ChunkKeys {
   Interval asked_;  // its keys, as the mask is asked about them: numbers of far keys, positions of near ones
   Index listed_[2] = {-1, -1};
   bool have_positions_ = false;
+  bool in_text_ = false;  // positions_ are those of text_positions()
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -83,6 +83,13 @@ class Edges {
         job.source = SourceRef::to_stage(keys, stage);
         job.num_keys = keys.stage_size(stage);
         job.num_queries = queries.size();
+        if constexpr (requires { keys.stage_mask(stage); }) {
+          if (const MaskRef mask = keys.stage_mask(stage)) {
+            job.mask = mask;
+            job.near = mask.near_keys();
+            job.far_keys = mask.far_keys();
+          }
+        }
         const Index row = queries.begin * layout_.num_heads;
         if (job.q != nullptr) job.q += row * layout_.key_width;  // it is while room is only counted
         if (job.out != nullptr) job.out += row * layout_.value_width;
@@ -232,6 +239,19 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   }
   if (!sequence.query_positions.empty() && Index(sequence.query_positions.size()) != queries) {
     return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
+  }
+  if (sequence.mask) {
+    const Index keys = sequence.keys->size();
+    MaskedCall call{.queries = queries,
+                    .query_positions = !sequence.query_positions.empty(),
+                    .end = keys == 0 ? 0 : sequence.keys->position(keys - 1) + 1};
+    if constexpr (requires { sequence.keys->tokens()->forgets_by(); }) {
+      call.tokens = sequence.keys->tokens();
+      if (sequence.keys->tokens() != nullptr) call.rule = sequence.keys->tokens()->forgets_by();
+    }
+    if (Status status = sequence.mask.fits(call); !status.ok()) {
+      return fail(status.code(), "sequence ", index, ": ", status.message());
+    }
   }
   using Source = std::remove_cvref_t<decltype(*sequence.keys)>;
   if constexpr (StagedSource<Source>) {

@@ -128,6 +128,7 @@ class RowBlock {
   [[nodiscard]] Index query_position(Index query) const {
     return job_->query_positions.empty() ? first_position_ + query : job_->query_positions[std::size_t(query)];
   }
+  [[nodiscard]] Index text_position(Index query) const { return job_->mask.text_position(query_position(query)); }
 
   // --- where the rows lie ------------------------------------------------------------------------------------------
 
@@ -190,7 +191,7 @@ class RowBlock {
     const Index live = std::max(lanes.begin, chunk_.lanes().begin), count = lanes.end - live;
     const std::byte** const keys = scratch_.pointers + (live - located_.begin);
     const float* const rows = decoded_rows(keys, count);
-    const Index* const position = chunk_.positions() + live;
+    const Index* const position = chunk_.text_positions() + live;
     const auto point = [&](const std::byte** to, const float* made, Index width) {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
       std::fill(to - (live - lanes.begin), to, to[0]);
@@ -260,8 +261,8 @@ class RowBlock {
 
   void modify_logits() {
     if (!options_.alibi_slopes.empty()) {
-      const Index origin = chunk_.positions()[0];
-      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(chunk_.positions()[k] - origin);
+      const Index origin = chunk_.text_positions()[0];
+      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(chunk_.text_positions()[k] - origin);
     }
     if (full_ && options_.soft_cap == 0 && options_.alibi_slopes.empty()) return;
     for (Index r = rows_.begin; r < rows_.end; ++r) modify_logits(r, softmax_lanes(r));
@@ -272,9 +273,9 @@ class RowBlock {
     float* const logits = scores(r) + lanes.begin;
     if (options_.soft_cap != 0) Backend::soft_cap(logits, lanes.size(), options_.soft_cap);
     if (!options_.alibi_slopes.empty()) {
-      const Index origin = chunk_.positions()[0];
+      const Index origin = chunk_.text_positions()[0];
       Backend::add_bias(logits, lanes.size(), options_.alibi_slopes[std::size_t(head_of(r))],
-                        scratch_.distance + lanes.begin, float(origin - query_position(query_of(r))));
+                        scratch_.distance + lanes.begin, float(origin - text_position(query_of(r))));
     }
     if (full_) return;
     const KeyBits& bits = scratch_.visible[r];

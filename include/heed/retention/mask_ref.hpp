@@ -33,6 +33,16 @@ class MaskRef {
     one_->fill(mask_, query, positions, count, bits);
   }
 
+  /// Whether what lies at a position may stand elsewhere in its text: guesses for one place do.
+  [[nodiscard]] bool moves() const noexcept { return one_ != nullptr && one_->text_position != nullptr; }
+  [[nodiscard]] Index text_position(Index position) const {
+    return moves() ? one_->text_position(mask_, position) : position;
+  }
+  /// Why these keys cannot be read with the mask, if they cannot.
+  [[nodiscard]] Status fits(const MaskedCall& call) const {
+    return one_->fits == nullptr ? Status() : one_->fits(mask_, call);
+  }
+
   /// Whether the mask is a SplitMask. Of one that is not, all keys are near.
   [[nodiscard]] bool split() const noexcept { return two_ != nullptr; }
   [[nodiscard]] NearKeys near_keys() const { return split() ? two_->near_keys(mask_) : NearKeys{}; }
@@ -59,6 +69,8 @@ class MaskRef {
   struct OneList {
     Coverage (*coverage)(const void*, Interval, Interval);
     void (*fill)(const void*, Index, const Index*, Index, std::uint64_t*);
+    Index (*text_position)(const void*, Index);      // null: a position is that in the text
+    Status (*fits)(const void*, const MaskedCall&);  // null: it fits any
   };
   struct TwoLists {
     NearKeys (*near_keys)(const void*);
@@ -89,6 +101,23 @@ class MaskRef {
   }
 
   template <class M>
+  [[nodiscard]] static constexpr auto text_position_of() -> Index (*)(const void*, Index) {
+    if constexpr (requires(const M& m, Index i) { m.text_position(i); }) {
+      return [](const void* m, Index position) { return as<M>(m).text_position(position); };
+    } else {
+      return nullptr;
+    }
+  }
+  template <class M>
+  [[nodiscard]] static constexpr auto fits_of() -> Status (*)(const void*, const MaskedCall&) {
+    if constexpr (requires(const M& m, const MaskedCall& call) { m.fits(call); }) {
+      return [](const void* m, const MaskedCall& call) { return as<M>(m).fits(call); };
+    } else {
+      return nullptr;
+    }
+  }
+
+  template <class M>
   static constexpr OneList one_list{
       [](const void* m, Interval queries, Interval keys) { return as<M>(m).coverage(queries, keys); },
       [](const void* m, Index query, const Index* positions, Index count, std::uint64_t* bits) {
@@ -96,7 +125,8 @@ class MaskRef {
           const bool seen = as<M>(m).visible(query, positions[k]);
           bits[k / 64] |= std::uint64_t(seen) << (k % 64);
         }
-      }};
+      },
+      text_position_of<M>(), fits_of<M>()};
 
   template <class M>
   static constexpr TwoLists two_lists{

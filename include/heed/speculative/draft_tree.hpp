@@ -8,61 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include <heed/checked.hpp>
-#include <heed/concepts.hpp>
+#include <heed/speculative/suffix_mask.hpp>
 
 namespace heed::inline HEED_ABI {
-
-/// Which keys of a step its queries see: all before the step, and of the step's own what `bits` says. Query i and key j of
-/// the step have positions prefix + i and prefix + j, so a call needs no query_positions. An AttentionMask; owns nothing.
-class SuffixMask {
- public:
-  /// Row i of `bits` has `words` words; bit j of it (from the low end) says whether query i sees key j.
-  SuffixMask(Index prefix, std::span<const std::uint64_t> bits, Index words) noexcept
-      : prefix_(prefix), bits_(bits), words_(words) {}
-
-  [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
-    if (keys.end <= prefix_) return Coverage::full;
-    const bool own = keys.begin >= prefix_;
-    return own && (keys.begin >= prefix_ + rows() || queries.end <= prefix_) ? Coverage::none : Coverage::partial;
-  }
-  [[nodiscard]] bool visible(Index query, Index key) const noexcept {
-    if (key < prefix_) return true;
-    const Index i = query - prefix_, j = key - prefix_;
-    if (i < 0 || i >= rows() || j >= rows()) return false;
-    return ((bits_[std::size_t(i * words_ + j / 64)] >> (j % 64)) & 1) != 0;
-  }
-
- private:
-  [[nodiscard]] Index rows() const noexcept { return words_ == 0 ? 0 : Index(bits_.size()) / words_; }
-
-  Index prefix_;
-  std::span<const std::uint64_t> bits_;
-  Index words_;
-};
-
-/// Rows of a step's mask from packed bits, as verification kernels pass them: bit i * tokens + j, lowest bit of a byte
-/// first, says whether query i sees key j. Returns what SuffixMask takes, in rows of (tokens + 63) / 64 words.
-/// invalid_argument for another number of bytes.
-[[nodiscard]] inline Result<std::vector<std::uint64_t>> suffix_bits(std::span<const std::uint8_t> packed,
-                                                                    Index tokens) {
-  const Count bits = Count(tokens) * tokens;
-  const Count bytes = bits.fits() ? Count(round_up(bits, 8).value() / 8) : bits;
-  if (tokens < 0 || !detail::has_size(packed.size(), bytes)) {
-    return fail(StatusCode::invalid_argument, "packed has ", packed.size(), " bytes, must have ", bytes, " for ",
-                tokens, " tokens");
-  }
-  const Index words = (tokens + 63) / 64;
-  std::vector<std::uint64_t> rows(std::size_t(tokens * words));
-  for (Index i = 0; i < tokens; ++i) {
-    for (Index j = 0; j < tokens; ++j) {
-      const Index bit = i * tokens + j;
-      const std::uint64_t seen = (packed[std::size_t(bit / 8)] >> (bit % 8)) & 1;
-      rows[std::size_t(i * words + j / 64)] |= seen << (j % 64);
-    }
-  }
-  return rows;
-}
 
 /// Nodes in an order in which parents come before their children. Node 0 is usually the last token that is known, whose
 /// row is not yet cached; its descendants are drafts. A node's rotary position is the number of tokens before the step plus
@@ -155,55 +103,17 @@ class DraftTree {
     return made;
   }
 
-  /// What a step of these nodes sees after `prefix` keys. One call reads every key once for all nodes; a node's result is
-  /// that of decoding its path within rounding, and has its bits if the tree is a chain. For its bits in any tree see
-  /// TreePaths. Lives as long as the tree.
-  [[nodiscard]] SuffixMask mask(Index prefix) const noexcept { return {prefix, bits_, words_}; }
+  /// What a step of these nodes sees after `prefix` keys, all of which every node sees: for keys of a cache that keeps
+  /// everything. TreeMask is for any cache. One call reads every key once for all nodes; a node's result is that of
+  /// decoding its path within rounding, and has its bits if the tree is a chain. For its bits in any tree see TreePaths.
+  /// Lives as long as the tree.
+  [[nodiscard]] SuffixMask mask(Index prefix) const& noexcept { return {prefix, bits_, words_}; }
+  SuffixMask mask(Index prefix) const&& = delete;
 
  private:
   std::vector<Index> parents_, depths_;
   std::vector<std::uint64_t> bits_;  // [nodes][words_]: its path
   Index words_ = 0;
-};
-
-/// A step's keys as a list for every node of its tree: the keys before the step, then the node's path. A StagedSource, so a
-/// node has the bits of the decode step it stands for. The keys before the step are read once for every node.
-///
-/// For caches that keep everything, with absolute positions: `keys` is such a cache's view of an open step, whose tokens are
-/// the nodes in order. Owns nothing.
-template <KeyValueSource S>
-class TreePaths {
- public:
-  using KeyCodec = typename S::KeyCodec;
-  using ValueCodec = typename S::ValueCodec;
-
-  TreePaths(const S& keys, const DraftTree& tree) noexcept
-      : keys_(&keys), tree_(&tree), prefix_(keys.size() - tree.size()) {}
-
-  [[nodiscard]] auto layout() const noexcept requires requires(const S& s) { s.layout(); }
-  { return keys_->layout(); }
-  [[nodiscard]] Status readable(bool policy_rotates) const requires GuardedSource<S> {
-    return keys_->readable(policy_rotates);
-  }
-  [[nodiscard]] Index size() const noexcept { return keys_->size(); }
-  [[nodiscard]] Index position(Index key) const noexcept { return keys_->position(key); }
-  [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
-    return keys_->tile(stream, head, first, max);
-  }
-
-  [[nodiscard]] Index stages() const noexcept { return tree_->size(); }
-  [[nodiscard]] Interval stage_queries(Index node) const noexcept { return {node, node + 1}; }
-  [[nodiscard]] Index stage_size(Index node) const noexcept { return prefix_ + tree_->depth(node) + 1; }
-  [[nodiscard]] Index stage_position(Index, Index key) const noexcept { return key; }
-  [[nodiscard]] Tile stage_tile(Index node, int stream, Index head, Index first, Index max) const noexcept {
-    if (first < prefix_) return keys_->tile(stream, head, first, std::min(max, prefix_ - first));
-    return keys_->tile(stream, head, prefix_ + tree_->ancestor(node, first - prefix_), 1);
-  }
-
- private:
-  const S* keys_;
-  const DraftTree* tree_;
-  Index prefix_;
 };
 
 }  // namespace heed::inline HEED_ABI

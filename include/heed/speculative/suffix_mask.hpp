@@ -1,0 +1,107 @@
+/// \file
+/// The mask of a step whose queries see all that was before it, and of the step itself what bits say.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <heed/checked.hpp>
+#include <heed/concepts.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Which keys of a step its queries see: all before the step, and of the step's own what `bits` says. Query i and key j of
+/// the step have positions prefix + i and prefix + j, so a call needs no query_positions, and may give none. In its text a
+/// token stands at prefix + the number of other tokens of the step that it sees, its depth in a tree: ALiBi and keys that
+/// are rotated at read go by that. An AttentionMask; owns nothing.
+///
+/// Only for keys that end with the step, of a source that forgets by no rule: attend() refuses others. TreeMask knows rules.
+class SuffixMask {
+ public:
+  /// Row i of `bits` has `words` words; bit j of it (from the low end) says whether query i sees key j.
+  SuffixMask(Index prefix, std::span<const std::uint64_t> bits, Index words) noexcept
+      : prefix_(prefix), bits_(bits), words_(words) {}
+
+  [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
+    if (keys.end <= prefix_) return Coverage::full;
+    const bool own = keys.begin >= prefix_;
+    return own && (keys.begin >= prefix_ + rows() || queries.end <= prefix_) ? Coverage::none : Coverage::partial;
+  }
+  [[nodiscard]] bool visible(Index query, Index key) const noexcept {
+    if (key < prefix_) return true;
+    const Index i = query - prefix_, j = key - prefix_;
+    return i >= 0 && i < rows() && j < rows() && sees(i, j);
+  }
+
+  /// Where the token at `position` stands in its text.
+  [[nodiscard]] Index text_position(Index position) const noexcept {
+    const Index i = position - prefix_;
+    if (i < 0 || i >= rows()) return position;
+    Index others = 0;
+    for (Index first = 0; first < rows(); first += 64) {
+      std::uint64_t word = bits_[std::size_t(i * words_ + first / 64)];
+      if (rows() - first < 64) word &= (std::uint64_t{1} << (rows() - first)) - 1;
+      others += std::popcount(word);
+    }
+    return prefix_ + others - (sees(i, i) ? 1 : 0);
+  }
+  /// invalid_argument if the keys do not end with the step or are of a cache that forgets, for query_positions, more queries
+  /// than tokens, and bits that are no rows.
+  [[nodiscard]] Status fits(const MaskedCall& call) const {
+    const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+    if (call.rule != nullptr) {
+      return bad("the mask shows a step all keys before it, but keys are of a cache with rule ", call.rule,
+                 ": take TreeMask(keys, tree) or TreePaths(keys, tree)");
+    }
+    if (words_ < (rows() + 63) / 64 || Index(bits_.size()) != rows() * words_) {
+      return bad("the mask has ", bits_.size(), " words in rows of ", words_,
+                 ", must have (n + 63) / 64 in each of n rows");
+    }
+    if (prefix_ != call.end - rows()) {
+      return bad("the mask is of a step of ", rows(), " tokens after ", prefix_, " keys, but keys end at position ",
+                 call.end);
+    }
+    if (call.queries > rows()) return bad("q has ", call.queries, " queries, the mask's step ", rows(), " tokens");
+    if (call.query_positions) {
+      return bad("query_positions are given, but the mask is of a step, whose queries are its tokens in order");
+    }
+    return {};
+  }
+
+ private:
+  [[nodiscard]] Index rows() const noexcept { return words_ == 0 ? 0 : Index(bits_.size()) / words_; }
+  [[nodiscard]] bool sees(Index i, Index j) const noexcept {
+    return ((bits_[std::size_t(i * words_ + j / 64)] >> (j % 64)) & 1) != 0;
+  }
+
+  Index prefix_;
+  std::span<const std::uint64_t> bits_;
+  Index words_;
+};
+
+/// Rows of a step's mask from packed bits, as verification kernels pass them: bit i * tokens + j, lowest bit of a byte
+/// first, says whether query i sees key j. Returns what SuffixMask takes, in rows of (tokens + 63) / 64 words.
+/// invalid_argument for another number of bytes.
+[[nodiscard]] inline Result<std::vector<std::uint64_t>> suffix_bits(std::span<const std::uint8_t> packed,
+                                                                    Index tokens) {
+  const Count bits = Count(tokens) * tokens;
+  const Count bytes = bits.fits() ? Count(round_up(bits, 8).value() / 8) : bits;
+  if (tokens < 0 || !detail::has_size(packed.size(), bytes)) {
+    return fail(StatusCode::invalid_argument, "packed has ", packed.size(), " bytes, must have ", bytes, " for ",
+                tokens, " tokens");
+  }
+  const Index words = (tokens + 63) / 64;
+  std::vector<std::uint64_t> rows(std::size_t(tokens * words));
+  for (Index i = 0; i < tokens; ++i) {
+    for (Index j = 0; j < tokens; ++j) {
+      const Index bit = i * tokens + j;
+      const std::uint64_t seen = (packed[std::size_t(bit / 8)] >> (bit % 8)) & 1;
+      rows[std::size_t(i * words + j / 64)] |= seen << (j % 64);
+    }
+  }
+  return rows;
+}
+
+}  // namespace heed::inline HEED_ABI
