@@ -51,7 +51,7 @@ struct MergeWeights {
 /// lse = -inf. A NaN among the two lse makes lse NaN; out is then NaN, unless the other side is empty.
 inline void merge_results(float lse_a, const float* a, float lse_b, const float* b, Index v_head_dim, float* out,
                           float* lse) noexcept {
-  const auto state = [](float lse) { return std::isinf(lse) ? SoftmaxState{} : SoftmaxState{lse, 1.0f}; };
+  const auto state = [](float side) { return std::isinf(side) ? SoftmaxState{} : SoftmaxState{side, 1.0f}; };
   const SoftmaxState left = state(lse_a), right = state(lse_b);
   if (left.empty() || right.empty()) {
     const float* from = right.empty() ? a : b;
