@@ -213,6 +213,21 @@ class KvCache {
   /// What a layer has kept so far.
   [[nodiscard]] RetentionCounters retention(Index layer = 0) const noexcept { return groups_.counters(layer); }
 
+  // --- what a PrefixCache asks ------------------------------------------------------------------------------------
+
+  /// Hands every page the cache holds to `body(address, bytes)`. A page that forks share has one address in all of them.
+  void for_each_page(FunctionRef<void(const void*, Index)> body) const {
+    for (const LayerGroup& g : groups_.groups()) g.for_each_page(body);
+  }
+  /// Bytes beside pages, of this cache alone: token ids and a few words per page, step and layer.
+  [[nodiscard]] Index bookkeeping_bytes() const noexcept { return groups_.bookkeeping(); }
+  /// Whether tokens were taken out by compact(), and not by a rule, since the cache was last empty. What follows differs
+  /// from the whole text's.
+  [[nodiscard]] bool compacted() const noexcept { return groups_.compacted(); }
+  /// A hash of layer shapes, rules, positions, undo_tokens and model_id: caches with the same one can stand for each
+  /// other.
+  [[nodiscard]] std::uint64_t fingerprint() const { return groups_.fingerprint(); }
+
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
   /// Bytes that snapshot() writes now.

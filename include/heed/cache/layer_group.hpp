@@ -30,14 +30,14 @@ class LayerGroup {
     if (!status.ok()) index.abort();
     return status;
   }
-  void commit() noexcept {
-    index.commit(Moves{this});
+  void commit(Eviction eviction) noexcept {
+    index.commit(Moves{this}, eviction);
     far.keep_only(0, index.held());
   }
 
-  /// What accept() of some of the planned tokens may need, or out_of_memory: the pages are there, but a rule that forgets
-  /// landmarks may hold more of them after fewer tokens.
-  [[nodiscard]] Status prepare_accept() {
+  /// What accept() of some of the planned tokens, or a commit that evicts later, may need, or out_of_memory: the pages are
+  /// there, but a rule that forgets landmarks may hold more of them after fewer tokens.
+  [[nodiscard]] Status prepare_fewer() {
     if (!index.rule().has_history()) return {};
     return far.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
   }
@@ -47,7 +47,7 @@ class LayerGroup {
     const Index seen = index.seen();
     for (std::size_t i = 0; i < accepted.size(); ++i) near.copy(near, seen + accepted[i], seen + Index(i), 1);
     index.abort();
-    // There is memory: a plan of more tokens was made before, and prepare_accept().
+    // There is memory: a plan of more tokens was made before, and prepare_fewer().
     static_cast<void>(plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; }));
   }
 
@@ -85,6 +85,14 @@ class LayerGroup {
   }
 
   [[nodiscard]] Index pages() const noexcept { return far.pages() + near.pages(); }
+  /// body(address, bytes) for every page, shared ones included.
+  template <class Body>
+  void for_each_page(const Body& body) const {
+    const Index bytes = PagePool::page_bytes(near.layout().bytes());
+    for (const PageTable* const table : {&far, &near}) {
+      for (const Page* const page : table->span()) body(static_cast<const void*>(page), bytes);
+    }
+  }
   [[nodiscard]] Index shared_pages() const noexcept { return far.shared_pages() + near.shared_pages(); }
   [[nodiscard]] Index bookkeeping() const noexcept { return index.allocated() + far.allocated() + near.allocated(); }
 

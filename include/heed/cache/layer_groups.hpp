@@ -138,13 +138,20 @@ class LayerGroups {
   void abort() noexcept {
     for (LayerGroup& g : groups_) g.index.abort();
   }
-  void commit() noexcept {
+  /// What a commit that evicts later may need beside, or out_of_memory.
+  [[nodiscard]] Status prepare_fewer() {
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_fewer(); !status.ok()) return status;
+    }
+    return {};
+  }
+  void commit(Eviction eviction = Eviction::now) noexcept {
     for (std::size_t i = 0; i < groups_.size(); ++i) {
       const TokenIndex& index = groups_[i].index;
       RetentionCounters& counters = counters_[i];
       const bool any = index.planned() > 0;
       if (any) counters.last_seen = index.keys_seen_by_last();
-      groups_[i].commit();
+      groups_[i].commit(eviction);
       if (!any) continue;
       ++counters.calls;
       counters.kept_sum += double(index.kept());
@@ -166,9 +173,7 @@ class LayerGroups {
     SlidingArray<std::int32_t> ids;
     if (Status status = ids.reserve_back(memory(), Index(accepted.size())); !status.ok()) return status;
     for (const Index token : accepted) ids.push_back(index.token_id(index.kept() + token));
-    for (LayerGroup& g : groups_) {
-      if (Status status = g.prepare_accept(); !status.ok()) return status;
-    }
+    if (Status status = prepare_fewer(); !status.ok()) return status;
     for (LayerGroup& g : groups_) g.accept(memory(), accepted, ids.span());
     return {};
   }
@@ -194,6 +199,9 @@ class LayerGroups {
     for (LayerGroup& g : groups_) g.truncate(tokens);
     if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
     return {};
+  }
+  [[nodiscard]] bool compacted() const noexcept {
+    return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.compacted(); });
   }
   /// Rows moved per head of a layer. Every group supports it.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
@@ -256,8 +264,13 @@ class LayerGroups {
 
   /// Bytes of memory() that the owner holds beside.
   void set_owner_bytes(Index bytes) noexcept { owner_bytes_ = bytes; }
+  /// Bytes beside pages, of this cache alone.
+  [[nodiscard]] Index bookkeeping() const noexcept {
+    Index bytes = owner_bytes_;
+    for (const LayerGroup& g : groups_) bytes += g.bookkeeping();
+    return bytes;
+  }
   [[nodiscard]] CacheBytes bytes() const noexcept {
-    Index other = owner_bytes_;
     CacheBytes bytes{.layers = options_.layers, .seen = seen()};
     for (const LayerGroup& g : groups_) {
       const PageLayout& layout = g.near.layout();
@@ -265,9 +278,8 @@ class LayerGroups {
       bytes.kept += double(g.index.kept() * layout.layers()) / double(options_.layers);
       bytes.allocated_rows += g.pages() * PagePool::page_bytes(layout.bytes());
       bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
-      other += g.bookkeeping();
     }
-    bytes.allocated = bytes.allocated_rows + other;
+    bytes.allocated = bytes.allocated_rows + bookkeeping();
     bytes.peak = std::max(peak_, bytes.allocated);
     if (!pool_.owned()) return bytes;
     const PoolBytes pool = pool_->bytes();

@@ -33,6 +33,7 @@ class PageTable {
 
   [[nodiscard]] const PageLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] Index pages() const noexcept { return pages_.size(); }
+  [[nodiscard]] std::span<Page* const> span() const noexcept { return pages_.span(); }
   /// Pages with slots from `slot` on that another cache holds, too.
   [[nodiscard]] Index shared_pages(Index slot = 0) const noexcept {
     Index shared = 0;

@@ -29,6 +29,12 @@ class CacheStep {
   [[nodiscard]] Index first_logical_position() const noexcept { return first_logical_position_; }
   /// Number of new tokens.
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
+  /// Id of new token `i`; no_token_id where begin() got none. Only while the step is open.
+  [[nodiscard]] std::int32_t token_id(Index i) const noexcept {
+    return open() ? cache_->token_id(cache_->kept() + i) : no_token_id;
+  }
+  /// The cache they are on their way to; null when the step is closed.
+  [[nodiscard]] const Cache* cache() const noexcept { return cache_; }
   /// Rotary positions of the new tokens in `layer`, [tokens()]: logical positions, or with in-cache ranks the number of keys
   /// that each sees less one, which differs between layers of different rules. Queries are rotated by them, and keys, unless
   /// the policy rotates those at read. Valid while the step is open; empty if it is not, or if there is no such layer.
@@ -60,10 +66,18 @@ class CacheStep {
   }
 
   /// Adds the tokens to the cache. wrong_state, and the step stays open, if a stream of a layer was not written.
-  Status commit() {
+  Status commit() { return commit(Eviction::now); }
+
+  /// The same, and says when what no later query can see goes. With Eviction::later the cache can go back to any length
+  /// since the step began until the next commit, as with undo_tokens of the step's tokens; so a fork() keeps what a
+  /// PrefixCache needs. out_of_memory, and the step stays open, if there is no memory for that.
+  Status commit(Eviction eviction) {
     if (!open()) return closed("commit()");
     if (Status status = cache_->all_written(); !status.ok()) return status;
-    cache_->groups_.commit();
+    if (eviction == Eviction::later) {
+      if (Status status = cache_->groups_.prepare_fewer(); !status.ok()) return status;
+    }
+    cache_->groups_.commit(eviction);
     close();
     return {};
   }

@@ -10,6 +10,12 @@
 
 namespace heed::inline HEED_ABI {
 
+/// When commit() evicts what no later query can see.
+enum class Eviction : std::uint8_t {
+  now,
+  later,  ///< with the next commit: until then truncate() can go back to where the step began
+};
+
 /// The bookkeeping of one layer group, without a byte of a row.
 ///
 /// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. Rows are
@@ -97,10 +103,13 @@ class TokenIndex : public TokenLists {
   /// `end` move down by `count`; promote(position, slot): a near row moves to a far slot; advance(begin, end): near rows
   /// outside go.
   template <class Rows>
-  void commit(Rows&& rows) noexcept {
+  void commit(Rows&& rows, Eviction eviction) noexcept {
+    const Index undo = undo_;
+    if (eviction == Eviction::later) undo_ = std::max(undo_, planned_);
     state_.seen += planned_;
     end_plan();
     release(rows);
+    undo_ = undo;
   }
 
   // --- going back --------------------------------------------------------------------------------------------------

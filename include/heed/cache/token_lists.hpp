@@ -66,6 +66,9 @@ class TokenLists {
     return std::min(seen(), std::max(floor, state_.floor));
   }
 
+  /// Whether compact() took something out since the list was last empty.
+  [[nodiscard]] bool compacted() const noexcept { return state_.run_begin > 0; }
+
   // --- what a plan sees --------------------------------------------------------------------------------------------
 
   /// Keys the last planned token sees, its own included.
