@@ -63,7 +63,7 @@ class Prober {
         std::vector<std::int32_t> ids;
         for (Index i = 0; i < cache.seen(); ++i) ids.push_back(std::int32_t(i % 4));
         if (auto key = prefixes.insert(ids, cache); !key.ok()) return key.status();
-        auto match = prefixes.find(ids);
+        auto match = prefixes.find(ids, 0);
         return match.ok() && match->tokens != cache.seen() ? heed::fail(heed::StatusCode::wrong_state, "not found")
                                                            : match.status();
       }
