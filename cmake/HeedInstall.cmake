@@ -12,8 +12,9 @@ install(EXPORT heedTargets NAMESPACE heed:: DESTINATION "${heed_config_dir}")
 
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/heedConfig.cmake.in"
   "${PROJECT_BINARY_DIR}/heedConfig.cmake" INSTALL_DESTINATION "${heed_config_dir}" NO_SET_AND_CHECK_MACRO)
+# Before 1.0 a minor version may change anything.
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/heedConfigVersion.cmake"
-  COMPATIBILITY SameMajorVersion ARCH_INDEPENDENT)
+  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES
   "${PROJECT_BINARY_DIR}/heedConfig.cmake"
   "${PROJECT_BINARY_DIR}/heedConfigVersion.cmake"

@@ -30,7 +30,11 @@ class ConfigKeys {
   ConfigKeys(const Safetensors& file, std::string file_name) : file_(std::move(file_name)) {
     const auto found = file.metadata().find("config");
     if (found == file.metadata().end()) fail("has no 'config' in its metadata, so it is not a model file");
-    json_ = nlohmann::json::parse(found->second, nullptr, false);
+    try {
+      json_ = parse_json(found->second, 16);
+    } catch (const JsonError& error) {
+      fail(std::string("has a 'config' in its metadata that ") + error.what());
+    }
     if (!json_.is_object()) fail("has a 'config' in its metadata that is not a JSON object");
   }
 

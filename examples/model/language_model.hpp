@@ -54,10 +54,14 @@ class LanguageModel {
   [[nodiscard]] static std::optional<double> trained_bits_per_byte(const Safetensors& file) {
     const auto found = file.metadata().find("training");
     if (found == file.metadata().end()) return {};
-    const auto json = nlohmann::json::parse(found->second, nullptr, false);
-    const auto value = json.is_object() ? json.find("heldout_bits_per_byte") : json.end();
-    if (value == json.end() || !value->is_number()) return {};
-    return value->get<double>();
+    try {
+      const nlohmann::json json = parse_json(found->second, 16);
+      const auto value = json.is_object() ? json.find("heldout_bits_per_byte") : json.end();
+      if (value == json.end() || !value->is_number()) return {};
+      return value->get<double>();
+    } catch (const JsonError&) {
+      return {};
+    }
   }
 
   ModelConfig config_;

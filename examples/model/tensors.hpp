@@ -70,7 +70,7 @@ class TensorReader {
   [[nodiscard]] std::vector<float> take(const std::string& tensor, const std::vector<heed::Index>& shape) {
     const TensorInfo& info = file_.info(tensor);
     const std::string who = "tensor '" + tensor + "' ";
-    if (info.dtype > Dtype::f16) fail(who + "holds integers, must hold floating-point numbers");
+    if (info.dtype > Dtype::f16) fail(who + "holds " + info.dtype_name + ", must hold F64, F32, BF16 or F16");
     if (info.shape != shape) fail(who + "has shape " + text(info.shape) + ", the config asks for " + text(shape));
     std::vector<float> numbers = file_.get<float>(tensor);
     for (std::size_t i = 0; i < numbers.size(); ++i) {

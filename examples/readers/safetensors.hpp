@@ -1,276 +1,150 @@
 /// \file
-/// A reader of safetensors files that trusts nothing in them.
+/// The tensors of a checkpoint, in one file or in many.
 ///
-/// Layout (github.com/huggingface/safetensors): 8 bytes little-endian header length N, N bytes of JSON
-/// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {...}}, then data.
-/// Offsets count from the start of the data, which the tensors must cover without gap or overlap, as the reference
-/// implementation asks too.
+/// Many files, or shards, come with model.safetensors.index.json: {"metadata": {...}, "weight_map": {"tensor":
+/// "model-00001-of-00002.safetensors", ...}}. Shards lie beside it.
 #pragma once
 
-#include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <set>
 #include <span>
-#include <stdexcept>
 #include <string>
-#include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
+#include "readers/json.hpp"
+#include "readers/safetensors_file.hpp"
 
 namespace heed_examples {
 
-static_assert(std::endian::native == std::endian::little, "the reader copies little-endian numbers as they are");
-
-/// Says which file, and which tensor or byte count in it, is wrong.
-class SafetensorsError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-enum class Dtype { f64, f32, bf16, f16, i64, i32, i16, i8, u8, boolean };
-
-struct TensorInfo {
-  Dtype dtype = Dtype::f32;
-  std::vector<std::int64_t> shape;
-  std::uint64_t begin = 0;  ///< first byte, from the start of the data
-  std::uint64_t end = 0;
-
-  [[nodiscard]] std::int64_t size() const {
-    if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
-    std::int64_t n = 1;
-    for (const std::int64_t extent : shape) n *= extent;  // no more than the bytes of the file
-    return n;
-  }
-};
-
-/// A whole file in memory. Every member throws SafetensorsError; a constructed object is consistent.
+/// One file or all shards of an index, in memory, as if they were one file. Every member throws SafetensorsError; a
+/// constructed object is consistent.
 class Safetensors {
  public:
-  static constexpr std::uint64_t max_header_bytes = 100'000'000;  // the limit of the reference implementation
-  static constexpr std::size_t max_dims = 8;
-  static constexpr std::size_t max_name_bytes = 1 << 20;
+  static constexpr std::uintmax_t max_index_bytes = SafetensorsFile::max_header_bytes;
 
+  /// A .safetensors file, an index (.json), or a folder with model.safetensors.index.json or model.safetensors.
   [[nodiscard]] static Safetensors open(const std::filesystem::path& path) {
     std::error_code error;
-    if (!std::filesystem::is_regular_file(path, error)) throw SafetensorsError(path.string() + ": no such file");
-    const std::uint64_t size = std::filesystem::file_size(path, error);
-    std::ifstream file(path, std::ios::binary);
-    if (error || !file) throw SafetensorsError(path.string() + ": cannot be opened");
-    std::vector<std::byte> bytes(size);
-    if (!file.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(size))) {
-      throw SafetensorsError(path.string() + ": could not read " + std::to_string(size) + " bytes");
+    if (std::filesystem::is_directory(path, error)) {
+      for (const char* name : {"model.safetensors.index.json", "model.safetensors"}) {
+        if (std::filesystem::exists(path / name, error)) return open(path / name);
+      }
+      throw SafetensorsError(path.string() + ": a folder without model.safetensors.index.json or model.safetensors");
     }
-    return parse(std::move(bytes), path.filename().string());
+    if (path.extension() == ".json") return open_index(path);
+    Safetensors made;
+    made.add(SafetensorsFile::open(path));
+    return made;
   }
 
   /// Takes the content of a file; `name` is for messages.
   [[nodiscard]] static Safetensors parse(std::vector<std::byte> bytes, std::string name) {
-    return Safetensors(std::move(bytes), std::move(name));
+    Safetensors made;
+    made.add(SafetensorsFile::parse(std::move(bytes), std::move(name)));
+    return made;
   }
 
   [[nodiscard]] bool contains(const std::string& tensor) const { return tensors_.contains(tensor); }
   [[nodiscard]] const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
+  /// Of shards, the entries that all of them agree on.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
-
-  [[nodiscard]] const TensorInfo& info(const std::string& tensor) const {
-    const auto found = tensors_.find(tensor);
-    if (found == tensors_.end()) fail("has no tensor '" + tensor + "'");
-    return found->second;
-  }
-
+  [[nodiscard]] const TensorInfo& info(const std::string& tensor) const { return file_of(tensor).info(tensor); }
   /// The stored bytes of a tensor; they live as long as this object.
   [[nodiscard]] std::span<const std::byte> bytes(const std::string& tensor) const {
-    const TensorInfo& t = info(tensor);
-    return std::span(bytes_).subspan(data_begin_ + t.begin, t.end - t.begin);
+    return file_of(tensor).bytes(tensor);
   }
-
-  /// All numbers of a tensor, row-major, as T: double or float (from any type; F64 to float rounds), or std::int64_t
-  /// (from integers and BOOL only).
+  /// All numbers of a tensor, see SafetensorsFile::get().
   template <class T>
   [[nodiscard]] std::vector<T> get(const std::string& tensor) const {
-    static_assert(std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, std::int64_t>);
-    const TensorInfo& t = info(tensor);
-    const std::span<const std::byte> from = bytes(tensor);
-    if constexpr (std::is_integral_v<T>) {
-      if (t.dtype <= Dtype::f16) fail("tensor '" + tensor + "' holds floating point numbers, not integers");
-    }
-    switch (t.dtype) {
-      case Dtype::f64: return convert<T, double>(from, [](double x) { return x; });
-      case Dtype::f32: return convert<T, float>(from, [](float x) { return x; });
-      case Dtype::bf16: return convert<T, std::uint16_t>(from, bf16_to_float);
-      case Dtype::f16: return convert<T, std::uint16_t>(from, f16_to_float);
-      case Dtype::i64: return convert<T, std::int64_t>(from, [](std::int64_t x) { return x; });
-      case Dtype::i32: return convert<T, std::int32_t>(from, [](std::int32_t x) { return x; });
-      case Dtype::i16: return convert<T, std::int16_t>(from, [](std::int16_t x) { return x; });
-      case Dtype::i8: return convert<T, std::int8_t>(from, [](std::int8_t x) { return x; });
-      case Dtype::u8: return convert<T, std::uint8_t>(from, [](std::uint8_t x) { return x; });
-      case Dtype::boolean: return convert<T, std::uint8_t>(from, [](std::uint8_t x) { return x != 0; });
-    }
-    fail("tensor '" + tensor + "' has no known type");
+    return file_of(tensor).template get<T>(tensor);
   }
 
  private:
-  using Json = nlohmann::json;
+  Safetensors() = default;
 
-  Safetensors(std::vector<std::byte> bytes, std::string name) : bytes_(std::move(bytes)), name_(std::move(name)) {
-    if (bytes_.size() < 8)
-      fail("is " + std::to_string(bytes_.size()) + " bytes, shorter than the 8-byte header length");
-    std::uint64_t header = 0;
-    std::memcpy(&header, bytes_.data(), sizeof header);
-    if (header > max_header_bytes || header > bytes_.size() - 8) {
-      fail("says its header is " + std::to_string(header) + " bytes, but " + std::to_string(bytes_.size() - 8) +
-           " follow and " + std::to_string(max_header_bytes) + " are allowed");
-    }
-    data_begin_ = 8 + std::size_t(header);
-    const Json json = parse_header(header);
-    for (const auto& [key, value] : json.items()) {
-      if (key == "__metadata__") {
-        read_metadata(value);
-      } else {
-        tensors_.emplace(key, read_tensor(key, value));
+  [[nodiscard]] static Safetensors open_index(const std::filesystem::path& path) {
+    const std::string name = path.filename().string();
+    const auto fail = [&](const std::string& what) { throw SafetensorsError(name + ": " + what); };
+    const std::map<std::string, std::string> shard_of = read_weight_map(path);
+    Safetensors made;
+    std::set<std::string> opened;
+    for (const auto& [tensor, shard] : shard_of) {
+      if (!opened.insert(shard).second) continue;
+      if (!std::filesystem::is_regular_file(path.parent_path() / shard)) fail("shard '" + shard + "' is missing");
+      made.add(SafetensorsFile::open(path.parent_path() / shard));
+      for (const auto& [held, info] : made.files_.back().tensors()) {
+        const auto found = shard_of.find(held);
+        if (found == shard_of.end()) fail("shard '" + shard + "' has tensor '" + held + "', which the index lacks");
+        if (found->second != shard) {
+          fail("shard '" + shard + "' has tensor '" + held + "', which the index puts into '" + found->second + "'");
+        }
       }
     }
-    check_cover();
+    for (const auto& [tensor, shard] : shard_of) {
+      if (!made.contains(tensor)) fail("tensor '" + tensor + "' is not in shard '" + shard + "'");
+    }
+    return made;
   }
 
-  [[noreturn]] void fail(const std::string& what) const { throw SafetensorsError(name_ + ": " + what); }
-
-  // nlohmann keeps the last of two equal keys; here they are an error, and so is a nesting no header needs.
-  [[nodiscard]] Json parse_header(std::uint64_t size) const {
-    std::vector<std::set<std::string>> keys;
-    const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
-      if (depth > 4) fail("has a header nested deeper than 4");
-      if (event == Json::parse_event_t::object_start) keys.emplace_back();
-      if (event == Json::parse_event_t::object_end) keys.pop_back();
-      if (event == Json::parse_event_t::key) {
-        const auto& key = parsed.get_ref<const std::string&>();
-        if (key.size() > max_name_bytes) fail("has a name of " + std::to_string(key.size()) + " bytes");
-        if (!keys.back().insert(key).second) fail("has the key '" + key + "' twice");
-      }
-      return true;
-    };
-    const char* text = reinterpret_cast<const char*>(bytes_.data()) + 8;
-    Json json;
+  // Which shard a tensor is in. A shard is a plain file name, so that an index cannot have other files read.
+  [[nodiscard]] static std::map<std::string, std::string> read_weight_map(const std::filesystem::path& path) {
+    const std::string name = path.filename().string();
+    const auto fail = [&](const std::string& what) { throw SafetensorsError(name + ": " + what); };
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) throw SafetensorsError(path.string() + ": no such file");
+    if (std::filesystem::file_size(path, error) > max_index_bytes) fail("is too long for an index");
+    std::ifstream file(path, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    nlohmann::json json;
     try {
-      json = Json::parse(text, text + size, check);
-    } catch (const Json::exception& error) {
-      fail(std::string("has a header that is not JSON: ") + error.what());
+      json = parse_json(text, 8);
+    } catch (const JsonError& wrong) {
+      fail(wrong.what());
     }
-    if (!json.is_object()) fail("has a header that is not a JSON object");
-    return json;
+    if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+      fail("has no weight_map, so it is not an index");
+    }
+    std::map<std::string, std::string> shard_of;
+    for (const auto& [tensor, value] : json["weight_map"].items()) {
+      const std::string shard = value.is_string() ? value.template get<std::string>() : std::string();
+      const bool plain = !shard.empty() && shard.find_first_of(std::string("/\\:\0", 4)) == shard.npos &&
+                         shard.ends_with(".safetensors") && shard.front() != '.';
+      if (!plain)
+        fail("tensor '" + tensor + "' is in " + value.dump() + ", must be a .safetensors file beside the index");
+      shard_of.emplace(tensor, shard);
+    }
+    if (shard_of.empty()) fail("has an empty weight_map");
+    return shard_of;
   }
 
-  void read_metadata(const Json& value) {
-    if (!value.is_object()) fail("has a __metadata__ that is not an object");
-    for (const auto& [key, text] : value.items()) {
-      if (!text.is_string()) fail("has a __metadata__ value for '" + key + "' that is not a string");
-      metadata_.emplace(key, text.get<std::string>());
+  void add(SafetensorsFile file) {
+    for (const auto& [tensor, info] : file.tensors()) {
+      tensors_.emplace(tensor, info);
+      file_of_.emplace(tensor, files_.size());
     }
+    if (files_.empty()) {
+      metadata_ = file.metadata();
+    } else {
+      std::erase_if(metadata_, [&](const auto& entry) {
+        const auto found = file.metadata().find(entry.first);
+        return found == file.metadata().end() || found->second != entry.second;
+      });
+    }
+    files_.push_back(std::move(file));
   }
 
-  [[nodiscard]] TensorInfo read_tensor(const std::string& key, const Json& value) const {
-    const std::string who = "tensor '" + key + "' ";
-    if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value.contains("shape") ||
-        !value.contains("data_offsets")) {
-      fail(who + "is not {dtype, shape, data_offsets}");
-    }
-    TensorInfo t;
-    std::uint64_t bytes = 0;
-    std::tie(t.dtype, bytes) = read_dtype(who, value["dtype"]);
-    const Json& shape = value["shape"];
-    if (!shape.is_array() || shape.size() > max_dims) fail(who + "has a shape that is not a list of at most 8 numbers");
-    bool empty = false;
-    for (const Json& extent : shape) {
-      if (!extent.is_number_unsigned() || extent.get<std::uint64_t>() > std::uint64_t(INT64_MAX)) {
-        fail(who + "has an extent of " + extent.dump());
-      }
-      const auto n = extent.get<std::uint64_t>();
-      t.shape.push_back(std::int64_t(n));
-      empty = empty || n == 0;
-      if (n != 0 && __builtin_mul_overflow(bytes, n, &bytes)) fail(who + "has a shape beyond 2^64 bytes");
-    }
-    if (empty) bytes = 0;
-    const Json& offsets = value["data_offsets"];
-    if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
-        !offsets[1].is_number_unsigned()) {
-      fail(who + "has data_offsets " + offsets.dump() + ", must be two non-negative integers");
-    }
-    t.begin = offsets[0].get<std::uint64_t>();
-    t.end = offsets[1].get<std::uint64_t>();
-    const std::uint64_t available = bytes_.size() - data_begin_;
-    if (t.begin > t.end || t.end > available) {
-      fail(who + "lies at " + offsets.dump() + " of " + std::to_string(available) + " data bytes");
-    }
-    if (t.end - t.begin != bytes) {
-      fail(who + "has " + std::to_string(t.end - t.begin) + " bytes, its shape and type need " + std::to_string(bytes));
-    }
-    return t;
+  // Of a tensor that no file has, the first one, which says so.
+  [[nodiscard]] const SafetensorsFile& file_of(const std::string& tensor) const {
+    const auto found = file_of_.find(tensor);
+    return files_[found == file_of_.end() ? 0 : found->second];
   }
 
-  [[nodiscard]] std::pair<Dtype, std::uint64_t> read_dtype(const std::string& who, const Json& value) const {
-    static const std::map<std::string, std::pair<Dtype, std::uint64_t>> known = {
-        {"F64", {Dtype::f64, 8}}, {"F32", {Dtype::f32, 4}},     {"BF16", {Dtype::bf16, 2}}, {"F16", {Dtype::f16, 2}},
-        {"I64", {Dtype::i64, 8}}, {"I32", {Dtype::i32, 4}},     {"I16", {Dtype::i16, 2}},   {"I8", {Dtype::i8, 1}},
-        {"U8", {Dtype::u8, 1}},   {"BOOL", {Dtype::boolean, 1}}};
-    const auto found = value.is_string() ? known.find(value.get<std::string>()) : known.end();
-    if (found == known.end()) fail(who + "has the unknown type " + value.dump());
-    return found->second;
-  }
-
-  void check_cover() const {
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
-    for (const auto& [name, t] : tensors_) {
-      if (t.begin != t.end) ranges.emplace_back(t.begin, t.end);
-    }
-    std::sort(ranges.begin(), ranges.end());
-    std::uint64_t at = 0;
-    for (const auto& [begin, end] : ranges) {
-      if (begin != at) {
-        fail((begin < at ? "has tensors that overlap at data byte " : "has a gap before data byte ") +
-             std::to_string(begin));
-      }
-      at = end;
-    }
-    if (at != bytes_.size() - data_begin_) {
-      fail("has " + std::to_string(bytes_.size() - data_begin_ - at) + " bytes that belong to no tensor");
-    }
-  }
-
-  template <class T, class Stored, class F>
-  [[nodiscard]] static std::vector<T> convert(std::span<const std::byte> from, F&& to_number) {
-    std::vector<T> out(from.size() / sizeof(Stored));
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      Stored stored;
-      std::memcpy(&stored, from.data() + i * sizeof stored, sizeof stored);
-      out[i] = static_cast<T>(to_number(stored));
-    }
-    return out;
-  }
-
-  [[nodiscard]] static float bf16_to_float(std::uint16_t bits) {
-    return std::bit_cast<float>(std::uint32_t(bits) << 16);
-  }
-  [[nodiscard]] static float f16_to_float(std::uint16_t bits) {
-    const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
-    float size = std::ldexp(float(fraction), -24);
-    if (exponent == 31) size = fraction == 0 ? HUGE_VALF : std::nanf("");
-    if (exponent > 0 && exponent < 31) size = std::ldexp(float(1024 + fraction), exponent - 25);
-    return std::copysign(size, (bits & 0x8000) != 0 ? -1.0f : 1.0f);
-  }
-
-  std::vector<std::byte> bytes_;
-  std::string name_;
-  std::size_t data_begin_ = 0;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, std::size_t> file_of_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, std::string> metadata_;
 };

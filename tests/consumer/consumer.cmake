@@ -5,7 +5,9 @@ file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
 separate_arguments(COMPONENT_LIST UNIX_COMMAND "${COMPONENTS}")
 string(REGEX MATCH "^([0-9]+)\\.([0-9]+)" ignored "${HEED_VERSION}")
-set(abi_version "v${CMAKE_MATCH_1}_${CMAKE_MATCH_2}_")
+set(abi_major "${CMAKE_MATCH_1}")
+set(abi_minor "${CMAKE_MATCH_2}")
+set(abi_version "v${abi_major}_${abi_minor}_")
 
 # Runs a command; `outcome` is PASSES, or a regular expression for what a failing command must print.
 function(run outcome)
@@ -113,7 +115,12 @@ elseif(CASE STREQUAL "package")
   build_and_run(build0.1)
 
 elseif(CASE STREQUAL "wrong_version")
-  configure("compatible with requested version" build -DHOW=package -DREQUEST=9 "-DCMAKE_PREFIX_PATH=${PREFIX}")
+  # Neither an earlier minor version nor a later one is this one.
+  math(EXPR next "${abi_minor} + 1")
+  foreach(request IN ITEMS 9 0.0.9 "${abi_major}.${next}" 1.0)
+    configure("compatible with requested version" "build${request}" -DHOW=package "-DREQUEST=${request}"
+      "-DCMAKE_PREFIX_PATH=${PREFIX}")
+  endforeach()
 
 elseif(CASE STREQUAL "wrong_component")
   configure("no component 'nonsense'; it has" build -DHOW=package -DCOMPONENTS=nonsense

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <tuple>
 
 #include "demo/models.hpp"
@@ -83,6 +84,19 @@ TEST(MalformedConfig, NoJson) {
   file.config = nlohmann::json::array({1, 2});
   expect_says(verdict(file.bytes()), "'config' in its metadata that is not a JSON object");
   expect_says(verdict({std::byte{2}, {}, {}, {}, {}, {}, {}, {}, std::byte{'{'}, std::byte{'}'}}), "no 'config'");
+}
+
+// A message that prints what it found must not print 100,000 levels, one call each.
+TEST(MalformedConfig, DeepJson) {
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  for (const std::string& config : {deep, "{\\\"mechanism\\\":" + deep + "}"}) {
+    const std::string header = R"({"__metadata__":{"config":")" + config + "\"}}";
+    std::vector<std::byte> bytes(8 + header.size());
+    const std::uint64_t size = header.size();
+    std::memcpy(bytes.data(), &size, 8);
+    std::memcpy(bytes.data() + 8, header.data(), header.size());
+    expect_says(verdict(std::move(bytes)), "has a 'config' in its metadata that is nested deeper than 16");
+  }
 }
 
 TEST_P(Malformed, TensorsAreNamedWithTheirShape) {
