@@ -16,7 +16,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One sequence of a ragged batch. Nothing is owned.
+/// One sequence of a ragged batch. Nothing is owned, except that a small mask is copied (MaskRef).
 ///
 /// The last `num_queries` of the keys are usually the queries' own: query i has position p + 1 - num_queries + i, where
 /// p is the position of the last key, unless `query_positions` says otherwise (a draft tree). num_queries is
@@ -102,6 +102,15 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef 
   const Sequence<S> sequence{
       .keys = &keys, .mask = mask, .q = q, .out = out, .lse = lse, .query_positions = query_positions};
   return attend_batch<Backend>(policy, std::span<const Sequence<S>>(&sequence, 1), workspace, executor, options);
+}
+
+/// The same with a mask that MaskRef does not copy, which only has to live as long as the call.
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, AttentionMask M, Executor E>
+  requires(!MaskRef::copies<M>)
+Status attend(const P& policy, std::span<const float> q, const S& keys, const M& mask, std::span<float> out,
+              Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {},
+              std::span<const Index> query_positions = {}) {
+  return attend<Backend>(policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
 }
 
 /// The same with the mask of the cache's own retention rule, or its stages.

@@ -10,7 +10,7 @@
 #include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
-#include <heed/speculative/draft_tree.hpp>
+#include <heed/speculative/tree_paths.hpp>
 
 #include "cache/instances.hpp"
 

@@ -1,6 +1,7 @@
 // Kills mutants of what refuses, or makes right, the one-word mistakes of a caller.
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include <heed/attend.hpp>
@@ -71,6 +72,13 @@ void keys() {
          "keys", "rotation at read goes with how keys are stored");
 }
 
+void mask() {
+  auto window = std::make_unique<heed::SlidingWindow>(heed::SlidingWindow{4});
+  const heed::MaskRef ref(*window);
+  window->window = 1;  // as whatever comes next on the stack of a temporary
+  expect(ref.coverage({5, 6}, {2, 6}) == heed::Coverage::full, "mask", "outlives its temporary");
+}
+
 void alibi() {
   Cache cache = heed::value_or_throw(Cache::create(policy, {}));
   append(cache, {0, 1, 0, 2, 0, 4});
@@ -99,6 +107,7 @@ void merge() {
 
 int main() {
   keys();
+  mask();
   alibi();
   merge();
   return killer::failures == 0 ? 0 : 1;

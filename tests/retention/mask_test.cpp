@@ -1,9 +1,11 @@
 // The masks of heed by brute force: coverage promises nothing that visible() denies, and recall() drops nothing needed.
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <vector>
 
 #include <heed/retention/full.hpp>
+#include <heed/retention/landmark_mask.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/retention/window.hpp>
 
@@ -93,6 +95,56 @@ TEST(Mask, FarPositions) {
   EXPECT_EQ(heed::Causal{}.coverage({far, far + 1}, {0, far + 1}), Coverage::full);
   EXPECT_EQ(window.recall({.next = far}).begin, far - 99);
 }
+
+/// What `Sequence{.mask = SlidingWindow{4}}` keeps: the mask may be gone, or changed, before it is asked.
+TEST(MaskRef, KeepsASmallMask) {
+  auto window = std::make_unique<heed::SlidingWindow>(heed::SlidingWindow{5});
+  const heed::MaskRef first(*window);
+  heed::MaskRef ref;
+  EXPECT_FALSE(bool(ref));
+  ref = first;
+  window->window = 1;
+  window.reset();
+  EXPECT_TRUE(bool(ref));
+  EXPECT_EQ(ref.coverage({10, 11}, {6, 11}), Coverage::full);
+  EXPECT_EQ(ref.coverage({10, 11}, {0, 6}), Coverage::none);
+}
+
+/// The largest of heed's masks, with its two lists: what a cache's view or a RuleMask gives.
+TEST(MaskRef, KeepsALandmarkMask) {
+  const std::vector<heed::Reach> reach{{.begin = 7, .end_landmark = 2}};
+  const std::vector<heed::FarToken> far{{.position = 2}, {.position = 4}, {.position = 8}};
+  auto mask = std::make_unique<heed::LandmarkMask>(reach, 9, far, 2, 5);
+  const heed::MaskRef ref(*mask);
+  *mask = heed::LandmarkMask(reach, 0, {}, 0, 0);
+  mask.reset();
+  EXPECT_EQ(ref.near_keys(), (heed::NearKeys{.first_key = 2, .first_lane = 5}));
+  EXPECT_EQ(ref.far_keys(), 3);
+  EXPECT_EQ(ref.far_run(9, {0, 3}), (heed::Interval{0, 2}));
+  EXPECT_EQ(ref.near_run(9, {0, 12}), (heed::Interval{7, 10}));
+}
+
+/// A mask that is too large, or owns something, is asked where it is.
+TEST(MaskRef, RefersToALargeMask) {
+  struct Window {
+    std::vector<Index> of;  // [queries]
+    [[nodiscard]] bool visible(Index query, Index key) const {
+      return key <= query && query - key < of[std::size_t(query)];
+    }
+    [[nodiscard]] Coverage coverage(heed::Interval, heed::Interval) const { return Coverage::partial; }
+  };
+  static_assert(!heed::MaskRef::copies<Window>);
+  Window mask{{1, 1}};
+  const heed::MaskRef ref(mask);
+  mask.of[1] = 2;
+  const Index positions[] = {0, 1};
+  std::uint64_t bits = 0;
+  ref.fill(1, positions, 2, &bits);
+  EXPECT_EQ(bits, 3u);
+}
+
+static_assert(heed::MaskRef::copies<heed::Causal> && heed::MaskRef::copies<heed::Unmasked>);
+static_assert(heed::MaskRef::copies<heed::SlidingWindow> && heed::MaskRef::copies<heed::LandmarkMask>);
 
 TEST(MaskRef, AsksTheMask) {
   const heed::SlidingWindow window{5};

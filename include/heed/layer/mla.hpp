@@ -101,6 +101,16 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
   return attend<Backend>(mla, q, keys, mask, out, workspace, executor, options, lse, query_positions);
 }
 
+/// The same with a mask that MaskRef does not copy, which only has to live as long as the call.
+template <SimdBackend Backend, KeyValueSource S, AttentionMask M, Executor E>
+  requires(!MaskRef::copies<M>)
+Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const S& keys, const M& mask,
+                  std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
+                  std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
+  return attend_mla<Backend>(mla, form, q, keys, MaskRef(mask), out, workspace, executor, options, lse,
+                             query_positions);
+}
+
 /// One layer. Immutable: threads may share it.
 class MlaLayer {
  public:

@@ -3,26 +3,38 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <new>
+#include <type_traits>
 
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// A non-owning reference to any AttentionMask, or to none. The mask must outlive it.
+/// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied, so a temporary may be given: masks of
+/// rules and of a cache's views are such. Of a larger one this is a reference, and the mask must outlive it; a temporary that
+/// would not does not compile.
 class MaskRef {
  public:
+  /// Whether masks of this type are copied.
+  template <class M>
+  static constexpr bool copies = std::is_trivially_copyable_v<M> && sizeof(M) <= 64 &&
+                                 alignof(M) <= alignof(std::max_align_t);
+
   /// No mask is given.
   MaskRef() = default;
-  template <AttentionMask M>
-    requires(!std::same_as<M, MaskRef>)
-  MaskRef(const M& mask)
-  noexcept : mask_(&mask), one_(&one_list<M>) {  // NOLINT(google-explicit-constructor)
-    if constexpr (SplitMask<M>) two_ = &two_lists<M>;
+  template <class M>
+    requires(AttentionMask<std::remove_cvref_t<M>> && !std::same_as<std::remove_cvref_t<M>, MaskRef>)
+  MaskRef(M&& mask)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+  noexcept : mask_(mask), one_(&one_list<std::remove_cvref_t<M>>) {
+    static_assert(copies<std::remove_cvref_t<M>> || std::is_lvalue_reference_v<M>,
+                  "this mask dies before it is asked: it is too large to be copied, so give it a name");
+    if constexpr (SplitMask<std::remove_cvref_t<M>>) two_ = &two_lists<std::remove_cvref_t<M>>;
   }
 
   /// Whether a mask is given. Nothing else may be asked without one.
-  [[nodiscard]] explicit operator bool() const noexcept { return mask_ != nullptr; }
+  [[nodiscard]] explicit operator bool() const noexcept { return one_ != nullptr; }
 
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const {
     return one_->coverage(mask_, queries, keys);
@@ -80,6 +92,27 @@ class MaskRef {
     Coverage (*far_coverage)(const void*, Interval, Interval);
     Interval (*near_run)(const void*, Index, Interval);
     Interval (*far_run)(const void*, Index, Interval);
+  };
+
+  /// Where the mask is: here, or where its owner keeps it.
+  class Place {
+   public:
+    Place() = default;
+    template <class M>
+    explicit Place(const M& mask) noexcept {
+      if constexpr (copies<M>) {
+        ::new (static_cast<void*>(copy_)) M(mask);
+      } else {
+        elsewhere_ = &mask;
+      }
+    }
+    operator const void*() const noexcept {  // NOLINT(google-explicit-constructor)
+      return elsewhere_ != nullptr ? elsewhere_ : copy_;
+    }
+
+   private:
+    alignas(std::max_align_t) std::byte copy_[64] = {};
+    const void* elsewhere_ = nullptr;
   };
 
   template <class M>
@@ -146,7 +179,7 @@ class MaskRef {
         return Interval{numbers.begin, end};
       }};
 
-  const void* mask_ = nullptr;
+  Place mask_;
   const OneList* one_ = nullptr;
   const TwoLists* two_ = nullptr;
 };

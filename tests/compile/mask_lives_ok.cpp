@@ -1,0 +1,35 @@
+// Masks that are temporaries: small ones are copied, and a large one lives as long as the call.
+#include <vector>
+
+#include <heed/heed.hpp>
+
+using Cache = heed::KvCache<heed::Gqa, heed::F32>;
+
+struct Windows {
+  std::vector<heed::Index> of;
+  bool visible(heed::Index query, heed::Index key) const {
+    return key <= query && query - key < of[static_cast<std::size_t>(query)];
+  }
+  heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+};
+
+heed::Sequence<Cache::View> small(const Cache::View& keys) {
+  return {.keys = &keys, .mask = heed::SlidingWindow{4}, .q = {}, .out = {}};
+}
+heed::Sequence<Cache::View> large(const Cache::View& keys, const Windows& mask) {
+  return {.keys = &keys, .mask = mask, .q = {}, .out = {}};
+}
+heed::Status call(const Cache::View& keys, std::span<const float> q, std::span<float> out) {
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  heed::Status status =
+      heed::attend<heed::Scalar>(heed::Gqa{}, q, keys, heed::SlidingWindow{4}, out, workspace, executor);
+  if (status.ok()) {
+    status = heed::attend<heed::Scalar>(heed::Gqa{}, q, keys, Windows{{1, 2, 3}}, out, workspace, executor);
+  }
+  if (status.ok()) {
+    status = heed::attend_mla<heed::Scalar>(heed::Mla{}, heed::MlaForm::absorbed, q, keys, Windows{{1}}, out, workspace,
+                                            executor);
+  }
+  return status;
+}
