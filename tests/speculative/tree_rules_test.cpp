@@ -203,7 +203,7 @@ void expect_decoded(const Subject<P>& subject, const std::string& kind, heed::Po
       for (const Index on_path : drawn.tree.path(node)) {
         const Rows row = drawn.nodes.part(on_path, 1);
         auto decoding = begin(fork, row);
-        position = decoding.position(0);
+        position = decoding.positions(0)[0];
         const auto keys = decoding.keys(0);
         heed::check(read(subject, row, keys, {}, change, one));
         heed::check(decoding.commit());
@@ -212,7 +212,8 @@ void expect_decoded(const Subject<P>& subject, const std::string& kind, heed::Po
           << "seed " << seed << ", node " << node << ", " << change.name;
       ASSERT_EQ(tree_paths.position_of(node), position);
     }
-    const heed::Status by_mask = read(subject, drawn.nodes, view, heed::TreeMask(view, drawn.tree), change, masked);
+    const heed::TreeMask tree_mask(view, drawn.tree);
+    const heed::Status by_mask = read(subject, drawn.nodes, view, tree_mask, change, masked);
     if (ranks || drawn.rule.rule.has_history()) {
       EXPECT_FALSE(by_mask.ok());
       continue;
@@ -344,10 +345,12 @@ TEST_F(TreeErrors, NameAStepThatIsTooShort) {
     const std::string message =
         tokens == 3 ? "tree has 7 nodes, keys has 5" : "tree has 7 nodes, the open step of keys has 2 tokens";
     expect_refused(heed::TreePaths(view, tree), {}, 7, StatusCode::invalid_argument, message);
-    expect_refused(view, heed::TreeMask(view, tree), 7, StatusCode::invalid_argument, message);
+    const heed::TreeMask mask(view, tree);
+    expect_refused(view, mask, 7, StatusCode::invalid_argument, message);
   }
   auto cache = cache_of(heed::Causal{});
-  expect_refused(cache.keys(0), heed::TreeMask(cache.keys(0), tree), 7, StatusCode::invalid_argument,
+  const heed::TreeMask of_committed(cache.keys(0), tree);
+  expect_refused(cache.keys(0), of_committed, 7, StatusCode::invalid_argument,
                  "tree has 7 nodes, the open step of keys has 0 tokens");
   auto closed = begin(cache, random_rows(subject, 7, random));
   const heed::TreePaths paths(closed.keys(0), tree);
@@ -360,7 +363,8 @@ TEST_F(TreeErrors, NameAStepThatIsTooShort) {
 TEST_F(TreeErrors, NameKeysThatTheMaskIsNotOf) {
   auto cache = cache_of(heed::Causal{}), other = cache_of(heed::Causal{});
   auto step = begin(cache, random_rows(subject, 7, random)), other_step = begin(other, random_rows(subject, 7, random));
-  expect_refused(step.keys(0), heed::TreeMask(other_step.keys(0), tree), 7, StatusCode::invalid_argument,
+  const heed::TreeMask of_other(other_step.keys(0), tree);
+  expect_refused(step.keys(0), of_other, 7, StatusCode::invalid_argument,
                  "the mask of the tree was made with keys of another cache or layer group");
   const heed::SuffixMask early = tree.mask(99);
   expect_refused(step.keys(0), early, 7, StatusCode::invalid_argument,
@@ -394,7 +398,8 @@ TEST_F(TreeErrors, NameAHistoryAndRanksThatAreNoMask) {
   const heed::SeparatorStream stream{.initial = 2, .separators = 3, .local = 4, .capacity = 14, .ids = {1, 2}};
   auto cache = cache_of(stream);
   auto step = begin(cache, random_rows(subject, 7, random));
-  expect_refused(step.keys(0), heed::TreeMask(step.keys(0), tree), 7, StatusCode::unsupported,
+  const heed::TreeMask mask(step.keys(0), tree);
+  expect_refused(step.keys(0), mask, 7, StatusCode::unsupported,
                  "a tree is no mask over a cache with a rule with a history: take TreePaths(keys, tree)");
 }
 
