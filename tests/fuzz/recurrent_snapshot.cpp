@@ -1,0 +1,83 @@
+// RecurrentState::restore() of bytes whose checksum is right and whose numbers are not.
+#include <vector>
+
+#include <heed/cache/recurrent_state.hpp>
+
+#include "fuzz/snapshot_edits.hpp"
+
+namespace {
+
+using heed::Index;
+using heed::RecurrentState;
+using heed_fuzz::Bytes;
+
+void use(RecurrentState& state, Bytes& in, int moves) {
+  for (; moves > 0; --moves) {
+    switch (in.pick(0, 5)) {
+      case 0: {
+        const Index tokens = in.pick(std::max<Index>(0, state.rollback_floor() - 1), state.seen());
+        const bool legal = tokens == 0 || tokens >= state.rollback_floor();
+        FUZZ_CHECK(state.truncate(tokens).ok() == legal);
+        break;
+      }
+      case 1: {
+        auto fork = state.fork();
+        FUZZ_CHECK(fork.ok());
+        state = *std::move(fork);
+        break;
+      }
+      default: {
+        const Index count = in.pick(0, 4);
+        auto step = state.begin(heed::NumTokens(count));
+        if (!step.ok()) break;
+        for (Index layer = 0; layer < state.layers(); ++layer) {
+          auto at = step->layer(layer);
+          FUZZ_CHECK(at.ok());
+          for (Index token = 0; token < count; ++token) {
+            if (float* to = at->after(token)) std::copy_n(at->before(), at->width(), to);
+          }
+        }
+        const Index accepted = in.pick(0, count);
+        const heed::Status status = step->commit(accepted);
+        FUZZ_CHECK(status.ok() || (accepted > 0 && accepted < count), status.message());
+      }
+    }
+  }
+  float sum = 0;
+  for (Index layer = 0; layer < state.layers(); ++layer) {
+    for (const float x : state.state(layer)) sum += x;
+  }
+  FUZZ_CHECK(sum == sum || sum != sum);  // every number is read
+}
+
+std::vector<std::byte> snapshot(const RecurrentState& state) {
+  std::vector<std::byte> bytes(state.snapshot_bytes());
+  FUZZ_CHECK(state.snapshot(bytes).ok());
+  return bytes;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  Bytes in(data, size);
+  const heed::RecurrentOptions options{.layers = in.pick(1, 3),
+                                       .width = in.pick(1, 9),
+                                       .max_tokens = in.one_in(3) ? in.pick(1, 9) : 0,
+                                       .undo_tokens = in.pick(0, 4)};
+  auto made = RecurrentState::create(options);
+  FUZZ_CHECK(made.ok());
+  use(*made, in, int(in.pick(0, 8)));
+  std::vector<std::byte> bytes = snapshot(*made);
+  const auto same = RecurrentState::restore(options, bytes);
+  FUZZ_CHECK(same.ok(), same.status().message());
+  FUZZ_CHECK(snapshot(*same) == bytes);
+
+  heed_fuzz::edit_snapshot(bytes, in);
+  heed::RecurrentOptions other = options;
+  if (in.one_in(3)) other.undo_tokens = in.pick(0, 4);
+  auto restored = RecurrentState::restore(other, bytes);
+  if (!restored.ok()) return 0;
+  FUZZ_CHECK(RecurrentState::restore(other, snapshot(*restored)).ok());
+  use(*restored, in, 8);
+  return 0;
+}
