@@ -7,10 +7,10 @@
 #include <heed/attend.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/exec/serial.hpp>
+#include <heed/heed.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/shared_row.hpp>
 #include <heed/retention/window.hpp>
-#include <heed/heed.hpp>
 
 #include "fuzz/bytes.hpp"
 #include "guarded_bytes.hpp"
@@ -53,8 +53,8 @@ Rows lay_out(const std::vector<float>& numbers, Index tokens, Index heads, Index
   for (Index t = 0; t < tokens; ++t) {
     for (Index h = 0; h < heads; ++h) {
       Codec::encode(numbers.data() + (t * heads + h) * width, width,
-                    made.bytes->data() + (made.stream.data - made.bytes->data()) +
-                        t * made.stream.token_stride_bytes + h * head_stride);
+                    made.bytes->data() + (made.stream.data - made.bytes->data()) + t * made.stream.token_stride_bytes +
+                        h * head_stride);
     }
   }
   return made;

@@ -14,9 +14,9 @@
 #include <utility>
 
 /// The bytes end the program, which libFuzzer and replay.cpp report with the input.
-#define FUZZ_CHECK(condition, ...)                                                       \
-  do {                                                                                   \
-    if (!(condition)) ::heed_fuzz::stop(__FILE__, __LINE__, #condition, ##__VA_ARGS__);  \
+#define FUZZ_CHECK(condition, ...)                                                      \
+  do {                                                                                  \
+    if (!(condition)) ::heed_fuzz::stop(__FILE__, __LINE__, #condition, ##__VA_ARGS__); \
   } while (false)
 
 namespace heed_fuzz {
@@ -56,9 +56,22 @@ class Bytes {
   /// Often a number that breaks sums and products.
   [[nodiscard]] std::int64_t extreme() {
     constexpr std::int64_t least = std::numeric_limits<std::int64_t>::min();
-    constexpr std::int64_t all[] = {0,       1,       -1,        2,         255,        256,       least,
-                                    1 << 16, 1 << 20, 1LL << 31, 1LL << 32, 1LL << 62,  -(1 << 20), least + 1,
-                                    least / 2 - 1, std::numeric_limits<std::int64_t>::max()};
+    constexpr std::int64_t all[] = {0,
+                                    1,
+                                    -1,
+                                    2,
+                                    255,
+                                    256,
+                                    least,
+                                    1 << 16,
+                                    1 << 20,
+                                    1LL << 31,
+                                    1LL << 32,
+                                    1LL << 62,
+                                    -(1 << 20),
+                                    least + 1,
+                                    least / 2 - 1,
+                                    std::numeric_limits<std::int64_t>::max()};
     const std::int64_t drawn = pick(0, 31);
     return drawn < std::int64_t(std::size(all)) ? all[drawn] : pick(-300, 300);
   }

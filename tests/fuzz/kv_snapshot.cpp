@@ -8,10 +8,10 @@
 #include <heed/codec/bf16.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/sinks.hpp>
 #include <heed/retention/anchors.hpp>
+#include <heed/retention/separator_stream.hpp>
+#include <heed/retention/separators.hpp>
+#include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 

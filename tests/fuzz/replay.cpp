@@ -1,9 +1,9 @@
 // The fuzz targets without libFuzzer: runs every file of a corpus, then mutations of them until the time is up.
 //   fuzz_<target> [-max_total_time=SECONDS] [-seed=N] [-write=FILE] [file or folder ...]
 // An input that ends the program is left in FILE (default crash-input), to be run again as an argument.
-#include <csignal>
 #include <fcntl.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <chrono>
 #include <filesystem>
