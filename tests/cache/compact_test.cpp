@@ -42,6 +42,43 @@ TEST(CacheCompact, KeepsWhatIsNamed) {
   expect_kept(cache, tokens, {3, 9});
 }
 
+/// Nothing is lost, so nothing is forbidden afterwards, and the rule goes on as if compact() had not been called.
+TEST(CacheCompact, KeepingEverythingChangesNothing) {
+  for (const heed::AnyRule& rule :
+       {heed::AnyRule(heed::Causal{}), heed::AnyRule(heed::SlidingWindow{9}),
+        heed::AnyRule(heed::Separators{0, 1, {1}}), heed::AnyRule(heed::Separators{0, 3, {1}})}) {
+    SCOPED_TRACE(rule.name());
+    CountingMemory memory;
+    Cache cache = make(memory, rule), same = make(memory, rule);
+    for (Cache* one : {&cache, &same}) ASSERT_NO_FATAL_FAILURE(append(*one, {1, 1, 1, 1, 1, 1}));
+    EXPECT_EQ(heed::value_or_throw(cache.compact(all_positions(6))), 0);
+    const auto expect_same = [&] {
+      ASSERT_EQ(cache.rollback_floor(), same.rollback_floor());
+      ASSERT_EQ(cache.kept(), same.kept());
+      for (Index query = 0; query < cache.seen() + 2; ++query) {
+        for (Index key = 0; key < cache.kept(); ++key) {
+          const Index position = cache.position(key);
+          ASSERT_EQ(position, same.position(key));
+          ASSERT_EQ(cache.keys(0).mask().visible(query, position), same.keys(0).mask().visible(query, position))
+              << "query " << query << ", position " << position;
+        }
+      }
+    };
+    ASSERT_NO_FATAL_FAILURE(expect_same());
+    for (Cache* one : {&cache, &same}) ASSERT_TRUE(one->truncate(2).ok());
+    ASSERT_NO_FATAL_FAILURE(expect_same());
+    // Token 2 is no separator: only the window shows it.
+    for (Cache* one : {&cache, &same}) ASSERT_NO_FATAL_FAILURE(append(*one, {5, 1}));
+    ASSERT_NO_FATAL_FAILURE(expect_same());
+    for (Cache* one : {&cache, &same}) {
+      if (one->rollback_floor() <= 3) {
+        ASSERT_TRUE(one->truncate(3).ok());
+      }
+    }
+    ASSERT_NO_FATAL_FAILURE(expect_same());
+  }
+}
+
 TEST(CacheCompact, GoesOnWhereTheSequenceEnds) {
   CountingMemory memory;
   Cache cache = make(memory);

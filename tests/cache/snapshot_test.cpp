@@ -2,6 +2,7 @@
 /// A cache as bytes: restored it is the same and goes on the same, and no bytes can hurt it.
 #include <array>
 #include <cstring>
+#include <limits>
 #include <random>
 
 #include <heed/retention/anchors.hpp>
@@ -124,7 +125,7 @@ TEST(CacheSnapshot, SaysWhatDoesNotFit) {
     return message(restored(rule, bytes));
   };
   EXPECT_EQ(spoiled(0, std::byte{'H'}), "snapshot: it does not begin with heed-kv");
-  EXPECT_EQ(spoiled(8, std::byte{9}), "snapshot: version is 9, must be 1");
+  EXPECT_EQ(spoiled(8, std::byte{9}), "snapshot: version is 9, must be 2");
   EXPECT_EQ(spoiled(12, std::byte{1}), "snapshot: it has another byte order");
   EXPECT_EQ(spoiled(good.size() / 2, ~good[good.size() / 2]), "snapshot: its checksum does not match");
   Bytes longer = good;
@@ -138,57 +139,195 @@ TEST(CacheSnapshot, SaysWhatDoesNotFit) {
   EXPECT_EQ(cache.snapshot(buffer).code(), StatusCode::wrong_state);
 }
 
-/// Bytes that are spoiled and then given a right length and checksum: an error, or a cache that works.
-TEST(CacheSnapshot, HostileBytesAreAnErrorOrHarmless) {
-  std::mt19937_64 random(4);
-  int accepted = 0, refused = 0;
-  for (const AnyRule& rule : rules()) {
+TEST(CacheSnapshot, AfterARollback) {
+  const auto restored_equal = [](const Cache& cache, const AnyRule& rule) {
+    const Bytes bytes = snapshot_of(cache);
+    const auto twin = restored(rule, bytes);
+    ASSERT_TRUE(twin.ok()) << rule.name() << ": " << twin.status().message();
+    EXPECT_EQ(snapshot_of(*twin), bytes);
+  };
+  const AnyRule separators = heed::Separators{0, 1, {1}};
+  Cache marked = make(separators);
+  ASSERT_NO_FATAL_FAILURE(append(marked, Seeds(10, 1)));
+  ASSERT_TRUE(marked.truncate(2).ok());
+  ASSERT_NO_FATAL_FAILURE(restored_equal(marked, separators));
+  for (const AnyRule& rule : {AnyRule(heed::Causal{}), AnyRule(heed::SlidingWindow{9})}) {
     Cache cache = make(rule);
-    ASSERT_NO_FATAL_FAILURE(append(cache, some_tokens(random, 40)));
-    const Bytes good = snapshot_of(cache);
-    for (int i = 0; i < 1500; ++i) {
-      Bytes bytes = good;
-      const int edits = 1 + int(random() % 3);
-      for (int e = 0; e < edits; ++e) {
-        // Mostly the numbers in front of the rows, of which every value is a valid one; whole words now and then.
-        const std::size_t at = 24 + random() % std::min<std::size_t>(bytes.size() - 32, random() % 4 == 0 ? 5000 : 500);
-        const std::uint64_t word = random() % 3 == 0 ? std::uint64_t(-1) - random() % 3 : random() % 50;
-        std::memcpy(bytes.data() + at, &word, random() % 2 == 0 ? 1 : 8);
-      }
-      if (random() % 4 == 0) bytes.resize(24 + random() % bytes.size());
-      const std::uint64_t size = bytes.size();
-      std::memcpy(bytes.data() + 16, &size, sizeof size);
-      const std::uint32_t crc = heed::detail::crc32({bytes.data(), bytes.size() - 4});
-      std::memcpy(bytes.data() + bytes.size() - 4, &crc, sizeof crc);
-      auto twin = restored(rule, bytes);
-      if (!twin.ok()) {
-        ++refused;
-        ASSERT_FALSE(twin.status().message().empty());
-        continue;
-      }
-      ++accepted;
-      for (int more = 0; more < 20; ++more) ASSERT_NO_FATAL_FAILURE(append(*twin, some_tokens(random, 2)));
-      ASSERT_TRUE(twin->truncate(twin->rollback_floor()).ok());
-    }
+    ASSERT_NO_FATAL_FAILURE(append(cache, Seeds(6, 3)));
+    ASSERT_TRUE(cache.compact(all_positions(6)).ok());
+    ASSERT_TRUE(cache.truncate(3).ok());
+    ASSERT_NO_FATAL_FAILURE(restored_equal(cache, rule));
   }
-  EXPECT_GT(accepted, 100);
-  EXPECT_GT(refused, 1000);
 }
 
-/// Few bytes cannot ask for much memory.
-TEST(CacheSnapshot, LengthsAreNotBelieved) {
-  CountingMemory memory;
-  const Bytes good = snapshot_of(make(heed::Causal{}));
-  Bytes bytes = good;
-  // The index's first number is the tokens seen, behind 32 bytes of header, 32 of codec names and 8 of groups.
-  const std::uint64_t seen = std::uint64_t{1} << 40;
-  std::memcpy(bytes.data() + 72, &seen, sizeof seen);
+// --- what cannot be -----------------------------------------------------------------------------------------------------
+
+/// Where the numbers of a snapshot with one layer group stand.
+enum Field : std::size_t {
+  seen = 72,
+  near_begin = 80,
+  run_begin = 88,
+  floor_at = 96,
+  reach_first = 104,
+  begin_at = 112,
+  first_landmark = 120,
+  most_landmarks = 128,
+  last_seen = 136,
+  calls = 144,
+  kept_sum = 152,
+  seen_sum = 160,
+  num_far = 168,
+  far_tokens = 176,  // 12 bytes each
+};
+void seal(Bytes& bytes) {
+  const std::uint64_t size = bytes.size();
+  std::memcpy(bytes.data() + 16, &size, sizeof size);
   const std::uint32_t crc = heed::detail::crc32({bytes.data(), bytes.size() - 4});
   std::memcpy(bytes.data() + bytes.size() - 4, &crc, sizeof crc);
-  const auto twin = Cache::restore(policy, {.layers = 2, .memory = memory.resource()}, heed::Causal{}, bytes);
-  EXPECT_EQ(twin.status().message(), "snapshot: number of ids is 0");
-  EXPECT_LT(memory.peak, 1 << 16);
+}
+template <class T>
+Bytes edited(Bytes bytes, std::size_t at, T value) {
+  std::memcpy(bytes.data() + at, &value, sizeof value);
+  seal(bytes);
+  return bytes;
+}
+template <class T = Index>
+T number_at(const Bytes& bytes, std::size_t at) {
+  T value{};
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+/// Every number is refused by its own name, one step beyond what can be.
+TEST(CacheSnapshot, NamesTheNumberThatCannotBe) {
+  const auto expect_refused = [](const AnyRule& rule, const Bytes& good, std::size_t at, auto value, const char* name) {
+    const auto twin = restored(rule, edited(good, at, value));
+    EXPECT_EQ(twin.status().code(), StatusCode::invalid_argument) << name << " " << value;
+    const std::string expected = std::string("snapshot: ") + name + " is ";
+    EXPECT_TRUE(twin.status().message().starts_with(expected)) << twin.status().message() << ", not " << expected;
+  };
+  constexpr Index most = std::numeric_limits<Index>::max();
+  {
+    // 3 landmarks, and 3 recent tokens after the last separator.
+    const AnyRule rule = heed::Separators{1, 4, {1}};
+    Cache cache = make(rule);
+    ASSERT_NO_FATAL_FAILURE(append(cache, {2, 3, 1, 4, 1, 5, 5, 5, 5, 5}));
+    const Bytes good = snapshot_of(cache);
+    ASSERT_EQ(number_at(good, seen), 10);
+    ASSERT_EQ(number_at(good, near_begin), 7);
+    ASSERT_EQ(number_at(good, begin_at), 7);
+    ASSERT_EQ(number_at(good, reach_first), 10);
+    ASSERT_EQ(number_at(good, num_far), 3);
+    for (const Index wrong : {Index{-1}, Index{1} << 48 | 1, most}) expect_refused(rule, good, seen, wrong, "seen");
+    for (const Index wrong : {Index{-1}, Index{9}, Index{11}, most}) {
+      expect_refused(rule, good, reach_first, wrong, "reach_first");
+    }
+    for (const Index wrong : {Index{-1}, Index{11}, -most - 1}) expect_refused(rule, good, begin_at, wrong, "begin");
+    for (const Index wrong : {Index{-1}, Index{8}, most}) expect_refused(rule, good, near_begin, wrong, "near_begin");
+    for (const Index wrong : {Index{-1}, Index{8}, most}) expect_refused(rule, good, run_begin, wrong, "run_begin");
+    for (const Index wrong : {Index{-1}, Index{11}, most}) expect_refused(rule, good, floor_at, wrong, "floor");
+    for (const Index wrong : {Index{-1}, Index{1}, most}) {
+      expect_refused(rule, good, first_landmark, wrong, "first_landmark");
+      expect_refused(rule, good, most_landmarks, wrong, "most_landmarks");
+    }
+    for (const Index wrong : {Index{-1}, Index{0}, most}) expect_refused(rule, good, calls, wrong, "calls");
+    for (const Index wrong : {Index{-1}, most}) expect_refused(rule, good, last_seen, wrong, "last_seen");
+    const double nan = std::numeric_limits<double>::quiet_NaN(), infinite = std::numeric_limits<double>::infinity();
+    for (const double wrong : {-1.0, nan, infinite}) expect_refused(rule, good, seen_sum, wrong, "seen_sum");
+    for (const double wrong : {-1.0, nan, infinite, 11.0}) expect_refused(rule, good, kept_sum, wrong, "kept_sum");
+    // Far tokens: 0, 2, 4; not after each other, not before the near ones, or no landmark.
+    for (const Index wrong : {Index{-1}, Index{0}, Index{4}, Index{7}, most}) {
+      expect_refused(rule, good, far_tokens + 12, wrong, "position");
+    }
+    expect_refused(rule, good, far_tokens + 12 + 8, std::int32_t{5}, "position of a landmark");
+  }
+  {
+    // compact() took position 2, so nobody may go back to where it would be seen.
+    Cache cache = make(heed::Causal{});
+    ASSERT_NO_FATAL_FAILURE(append(cache, {1, 2, 3, 4, 5, 6}));
+    ASSERT_TRUE(cache.compact(std::vector<Index>{0, 1, 4, 5}).ok());
+    const Bytes good = snapshot_of(cache);
+    ASSERT_EQ(number_at(good, floor_at), 6);
+    ASSERT_EQ(number_at(good, run_begin), 4);
+    for (const Index wrong : {1, 2, 3}) expect_refused(heed::Causal{}, good, floor_at, wrong, "floor");
+    EXPECT_TRUE(restored(heed::Causal{}, edited(good, floor_at, Index{5})).ok()) << "tokens 0, 1 and 4 are there";
+    for (const Index wrong : {0, 1}) expect_refused(heed::Causal{}, good, run_begin, wrong, "position of a landmark");
+  }
+  {
+    const AnyRule rule = heed::SeparatorStream{.initial = 2, .separators = 2, .local = 3, .capacity = 9, .ids = {1}};
+    Cache cache = make(rule);
+    for (Index i = 0; i < 24; ++i) ASSERT_NO_FATAL_FAILURE(append(cache, {i % 3 == 0 ? Seed{1} : Seed{2}}));
+    const Bytes good = snapshot_of(cache);
+    const Index begin = number_at(good, begin_at), first = number_at(good, reach_first);
+    ASSERT_GT(begin, 0);
+    for (const Index wrong : {begin - 1, first + 1, Index{0}, most}) {
+      expect_refused(rule, good, floor_at, wrong, "floor");
+    }
+    expect_refused(rule, good, run_begin, Index{1}, "run_begin");
+    for (const Index wrong : {Index{-1}, Index{5}, most, -most - 1}) {
+      expect_refused(rule, good, first_landmark, wrong, "first_landmark");
+    }
+    for (const Index wrong : {Index{-1}, Index{0}, Index{1}, first + 1, most}) {
+      expect_refused(rule, good, most_landmarks, wrong, "most_landmarks");
+    }
+  }
+}
+
+TEST(CacheSnapshot, OldVersionsAreRefused) {
+  const Bytes good = snapshot_of(make(heed::Causal{}));
+  EXPECT_EQ(restored(heed::Causal{}, edited(good, 8, std::uint32_t{1})).status().message(),
+            "snapshot: version is 1, must be 2");
+}
+
+/// Few bytes cannot ask for much memory: neither index nor rows are allocated before there are bytes for them.
+TEST(CacheSnapshot, LengthsAreNotBelieved) {
+  CountingMemory memory;
+  constexpr heed::Gqa wide{.num_heads = 2, .num_kv_heads = 2, .head_dim = 4096, .scale = 1};
+  using Wide = heed::KvCache<heed::Gqa, heed::F32>;
+  const AnyRule rule = heed::Separators{1, 40, {1}};
+  Wide cache = heed::value_or_throw(Wide::create(wide, {.layers = 1}, rule));
+  for (int i = 0; i < 50; ++i) ASSERT_NO_FATAL_FAILURE(append(cache, {i % 7 == 0 ? Seed{1} : Seed{2}}));
+  Bytes good(cache.snapshot_bytes());
+  heed::check(cache.snapshot(good));
+  const auto refusal = [&](const Bytes& bytes) {
+    memory.peak = 0;
+    const auto twin = Wide::restore(wide, {.memory = memory.resource()}, rule, bytes);
+    EXPECT_FALSE(twin.ok());
+    EXPECT_LT(memory.peak, 1 << 16);
+    EXPECT_EQ(memory.held, 0);
+    return twin.status().message();
+  };
+  ASSERT_TRUE(Wide::restore(wide, {}, rule, good).ok());
+  // All of the index, and no row, one row, all but one byte of them.
+  const Index rows = Index(good.size()) - 4 - cache.kept() * cache.row_bytes_per_token();
+  for (const Index left : {Index{0}, cache.row_bytes_per_token(), cache.kept() * cache.row_bytes_per_token() - 1}) {
+    Bytes cut(good.begin(), good.begin() + rows + left + 4);
+    seal(cut);
+    EXPECT_EQ(refusal(cut), "snapshot: it ends before its rows");
+  }
+  // A trillion recent tokens, or landmarks.
+  Bytes longer = edited(edited(good, seen, Index{1} << 40), reach_first, Index{1} << 40);
+  EXPECT_EQ(refusal(longer), "snapshot: it ends before its index");
+  EXPECT_EQ(refusal(edited(good, num_far, Index{1} << 40)), "snapshot: it ends before its index");
+  EXPECT_EQ(refusal(edited(good, num_far, Index{-1})), "snapshot: it ends before its index");
+}
+
+TEST(CacheSnapshot, MaxTokensHolds) {
+  CountingMemory memory;
+  const AnyRule rule = heed::SlidingWindow{9};
+  Cache cache = make(rule);
+  ASSERT_NO_FATAL_FAILURE(append(cache, Seeds(40, 3)));
+  const Bytes bytes = snapshot_of(cache);
+  const auto with = [&](Index most) {
+    return Cache::restore(policy, {.layers = 2, .max_tokens = most, .memory = memory.resource()}, rule, bytes);
+  };
+  const auto small = with(7);
+  EXPECT_EQ(small.status().code(), StatusCode::out_of_range);
+  EXPECT_EQ(small.status().message(), "snapshot: it holds 8 tokens, but max_tokens is 7");
   EXPECT_EQ(memory.held, 0);
+  auto fits = with(8);
+  ASSERT_TRUE(fits.ok()) << fits.status().message();
+  EXPECT_EQ(fits->begin(ids({1})).status().code(), StatusCode::out_of_range);
 }
 
 TEST(CacheSnapshot, ChecksumIsTheKnownOne) {

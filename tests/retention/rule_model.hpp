@@ -222,8 +222,9 @@ class RuleModel {
     Int run = seen();
     while (oracle::contains(keep, run - 1)) --run;
     pinned_ = oracle::where(keep, [&](Int key) { return key < run; });
-    compacted_ = released_ = seen();
+    released_ = seen();
     note_evicted();
+    if (evicted_ >= 0) compacted_ = seen();  // else nothing is missing
   }
   [[nodiscard]] Int floor() const {
     if (!case_.keep) return case_.floor(ids_, evicted_, released_);

@@ -154,8 +154,8 @@ class KvCache {
 
   /// A bare integer could be a token id or a count. Say begin(std::span(&id, 1)) or begin(NumTokens(count)).
   template <class N>
-    requires std::is_integral_v<N>
-  Result<Step> begin(N) = delete;
+    requires std::is_integral_v<N> Result<Step> begin(N)
+  = delete;
 
   /// The committed tokens of one layer. A layer outside 0 .. layers() has none.
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }

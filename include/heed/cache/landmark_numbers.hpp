@@ -45,7 +45,7 @@ struct LandmarkNumbers {
     while (index(next.end_landmark) < size && at(index(next.end_landmark)) < next.begin) ++next.end_landmark;
     if (recall.forget) next.first_landmark = std::max(next.first_landmark, reach.end_landmark);
     if (landmarks_seen(next) > recall.landmarks) next.first_landmark = next.end_landmark - recall.landmarks;
-    next.most_landmarks = std::max(next.most_landmarks, landmarks_seen(next));
+    if (rule.has_history()) next.most_landmarks = std::max(next.most_landmarks, landmarks_seen(next));
     return next;
   }
 };

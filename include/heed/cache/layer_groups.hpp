@@ -330,6 +330,7 @@ class LayerGroups {
   std::size_t write_snapshot(const detail::SnapshotCodecs& codecs, std::byte* to) const {
     detail::SnapshotWriter writer(to);
     const std::size_t size_at = detail::write_header(writer, fingerprint(), codecs, groups_.size());
+    writer.number(seen());
     for (std::size_t g = 0; g < groups_.size(); ++g) detail::write_group(writer, groups_[g], counters_[g]);
     return detail::finish_snapshot(writer, size_at, to);
   }
@@ -339,13 +340,12 @@ class LayerGroups {
     if (Status status = detail::read_header(reader, from, fingerprint(), codecs, groups_.size()); !status.ok()) {
       return status;
     }
+    const auto seen = reader.number<Index>();
     for (std::size_t g = 0; g < groups_.size(); ++g) {
-      Status status = detail::read_group(reader, memory(), groups_[g], counters_[g]);
+      Status status = detail::read_group(reader, memory(), seen, limit(), groups_[g], counters_[g]);
       if (!status.ok()) return status;
-      if (groups_[g].index.seen() != seen()) {
-        return fail(StatusCode::invalid_argument, "snapshot: its layer groups have seen different tokens");
-      }
     }
+    note_peak();
     return detail::check_end(reader);
   }
 

@@ -79,8 +79,8 @@ class RecurrentState {
   [[nodiscard]] Result<Step> begin(std::span<const std::int32_t> tokens);
   /// A bare integer could be a token id or a count. Say begin(std::span(&id, 1)) or begin(NumTokens(count)).
   template <class N>
-    requires std::is_integral_v<N>
-  Result<Step> begin(N) = delete;
+    requires std::is_integral_v<N> Result<Step> begin(N)
+  = delete;
 
   /// Back to the state after the first `tokens` tokens. out_of_range unless that is 0 or rollback_floor() .. seen(),
   /// wrong_state while a step is open.
@@ -225,8 +225,7 @@ class RecurrentState {
     if (seen < 0 || seen > most) return bad("it has seen ", seen, " tokens, must be in 0 .. ", most);
     if (depth < 0 || depth > seen || depth > detail::most_undo) return bad("it keeps ", depth, " states of ", seen);
     const auto bytes = std::size_t(state_bytes());
-    if (reader.left() != bytes * std::size_t(depth + 1) + sizeof(std::uint32_t))
-      return bad("it ends before its states");
+    if (reader.left() != bytes * std::size_t(depth + 1)) return bad("it ends before its states");
     depth_ = std::min(depth, options_.undo_tokens);
     for (Index skipped = depth_; skipped < depth; ++skipped) static_cast<void>(reader.bytes(bytes));
     for (Index s = 0; s <= depth_; ++s) {

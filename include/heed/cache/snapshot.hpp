@@ -2,11 +2,14 @@
 /// A cache as bytes: what KvCache::snapshot() writes and restore() reads.
 ///
 ///     magic "heed-kv" and 0, version u32, byte-order mark u32, number of bytes u64, fingerprint u64,
-///     names of key and value codec (16 bytes each), number of layer groups u64,
-///     per group: the index's numbers and counters, ids, far tokens, reaches, then far rows and near rows of every
-///     (layer, stream, head), encoded and without padding;  CRC-32 u32 of all before
+///     names of key and value codec (16 bytes each), number of layer groups u64, tokens seen u64,
+///     per group: near_begin, run_begin, floor, reach_first, begin, first_landmark and most_landmarks of TokenRecord (i64
+///     each); last_seen and calls (i64), kept_sum and seen_sum (f64) of RetentionCounters; number of far tokens u64, their
+///     positions (i64) and ids (i32); ids of the near tokens (i32); then far rows and near rows of every (layer, stream,
+///     head), encoded and without padding;  CRC-32 u32 of all before
 ///
-/// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it.
+/// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it. What
+/// follows from these numbers and the rule is not stored, so it cannot contradict them.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +25,7 @@
 namespace heed::inline HEED_ABI::detail {
 
 inline constexpr SnapshotMagic snapshot_magic{'h', 'e', 'e', 'd', '-', 'k', 'v', 0};
-inline constexpr std::uint32_t snapshot_version = 1;
+inline constexpr std::uint32_t snapshot_version = 2;
 
 /// Names of the codecs of keys and values.
 struct SnapshotCodecs {
@@ -69,12 +72,10 @@ inline std::size_t write_header(SnapshotWriter& writer, std::uint64_t fingerprin
   if (reader.number<std::uint64_t>() != groups) return bad("its layer groups are others");
   return {};
 }
-/// Nothing but the checksum may be left.
+/// Nothing may be left.
 [[nodiscard]] inline Status check_end(const SnapshotReader& reader) {
-  constexpr std::size_t crc = sizeof(std::uint32_t);
-  if (reader.left() == crc) return {};
-  return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows, must have ",
-              crc);
+  if (reader.left() == 0) return {};
+  return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows");
 }
 
 /// Calls body(table, slot) for every row that is held, in order.
@@ -86,25 +87,19 @@ void for_each_row(Group& group, const Body& body) {
 
 inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const RetentionCounters& counters) noexcept {
   const TokenIndex& index = group.index;
-  writer.number(index.state());
-  writer.number(counters.last_seen);
-  writer.number(counters.calls);
+  const TokenRecord record = index.record();
+  for (const Index number : {record.near_begin, record.run_begin, record.floor, record.reach_first, record.begin,
+                             record.first_landmark, record.most_landmarks, counters.last_seen, counters.calls}) {
+    writer.number(number);
+  }
   writer.number(counters.kept_sum);
   writer.number(counters.seen_sum);
-  writer.number(Index(index.near_ids().size()));
-  writer.bytes(index.near_ids().data(), index.near_ids().size_bytes());
-  writer.number(Index(index.far_tokens().size()));
-  for (const FarToken& token : index.far_tokens()) {
+  writer.number(index.held());
+  for (const FarToken& token : index.far_tokens().first(std::size_t(index.held()))) {
     writer.number(token.position);
     writer.number(token.id);
-    writer.number(std::uint32_t(token.role));
   }
-  writer.number(Index(index.reaches().size()));
-  for (const Reach& reach : index.reaches()) {
-    for (const Index n : {reach.begin, reach.first_landmark, reach.end_landmark, reach.most_landmarks})
-      writer.number(n);
-    writer.number(Index(reach.blind));
-  }
+  writer.bytes(index.near_ids().data(), index.near_ids().size_bytes());
   const PageLayout& layout = group.near.layout();
   layout.for_each_head([&](Index layer, int stream, Index head) {
     for_each_row(group, [&](const PageTable& table, Index slot) {
@@ -113,52 +108,64 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   });
 }
 
-/// Fills an empty group, or says what is wrong; the group is then useless.
-[[nodiscard]] inline Status read_group(SnapshotReader& reader, const MemoryResource& memory, LayerGroup& group,
-                                       RetentionCounters& counters) {
-  const auto short_of = [](const char* what) {
-    return fail(StatusCode::invalid_argument, "snapshot: it ends before its ", what);
-  };
-  const auto state = reader.number<TokenState>();
-  counters.last_seen = reader.number<Index>();
-  counters.calls = reader.number<Index>();
+/// invalid_argument unless commits may have counted so. `calls` is bounded so that it can go on counting.
+[[nodiscard]] inline Status check_counters(const RetentionCounters& c, Index seen) {
+  constexpr auto most = double(most_recorded);
+  if (c.calls < 0 || c.calls > most_recorded || (c.calls == 0) != (seen == 0)) return bad_snapshot("calls", c.calls);
+  if (c.last_seen < 0 || c.last_seen > most_recorded || (c.calls == 0 && c.last_seen != 0)) {
+    return bad_snapshot("last_seen", c.last_seen);
+  }
+  // Not a number fails these.
+  if (!(c.seen_sum >= 0 && c.seen_sum <= double(c.calls) * most)) {
+    return fail(StatusCode::invalid_argument, "snapshot: seen_sum is ", c.seen_sum);
+  }
+  if (!(c.kept_sum >= 0 && c.kept_sum <= c.seen_sum)) {
+    return fail(StatusCode::invalid_argument, "snapshot: kept_sum is ", c.kept_sum);
+  }
+  return {};
+}
+
+/// Fills the index of an empty group that has seen `seen` tokens.
+[[nodiscard]] inline Status read_index(SnapshotReader& reader, const MemoryResource& memory, Index seen,
+                                       TokenIndex& index, RetentionCounters& counters) {
+  TokenRecord record{.seen = seen};
+  for (Index* const number : {&record.near_begin, &record.run_begin, &record.floor, &record.reach_first, &record.begin,
+                              &record.first_landmark, &record.most_landmarks, &counters.last_seen, &counters.calls}) {
+    *number = reader.number<Index>();
+  }
   counters.kept_sum = reader.number<double>();
   counters.seen_sum = reader.number<double>();
-  SlidingArray<std::int32_t> ids;
   SlidingArray<FarToken> far;
-  SlidingArray<Reach> reach;
-  const Index num_ids = reader.count(sizeof(std::int32_t));
-  if (Status status = ids.reserve_back(memory, num_ids); !status.ok()) return status;
-  for (Index i = 0; i < num_ids; ++i) ids.push_back(reader.number<std::int32_t>());
-  const Index num_far = reader.count(2 * sizeof(Index));
+  SlidingArray<std::int32_t> ids;
+  const Index num_far = reader.count(sizeof(Index) + sizeof(std::int32_t));
   if (Status status = far.reserve_back(memory, num_far); !status.ok()) return status;
   for (Index i = 0; i < num_far; ++i) {
     const auto position = reader.number<Index>();
-    const auto id = reader.number<std::int32_t>();
-    const auto role = reader.number<std::uint32_t>();
-    far.push_back({position, id, Role(std::min<std::uint32_t>(role, 255))});
+    far.push_back({position, reader.number<std::int32_t>()});
   }
-  const Index num_reach = reader.count(5 * sizeof(Index));
-  if (Status status = reach.reserve_back(memory, num_reach); !status.ok()) return status;
-  for (Index i = 0; i < num_reach; ++i) {
-    Reach r;
-    r.begin = reader.number<Index>();
-    r.first_landmark = reader.number<Index>();
-    r.end_landmark = reader.number<Index>();
-    r.most_landmarks = reader.number<Index>();
-    r.blind = reader.number<Index>() != 0;
-    reach.push_back(r);
-  }
-  if (!reader.complete()) return short_of("index");
-  if (Status status = group.index.restore(memory, state, ids.span(), far.span(), reach.span()); !status.ok()) {
-    return status;
+  if (Status status = check_record(record, index.rule(), index.undo_tokens()); !status.ok()) return status;
+  const Index num_ids = reader.fits(seen - record.near_begin, sizeof(std::int32_t));
+  if (Status status = ids.reserve_back(memory, num_ids); !status.ok()) return status;
+  for (Index i = 0; i < num_ids; ++i) ids.push_back(reader.number<std::int32_t>());
+  if (!reader.complete()) return fail(StatusCode::invalid_argument, "snapshot: it ends before its index");
+  if (Status status = check_counters(counters, seen); !status.ok()) return status;
+  return index.restore(memory, record, far.span(), ids.span());
+}
+
+/// Fills an empty group, or says what is wrong; the group is then useless. out_of_range if it would hold more than
+/// `max_tokens` tokens.
+[[nodiscard]] inline Status read_group(SnapshotReader& reader, const MemoryResource& memory, Index seen,
+                                       Index max_tokens, LayerGroup& group, RetentionCounters& counters) {
+  if (Status status = read_index(reader, memory, seen, group.index, counters); !status.ok()) return status;
+  const Index kept = group.index.kept();
+  if (kept > max_tokens) {
+    return fail(StatusCode::out_of_range, "snapshot: it holds ", kept, " tokens, but max_tokens is ", max_tokens);
   }
   // Before rows are allocated: a few bytes must not ask for a terabyte.
   const PageLayout& layout = group.near.layout();
   Index rows = 0;
-  if (__builtin_mul_overflow(group.index.kept(), layout.encoded_token_bytes(), &rows) ||
-      std::size_t(rows) > reader.left()) {
-    return short_of("rows");
+  if (__builtin_mul_overflow(kept, layout.encoded_token_bytes(), &rows) || std::size_t(rows) > reader.left()) {
+    return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }
   Status status = group.far.make_writable(0, group.index.held(), {});
   if (status.ok()) status = group.near.make_writable(group.index.near_begin(), group.index.seen(), {});

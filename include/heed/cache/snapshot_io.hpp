@@ -4,6 +4,7 @@
 ///     magic (8 bytes), version u32, byte-order mark u32, number of bytes u64, ..., CRC-32 u32 of all before
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <span>
@@ -76,14 +77,17 @@ class SnapshotReader {
     return value;
   }
   /// How many entries follow, of at least `entry_bytes` each: no more than there are bytes for.
-  [[nodiscard]] Index count(std::size_t entry_bytes) noexcept {
-    const auto n = number<Index>();
+  [[nodiscard]] Index count(std::size_t entry_bytes) noexcept { return fits(number<Index>(), entry_bytes); }
+  /// `n` if so many entries can follow, else 0.
+  [[nodiscard]] Index fits(Index n, std::size_t entry_bytes) noexcept {
     if (n < 0 || std::size_t(n) > left_.size() / entry_bytes) {
       complete_ = false;
       return 0;
     }
     return n;
   }
+  /// The last `count` bytes are no longer there.
+  void drop_back(std::size_t count) noexcept { left_ = left_.first(left_.size() - std::min(count, left_.size())); }
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::size_t left() const noexcept { return left_.size(); }
 
@@ -111,7 +115,7 @@ inline std::size_t finish_snapshot(SnapshotWriter& writer, std::size_t size_at, 
   return std::size_t(size);
 }
 
-/// Reads what begin_snapshot() wrote, and checks it and the checksum of the whole.
+/// Reads what begin_snapshot() wrote, and checks it and the checksum of the whole. What is left is in front of the latter.
 [[nodiscard]] inline Status open_snapshot(SnapshotReader& reader, std::span<const std::byte> whole,
                                           const SnapshotMagic& magic, std::uint32_t version) {
   const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, "snapshot: ", parts...); };
@@ -124,6 +128,7 @@ inline std::size_t finish_snapshot(SnapshotWriter& writer, std::size_t size_at, 
   std::uint32_t crc = 0;
   std::memcpy(&crc, whole.data() + whole.size() - sizeof crc, sizeof crc);
   if (crc != crc32(whole.first(whole.size() - sizeof crc))) return bad("its checksum does not match");
+  reader.drop_back(sizeof crc);
   return {};
 }
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <span>
 
-#include <heed/cache/token_check.hpp>
 #include <heed/cache/token_lists.hpp>
+#include <heed/cache/token_record.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -72,14 +72,11 @@ class TokenIndex : public TokenLists {
     for (; planned_ < count; ++planned_) {
       const Index position = seen() + planned_;
       const std::int32_t token = id(planned_);
-      const Role role = rule_.role(position, token);
-      ids_.push_back(token);
-      if (role != Role::plain) far_.push_back({position, token, role});
-      state_.initial += role == Role::initial;
-      Reach& reach = reach_.back();
-      reach.blind = !rule_.sees_landmarks(position, token);
-      if (staged() && (planned_ == 0 || !(reach == reach_[reach_.size() - 2]))) stage_.push_back(planned_);
-      reach_.push_back(next_reach(reach, position));
+      add_token(position, token);
+      add_reach(position, token);
+      if (staged() && (planned_ == 0 || !(reach_[reach_.size() - 2] == reach_[reach_.size() - 3]))) {
+        stage_.push_back(planned_);
+      }
     }
     for (Index i = 0; i < count; ++i) rotary_.push_back(rotary_position(i));
     return {};
@@ -89,6 +86,7 @@ class TokenIndex : public TokenLists {
     ids_.pop_back(planned_);
     far_.pop_back(far_.size() - committed_far_);
     reach_.pop_back(planned_);
+    reach_.back().blind = false;
     state_.initial = committed_initial_;
     end_plan();
   }
@@ -202,10 +200,9 @@ class TokenIndex : public TokenLists {
     Reach& reach = reach_[0];
     reach.begin = std::max(reach.begin, begin);
     reach.first_landmark = 0;
-    reach.end_landmark = Index(std::partition_point(far_.data(), far_.data() + far_.size(),
-                                                    [&](const FarToken& t) { return t.position < reach.begin; }) -
-                               far_.data());
+    reach.end_landmark = landmarks_before(reach.begin);
     note_evicted();
+    if (state_.last_evicted < 0) return;  // everything is here: truncate() may go back to any of it
     state_.floor = seen();
     state_.run_begin = begin;
   }
@@ -220,24 +217,107 @@ class TokenIndex : public TokenLists {
 
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
-  /// Takes over what a snapshot says, if it is consistent; otherwise says what is not, and is useless.
-  [[nodiscard]] Status restore(const MemoryResource& memory, const TokenState& state, std::span<const std::int32_t> ids,
-                               std::span<const FarToken> far, std::span<const Reach> reach) {
-    state_ = state;
-    ids_.pop_back(ids_.size());
-    far_.pop_back(far_.size());
-    reach_.pop_back(reach_.size());
-    Status status = ids_.reserve_back(memory, Index(ids.size()));
-    if (status.ok()) status = far_.reserve_back(memory, Index(far.size()));
-    if (status.ok()) status = reach_.reserve_back(memory, Index(reach.size()) + 1);
+  /// What a snapshot says, besides far tokens and ids. There is no plan.
+  [[nodiscard]] TokenRecord record() const noexcept {
+    const Reach& reach = reach_[0];
+    return {.seen = seen(),
+            .near_begin = near_begin(),
+            .run_begin = state_.run_begin,
+            .floor = state_.floor,
+            .reach_first = state_.reach_first,
+            .begin = reach.begin,
+            .first_landmark = reach.first_landmark - state_.dropped,
+            .most_landmarks = reach.most_landmarks};
+  }
+  /// Makes an empty index the one of a snapshot: `far` are the far tokens, their roles not yet known, `ids` those of the
+  /// near ones. invalid_argument for what no sequence of calls leads to, or out_of_memory; the index is then useless.
+  [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record, std::span<const FarToken> far,
+                               std::span<const std::int32_t> ids) {
+    Status status = detail::check_record(record, rule_, undo_);
+    if (status.ok() && Index(ids.size()) != record.seen - record.near_begin) {
+      status = detail::bad_snapshot("number of ids", Index(ids.size()));
+    }
+    if (status.ok()) status = ids_.reserve_back(memory, Index(ids.size()));
+    if (status.ok()) status = reach_.reserve_back(memory, record.seen - record.reach_first);
     if (!status.ok()) return status;
-    ids_.append(ids);
-    far_.append(far);
-    reach_.append(reach);
-    return detail::check_tokens(state_, ids_.size(), far_.span(), reach_.span());
+    Index landmarks = Index(far.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      landmarks += rule_.role(record.near_begin + Index(i), ids[i]) != Role::plain;
+    }
+    if (status = far_.reserve_back(memory, landmarks); !status.ok()) return status;
+
+    state_ = {.near_begin = record.near_begin,
+              .held = Index(far.size()),
+              .run_begin = record.run_begin,
+              .reach_first = record.reach_first,
+              .floor = record.floor};
+    for (const FarToken& token : far) {
+      const Index before = far_.empty() ? -1 : far_.back().position;
+      if (token.position <= before || token.position >= record.near_begin) {
+        return detail::bad_snapshot("position", token.position);
+      }
+      // What compact() has kept apart from the latest run counts as a landmark.
+      const Role role = rule_.role(token.position, token.id);
+      if (role == Role::plain && token.position >= record.run_begin) {
+        return detail::bad_snapshot("position of a landmark", token.position);
+      }
+      add_landmark({token.position, token.id, role == Role::plain ? Role::landmark : role});
+    }
+    state_.seen = record.near_begin;
+    for (; seen() < record.reach_first; ++state_.seen) add_token(seen(), ids[std::size_t(seen() - record.near_begin)]);
+    if (status = start_reach(record); !status.ok()) return status;
+    for (; seen() < record.seen; ++state_.seen) {
+      const std::int32_t id = ids[std::size_t(seen() - record.near_begin)];
+      add_token(seen(), id);
+      add_reach(seen(), id);
+    }
+    note_evicted();
+    // Whatever truncate() may be asked to go back to must still be here. Later lengths see later tokens.
+    const Index least = rollback_floor();
+    if (least > 0 && reach_at(least).begin <= state_.last_evicted) return detail::bad_snapshot("floor", record.floor);
+    return {};
   }
 
  private:
+  /// A token joins the near run, and the landmarks if it is one. There is room.
+  void add_token(Index position, std::int32_t id) noexcept {
+    ids_.push_back(id);
+    const Role role = rule_.role(position, id);
+    if (role != Role::plain) add_landmark({position, id, role});
+  }
+  void add_landmark(const FarToken& token) noexcept {
+    far_.push_back(token);
+    state_.initial += token.role == Role::initial;
+  }
+  /// The token becomes a query, and there is a next one.
+  void add_reach(Index position, std::int32_t id) noexcept {
+    reach_.back().blind = !rule_.sees_landmarks(position, id);
+    reach_.push_back(next_reach(reach_.back(), position));
+  }
+
+  /// The reach that a snapshot begins with. All tokens before its query are here.
+  [[nodiscard]] Status start_reach(const TokenRecord& record) noexcept {
+    Index initial = 0;
+    while (initial < far_.size() && far_[initial].role == Role::initial) ++initial;
+    if (initial != state_.initial) return detail::bad_snapshot("number of initial tokens", state_.initial);
+    Reach& reach = reach_[0];
+    reach = {.begin = record.begin,
+             .first_landmark = record.first_landmark,
+             .end_landmark = landmarks_before(record.begin),
+             .most_landmarks = record.most_landmarks};
+    if (reach.first_landmark > reach.end_landmark) return detail::bad_snapshot("first_landmark", reach.first_landmark);
+    if (rule_.has_history() && numbers().landmarks_seen(reach) > reach.most_landmarks) {
+      return detail::bad_snapshot("most_landmarks", reach.most_landmarks);
+    }
+    return {};
+  }
+  /// Landmarks of the list before `position`.
+  [[nodiscard]] Index landmarks_before(Index position) const noexcept {
+    return Index(std::partition_point(far_.data(), far_.data() + far_.size(),
+                                      [&](const FarToken& token) { return token.position < position; }) -
+                 far_.data());
+  }
+
   /// The query whose reach decides what is held after `tokens` tokens.
   [[nodiscard]] Index released_query(Index tokens) const noexcept {
     const Index query = tokens - undo_ - (rule_.evicts_before_step() ? 1 : 0);

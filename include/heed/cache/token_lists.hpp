@@ -26,6 +26,8 @@ enum class Positions : std::uint8_t {
 class TokenLists {
  public:
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
+  /// Eviction waits so many tokens.
+  [[nodiscard]] Index undo_tokens() const noexcept { return undo_; }
   /// Whether queries of one step may see different lists that no mask describes.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
   [[nodiscard]] Positions positions() const noexcept { return positions_; }
@@ -53,10 +55,8 @@ class TokenLists {
     return key < state_.held ? far_[key].id : ids_[key - state_.held];
   }
 
-  [[nodiscard]] const TokenState& state() const noexcept { return state_; }
   [[nodiscard]] std::span<const std::int32_t> near_ids() const noexcept { return ids_.span(); }
   [[nodiscard]] std::span<const FarToken> far_tokens() const noexcept { return far_.span(); }
-  [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
 
   /// The fewest tokens, besides 0, that truncate() can keep.
   [[nodiscard]] Index rollback_floor() const noexcept {

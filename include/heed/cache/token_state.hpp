@@ -6,7 +6,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Numbers only: they are written to snapshots as they are.
+/// Numbers only. TokenRecord has those that a snapshot must say.
 struct TokenState {
   Index seen = 0;
   Index near_begin = 0;
@@ -17,8 +17,6 @@ struct TokenState {
   Index reach_first = 0;  ///< query of reach_[0]
   Index last_evicted = -1;
   Index floor = 0;  ///< tokens at the last eviction, where no formula gives it
-
-  friend bool operator==(const TokenState&, const TokenState&) = default;
 };
 
 }  // namespace heed::inline HEED_ABI

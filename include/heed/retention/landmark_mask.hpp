@@ -14,7 +14,7 @@ struct Reach {
   Index begin = 0;           ///< recent tokens: [begin, query]
   Index first_landmark = 0;  ///< landmarks [first_landmark, end_landmark), and the initial ones below end_landmark
   Index end_landmark = 0;    ///< the landmarks before this one lie before `begin`
-  Index most_landmarks = 0;  ///< the most that were seen at once so far, initial ones not counted
+  Index most_landmarks = 0;  ///< the most that were seen at once so far, initial ones not counted; 0 if no rule asks
   bool blind = false;        ///< sees no landmark that is not recent
 
   friend bool operator==(const Reach&, const Reach&) = default;

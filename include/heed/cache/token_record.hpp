@@ -1,0 +1,63 @@
+/// \file
+/// What a snapshot says of a token index.
+#pragma once
+
+#include <algorithm>
+
+#include <heed/retention/any_rule.hpp>
+#include <heed/status.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// The numbers of a token index that follow from nothing else. With the far tokens, the ids of the near ones and the rule
+/// they determine it: roles are the rule's, later reaches follow from the first one, and what is missing was evicted.
+///
+///     0 <= run_begin <= near_begin <= begin <= reach_first <= seen
+struct TokenRecord {
+  Index seen = 0;
+  Index near_begin = 0;
+  Index run_begin = 0;       ///< see TokenState
+  Index floor = 0;           ///< see TokenState
+  Index reach_first = 0;     ///< the first query whose reach is known
+  Index begin = 0;           ///< where its recent tokens begin
+  Index first_landmark = 0;  ///< its first landmark, as an index in the list of those that are held
+  Index most_landmarks = 0;  ///< as in Reach
+};
+
+namespace detail {
+
+// More tokens than any sequence has, and so few that positions and counts can be added.
+inline constexpr Index most_recorded = Index{1} << 48;
+
+[[nodiscard]] inline Status bad_snapshot(const char* what, Index number) {
+  return fail(StatusCode::invalid_argument, "snapshot: ", what, " is ", number);
+}
+
+/// invalid_argument naming a number that no index with this rule has, when eviction waits `undo` tokens.
+[[nodiscard]] inline Status check_record(const TokenRecord& r, const AnyRule& rule, Index undo) {
+  if (r.seen < 0 || r.seen > most_recorded) return bad_snapshot("seen", r.seen);
+  // Eviction has come as far as the rule and `undo` let it, or stands where truncate() left it.
+  const Index late = rule.evicts_before_step() ? 1 : 0;
+  const Index released = std::max<Index>(0, r.seen - undo - late);
+  if (r.reach_first < released || r.reach_first > r.seen) return bad_snapshot("reach_first", r.reach_first);
+  if (r.begin < 0 || r.begin > r.reach_first) return bad_snapshot("begin", r.begin);
+  if (r.near_begin < 0 || r.near_begin > r.begin) return bad_snapshot("near_begin", r.near_begin);
+  if (r.run_begin < 0 || r.run_begin > r.near_begin) return bad_snapshot("run_begin", r.run_begin);
+  if (r.floor < 0 || r.floor > r.seen) return bad_snapshot("floor", r.floor);
+  if (!rule.has_history()) {
+    if (r.first_landmark != 0) return bad_snapshot("first_landmark", r.first_landmark);
+    if (r.most_landmarks != 0) return bad_snapshot("most_landmarks", r.most_landmarks);
+    return {};
+  }
+  if (r.run_begin != 0) return bad_snapshot("run_begin", r.run_begin);
+  if (r.floor < r.begin || r.floor > r.reach_first + late) return bad_snapshot("floor", r.floor);
+  if (r.first_landmark < 0) return bad_snapshot("first_landmark", r.first_landmark);
+  if (r.most_landmarks < 0 || r.most_landmarks > r.reach_first) {
+    return bad_snapshot("most_landmarks", r.most_landmarks);
+  }
+  return {};
+}
+
+}  // namespace detail
+
+}  // namespace heed::inline HEED_ABI
