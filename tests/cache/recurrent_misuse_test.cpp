@@ -48,8 +48,10 @@ class RecurrentMisuse : public testing::Test {
 };
 
 TEST_F(RecurrentMisuse, Begin) {
-  expect_failure(state.begin(heed::NumTokens(-1)).status(), StatusCode::invalid_argument, "begin(): count is -1, must be at least 0");
-  expect_failure(state.begin(heed::NumTokens(4)).status(), StatusCode::out_of_range, "begin(): 5 tokens and 4 more exceed max_tokens 8");
+  expect_failure(state.begin(heed::NumTokens(-1)).status(), StatusCode::invalid_argument,
+                 "begin(): count is -1, must be at least 0");
+  expect_failure(state.begin(heed::NumTokens(4)).status(), StatusCode::out_of_range,
+                 "begin(): 5 tokens and 4 more exceed max_tokens 8");
   auto step = state.begin(heed::NumTokens(3));
   ASSERT_TRUE(step.ok());
   const std::string open = ": a step of 3 tokens is open; commit or abort it";
@@ -101,7 +103,7 @@ TEST_F(RecurrentMisuse, NoSuchLayerOrToken) {
   const Index most = std::numeric_limits<Index>::max(), layers = state.layers();
   for (const Index layer : {Index{-1}, layers, layers + 1, most, -most - 1}) EXPECT_TRUE(state.state(layer).empty());
   EXPECT_EQ(Index(state.state(layers - 1).size()), state.width());
-  auto step = heed::value_or_throw(state.begin(2));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(2)));
   const heed::RecurrentLayer layer = heed::value_or_throw(step.layer(0));
   EXPECT_NE(layer.after(1), nullptr);
   for (const Index token : {Index{-1}, Index{2}, Index{7}, most, -most - 1}) EXPECT_EQ(layer.after(token), nullptr);
@@ -153,7 +155,7 @@ TEST(RecurrentLifetime, AStateThatEndsClosesItsStep) {
 
 TEST(RecurrentLifetime, ALayerFollowsItsState) {
   std::optional<RecurrentState> state(make({.layers = 1, .width = 3}));
-  auto step = heed::value_or_throw(state->begin(1));
+  auto step = heed::value_or_throw(state->begin(heed::NumTokens(1)));
   const heed::RecurrentLayer layer = heed::value_or_throw(step.layer(0));
   RecurrentState moved(std::move(*state));
   state.reset();
@@ -190,7 +192,7 @@ TEST(RecurrentLifetime, AMovedFromStateHasNothing) {
       EXPECT_EQ(status.code(), StatusCode::wrong_state);
       EXPECT_NE(status.message().find("(): the state was moved from"), std::string::npos) << status.message();
     };
-    gone(state.begin(1).status());
+    gone(state.begin(heed::NumTokens(1)).status());
     gone(state.truncate(0));
     gone(state.clear());
     gone(state.fork().status());

@@ -93,7 +93,7 @@ void append_some(Cache& cache, Index tokens, std::mt19937_64& random) {
   }
   const std::vector<float> rows = some_rows(tokens);
   ASSERT_TRUE(step->write(0, rows, rows).ok());
-  ASSERT_NO_FATAL_FAILURE(expect_view(step->keys(0), step->first_position() + tokens));
+  ASSERT_NO_FATAL_FAILURE(expect_view(step->keys(0), cache.seen() + tokens));
   const heed::Status attended = attend_all(step->keys(0), tokens);
   ASSERT_TRUE(attended.ok()) << attended.message();
   ASSERT_TRUE(step->commit().ok());

@@ -112,7 +112,7 @@ class SnapshotWalk : public testing::Test {
         std::vector<float> rows;
         for (Index i = 0; i < step.tokens(); ++i) {
           for (Index d = 0; d < shape.num_heads * shape.width; ++d) {
-            const Index mixed = ids[std::size_t(i)] * 131 + (step.first_position() + i) * 17 + layer * 29 + stream + d;
+            const Index mixed = ids[std::size_t(i)] * 131 + (to.seen() + i) * 17 + layer * 29 + stream + d;
             rows.push_back(float(mixed * 7919 % 257) * 0.01f - 1);
           }
         }

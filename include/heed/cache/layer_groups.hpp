@@ -10,16 +10,11 @@
 
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/layer_group.hpp>
+#include <heed/cache/layer_rule.hpp>
 #include <heed/cache/options.hpp>
 #include <heed/cache/snapshot.hpp>
 
 namespace heed::inline HEED_ABI {
-
-/// A rule and the layers it is for.
-struct LayerRule {
-  AnyRule rule;
-  std::vector<Index> layers;
-};
 
 /// What a cache does in all its layer groups at once, and the pool it lives from. Where something can fail it fails before
 /// anything has changed in any group. Knows nothing of steps: its owner sees to their order.
