@@ -83,7 +83,7 @@ void expect_view(const Cache::View& view, Index end) {
   }
 }
 
-void append_some(Cache& cache, Index tokens, std::mt19937_64& random) {
+void append_some(Cache& cache, Index tokens, std::mt19937_64& random, heed::Eviction eviction = heed::Eviction::now) {
   std::vector<std::int32_t> ids;
   for (Index i = 0; i < tokens; ++i) ids.push_back(std::int32_t(random() % 4));
   auto step = cache.begin(ids);
@@ -96,7 +96,7 @@ void append_some(Cache& cache, Index tokens, std::mt19937_64& random) {
   ASSERT_NO_FATAL_FAILURE(expect_view(step->keys(0), cache.seen() + tokens));
   const heed::Status attended = attend_all(step->keys(0), tokens);
   ASSERT_TRUE(attended.ok()) << attended.message();
-  ASSERT_TRUE(step->commit().ok());
+  ASSERT_TRUE(step->commit(eviction).ok());
 }
 
 Bytes snapshot_of(const Cache& cache) {
@@ -180,6 +180,7 @@ const std::vector<Subject>& subjects() {
       Subject subject{one.rule, {.positions = one.positions, .undo_tokens = one.undo, .page_tokens = 2}, {}};
       Cache cache = heed::value_or_throw(Cache::create(policy(), subject.options, subject.rule));
       for (Index i = 0; i < one.tokens; ++i) append_some(cache, 1, random);
+      append_some(cache, 4, random, heed::Eviction::later);
       if (one.compact) {
         std::vector<Index> keep;
         for (Index key = 0; key < cache.kept(); ++key) {

@@ -137,9 +137,10 @@ class SnapshotWalk : public testing::Test {
     for (Index i = 0; i < a->tokens(); ++i) {
       if (one_in(2)) accepted.push_back(i);
     }
+    const heed::Eviction eviction = one_in(4) ? heed::Eviction::later : heed::Eviction::now;
     const bool all = !one_in(4);
-    ASSERT_TRUE((all ? a->commit() : a->commit(accepted)).ok());
-    ASSERT_TRUE((all ? b->commit() : b->commit(accepted)).ok());
+    ASSERT_TRUE((all ? a->commit(eviction) : a->commit(accepted)).ok());
+    ASSERT_TRUE((all ? b->commit(eviction) : b->commit(accepted)).ok());
   }
   void truncate() {
     const Index floor = cache->rollback_floor(), seen = cache->seen();

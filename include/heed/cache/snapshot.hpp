@@ -143,7 +143,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
     const auto position = reader.number<Index>();
     far.push_back({position, reader.number<std::int32_t>()});
   }
-  if (Status status = check_record(record, index.rule(), index.undo_tokens()); !status.ok()) return status;
+  if (Status status = check_record(record, index.rule()); !status.ok()) return status;
   const Index num_ids = reader.fits(seen - record.near_begin, sizeof(std::int32_t));
   if (Status status = ids.reserve_back(memory, num_ids); !status.ok()) return status;
   for (Index i = 0; i < num_ids; ++i) ids.push_back(reader.number<std::int32_t>());

@@ -233,7 +233,7 @@ class TokenIndex : public TokenLists {
   /// near ones. invalid_argument for what no sequence of calls leads to, or out_of_memory; the index is then useless.
   [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record, std::span<const FarToken> far,
                                std::span<const std::int32_t> ids) {
-    Status status = detail::check_record(record, rule_, undo_);
+    Status status = detail::check_record(record, rule_);
     if (status.ok() && Index(ids.size()) != record.seen - record.near_begin) {
       status = detail::bad_snapshot("number of ids", Index(ids.size()));
     }

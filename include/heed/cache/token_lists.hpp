@@ -26,8 +26,6 @@ enum class Positions : std::uint8_t {
 class TokenLists {
  public:
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
-  /// Eviction waits so many tokens.
-  [[nodiscard]] Index undo_tokens() const noexcept { return undo_; }
   /// Whether queries of one step may see different lists that no mask describes.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
   [[nodiscard]] Positions positions() const noexcept { return positions_; }

@@ -2,8 +2,6 @@
 /// What a snapshot says of a token index.
 #pragma once
 
-#include <algorithm>
-
 #include <heed/retention/any_rule.hpp>
 #include <heed/status.hpp>
 
@@ -33,13 +31,10 @@ inline constexpr Index most_recorded = Index{1} << 48;
   return fail(StatusCode::invalid_argument, "snapshot: ", what, " is ", number);
 }
 
-/// invalid_argument naming a number that no index with this rule has, when eviction waits `undo` tokens.
-[[nodiscard]] inline Status check_record(const TokenRecord& r, const AnyRule& rule, Index undo) {
+/// invalid_argument naming a number that no index with this rule has.
+[[nodiscard]] inline Status check_record(const TokenRecord& r, const AnyRule& rule) {
   if (r.seen < 0 || r.seen > most_recorded) return bad_snapshot("seen", r.seen);
-  // Eviction has come as far as the rule and `undo` let it, or stands where truncate() left it.
-  const Index late = rule.evicts_before_step() ? 1 : 0;
-  const Index released = std::max<Index>(0, r.seen - undo - late);
-  if (r.reach_first < released || r.reach_first > r.seen) return bad_snapshot("reach_first", r.reach_first);
+  if (r.reach_first < 0 || r.reach_first > r.seen) return bad_snapshot("reach_first", r.reach_first);
   if (r.begin < 0 || r.begin > r.reach_first) return bad_snapshot("begin", r.begin);
   if (r.near_begin < 0 || r.near_begin > r.begin) return bad_snapshot("near_begin", r.near_begin);
   if (r.run_begin < 0 || r.run_begin > r.near_begin) return bad_snapshot("run_begin", r.run_begin);
@@ -50,6 +45,8 @@ inline constexpr Index most_recorded = Index{1} << 48;
     return {};
   }
   if (r.run_begin != 0) return bad_snapshot("run_begin", r.run_begin);
+  // From the first query that sees what the query reach_first sees; or that one's token is already gone before it attends.
+  const Index late = rule.evicts_before_step() ? 1 : 0;
   if (r.floor < r.begin || r.floor > r.reach_first + late) return bad_snapshot("floor", r.floor);
   if (r.first_landmark < 0) return bad_snapshot("first_landmark", r.first_landmark);
   if (r.most_landmarks < 0 || r.most_landmarks > r.reach_first) {
