@@ -48,7 +48,7 @@ class MtpDrafter : public Drafter {
     next_.clear();
     for (;;) {
       const auto row = logits->row(logits->rows() - 1);
-      drafts_.push_back(heed::greedy_token({row.data(), std::size_t(row.size())}));
+      drafts_.push_back(heed::value_or_throw(heed::greedy_token({row.data(), std::size_t(row.size())})));
       if (heed::Index(drafts_.size()) == count) return drafts_;
       own_ = head_.hidden().bottomRows(1);
       logits = &head_.extend(own_, std::span(drafts_).last(1));

@@ -53,7 +53,7 @@ class SpeculativeText {
     network_.forward(prompt, logits_);
     drafter_.extend(tokens_);
     const auto last = logits_.row(logits_.rows() - 1);
-    return heed::greedy_token({last.data(), std::size_t(last.size())});
+    return heed::value_or_throw(heed::greedy_token({last.data(), std::size_t(last.size())}));
   }
 
   [[nodiscard]] heed::Index vocab_size() const { return 256; }

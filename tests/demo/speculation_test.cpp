@@ -39,7 +39,7 @@ std::vector<Token> plain(Network& network, const std::vector<std::uint8_t>& star
   std::vector<Token> text;
   for (;;) {
     const auto last = logits.row(logits.rows() - 1);
-    text.push_back(heed::greedy_token({last.data(), std::size_t(last.size())}));
+    text.push_back(heed::value_or_throw(heed::greedy_token({last.data(), std::size_t(last.size())})));
     if (Index(text.size()) == continuation) return text;
     const auto byte = std::uint8_t(text.back());
     network.forward({&byte, 1}, logits);

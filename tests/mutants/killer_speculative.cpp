@@ -153,24 +153,33 @@ void tree_rules() {
 }
 
 void acceptance() {
-  const float nan = std::nanf("");
-  expect(heed::greedy_token(std::vector<float>{nan, 2, 3, 3, nan}) == 2, "accept: greedy", "first of the largest");
+  const float nan = std::nanf(""), infinity = HUGE_VALF;
+  expect(*heed::greedy_token(std::vector<float>{1, 2, 3, 3}) == 2, "accept: greedy", "first of the largest");
+  expect(!heed::greedy_token(std::vector<float>{1, nan}).ok(), "accept: logits", "NaN");
+  expect(!heed::greedy_token(std::vector<float>{1, infinity}).ok(), "accept: logits", "infinity");
+  expect(!heed::greedy_token(std::vector<float>{-infinity, -infinity}).ok(), "accept: logits", "nothing to choose");
   const auto chain = heed::accept_greedy(Tokens{1, 2, 3}, Tokens{1, 2, 9, 4});
   expect(chain.accepted == 2 && chain.bonus == 9, "accept: chain", "bonus");
   const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2, 4}));
   const auto path = heed::accept_greedy(tree, Tokens{0, 5, 6, 7, 8, 9}, Tokens{6, 7, 8, 0, 1, 2});
   expect(path == List{0, 2, 4}, "accept: tree", "path");
-  expect(heed::sample(Weights{1, 0, 3}, 0.25) == 2 && heed::sample(Weights{1, 0, 3}, 0.249) == 0, "accept: sample",
+  expect(*heed::sample(Weights{1, 0, 3}, 0.25) == 2 && *heed::sample(Weights{1, 0, 3}, 0.249) == 0, "accept: sample",
          "pick");
   const auto zero = [] { return 0.0; };
   const auto excluded = heed::accept_sampled(Tokens{0}, Weights{1, 0, 0}, Weights{0, 0.5, 0.5, 1, 0, 0}, 3, zero);
-  expect(excluded.accepted == 0, "accept: excluded", "a token without probability");
+  expect(excluded->accepted == 0, "accept: excluded", "a token without probability");
   // Rejected, then from what the target has more of than the draft: token 2 alone.
   const Weights target{0.2, 0.4, 0.4, 1, 0, 0}, draft{0.6, 0.4, 0};
   const auto rest = heed::accept_sampled(Tokens{0}, draft, target, 3, [] { return 0.5; });
-  expect(rest.accepted == 0 && rest.bonus == 2, "accept: rest", "what is left of the target");
+  expect(rest->accepted == 0 && rest->bonus == 2, "accept: rest", "what is left of the target");
   const auto kept = heed::accept_sampled(Tokens{0}, draft, target, 3, [] { return 0.3; });
-  expect(kept.accepted == 1 && kept.bonus == 0, "accept: rest", "the last row");
+  expect(kept->accepted == 1 && kept->bonus == 0, "accept: rest", "the last row");
+  const auto refused = [&](Token token, const Weights& rows) {
+    return !heed::accept_sampled(Tokens{token}, rows, target, 3, zero).ok();
+  };
+  expect(refused(0, {0.6, double(nan), 0.4}) && refused(0, {1.4, -0.4, 0}), "accept: weights", "no weights");
+  expect(refused(0, {0.5, 0.25, 0}), "accept: probabilities", "a sum that is not 1");
+  expect(refused(2, draft), "accept: drawn", "a draft that cannot have been drawn");
 }
 
 /// After token t comes 2 t + 1 modulo 7; drafts are right but for the last of a step.
@@ -207,6 +216,17 @@ void loop() {
   expect(model.text == Tokens(want.begin(), want.end() - 1), "loop: text", "committed");
   expect(made.ok() && made->tokens == 8 && made->steps == 3, "loop: counts", "steps");
   expect(made.ok() && made->drafted == List{3, 2, 2} && made->accepted == List{3, 2, 0}, "loop: counts", "drafts");
+
+  // After 2 come 5 and 4, both drafted right: stopped at the first, the second is neither out nor committed.
+  Toy stopped;
+  Tokens one;
+  const auto until = heed::speculate_greedy(stopped, 2, 8, 3, [&](Token token) {
+    one.push_back(token);
+    return false;
+  });
+  expect(until.ok() && one == Tokens{5} && stopped.text == Tokens{2}, "loop: stop", "at a draft");
+  expect(until.ok() && until->tokens == 1 && until->steps == 1 && until->accepted == List{1, 0, 0} && until->stopped,
+         "loop: stop", "counts");
 
   // Half as likely at temperature 1 is a quarter at 1/2: 0.8 and 0.2 of two tokens, and 0.7 picks the first.
   struct Two : Toy {

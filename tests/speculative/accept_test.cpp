@@ -22,20 +22,38 @@ using heed::Token;
 using Tokens = std::vector<Token>;
 using Weights = std::vector<double>;
 
+Token sample(std::span<const double> weights, double uniform) {
+  return heed::value_or_throw(heed::sample(weights, uniform));
+}
+template <class Uniform>
+Acceptance accept_sampled(std::span<const Token> drafts, std::span<const double> draft, std::span<const double> target,
+                          Index vocabulary, Uniform&& uniform) {
+  return heed::value_or_throw(heed::accept_sampled(drafts, draft, target, vocabulary, uniform));
+}
+
 TEST(GreedyToken, IsTheFirstLargest) {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
-  const auto of = [](const std::vector<float>& logits) { return heed::greedy_token(logits); };
+  const float infinity = std::numeric_limits<float>::infinity();
+  const auto of = [](const std::vector<float>& logits) { return heed::value_or_throw(heed::greedy_token(logits)); };
   EXPECT_EQ(of({1}), 0);
   EXPECT_EQ(of({1, 3, 2}), 1);
   EXPECT_EQ(of({1, 3, 3, 3}), 1);
   EXPECT_EQ(of({-5, -2, -3}), 1);
   EXPECT_EQ(of({-infinity, -infinity, -7}), 2);
-  EXPECT_EQ(of({-infinity, -infinity}), 0);
-  EXPECT_EQ(of({nan, 1, 2}), 2);
-  EXPECT_EQ(of({1, nan, 2, nan}), 2);
-  EXPECT_EQ(of({3, nan, 2}), 0);
-  EXPECT_EQ(of({nan, nan}), 0);
-  EXPECT_EQ(of({0, infinity, 5}), 1);
+}
+
+/// A number that orders nothing is an error of the model, not a token.
+TEST(GreedyToken, RefusesWhatIsNoChoice) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const auto message = [](const std::vector<float>& logits) {
+    const auto token = heed::greedy_token(logits);
+    EXPECT_EQ(token.status().code(), heed::StatusCode::invalid_argument);
+    return token.status().message();
+  };
+  EXPECT_EQ(message({nan, 1, 2}), "logit 0 is nan, must be finite, or -inf for no chance");
+  EXPECT_EQ(message({1, 3, nan}), "logit 2 is nan, must be finite, or -inf for no chance");
+  EXPECT_EQ(message({0, infinity, 5}), "logit 1 is inf, must be finite, or -inf for no chance");
+  EXPECT_EQ(message({-infinity, -infinity}), "all 2 logits are -inf, one must be finite");
+  EXPECT_EQ(message({}), "all 0 logits are -inf, one must be finite");
 }
 
 // --- greedy -------------------------------------------------------------------------------------------------------------
@@ -125,19 +143,19 @@ TEST(AcceptGreedyTree, OfNothingIsNothing) {
 
 TEST(Sample, PicksWhereTheUniformNumberFalls) {
   const Weights weights{0, 0.25, 0, 0.5, 0.25, 0};
-  EXPECT_EQ(heed::sample(weights, 0), 1);
-  EXPECT_EQ(heed::sample(weights, 0.2499), 1);
-  EXPECT_EQ(heed::sample(weights, 0.25), 3);
-  EXPECT_EQ(heed::sample(weights, 0.7499), 3);
-  EXPECT_EQ(heed::sample(weights, 0.75), 4);
-  EXPECT_EQ(heed::sample(weights, std::nextafter(1.0, 0.0)), 4);
+  EXPECT_EQ(sample(weights, 0), 1);
+  EXPECT_EQ(sample(weights, 0.2499), 1);
+  EXPECT_EQ(sample(weights, 0.25), 3);
+  EXPECT_EQ(sample(weights, 0.7499), 3);
+  EXPECT_EQ(sample(weights, 0.75), 4);
+  EXPECT_EQ(sample(weights, std::nextafter(1.0, 0.0)), 4);
 }
 
 TEST(Sample, NeedsNoSumOfOne) {
-  EXPECT_EQ(heed::sample(Weights{3, 1}, 0.7499), 0);
-  EXPECT_EQ(heed::sample(Weights{3, 1}, 0.7501), 1);
-  EXPECT_EQ(heed::sample(Weights{1e-300, 3e-300}, 0.2), 0);
-  EXPECT_EQ(heed::sample(Weights{1e-300, 3e-300}, 0.3), 1);
+  EXPECT_EQ(sample(Weights{3, 1}, 0.7499), 0);
+  EXPECT_EQ(sample(Weights{3, 1}, 0.7501), 1);
+  EXPECT_EQ(sample(Weights{1e-300, 3e-300}, 0.2), 0);
+  EXPECT_EQ(sample(Weights{1e-300, 3e-300}, 0.3), 1);
 }
 
 /// Rounding may leave a rest behind the last weight; it is never given to an index without one.
@@ -149,7 +167,7 @@ TEST(Sample, NeverPicksAnIndexWithoutAWeight) {
     for (double& w : weights) w = random.below(3) == 0 ? 0 : random.uniform();
     weights[std::size_t(random.below(8))] = 1e-3;
     for (const double uniform : {0.0, random.uniform(), last}) {
-      ASSERT_GT(weights[std::size_t(heed::sample(weights, uniform))], 0);
+      ASSERT_GT(weights[std::size_t(sample(weights, uniform))], 0);
     }
   }
 }
@@ -214,8 +232,8 @@ TEST_P(RejectionSampling, GivesTheTargetsTokens) {
   std::vector<Index> counts(target.size());
   Index accepted = 0;
   for (int i = 0; i < draws; ++i) {
-    const Tokens drafts{heed::sample(draft, uniform())};
-    const Acceptance made = heed::accept_sampled(drafts, draft, rows, Index(target.size()), uniform);
+    const Tokens drafts{sample(draft, uniform())};
+    const Acceptance made = accept_sampled(drafts, draft, rows, Index(target.size()), uniform);
     ++counts[std::size_t(made.accepted == 1 ? drafts[0] : made.bonus)];
     accepted += made.accepted;
   }
@@ -239,18 +257,18 @@ TEST_P(RejectionSampling, GivesTheTargetsPairsOfTokens) {
   };
   std::vector<Index> counts(vocabulary * vocabulary);
   for (int i = 0; i < draws; ++i) {
-    Tokens drafts{heed::sample(draft, uniform())};
+    Tokens drafts{sample(draft, uniform())};
     const Weights second = after(draft, drafts[0]);
-    drafts.push_back(heed::sample(second, uniform()));
+    drafts.push_back(sample(second, uniform()));
     Weights draft_rows = draft, target_rows = target;
     draft_rows.insert(draft_rows.end(), second.begin(), second.end());
     for (const Weights& row : {after(target, drafts[0]), after(target, drafts[1])}) {
       target_rows.insert(target_rows.end(), row.begin(), row.end());
     }
-    const Acceptance made = heed::accept_sampled(drafts, draft_rows, target_rows, Index(vocabulary), uniform);
+    const Acceptance made = accept_sampled(drafts, draft_rows, target_rows, Index(vocabulary), uniform);
     Tokens out(drafts.begin(), drafts.begin() + made.accepted);
     out.push_back(made.bonus);
-    if (out.size() == 1) out.push_back(heed::sample(after(target, out[0]), uniform()));  // the next step's
+    if (out.size() == 1) out.push_back(sample(after(target, out[0]), uniform()));  // the next step's
     ++counts[std::size_t(out[0]) * vocabulary + std::size_t(out[1])];
   }
   Weights joint;
@@ -267,7 +285,7 @@ TEST(AcceptSampled, NeverAcceptsWhatTheTargetExcludes) {
     const double first = i == 0 ? 0 : random.uniform();
     int calls = 0;
     const Acceptance made =
-        heed::accept_sampled(Tokens{1}, draft, target, 3, [&] { return calls++ == 0 ? first : random.uniform(); });
+        accept_sampled(Tokens{1}, draft, target, 3, [&] { return calls++ == 0 ? first : random.uniform(); });
     ASSERT_EQ(made.accepted, 0);
     ASSERT_NE(made.bonus, 1);
   }
@@ -278,7 +296,7 @@ TEST(AcceptSampled, AlwaysAcceptsWhatBothWant) {
   const Weights target{0.25, 0.5, 0.25, 0, 0, 1};
   const double most = std::nextafter(1.0, 0.0);
   for (const Token token : {0, 1, 2}) {
-    const Acceptance made = heed::accept_sampled(Tokens{token}, row, target, 3, [&] { return most; });
+    const Acceptance made = accept_sampled(Tokens{token}, row, target, 3, [&] { return most; });
     EXPECT_EQ(made.accepted, 1);
     EXPECT_EQ(made.bonus, 2) << "from the last row";
   }
@@ -286,13 +304,13 @@ TEST(AcceptSampled, AlwaysAcceptsWhatBothWant) {
 
 TEST(AcceptSampled, StopsAtTheFirstRejection) {
   const Weights draft{1, 0, 1, 0, 1, 0}, target{1, 0, 0, 1, 1, 0, 1, 0};
-  const Acceptance made = heed::accept_sampled(Tokens{0, 0, 0}, draft, target, 2, [] { return 0.5; });
+  const Acceptance made = accept_sampled(Tokens{0, 0, 0}, draft, target, 2, [] { return 0.5; });
   EXPECT_EQ(made.accepted, 1);
   EXPECT_EQ(made.bonus, 1) << "from what the target has and the draft has not";
 }
 
 TEST(AcceptSampled, WithoutDraftsSamplesTheTarget) {
-  const Acceptance made = heed::accept_sampled({}, {}, Weights{0.3, 0.7}, 2, [] { return 0.4; });
+  const Acceptance made = accept_sampled({}, {}, Weights{0.3, 0.7}, 2, [] { return 0.4; });
   EXPECT_EQ(made.accepted, 0);
   EXPECT_EQ(made.bonus, 1);
 }
@@ -303,9 +321,61 @@ TEST(AcceptSampled, OfADraftThatIsLargerEverywhereSamplesTheTarget) {
   const double more = 1 + 1e-12;
   const Weights target{0, 0.5, 0.5, 0, 0.5, 0.5}, draft{0, 0.5 * more, 0.5 * more};
   const double most = std::nextafter(1.0, 0.0);
-  const Acceptance made = heed::accept_sampled(Tokens{1}, draft, target, 3, [&] { return most; });
+  const Acceptance made = accept_sampled(Tokens{1}, draft, target, 3, [&] { return most; });
   EXPECT_EQ(made.accepted, 0);
   EXPECT_EQ(made.bonus, 2) << "token 0 cannot come";
+}
+
+/// How many digits a message has is not what is tested here.
+bool begins_with(const std::string& text, const std::string& beginning) { return text.starts_with(beginning); }
+
+TEST(Sample, RefusesWhatIsNoWeight) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  const auto message = [](const Weights& weights, double uniform) {
+    const auto token = heed::sample(weights, uniform);
+    EXPECT_EQ(token.status().code(), heed::StatusCode::invalid_argument);
+    return token.status().message();
+  };
+  EXPECT_PRED2(begins_with, message({1, nan}, 0.5), "weight 1 is nan");
+  EXPECT_PRED2(begins_with, message({-0.5, 2}, 0.5), "weight 0 is -0.5");
+  EXPECT_PRED2(begins_with, message({1, infinity}, 0.5), "weight 1 is inf");
+  EXPECT_PRED2(begins_with, message({0, 0}, 0.5), "the 2 weights sum to 0");
+  EXPECT_PRED2(begins_with, message({}, 0.5), "the 0 weights sum to 0");
+  EXPECT_PRED2(begins_with, message({1e308, 1e308}, 0.5), "the 2 weights sum to inf");
+  EXPECT_PRED2(begins_with, message({1, 1}, 1), "uniform is 1");
+  EXPECT_PRED2(begins_with, message({1, 1}, -0.25), "uniform is -0.25");
+  EXPECT_PRED2(begins_with, message({1, 1}, nan), "uniform is nan");
+}
+
+/// Everything that would bend the distribution, by row and token; what comes after a rejection does not count.
+TEST(AcceptSampled, RefusesWhatIsNoDistribution) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto message = [](const Tokens& drafts, const Weights& draft, const Weights& target, double uniform) {
+    const auto made = heed::accept_sampled(drafts, draft, target, 2, [&] { return uniform; });
+    EXPECT_EQ(made.status().code(), heed::StatusCode::invalid_argument);
+    return made.status().message();
+  };
+  const Weights fair{0.5, 0.5}, two{0.5, 0.5, 0.5, 0.5}, three{0.5, 0.5, 0.5, 0.5, 0.5, 0.5};
+  EXPECT_PRED2(begins_with, message({0}, {nan, 0.5}, two, 0), "draft row 0: weight 0 is nan");
+  EXPECT_PRED2(begins_with, message({0}, {1.5, -0.5}, two, 0), "draft row 0: weight 1 is -0.5");
+  EXPECT_PRED2(begins_with, message({0, 1}, {0.5, 0.5, 0, 0}, three, 0), "draft row 1: the 2 weights sum to 0");
+  EXPECT_PRED2(begins_with, message({0}, {0.5, 0.25}, two, 0), "draft row 0: the probabilities sum to 0.75");
+  EXPECT_PRED2(begins_with, message({1}, {1, 0}, two, 0),
+               "draft row 0: the probability of token 1, which was drawn, is 0");
+  EXPECT_PRED2(begins_with, message({0}, fair, {0.5, nan, 0.5, 0.5}, 0), "target row 0: weight 1 is nan");
+  EXPECT_PRED2(begins_with, message({0}, fair, {0.5, 0.5, 0.5, 0.25}, 0),
+               "target row 1: the probabilities sum to 0.75");
+  EXPECT_PRED2(begins_with, message({0}, fair, two, 1), "uniform is 1");
+  EXPECT_PRED2(begins_with, message({2}, fair, two, 0), "a draft is 2, must be in 0 .. 1");
+  EXPECT_PRED2(begins_with, message({-1}, fair, two, 0), "a draft is -1, must be in 0 .. 1");
+  EXPECT_PRED2(begins_with, message({0}, {1}, two, 0), "draft has 1 numbers, must have 2 for 1 drafts");
+  EXPECT_PRED2(begins_with, message({0}, fair, fair, 0), "target has 2 numbers, must have 4 for 1 drafts");
+  // The first draft is rejected, so the rest is nobody's.
+  const auto made =
+      heed::accept_sampled(Tokens{0, 0}, Weights{1, 0, nan, 0}, Weights{0, 1, nan, nan, -1, 0}, 2, [] { return 0.5; });
+  ASSERT_TRUE(made.ok()) << made.status().message();
+  EXPECT_EQ(made->accepted, 0);
+  EXPECT_EQ(made->bonus, 1);
 }
 
 }  // namespace

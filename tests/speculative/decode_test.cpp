@@ -241,6 +241,141 @@ TEST(SpeculateGreedy, RefusesAModelThatBreaksItsWord) {
   EXPECT_EQ(message(few), "verify() gave 3 logits, must give 5 for 1 tokens");
 }
 
+/// The right drafts but for one in each step, until `stop` tokens came out.
+Made run_until(Model& model, Token token, Index count, Index drafts, Index right, Index stop) {
+  model.logits = certain;
+  model.drafts = [&model, right](Token first, Index most) {
+    Tokens text = model.text;
+    text.push_back(first);
+    Tokens made = plain(text, most);
+    if (right < most) made[std::size_t(right)] = (made[std::size_t(right)] + 1) % Token(vocabulary);
+    return made;
+  };
+  Made made{{}, Status()};
+  made.result = heed::speculate_greedy(model, token, count, drafts, [&](Token one) {
+    made.tokens.push_back(one);
+    return Index(made.tokens.size()) < stop;
+  });
+  return made;
+}
+
+/// As a draft, as the token after the drafts, as the last one that was wanted.
+TEST(SpeculateGreedy, StopsAtTheTokenAtWhichEmitSaysSo) {
+  const Tokens text{1, 2, 3};
+  for (const Index drafts : {0, 1, 3, 7}) {
+    for (Index right = 0; right <= drafts; ++right) {
+      for (Index stop = 1; stop <= 20; ++stop) {
+        Model model{.text = text};
+        const Made made = run_until(model, 4, 20, drafts, right, stop);
+        ASSERT_TRUE(made.result.ok()) << made.result.status().message();
+        Tokens want{1, 2, 3, 4};
+        const Tokens all = plain(want, 20);
+        ASSERT_EQ(made.tokens, Tokens(all.begin(), all.begin() + stop)) << drafts << ", " << right << " right";
+        want.insert(want.end(), made.tokens.begin(), made.tokens.end() - 1);
+        ASSERT_EQ(model.text, want) << "committed: all but the last, " << drafts << ", " << right << " right";
+        EXPECT_EQ(made.result->tokens, stop);
+        EXPECT_TRUE(made.result->stopped);
+        EXPECT_EQ(made.result->steps, (stop + right) / (right + 1));
+        EXPECT_EQ(made.result->steps, Index(model.committed.size()));
+        // It goes on from there as if nothing had been.
+        const Made rest = run_until(model, made.tokens.back(), 20 - stop, drafts, right, 100);
+        EXPECT_EQ(rest.tokens, Tokens(all.begin() + stop, all.end()));
+        EXPECT_FALSE(rest.result->stopped);
+      }
+    }
+  }
+}
+
+TEST(SpeculateGreedy, CountsWhatCameOutBeforeItStopped) {
+  struct Row {
+    Index stop, tokens, steps;
+    std::vector<Index> drafted, accepted, committed;
+  };
+  for (const Row& row : std::vector<Row>{{1, 1, 1, {1, 1, 1}, {1, 0, 0}, {1}},        // a draft
+                                         {3, 3, 1, {1, 1, 1}, {1, 1, 1}, {3}},        // the last draft
+                                         {4, 4, 1, {1, 1, 1}, {1, 1, 1}, {4}},        // the token after it
+                                         {5, 5, 2, {2, 2, 2}, {2, 1, 1}, {4, 1}}}) {  // the next step
+    Model model;
+    const Made made = run_until(model, 1, 30, 3, 3, row.stop);
+    ASSERT_TRUE(made.result.ok());
+    EXPECT_EQ(made.result->tokens, row.tokens);
+    EXPECT_EQ(made.result->steps, row.steps);
+    EXPECT_EQ(made.result->drafted, row.drafted);
+    EXPECT_EQ(made.result->accepted, row.accepted);
+    EXPECT_EQ(model.committed, row.committed);
+  }
+}
+
+/// Rows of logits with one bad number.
+std::vector<float> certain_but(const Tokens& text, Index length, float bad) {
+  std::vector<float> logits = certain(text);
+  if (Index(text.size()) == length) logits[2] = bad;
+  if (Index(text.size()) == length && bad == -std::numeric_limits<float>::infinity()) {
+    std::fill(logits.begin(), logits.end(), bad);
+  }
+  return logits;
+}
+
+TEST(Speculate, RefusesLogitsThatChooseNothing) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const std::pair<float, const char*> numbers[] = {{nan, "logit 2 is nan, must be finite, or -inf for no chance"},
+                                                   {infinity, "logit 2 is inf, must be finite, or -inf for no chance"},
+                                                   {-infinity, "all 5 logits are -inf, one must be finite"}};
+  for (const auto& number : numbers) {
+    for (const Index row : {0, 1, 3}) {
+      for (const bool sampled : {false, true}) {
+        Model model;
+        run_until(model, 1, 30, 3, 3, 4);  // one good step of four tokens
+        ASSERT_EQ(model.text.size(), 4u);
+        const Tokens before = model.text;
+        model.committed.clear();
+        model.logits = [&](const Tokens& text) { return certain_but(text, 5 + row, number.first); };
+        model.probabilities.clear();
+        for (Index i = 0; i < 3; ++i) {
+          Tokens text = before;
+          text.push_back(next_of(text));
+          const Tokens guesses = plain(text, i + 1);
+          for (Token token = 0; token < vocabulary; ++token) model.probabilities.push_back(token == guesses.back());
+        }
+        Index emitted = 0;
+        const auto emit = [&](Token) { ++emitted; };
+        const Token token = next_of(before);
+        const auto made = sampled ? heed::speculate_sampled(
+                                        model, token, 10, 3, 1e-3, [] { return 0.5; }, emit)
+                                  : heed::speculate_greedy(model, token, 10, 3, emit);
+        EXPECT_EQ(made.status().code(), StatusCode::invalid_argument);
+        EXPECT_EQ(made.status().message(), "logits row " + std::to_string(row) + ": " + number.second);
+        EXPECT_EQ(emitted, 0);
+        EXPECT_TRUE(model.committed.empty());
+        EXPECT_EQ(model.text, before);
+      }
+    }
+  }
+}
+
+/// Decoding one by one would never have made them.
+TEST(Speculate, DoesNotLookAtLogitsAfterARejection) {
+  Model model;
+  const Made made = run(model, 1, 40, 3, [](Index step) { return step % 3; });
+  Model poisoned;
+  poisoned.drafts = [&](Token first, Index most) {
+    Tokens text = poisoned.text;
+    text.push_back(first);
+    Tokens guess = plain(text, most);
+    if (most > 0) guess[0] = (guess[0] + 1) % Token(vocabulary);
+    return guess;
+  };
+  poisoned.logits = [&](const Tokens& text) {
+    std::vector<float> logits = certain(text);
+    if (text.size() > poisoned.text.size() + 1) std::fill(logits.begin(), logits.end(), nan);
+    return logits;
+  };
+  Tokens tokens;
+  const auto greedy = heed::speculate_greedy(poisoned, 1, 40, 3, [&](Token token) { tokens.push_back(token); });
+  ASSERT_TRUE(greedy.ok()) << greedy.status().message();
+  EXPECT_EQ(tokens, made.tokens);
+}
+
 // --- over a cache -------------------------------------------------------------------------------------------------------
 
 /// One layer of attention over a KvCache, and a second cache layer of its own length, as an MTP module has: what a token
@@ -344,6 +479,24 @@ TEST(SpeculateOverACache, IsPlainGreedyDecodingBitForBit) {
   }
 }
 
+TEST(SpeculateOverACache, StopsWithTheCacheOfTheTextSoFar) {
+  AttentionModel alone;
+  const Tokens want = speculate(alone, 40, 0).tokens;
+  for (Index stop = 1; stop <= 12; ++stop) {
+    AttentionModel model;
+    Tokens tokens;
+    force(model, want, tokens, [] { return Index{3}; });
+    const auto emit = [&](Token token) {
+      tokens.push_back(token);
+      return Index(tokens.size()) != stop;
+    };
+    ASSERT_TRUE(heed::speculate_greedy(model, 1, 40, 3, emit).ok());
+    EXPECT_EQ(model.cache.size(), stop) << "the first token, and all that came out but the last";
+    ASSERT_TRUE(heed::speculate_greedy(model, tokens.back(), 40 - stop, 3, emit).ok());
+    EXPECT_EQ(tokens, want);
+  }
+}
+
 /// n = 100, k = 3: 104 keys in the step; after it 101 + a. Both layers.
 TEST(SpeculateOverACache, HasTheLengthsOfTheWorkedExample) {
   AttentionModel alone;
@@ -424,7 +577,7 @@ void make_sampling(Model& model, double temperature, const std::function<double(
     for (Index i = 0; i < count; ++i) {
       const auto& row = draft_table[std::size_t(token)];
       model.probabilities.insert(model.probabilities.end(), row.begin(), row.end());
-      made.push_back(token = heed::sample(row, uniform()));
+      made.push_back(token = heed::value_or_throw(heed::sample(row, uniform())));
     }
     return made;
   };
@@ -489,6 +642,49 @@ TEST(SpeculateSampled, RefusesDraftsWithoutProbabilities) {
   const auto made = heed::speculate_sampled(
       model, 2, 5, 3, 1.0, [] { return 0.5; }, [](Token) {});
   EXPECT_EQ(made.status().message(), "draft_probabilities() gave 4 numbers, must give 15 for 3 drafts");
+}
+
+TEST(SpeculateSampled, StopsAtTheTokenAtWhichEmitSaysSo) {
+  oracle::Random random(7);
+  const std::function<double()> uniform = [&] { return random.uniform(); };
+  for (Index stop = 1; stop <= 9; ++stop) {
+    Model model;
+    make_sampling(model, 1, uniform);
+    Tokens tokens;
+    const auto made = heed::speculate_sampled(model, 0, 9, 3, 1.0, uniform, [&](Token token) {
+      tokens.push_back(token);
+      return Index(tokens.size()) < stop;
+    });
+    ASSERT_TRUE(made.ok()) << made.status().message();
+    EXPECT_EQ(Index(tokens.size()), stop);
+    Tokens want{0};
+    want.insert(want.end(), tokens.begin(), tokens.end() - 1);
+    EXPECT_EQ(model.text, want);
+    EXPECT_TRUE(made->stopped);
+  }
+}
+
+TEST(SpeculateSampled, RefusesDraftProbabilitiesThatAreNone) {
+  const double none = std::numeric_limits<double>::quiet_NaN();
+  using Numbers = std::vector<double>;
+  const std::pair<Numbers, const char*> rows[] = {
+      {{none, 0, 0, 0, 1}, "draft row 0: weight 0 is nan"},
+      {{1.25, 0, 0, -0.25, 0}, "draft row 0: weight 3 is -0.25"},
+      {{0, 0, 0, 0, 0}, "draft row 0: the 5 weights sum to 0"},
+      {{1, 1, 1, 1, 1}, "draft row 0: the probabilities sum to 5"},
+      {{0, 0.5, 0.5, 0, 0}, "draft row 0: the probability of token 0, which was drawn, is 0"}};
+  for (const auto& row : rows) {
+    Model model{.logits = certain};
+    model.drafts = [](Token, Index count) { return Tokens(std::size_t(std::min<Index>(count, 1)), 0); };
+    model.probabilities = row.first;
+    Index emitted = 0;
+    const auto made = heed::speculate_sampled(
+        model, 2, 5, 3, 1.0, [] { return 0.5; }, [&](Token) { ++emitted; });
+    EXPECT_EQ(made.status().code(), StatusCode::invalid_argument);
+    EXPECT_EQ(made.status().message().find(row.second), 0u) << made.status().message();
+    EXPECT_EQ(emitted, 0);
+    EXPECT_TRUE(model.committed.empty());
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -14,11 +15,20 @@ namespace heed::inline HEED_ABI {
 
 using Token = std::int32_t;
 
-/// The first index of the largest logit; 0 if all are NaN. What every greedy choice here means.
-[[nodiscard]] inline Token greedy_token(std::span<const float> logits) noexcept {
+/// The first index of the largest logit: what every greedy choice here means. invalid_argument naming a logit that is NaN
+/// or +inf, and if there is none above -inf.
+[[nodiscard]] inline Result<Token> greedy_token(std::span<const float> logits) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
   std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best] || (logits[best] != logits[best] && logits[i] == logits[i])) best = i;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] < infinity)) {
+      return fail(StatusCode::invalid_argument, "logit ", i, " is ", logits[i],
+                  ", must be finite, or -inf for no chance");
+    }
+    if (logits[i] > logits[best]) best = i;
+  }
+  if (logits.empty() || logits[best] == -infinity) {
+    return fail(StatusCode::invalid_argument, "all ", logits.size(), " logits are -inf, one must be finite");
   }
   return Token(best);
 }
@@ -56,12 +66,53 @@ struct Acceptance {
   return path;
 }
 
-/// The index that `uniform` in [0, 1) picks from weights, which need not sum to 1. The last one with a weight if rounding
-/// leaves a rest.
-[[nodiscard]] inline Token sample(std::span<const double> weights, double uniform) noexcept {
+namespace detail {
+
+/// Puts a name before what a status says.
+[[nodiscard]] inline Status named(const char* name, std::size_t row, const Status& status) {
+  return fail(status.code(), name, " row ", row, ": ", status.message());
+}
+
+/// The sum of weights; invalid_argument naming one that is negative or not finite, and if there is none above 0.
+[[nodiscard]] inline Result<double> sum_of_weights(std::span<const double> weights) {
   double sum = 0;
-  for (const double w : weights) sum += w;
-  double rest = uniform * sum;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!(weights[i] >= 0 && weights[i] <= std::numeric_limits<double>::max())) {
+      return fail(StatusCode::invalid_argument, "weight ", i, " is ", weights[i], ", must be finite and at least 0");
+    }
+    sum += weights[i];
+  }
+  if (sum > 0 && sum <= std::numeric_limits<double>::max()) return sum;
+  return fail(StatusCode::invalid_argument, "the ", weights.size(), " weights sum to ", sum,
+              ", must be positive and finite");
+}
+
+/// What rounding leaves of a sum of 1: numbers of 8 bits, many of them.
+inline constexpr double probability_slack = 1e-2;
+
+/// invalid_argument if the weights are no probabilities.
+[[nodiscard]] inline Status check_probabilities(std::span<const double> weights) {
+  const Result<double> sum = sum_of_weights(weights);
+  if (!sum.ok()) return sum.status();
+  if (*sum >= 1 - probability_slack && *sum <= 1 + probability_slack) return {};
+  return fail(StatusCode::invalid_argument, "the probabilities sum to ", *sum, ", must sum to 1");
+}
+
+[[nodiscard]] inline Status check_uniform(double uniform) {
+  if (uniform >= 0 && uniform < 1) return {};
+  return fail(StatusCode::invalid_argument, "uniform is ", uniform, ", must be in [0, 1)");
+}
+
+}  // namespace detail
+
+/// The index that `uniform` in [0, 1) picks from weights, which need not sum to 1. The last one with a weight if rounding
+/// leaves a rest. invalid_argument naming a weight that is negative or not finite, if none is above 0, and for another
+/// `uniform`.
+[[nodiscard]] inline Result<Token> sample(std::span<const double> weights, double uniform) {
+  if (Status status = detail::check_uniform(uniform); !status.ok()) return status;
+  const Result<double> sum = detail::sum_of_weights(weights);
+  if (!sum.ok()) return sum.status();
+  double rest = uniform * *sum;
   std::size_t last = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (!(weights[i] > 0)) continue;
@@ -72,27 +123,72 @@ struct Acceptance {
   return Token(last);
 }
 
-/// Rejection sampling: draft j, which was drawn from `draft` [drafts][vocabulary], is accepted with probability
-/// min(1, target_j(token) / draft_j(token)); after the first rejection the bonus token is drawn from
-/// max(0, target_j - draft_j), and from the last target row if none was rejected. The tokens that come out are distributed
-/// as if drawn from `target` [drafts + 1][vocabulary] one by one. Rows sum to 1. `uniform()` gives numbers in [0, 1).
-template <class Uniform>
-[[nodiscard]] Acceptance accept_sampled(std::span<const Token> drafts, std::span<const double> draft,
-                                        std::span<const double> target, Index vocabulary, Uniform&& uniform) {
-  const auto row = [vocabulary](std::span<const double> rows, std::size_t j) {
-    return rows.subspan(j * std::size_t(vocabulary), std::size_t(vocabulary));
+namespace detail {
+
+/// accept_sampled() with the target's row j from `target(j)`, a Result: only of rows that count.
+template <class Target, class Uniform>
+[[nodiscard]] Result<Acceptance> accept_sampled(std::span<const Token> drafts, std::span<const double> draft,
+                                                const Target& target, Index vocabulary, Uniform&& uniform) {
+  const auto ended = [&](std::size_t row, std::span<const double> weights) -> Result<Acceptance> {
+    const Result<Token> bonus = sample(weights, double(uniform()));
+    if (!bonus.ok()) return named("target", row, bonus.status());
+    return Acceptance{Index(row), *bonus};
   };
   for (std::size_t j = 0; j < drafts.size(); ++j) {
-    const auto p = row(target, j), q = row(draft, j);
+    const Result<std::span<const double>> given = target(j);
+    if (!given.ok()) return given.status();
+    const std::span<const double> p = *given;
+    const auto q = draft.subspan(j * std::size_t(vocabulary), std::size_t(vocabulary));
+    if (Status status = check_probabilities(q); !status.ok()) return named("draft", j, status);
     const auto token = std::size_t(drafts[j]);
-    if (uniform() * q[token] < p[token]) continue;
+    if (!(q[token] > 0)) {
+      return fail(StatusCode::invalid_argument, "draft row ", j, ": the probability of token ", token,
+                  ", which was drawn, is 0");
+    }
+    const auto u = double(uniform());
+    if (Status status = check_uniform(u); !status.ok()) return status;
+    if (u * q[token] < p[token]) continue;
     std::vector<double> rest(p.begin(), p.end());
     double sum = 0;
     for (std::size_t i = 0; i < rest.size(); ++i) sum += rest[i] = std::max(0.0, p[i] - q[i]);
     // Nothing is left where the draft is larger everywhere, which only rounding makes it.
-    return {Index(j), sample(sum > 0 ? std::span<const double>(rest) : p, uniform())};
+    return ended(j, sum > 0 ? std::span<const double>(rest) : p);
   }
-  return {Index(drafts.size()), sample(row(target, drafts.size()), uniform())};
+  const Result<std::span<const double>> last = target(drafts.size());
+  if (!last.ok()) return last.status();
+  return ended(drafts.size(), *last);
+}
+
+}  // namespace detail
+
+/// Rejection sampling: draft j, which was drawn from `draft` [drafts][vocabulary], is accepted with probability
+/// min(1, target_j(token) / draft_j(token)); after the first rejection the bonus token is drawn from
+/// max(0, target_j - draft_j), and from the last target row if none was rejected. The tokens that come out are distributed
+/// as if drawn from `target` [drafts + 1][vocabulary] one by one. Rows sum to 1. `uniform()` gives numbers in [0, 1).
+/// invalid_argument for wrong sizes, a draft outside the vocabulary or without a probability, and naming row and token of
+/// what is no probability; rows after a rejection are not looked at.
+template <class Uniform>
+[[nodiscard]] Result<Acceptance> accept_sampled(std::span<const Token> drafts, std::span<const double> draft,
+                                                std::span<const double> target, Index vocabulary, Uniform&& uniform) {
+  const auto rows = Index(drafts.size());
+  Status status = detail::check_range("vocabulary", vocabulary, 1, std::numeric_limits<Token>::max());
+  for (std::size_t j = 0; status.ok() && j < drafts.size(); ++j) {
+    status = detail::check_range("a draft", drafts[j], 0, vocabulary - 1);
+  }
+  const auto check_size = [&](const char* name, std::span<const double> numbers, Index needed) {
+    if (!status.ok() || Index(numbers.size()) == needed * vocabulary) return;
+    status = fail(StatusCode::invalid_argument, name, " has ", numbers.size(), " numbers, must have ",
+                  needed * vocabulary, " for ", rows, " drafts");
+  };
+  check_size("draft", draft, rows);
+  check_size("target", target, rows + 1);
+  if (!status.ok()) return status;
+  const auto row = [&](std::size_t j) -> Result<std::span<const double>> {
+    const auto p = target.subspan(j * std::size_t(vocabulary), std::size_t(vocabulary));
+    if (Status bad = detail::check_probabilities(p); !bad.ok()) return detail::named("target", j, bad);
+    return p;
+  };
+  return detail::accept_sampled(drafts, draft, row, vocabulary, uniform);
 }
 
 }  // namespace heed::inline HEED_ABI

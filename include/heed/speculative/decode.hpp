@@ -5,10 +5,12 @@
 ///     draft      d_1 .. d_k after t
 ///     verify     the model on [t, d_1 .. d_k] in one call: logits after each
 ///     accept     the longest run of drafts that the target agrees with, and one token of its own
-///     commit     t and the accepted drafts; the target's token is the next t
+///     emit       the accepted drafts and the target's token, unless the caller stops at one of them
+///     commit     t and what came out, but for the last token, which is the next t
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include <heed/speculative/accept.hpp>
@@ -37,7 +39,8 @@ struct SpeculativeStatistics {
   Index steps = 0;              ///< calls of verify()
   Index tokens = 0;             ///< that came out
   std::vector<Index> drafted;   ///< [k]: how often there was a draft number j
-  std::vector<Index> accepted;  ///< [k]: how often it was accepted
+  std::vector<Index> accepted;  ///< [k]: how often it was accepted and came out
+  bool stopped = false;         ///< by emit()
 
   /// Share of the drafts number j (from 0) that were accepted.
   [[nodiscard]] double acceptance(Index j) const noexcept {
@@ -49,17 +52,35 @@ struct SpeculativeStatistics {
 
 namespace detail {
 
+/// Takes the tokens of a step, drafts and then `bonus`; returns how many came out. Fewer than all if `emit` stops there.
+template <class Emit>
+[[nodiscard]] Index emit_step(std::span<const Token> drafts, Token bonus, const Emit& emit, bool& stopped) {
+  for (std::size_t j = 0; j <= drafts.size(); ++j) {
+    const Token token = j < drafts.size() ? drafts[j] : bonus;
+    if constexpr (std::is_void_v<std::invoke_result_t<const Emit&, Token>>) {
+      emit(token);
+    } else {
+      stopped = !emit(token);
+      if (stopped) return Index(j) + 1;
+    }
+  }
+  return Index(drafts.size()) + 1;
+}
+
 /// The loop; `decide(drafts, logits)` accepts, `emit(token)` takes the tokens.
 template <SpeculativeModel M, class Decide, class Emit>
 Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Index drafts, const Decide& decide,
                                         const Emit& emit) {
+  using Emitted = std::invoke_result_t<const Emit&, Token>;
+  static_assert(std::is_void_v<Emitted> || std::is_same_v<Emitted, bool>,
+                "emit(token) must return nothing, or bool: false stops after this token");
   if (Status status = check_range("drafts", drafts, 0, DraftTree::max_nodes - 1); !status.ok()) return status;
   SpeculativeStatistics made;
   made.drafted.resize(std::size_t(drafts));
   made.accepted.resize(std::size_t(drafts));
   std::vector<Token> tokens;
   const Index vocabulary = model.vocab_size();
-  while (made.tokens < count) {
+  while (made.tokens < count && !made.stopped) {
     // Of drafts and the token after them, no more than are still wanted.
     const Index most = std::min(drafts, count - made.tokens - 1);
     const Result<std::span<const Token>> guess = model.draft(token, most);
@@ -82,16 +103,18 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
     const Result<Acceptance> decision = decide(guesses, *logits);
     if (!decision.ok()) return decision.status();
     const Acceptance acceptance = *decision;
-    if (Status status = model.commit(1 + acceptance.accepted); !status.ok()) return status;
+    const auto accepted = guesses.first(std::size_t(acceptance.accepted));
+    Index came = acceptance.accepted + 1;
+    if constexpr (!std::is_void_v<Emitted>) came = emit_step(accepted, acceptance.bonus, emit, made.stopped);
+    // Of the step, the token before it and all that came out but the last.
+    if (Status status = model.commit(came); !status.ok()) return status;
+    if constexpr (std::is_void_v<Emitted>) came = emit_step(accepted, acceptance.bonus, emit, made.stopped);
     ++made.steps;
     for (std::size_t j = 0; j < guesses.size(); ++j) {
       ++made.drafted[j];
-      if (Index(j) >= acceptance.accepted) continue;
-      ++made.accepted[j];
-      emit(guesses[j]);
+      made.accepted[j] += Index(j) < std::min(came, acceptance.accepted) ? 1 : 0;
     }
-    emit(acceptance.bonus);
-    made.tokens += acceptance.accepted + 1;
+    made.tokens += came;
     token = acceptance.bonus;
   }
   return made;
@@ -100,26 +123,31 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
 }  // namespace detail
 
 /// The `count` tokens after `token` that greedy decoding gives, with up to `drafts` drafts a step; emit(token) is called for
-/// each. The text is that of decoding one by one if verify() gives a row the bits it has alone, which heed's kernel does:
-/// pin MLA's form (MlaForm) and project rows one by one. Afterwards the model has committed all but the last token.
-/// Failures are the model's, or invalid_argument for drafts outside 0 .. 1023 and for a model that gives more drafts than
-/// it may, a token that is none, or another number of logits.
+/// each. It returns nothing, or bool: false stops there, at an end-of-text token for example, and drafts after it are
+/// discarded. A step whose commit() fails has come out before if emit() returns bool, and has not if it returns nothing.
+///
+/// The text is that of decoding one by one if verify() gives a row the bits it has alone, which heed's kernel does:
+/// pin MLA's form (MlaForm) and project rows one by one. Afterwards the model has committed all but the last token that
+/// came out, stopped or not. Failures are the model's, or invalid_argument for drafts outside 0 .. 1023, for a model that
+/// gives more drafts than it may, a token that is none, or another number of logits, and naming row and logit of one that
+/// is NaN or +inf, or a row of nothing but -inf; nothing of that step comes out or is committed. Rows after a rejected
+/// draft are not looked at.
 template <SpeculativeModel M, class Emit>
 Result<SpeculativeStatistics> speculate_greedy(M& model, Token token, Index count, Index drafts, const Emit& emit) {
   const auto vocabulary = std::size_t(model.vocab_size());
-  std::vector<Token> targets;
   const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) -> Result<Acceptance> {
-    targets.clear();
-    for (std::size_t row = 0; row <= guesses.size(); ++row) {
-      targets.push_back(greedy_token(logits.subspan(row * vocabulary, vocabulary)));
+    for (std::size_t row = 0;; ++row) {
+      const Result<Token> target = greedy_token(logits.subspan(row * vocabulary, vocabulary));
+      if (!target.ok()) return detail::named("logits", row, target.status());
+      if (row == guesses.size() || guesses[row] != *target) return Acceptance{Index(row), *target};
     }
-    return accept_greedy(guesses, targets);
   };
   return detail::speculate(model, token, count, drafts, decide, emit);
 }
 
 /// The same with tokens drawn from softmax(logits / temperature), by rejection sampling: distributed as if drawn one by
-/// one. temperature > 0. `uniform()` gives numbers in [0, 1).
+/// one. temperature > 0. `uniform()` gives numbers in [0, 1). invalid_argument also for draft probabilities that are none,
+/// naming row and token, and a number of uniform() outside.
 template <SamplingModel M, class Uniform, class Emit>
 Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index count, Index drafts, double temperature,
                                                 Uniform&& uniform, const Emit& emit) {
@@ -130,21 +158,22 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
   std::vector<double> target;
   const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) -> Result<Acceptance> {
     const std::span<const double> draft = model.draft_probabilities();
-    if (draft.size() < guesses.size() * vocabulary) {
+    if (draft.size() < guesses.size() * vocabulary) {  // there may be room for more drafts
       return fail(StatusCode::invalid_argument, "draft_probabilities() gave ", draft.size(), " numbers, must give ",
                   guesses.size() * vocabulary, " for ", guesses.size(), " drafts");
     }
-    target.resize((guesses.size() + 1) * vocabulary);
-    for (std::size_t row = 0; row <= guesses.size(); ++row) {
+    target.resize(vocabulary);
+    const auto softmax = [&](std::size_t row) -> Result<std::span<const double>> {
       const auto from = logits.subspan(row * vocabulary, vocabulary);
-      const double most = double(*std::max_element(from.begin(), from.end()));
+      const Result<Token> largest = greedy_token(from);
+      if (!largest.ok()) return detail::named("logits", row, largest.status());
+      const double most = double(from[std::size_t(*largest)]);
       double sum = 0;
-      for (std::size_t i = 0; i < vocabulary; ++i) {
-        sum += target[row * vocabulary + i] = std::exp((double(from[i]) - most) / temperature);
-      }
-      for (std::size_t i = 0; i < vocabulary; ++i) target[row * vocabulary + i] /= sum;
-    }
-    return accept_sampled(guesses, draft, target, Index(vocabulary), uniform);
+      for (std::size_t i = 0; i < vocabulary; ++i) sum += target[i] = std::exp((double(from[i]) - most) / temperature);
+      for (double& probability : target) probability /= sum;
+      return std::span<const double>(target);
+    };
+    return detail::accept_sampled(guesses, draft, softmax, Index(vocabulary), uniform);
   };
   return detail::speculate(model, token, count, drafts, decide, emit);
 }

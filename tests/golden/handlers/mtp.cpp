@@ -141,7 +141,8 @@ class Working {
     Pass pass = run(slots, calls);
     const Int width = c_.attention.hidden;
     for (Int i = 0; i < count; ++i) {
-      made.tokens.push_back(heed::greedy_token(std::span(pass.logits).last(std::size_t(c_.vocabulary))));
+      made.tokens.push_back(
+          heed::value_or_throw(heed::greedy_token(std::span(pass.logits).last(std::size_t(c_.vocabulary)))));
       const std::vector<float>& own = recycling == oracle::Recycling::post ? pass.normed : pass.hidden;
       append(slots.hiddens, {own.end() - width, own.end()});
       slots.tokens.push_back(made.tokens.back());
