@@ -53,8 +53,10 @@ class TokenLists {
     return key < state_.held ? far_[key].id : ids_[key - state_.held];
   }
 
+  [[nodiscard]] const TokenState& state() const noexcept { return state_; }
   [[nodiscard]] std::span<const std::int32_t> near_ids() const noexcept { return ids_.span(); }
   [[nodiscard]] std::span<const FarToken> far_tokens() const noexcept { return far_.span(); }
+  [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
 
   /// The fewest tokens, besides 0, that truncate() can keep.
   [[nodiscard]] Index rollback_floor() const noexcept {
