@@ -4,19 +4,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
-#include <list>
-#include <map>
 #include <optional>
 #include <span>
-#include <string>
-#include <unordered_map>
 #include <utility>
 
 #include <heed/cache/kv_cache.hpp>
-#include <heed/cache/prefix/id_tree.hpp>
-#include <heed/cache/prefix/page_tally.hpp>
-#include <heed/cache/prefix/scope.hpp>
+#include <heed/cache/prefix/check.hpp>
+#include <heed/cache/prefix/entries.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -58,8 +52,9 @@ concept EvictsLater = requires(Step& step) {
 /// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim().
 ///
 /// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that were
-/// inserted or found may be used by other threads meanwhile. Movable. Uses the C++ heap beside the pages. All caches must
-/// have one fingerprint(): layers, rules, positions, undo_tokens, model_id; PrefixScope is for what differs otherwise.
+/// inserted or found may be used by other threads meanwhile. Movable; what was moved from may only end or be assigned to.
+/// Uses the C++ heap beside the pages. All caches must have one fingerprint(): layers, rules, positions, undo_tokens,
+/// model_id; PrefixScope is for what differs otherwise. What is found has policy and options of the cache that was stored.
 template <class Cache>
 class PrefixCache {
  public:
@@ -74,9 +69,7 @@ class PrefixCache {
 
   /// Entries.
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
-  [[nodiscard]] PrefixBytes bytes() const noexcept {
-    return {.pages = tally_.bytes(), .bookkeeping = own_bytes_ + tree_bytes_};
-  }
+  [[nodiscard]] PrefixBytes bytes() const noexcept { return entries_.bytes(); }
   [[nodiscard]] const PrefixCounters& counters() const noexcept { return counters_; }
 
   /// Entries hold at most so many bytes().total() from now on; 0 is no limit, and the default. invalid_argument if
@@ -101,14 +94,25 @@ class PrefixCache {
       return fail(StatusCode::invalid_argument, "insert(): there are ", ids.size(), " ids, the cache has seen ",
                   cache.seen(), " tokens");
     }
-    if (Status status = check_cache("insert()", ids, cache); !status.ok()) return status;
-    const auto tree = trees_.find(scope.key());
-    const std::uint64_t known = tree == trees_.end() ? 0 : tree->second.exactly(ids);
-    if (known != 0 && cache.rollback_floor() >= places_.at(known)->cache.rollback_floor()) return use(known).key;
+    Status status = detail::check_ids_of("insert()", ids, cache);
+    if (status.ok()) status = check_kind("insert()", cache);
+    if (!status.ok()) return status;
+    std::uint64_t key = entries_.exactly(ids, scope);
+    if (key != 0 && cache.rollback_floor() >= entries_.at(key).rollback_floor()) {
+      entries_.use(key);
+      return key;
+    }
     Result<Cache> fork = cache.fork();
     if (!fork.ok()) return fork.status();
-    if (Status status = check_bytes(Index(ids.size()), *fork); !status.ok()) return status;
-    const std::uint64_t key = known != 0 ? replace(known, *std::move(fork)) : add(ids, *std::move(fork), scope);
+    if (const Index bytes = entries_.bytes_alone(Index(ids.size()), *fork); max_bytes_ > 0 && bytes > max_bytes_) {
+      return fail(StatusCode::out_of_range, "insert(): an entry of ", ids.size(), " tokens holds ", bytes,
+                  " bytes, max_bytes is ", max_bytes_);
+    }
+    if (key == 0) {
+      key = entries_.add(ids, *std::move(fork), scope);
+    } else {
+      entries_.replace(key, *std::move(fork));
+    }
     shrink(1);
     return key;
   }
@@ -128,9 +132,10 @@ class PrefixCache {
       return fail(StatusCode::invalid_argument, "commit(): there are ", ids.size(),
                   " ids, the cache and its step have ", step.first_logical_position() + step.tokens(), " tokens");
     }
-    Status status = check_cache("commit()", ids, cache);
+    Status status = detail::check_ids_of("commit()", ids, cache);
+    if (status.ok()) status = check_kind("commit()", cache);
     for (Index i = 0; status.ok() && i < step.tokens(); ++i) {
-      status = check_id("commit()", ids, step.first_logical_position() + i, step.token_id(i));
+      status = detail::check_id("commit()", ids, step.first_logical_position() + i, step.token_id(i));
     }
     if (status.ok()) status = step.commit(Eviction::later);
     if (!status.ok()) return status;
@@ -143,14 +148,12 @@ class PrefixCache {
   /// say.
   [[nodiscard]] Result<Match> find(Ids ids, Index leave = 1, const PrefixScope& scope = {}) {
     if (leave < 0) return fail(StatusCode::invalid_argument, "find(): leave is ", leave, ", must be at least 0");
-    if (Status status = check_ids("find()", ids); !status.ok()) return status;
-    detail::IdTree::Found found;
+    if (Status status = detail::check_ids("find()", ids); !status.ok()) return status;
     const Index most = std::max<Index>(0, Index(ids.size()) - leave);
-    const auto tree = trees_.find(scope.key());
-    if (tree != trees_.end()) found = tree->second.longest(ids.first(std::size_t(most)));
+    const detail::IdTree::Found found = entries_.longest(ids.first(std::size_t(most)), scope);
     Match match;
     if (found.length > 0) {
-      Result<Cache> fork = use(found.number).cache.fork();
+      Result<Cache> fork = entries_.use(found.number).fork();
       if (!fork.ok()) return fork.status();
       if (Status status = fork->truncate(found.length); !status.ok()) return status;
       match.tokens = found.length;
@@ -166,137 +169,34 @@ class PrefixCache {
   }
 
   /// Drops an entry; false if there is none.
-  bool erase(std::uint64_t key) {
-    const auto at = places_.find(key);
-    if (at == places_.end()) return false;
-    drop(at->second);
-    return true;
-  }
+  bool erase(std::uint64_t key) { return entries_.erase(key); }
   /// Drops all entries.
   void clear() {
-    while (!entries_.empty()) drop(std::prev(entries_.end()));
+    while (size() > 0) entries_.erase_oldest();
   }
 
  private:
-  using Trees = std::map<std::string, detail::IdTree>;  // by scope
-  struct Entry {
-    std::uint64_t key = 0;
-    Cache cache;
-    typename Trees::iterator tree;
-    detail::IdTree::Place place = 0;
-    Index own_bytes = 0;
-  };
-  using Entries = std::list<Entry>;  // the latest used first
-
-  [[nodiscard]] static Status check_ids(const char* call, Ids ids) {
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (ids[i] < 0) return fail(StatusCode::invalid_argument, call, ": ids[", i, "] is ", ids[i]);
-    }
-    return {};
-  }
-  /// Whether the cache is what its ids make of it, and like the others.
-  [[nodiscard]] Status check_cache(const char* call, Ids ids, const Cache& cache) const {
-    if (Status status = check_ids(call, ids); !status.ok()) return status;
-    if constexpr (requires { cache.compacted(); }) {
-      if (cache.compacted()) {
-        return fail(StatusCode::unsupported, call,
-                    ": compact() took tokens out of the cache, so it is not what its ids make of it");
-      }
-    }
+  /// Whether the cache can stand for those that are stored.
+  [[nodiscard]] Status check_kind(const char* call, const Cache& cache) const {
     if constexpr (requires { cache.fingerprint(); }) {
-      if (!entries_.empty() && cache.fingerprint() != entries_.front().cache.fingerprint()) {
-        return fail(StatusCode::invalid_argument, call,
-                    ": the cache differs from those that are stored in layers, rules, positions, undo_tokens or model_id");
-      }
-    }
-    if constexpr (requires { cache.token_id(Index{}, Index{}); }) {
-      Index layer = 0;  // one that holds the most
-      for (Index other = 1; other < cache.layers(); ++other) {
-        if (cache.kept(other) > cache.kept(layer)) layer = other;
-      }
-      for (Index key = 0; key < cache.kept(layer); ++key) {
-        const Index position = cache.position(key, layer);
-        if (Status status = check_id(call, ids, position, cache.token_id(key, layer)); !status.ok()) return status;
+      if (size() > 0 && cache.fingerprint() != entries_.latest().fingerprint()) {
+        return fail(
+            StatusCode::invalid_argument, call,
+            ": the cache differs from those that are stored in layers, rules, positions, undo_tokens or model_id");
       }
     }
     return {};
-  }
-  /// What the cache knows of a token, if it was given its id.
-  [[nodiscard]] static Status check_id(const char* call, Ids ids, Index position, std::int32_t known) {
-    const std::int32_t id = ids[std::size_t(position)];
-    if (known == no_token_id || known == id) return {};
-    return fail(StatusCode::invalid_argument, call, ": ids[", position, "] is ", id, ", but the cache was given ",
-                known);
-  }
-
-  [[nodiscard]] Status check_bytes(Index tokens, const Cache& cache) const {
-    if (max_bytes_ == 0) return {};
-    Index bytes = entry_bytes(cache) + detail::IdTree::bytes_of(tokens);
-    detail::for_each_page_of(cache, [&bytes](const void*, Index page) { bytes += page; });
-    if (bytes <= max_bytes_) return {};
-    return fail(StatusCode::out_of_range, "insert(): an entry of ", tokens, " tokens holds ", bytes,
-                " bytes, max_bytes is ", max_bytes_);
-  }
-  [[nodiscard]] static Index entry_bytes(const Cache& cache) {
-    return detail::own_bytes_of(cache) + Index(sizeof(Entry));
-  }
-
-  /// The entry becomes the latest used one.
-  Entry& use(std::uint64_t key) {
-    entries_.splice(entries_.begin(), entries_, places_.at(key));
-    return entries_.front();
-  }
-  std::uint64_t add(Ids ids, Cache cache, const PrefixScope& scope) {
-    const auto tree = trees_.try_emplace(scope.key()).first;
-    const std::uint64_t key = ++last_key_;
-    tally_.add(cache);
-    own_bytes_ += entry_bytes(cache);
-    tree_bytes_ -= tree->second.bytes();
-    const auto place = tree->second.add(ids, key, cache.rollback_floor());
-    tree_bytes_ += tree->second.bytes();
-    const Index own_bytes = entry_bytes(cache);
-    entries_.push_front(Entry{key, std::move(cache), tree, place, own_bytes});
-    places_.emplace(key, entries_.begin());
-    return key;
-  }
-  std::uint64_t replace(std::uint64_t key, Cache cache) {
-    Entry& entry = use(key);
-    tally_.add(cache);
-    tally_.remove(entry.cache);
-    own_bytes_ += entry_bytes(cache) - entry.own_bytes;
-    entry.own_bytes = entry_bytes(cache);
-    entry.cache = std::move(cache);
-    entry.tree->second.set_floor(entry.place, entry.cache.rollback_floor());
-    return key;
-  }
-  void drop(typename Entries::iterator at) {
-    tally_.remove(at->cache);
-    own_bytes_ -= at->own_bytes;
-    detail::IdTree& tree = at->tree->second;
-    tree_bytes_ -= tree.bytes();
-    tree.erase(at->place);
-    tree_bytes_ += tree.bytes();
-    if (tree.empty()) trees_.erase(at->tree);
-    places_.erase(at->key);
-    entries_.erase(at);
   }
   /// Keeps max_bytes, and the `latest` entries used last.
   void shrink(std::size_t latest) {
-    while (max_bytes_ > 0 && bytes().total() > max_bytes_ && entries_.size() > latest) {
-      drop(std::prev(entries_.end()));
-      ++counters_.evicted;
+    for (; max_bytes_ > 0 && bytes().total() > max_bytes_ && size() > latest; ++counters_.evicted) {
+      entries_.erase_oldest();
     }
   }
 
-  Trees trees_;
-  Entries entries_;
-  std::unordered_map<std::uint64_t, typename Entries::iterator> places_;  // by key
-  detail::PageTally tally_;
+  detail::PrefixEntries<Cache> entries_;
   PrefixCounters counters_;
-  std::uint64_t last_key_ = 0;
   Index max_bytes_ = 0;
-  Index own_bytes_ = 0;
-  Index tree_bytes_ = 0;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -1,0 +1,54 @@
+/// \file
+/// Whether a cache is what its token ids make of it: what is stored under wrong ids would be found by them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <heed/retention/rule.hpp>
+#include <heed/status.hpp>
+#include <heed/types.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// invalid_argument for a negative id.
+[[nodiscard]] inline Status check_ids(const char* call, std::span<const std::int32_t> ids) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0) return fail(StatusCode::invalid_argument, call, ": ids[", i, "] is ", ids[i]);
+  }
+  return {};
+}
+
+/// invalid_argument if a cache was given another id at a position; it may not know.
+[[nodiscard]] inline Status check_id(const char* call, std::span<const std::int32_t> ids, Index position,
+                                     std::int32_t known) {
+  const std::int32_t id = ids[std::size_t(position)];
+  if (known == no_token_id || known == id) return {};
+  return fail(StatusCode::invalid_argument, call, ": ids[", position, "] is ", id, ", but the cache was given ", known);
+}
+
+/// check_ids(), unsupported if tokens were taken out, and check_id() of all tokens that the cache still holds. There are
+/// at least as many ids as it has seen.
+template <class Cache>
+[[nodiscard]] Status check_ids_of(const char* call, std::span<const std::int32_t> ids, const Cache& cache) {
+  if (Status status = check_ids(call, ids); !status.ok()) return status;
+  if constexpr (requires { cache.compacted(); }) {
+    if (cache.compacted()) {
+      return fail(StatusCode::unsupported, call,
+                  ": compact() took tokens out of the cache, so it is not what its ids make of it");
+    }
+  }
+  if constexpr (requires { cache.token_id(Index{}, Index{}); }) {
+    Index layer = 0;  // one that holds the most
+    for (Index other = 1; other < cache.layers(); ++other) {
+      if (cache.kept(other) > cache.kept(layer)) layer = other;
+    }
+    for (Index key = 0; key < cache.kept(layer); ++key) {
+      Status status = check_id(call, ids, cache.position(key, layer), cache.token_id(key, layer));
+      if (!status.ok()) return status;
+    }
+  }
+  return {};
+}
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,127 @@
+/// \file
+/// Caches under ids and scope, in order of use, with a meter of what they hold.
+#pragma once
+
+#include <cstdint>
+#include <iterator>
+#include <list>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include <heed/cache/prefix/id_tree.hpp>
+#include <heed/cache/prefix/page_tally.hpp>
+#include <heed/cache/prefix/scope.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// What a PrefixCache stores: it checks and forks, this holds. Movable; what was moved from may only end or be assigned
+/// to.
+template <class Cache>
+class PrefixEntries {
+ public:
+  using Ids = IdTree::Ids;
+
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  [[nodiscard]] PrefixBytes bytes() const noexcept {
+    return {.pages = tally_.bytes(), .bookkeeping = own_bytes_ + tree_bytes_};
+  }
+  /// What bytes().total() is of a single entry.
+  [[nodiscard]] static Index bytes_alone(Index tokens, const Cache& cache) {
+    Index bytes = entry_bytes(cache) + IdTree::bytes_of(tokens);
+    for_each_page_of(cache, [&bytes](const void*, Index page) { bytes += page; });
+    return bytes;
+  }
+
+  /// The key of just these ids; 0 if there is none.
+  [[nodiscard]] std::uint64_t exactly(Ids ids, const PrefixScope& scope) const {
+    const auto tree = trees_.find(scope.key());
+    return tree == trees_.end() ? 0 : tree->second.exactly(ids);
+  }
+  /// The key of the entry that can give the longest beginning of these ids.
+  [[nodiscard]] IdTree::Found longest(Ids ids, const PrefixScope& scope) const {
+    const auto tree = trees_.find(scope.key());
+    return tree == trees_.end() ? IdTree::Found() : tree->second.longest(ids);
+  }
+  [[nodiscard]] const Cache& at(std::uint64_t key) const { return places_.at(key)->cache; }
+  /// Any; there is one.
+  [[nodiscard]] const Cache& latest() const { return entries_.front().cache; }
+
+  /// The entry becomes the latest used one.
+  const Cache& use(std::uint64_t key) {
+    entries_.splice(entries_.begin(), entries_, places_.at(key));
+    return latest();
+  }
+  /// The same with a new cache of the same ids.
+  void replace(std::uint64_t key, Cache cache) {
+    use(key);
+    Entry& entry = entries_.front();
+    tally_.add(cache);
+    tally_.remove(entry.cache);
+    own_bytes_ -= entry.own_bytes;
+    entry.own_bytes = entry_bytes(cache);
+    own_bytes_ += entry.own_bytes;
+    entry.cache = std::move(cache);
+    entry.tree->second.set_floor(entry.place, entry.cache.rollback_floor());
+  }
+  /// A new entry of ids that are not there yet, the latest used one; its key.
+  std::uint64_t add(Ids ids, Cache cache, const PrefixScope& scope) {
+    const auto tree = trees_.try_emplace(scope.key()).first;
+    const std::uint64_t key = ++last_key_;
+    tree_bytes_ -= tree->second.bytes();
+    const IdTree::Place place = tree->second.add(ids, key, cache.rollback_floor());
+    tree_bytes_ += tree->second.bytes();
+    tally_.add(cache);
+    const Index own_bytes = entry_bytes(cache);
+    own_bytes_ += own_bytes;
+    entries_.push_front(Entry{key, std::move(cache), tree, place, own_bytes});
+    places_.emplace(key, entries_.begin());
+    return key;
+  }
+  /// False if there is none.
+  bool erase(std::uint64_t key) {
+    const auto at = places_.find(key);
+    if (at == places_.end()) return false;
+    drop(at->second);
+    return true;
+  }
+  /// There is one.
+  void erase_oldest() { drop(std::prev(entries_.end())); }
+
+ private:
+  using Trees = std::map<std::string, IdTree>;  // by scope
+  struct Entry {
+    std::uint64_t key = 0;
+    Cache cache;
+    typename Trees::iterator tree;
+    IdTree::Place place = 0;
+    Index own_bytes = 0;
+  };
+  using Entries = std::list<Entry>;  // the latest used first
+
+  /// Beside pages, ids and nodes.
+  [[nodiscard]] static Index entry_bytes(const Cache& cache) { return own_bytes_of(cache) + Index(sizeof(Entry)); }
+
+  void drop(typename Entries::iterator at) {
+    tally_.remove(at->cache);
+    own_bytes_ -= at->own_bytes;
+    IdTree& tree = at->tree->second;
+    tree_bytes_ -= tree.bytes();
+    tree.erase(at->place);
+    tree_bytes_ += tree.bytes();
+    if (tree.empty()) trees_.erase(at->tree);
+    places_.erase(at->key);
+    entries_.erase(at);
+  }
+
+  Trees trees_;
+  Entries entries_;
+  std::unordered_map<std::uint64_t, typename Entries::iterator> places_;  // by key
+  PageTally tally_;
+  std::uint64_t last_key_ = 0;
+  Index own_bytes_ = 0;
+  Index tree_bytes_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI::detail
