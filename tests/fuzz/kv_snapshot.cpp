@@ -1,0 +1,113 @@
+// KvCache::restore() of bytes whose checksum is right and whose numbers are not. What it takes must be a cache: it is
+// attended to, forked, cut back, compacted, fed, and its own snapshot must restore.
+#include <optional>
+#include <vector>
+
+#include <heed/attend.hpp>
+#include <heed/cache/kv_cache.hpp>
+#include <heed/codec/bf16.hpp>
+#include <heed/exec/serial.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/simd/scalar.hpp>
+
+#include "fuzz/rules.hpp"
+#include "fuzz/snapshot_edits.hpp"
+
+namespace {
+
+using heed::Index;
+using heed_fuzz::Bytes;
+using Cache = heed::KvCache<heed::Mqa, heed::Bf16>;
+
+constexpr Index width = 4, vocabulary = 6;
+constexpr heed::Mqa policy{.num_heads = 2, .head_dim = width, .scale = 1};
+
+void attend(const Cache& cache, const Cache::View& keys, Index queries) {
+  std::vector<float> q(std::size_t(queries * 2 * width), 0.5f), out(q.size());
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  static_cast<void>(heed::attend<heed::Scalar>(cache.policy(), q, keys, out, workspace, serial));
+}
+
+void append(Cache& cache, Index count, Bytes& in) {
+  std::vector<std::int32_t> ids;
+  for (Index i = 0; i < count; ++i) ids.push_back(std::int32_t(in.pick(0, vocabulary - 1)));
+  auto step = cache.begin(ids);
+  if (!step.ok()) return;
+  const std::vector<float> rows(std::size_t(count * width), 0.25f);
+  for (Index layer = 0; layer < cache.layers(); ++layer) {
+    FUZZ_CHECK(step->write(layer, rows, rows).ok());
+    attend(cache, step->keys(layer), count);
+  }
+  if (in.one_in(4)) return step->abort();
+  if (in.one_in(4) && count > 0) {
+    const Index accepted[] = {in.pick(0, count - 1)};
+    FUZZ_CHECK(step->commit(accepted).ok());
+    return;
+  }
+  FUZZ_CHECK(step->commit().ok());
+}
+
+void cut(Cache& cache, Bytes& in) {
+  const Index tokens = in.pick(std::max<Index>(0, cache.rollback_floor() - 1), cache.seen());
+  const bool legal = tokens == 0 || tokens >= cache.rollback_floor();
+  FUZZ_CHECK(cache.truncate(tokens).ok() == legal);
+}
+
+void compact(Cache& cache, Bytes& in) {
+  std::vector<Index> keep;
+  for (Index key = 0; key < cache.kept(); ++key) {
+    if (!in.one_in(3)) keep.push_back(cache.position(key));
+  }
+  static_cast<void>(cache.compact(keep));
+}
+
+void use(Cache& cache, Bytes& in, int moves) {
+  for (; moves > 0; --moves) {
+    switch (in.pick(0, 7)) {
+      case 0: cut(cache, in); break;
+      case 1: compact(cache, in); break;
+      case 2: {
+        auto fork = cache.fork();
+        FUZZ_CHECK(fork.ok());
+        cache = *std::move(fork);
+        break;
+      }
+      default: append(cache, in.pick(0, 5), in);
+    }
+    if (cache.seen() > 60) FUZZ_CHECK(cache.clear().ok());
+  }
+  for (Index layer = 0; layer < cache.layers(); ++layer) attend(cache, cache.keys(layer), 1);
+}
+
+std::vector<std::byte> snapshot(const Cache& cache) {
+  std::vector<std::byte> bytes(cache.snapshot_bytes());
+  FUZZ_CHECK(cache.snapshot(bytes).ok());
+  return bytes;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  Bytes in(data, size);
+  const std::vector<heed::LayerRule> rules{{heed_fuzz::rule(in), {0}}, {heed_fuzz::rule(in), {1}}};
+  const heed::CacheOptions options{
+      .layers = 2, .max_tokens = in.one_in(4) ? 20 : 0, .undo_tokens = in.pick(0, 3), .page_tokens = in.pick(1, 8)};
+  auto made = Cache::create(policy, options, rules);
+  if (!made.ok()) return 0;
+  use(*made, in, int(in.pick(0, 12)));
+  std::vector<std::byte> bytes = snapshot(*made);
+
+  auto same = Cache::restore(policy, options, rules, bytes);
+  FUZZ_CHECK(same.ok(), same.status().message());
+  FUZZ_CHECK(snapshot(*same) == bytes);
+
+  heed_fuzz::edit_snapshot(bytes, in);
+  auto restored = Cache::restore(policy, options, rules, bytes);
+  if (!restored.ok()) return 0;
+  const std::vector<std::byte> own = snapshot(*restored);
+  const auto again = Cache::restore(policy, options, rules, own);
+  FUZZ_CHECK(again.ok(), again.status().message());
+  use(*restored, in, 8);
+  return 0;
+}
