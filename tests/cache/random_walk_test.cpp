@@ -133,6 +133,22 @@ class RandomWalk : public testing::Test {
     for (RuleModel& group : walk.groups) group.compact({keep.begin(), keep.end()});
   }
 
+  /// The cache ends, and another one goes on from its bytes.
+  void restore(Walk& walk, heed::CacheOptions options, const std::vector<heed::LayerRule>& rules) {
+    std::vector<std::byte> bytes(walk.cache.snapshot_bytes());
+    ASSERT_TRUE(walk.cache.snapshot(bytes).ok());
+    options.page_tokens = pick(1, 9);
+    maybe_fail();
+    auto twin = Cache::restore(walk.cache.policy(), options, rules, bytes);
+    memory.failing_from = -1;
+    if (twin.ok()) walk.cache = *std::move(twin);
+    memory.peak = walk.cache.bytes().peak;  // there were two pools
+    if (!twin.ok()) return expect_no_memory(twin.status());
+    std::vector<std::byte> again(walk.cache.snapshot_bytes());
+    ASSERT_TRUE(walk.cache.snapshot(again).ok());
+    ASSERT_EQ(again, bytes);
+  }
+
   void walk(const std::string& first_rule, const std::string& other_rule) {
     memory = {};
     const RuleCase first = random_case(first_rule, random), other = random_case(other_rule, random);
@@ -150,7 +166,12 @@ class RandomWalk : public testing::Test {
         {*std::move(made), {}, {RuleModel(first, options.undo_tokens), RuleModel(other, options.undo_tokens)}});
     std::size_t at = 0;
     for (int move = 0; move < 150; ++move) {
-      switch (pick(0, 15)) {
+      switch (pick(0, 16)) {
+        case 16: {
+          if (forks.size() > 1) break;
+          ASSERT_NO_FATAL_FAILURE(restore(forks[0], options, rules));
+          break;
+        }
         case 0:
         case 1:
         case 2: {

@@ -1,5 +1,9 @@
 /// \file
 /// A recurrent state as bytes: restored it is the same and goes on the same, and no bytes can hurt it.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
 #include <heed/cache/kv_cache.hpp>
 #include <heed/codec/f32.hpp>
 #include <heed/policy/grouped.hpp>
@@ -132,10 +136,136 @@ TEST_F(RecurrentSnapshot, EveryTruncationIsRefused) {
   }
 }
 
-/// Bytes that are spoiled and then given a right length and checksum: an error, or a state that works.
-TEST_F(RecurrentSnapshot, HostileBytesAreAnErrorOrHarmless) {
-  std::mt19937_64 random(4);
+// --- bytes with a right length and checksum ----------------------------------------------------------------------------
+
+void seal(Bytes& bytes) {
+  const std::uint64_t size = bytes.size();
+  std::memcpy(bytes.data() + 16, &size, sizeof size);
+  const std::uint32_t crc = heed::detail::crc32({bytes.data(), bytes.size() - 4});
+  std::memcpy(bytes.data() + bytes.size() - 4, &crc, sizeof crc);
+}
+
+struct Tally {
   int accepted = 0, refused = 0;
+};
+
+/// Everything an engine may do to a state.
+void exercise(RecurrentState& state, const RecurrentOptions& options) {
+  const Index seen = state.seen(), floor = state.rollback_floor();
+  ASSERT_GE(floor, 0);
+  ASSERT_LE(floor, seen);
+  ASSERT_LE(seen - floor, options.undo_tokens);
+  const Bytes bytes = snapshot_of(state);
+  auto twin = RecurrentState::restore(options, bytes);
+  ASSERT_TRUE(twin.ok()) << twin.status().message();
+  ASSERT_EQ(snapshot_of(*twin), bytes);
+  for (Index tokens = floor; tokens <= seen; ++tokens) {
+    auto fork = heed::value_or_throw(state.fork());
+    ASSERT_TRUE(fork.truncate(tokens).ok());
+    ASSERT_EQ(fork.seen(), tokens);
+    for (const Index count : {1, 5, 2}) {
+      auto step = fork.begin(heed::NumTokens(count));
+      if (!step.ok()) {  // as many tokens as there can be
+        ASSERT_EQ(step.status().code(), StatusCode::out_of_range);
+        break;
+      }
+      float sum = 0;
+      for (Index layer = 0; layer < fork.layers(); ++layer) {
+        const heed::RecurrentLayer place = heed::value_or_throw(step->layer(layer));
+        for (Index i = 0; i < place.width(); ++i) sum += place.before()[i];
+        for (Index token = 0; token < count; ++token) {
+          if (place.after(token) != nullptr) std::fill_n(place.after(token), place.width(), 1.0f);
+        }
+      }
+      ASSERT_TRUE(sum == sum || std::isnan(sum));  // read it
+      ASSERT_TRUE(step->commit().ok());
+      ASSERT_EQ(fork.state(0)[0], 1.0f);
+    }
+  }
+  ASSERT_TRUE(state.clear().ok());
+}
+void try_bytes(Bytes bytes, const RecurrentOptions& options, Tally& tally) {
+  seal(bytes);
+  auto made = RecurrentState::restore(options, bytes);
+  if (!made.ok()) {
+    ++tally.refused;
+    ASSERT_EQ(made.status().code(), StatusCode::invalid_argument);
+    ASSERT_TRUE(made.status().message().starts_with("snapshot: ")) << made.status().message();
+    return;
+  }
+  ++tally.accepted;
+  ASSERT_NO_FATAL_FAILURE(exercise(*made, options));
+}
+
+/// Every eight bytes become an extreme number, or a little more or less than they were.
+TEST_F(RecurrentSnapshot, EveryNumberIsEdited) {
+  Tally tally;
+  constexpr Index most = std::numeric_limits<Index>::max();
+  RecurrentOptions options = options_of();
+  for (const Index undo : {0, 1, 3, 8}) {
+    options.undo_tokens = undo;
+    for (std::size_t at = 24; at + 12 <= good.size(); at += 4) {
+      Index was = 0;
+      std::memcpy(&was, good.data() + at, sizeof was);
+      std::vector<Index> values{0,    1,         -1,      Index{1} << 20, Index{1} << 48, Index{1} << 48 | 1,
+                                most, -most - 1, most / 2};
+      for (Index more = -4; more <= 4; ++more) values.push_back(Index(std::uint64_t(was) + std::uint64_t(more)));
+      for (const Index value : values) {
+        Bytes bytes = good;
+        std::memcpy(bytes.data() + at, &value, sizeof value);
+        ASSERT_NO_FATAL_FAILURE(try_bytes(bytes, options, tally)) << "byte " << at << ": " << value << ", was " << was;
+      }
+    }
+  }
+  EXPECT_GT(tally.accepted, 1000);
+  EXPECT_GT(tally.refused, 200);
+}
+
+TEST_F(RecurrentSnapshot, EveryByteIsEdited) {
+  Tally tally;
+  for (std::size_t at = 0; at + 4 < good.size(); ++at) {
+    for (int change = 1; change < 256; change += 2) {
+      Bytes bytes = good;
+      bytes[at] ^= std::byte(change);
+      ASSERT_NO_FATAL_FAILURE(try_bytes(bytes, options_of(), tally)) << "byte " << at << " ^ " << change;
+    }
+  }
+  EXPECT_GT(tally.accepted, 1000);
+  EXPECT_GT(tally.refused, 1000);
+}
+
+/// Another number of states than the length says, and another length than the numbers say.
+TEST_F(RecurrentSnapshot, NamesTheNumberThatCannotBe) {
+  const auto refusal = [&](std::size_t at, Index value) {
+    Bytes bytes = good;
+    std::memcpy(bytes.data() + at, &value, sizeof value);
+    seal(bytes);
+    return restored(bytes).message();
+  };
+  constexpr std::size_t seen_at = 40, depth_at = 48;
+  EXPECT_EQ(refusal(seen_at, -1), "snapshot: it has seen -1 tokens, must be in 0 .. 281474976710656");
+  EXPECT_EQ(refusal(seen_at, Index{1} << 49),
+            "snapshot: it has seen 562949953421312 tokens, must be in 0 .. 281474976710656");
+  EXPECT_EQ(refusal(seen_at, 2), "snapshot: it keeps 3 states of 2");
+  EXPECT_EQ(refusal(seen_at, 3), "snapshot: the state before the first token is not zero");
+  EXPECT_EQ(refusal(seen_at, 4), "");
+  EXPECT_EQ(refusal(depth_at, -1), "snapshot: it keeps -1 states of 6");
+  EXPECT_EQ(refusal(depth_at, 7), "snapshot: it keeps 7 states of 6");
+  EXPECT_EQ(refusal(depth_at, 2), "snapshot: it has 160 bytes of states, must have 120");
+  EXPECT_EQ(refusal(depth_at, 4), "snapshot: it has 160 bytes of states, must have 200");
+  for (const std::ptrdiff_t more : {-20, -1, 1, 40}) {
+    Bytes bytes = good;
+    bytes.resize(std::size_t(std::ptrdiff_t(good.size()) + more));
+    seal(bytes);
+    EXPECT_EQ(restored(bytes).message(),
+              "snapshot: it has " + std::to_string(160 + more) + " bytes of states, must have 160");
+  }
+}
+
+/// Several numbers at once, which may agree with each other, and another length.
+TEST_F(RecurrentSnapshot, SeveralNumbersAreEdited) {
+  std::mt19937_64 random(4);
+  Tally tally;
   for (int repeat = 0; repeat < 20'000; ++repeat) {
     Bytes bytes = good;
     const int edits = 1 + int(random() % 3);
@@ -145,27 +275,10 @@ TEST_F(RecurrentSnapshot, HostileBytesAreAnErrorOrHarmless) {
       std::memcpy(bytes.data() + at, &word, random() % 2 == 0 ? 1 : 8);
     }
     if (random() % 4 == 0) bytes.resize(24 + 4 + random() % bytes.size());
-    const std::uint64_t size = bytes.size();
-    std::memcpy(bytes.data() + 16, &size, sizeof size);
-    const std::uint32_t crc = heed::detail::crc32({bytes.data(), bytes.size() - 4});
-    std::memcpy(bytes.data() + bytes.size() - 4, &crc, sizeof crc);
-    auto twin = RecurrentState::restore(options_of(), bytes);
-    if (!twin.ok()) {
-      ++refused;
-      ASSERT_FALSE(twin.status().message().empty());
-      continue;
-    }
-    ++accepted;
-    for (const Index count : {1, 5, 2}) {
-      auto step = twin->begin(heed::NumTokens(count));
-      if (!step.ok()) break;  // as many tokens as there can be
-      for (Index layer = 0; layer < 2; ++layer) std::fill_n((*step->layer(layer)).after(count - 1), 5, 1.0f);
-      ASSERT_TRUE(step->commit().ok());
-    }
-    ASSERT_TRUE(twin->truncate(twin->rollback_floor()).ok());
+    ASSERT_NO_FATAL_FAILURE(try_bytes(bytes, options_of(), tally)) << "repeat " << repeat;
   }
-  EXPECT_GT(accepted, 1000);
-  EXPECT_GT(refused, 1000);
+  EXPECT_GT(tally.accepted, 1000);
+  EXPECT_GT(tally.refused, 1000);
 }
 
 }  // namespace

@@ -225,7 +225,12 @@ class RecurrentState {
     if (seen < 0 || seen > most) return bad("it has seen ", seen, " tokens, must be in 0 .. ", most);
     if (depth < 0 || depth > seen || depth > detail::most_undo) return bad("it keeps ", depth, " states of ", seen);
     const auto bytes = std::size_t(state_bytes());
-    if (reader.left() != bytes * std::size_t(depth + 1)) return bad("it ends before its states");
+    const std::size_t wanted = bytes * std::size_t(depth + 1);
+    if (reader.left() != wanted) return bad("it has ", reader.left(), " bytes of states, must have ", wanted);
+    const std::span<const std::byte> oldest = from.subspan(from.size() - sizeof(std::uint32_t) - wanted, bytes);
+    if (depth == seen && std::ranges::any_of(oldest, [](std::byte b) { return b != std::byte{0}; })) {
+      return bad("the state before the first token is not zero");
+    }
     depth_ = std::min(depth, options_.undo_tokens);
     for (Index skipped = depth_; skipped < depth; ++skipped) static_cast<void>(reader.bytes(bytes));
     for (Index s = 0; s <= depth_; ++s) {
@@ -324,7 +329,8 @@ class RecurrentState::Step {
 
  private:
   friend class RecurrentState;
-  Step(RecurrentState& owner, Index tokens) noexcept : owner_(&owner), first_logical_position_(owner.seen_), tokens_(tokens) {
+  Step(RecurrentState& owner, Index tokens) noexcept
+      : owner_(&owner), first_logical_position_(owner.seen_), tokens_(tokens) {
     std::memset(owner.written_.data(), 0, std::size_t(owner.written_.size()));
   }
   void take(Step& other) noexcept {
