@@ -323,25 +323,13 @@ class LayerGroups {
   }
   /// Bytes written, or to be written if `to` is null.
   std::size_t write_snapshot(const detail::SnapshotCodecs& codecs, std::byte* to) const {
-    detail::SnapshotWriter writer(to);
-    const std::size_t size_at = detail::write_header(writer, fingerprint(), codecs, groups_.size());
-    writer.number(seen());
-    for (std::size_t g = 0; g < groups_.size(); ++g) detail::write_group(writer, groups_[g], counters_[g]);
-    return detail::finish_snapshot(writer, size_at, to);
+    return detail::write_groups(to, fingerprint(), codecs, groups_, counters_);
   }
   /// Fills empty groups; after an error they are useless.
   [[nodiscard]] Status read_snapshot(const detail::SnapshotCodecs& codecs, std::span<const std::byte> from) {
-    detail::SnapshotReader reader(from);
-    if (Status status = detail::read_header(reader, from, fingerprint(), codecs, groups_.size()); !status.ok()) {
-      return status;
-    }
-    const auto seen = reader.number<Index>();
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      Status status = detail::read_group(reader, memory(), seen, limit(), groups_[g], counters_[g]);
-      if (!status.ok()) return status;
-    }
+    Status status = detail::read_groups(from, fingerprint(), codecs, memory(), limit(), groups_, counters_);
     note_peak();
-    return detail::check_end(reader);
+    return status;
   }
 
  private:

@@ -179,4 +179,27 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   return {};
 }
 
+/// Writes all groups to `to`, or only counts if that is null. Returns the bytes.
+inline std::size_t write_groups(std::byte* to, std::uint64_t fingerprint, const SnapshotCodecs& codecs,
+                                std::span<const LayerGroup> groups, std::span<const RetentionCounters> counters) {
+  SnapshotWriter writer(to);
+  const std::size_t size_at = write_header(writer, fingerprint, codecs, groups.size());
+  writer.number(groups.empty() ? Index{0} : groups[0].index.seen());
+  for (std::size_t g = 0; g < groups.size(); ++g) write_group(writer, groups[g], counters[g]);
+  return finish_snapshot(writer, size_at, to);
+}
+/// Fills empty groups, or says what is wrong; they are then useless.
+[[nodiscard]] inline Status read_groups(std::span<const std::byte> from, std::uint64_t fingerprint,
+                                        const SnapshotCodecs& codecs, const MemoryResource& memory, Index max_tokens,
+                                        std::span<LayerGroup> groups, std::span<RetentionCounters> counters) {
+  SnapshotReader reader(from);
+  Status status = read_header(reader, from, fingerprint, codecs, groups.size());
+  if (!status.ok()) return status;
+  const auto seen = reader.number<Index>();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (status = read_group(reader, memory, seen, max_tokens, groups[g], counters[g]); !status.ok()) return status;
+  }
+  return check_end(reader);
+}
+
 }  // namespace heed::inline HEED_ABI::detail
