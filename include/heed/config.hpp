@@ -1,55 +1,21 @@
 /// \file
 /// Version, refused compiler modes, and the namespace every heed symbol lives in.
+///
+/// Translation units with different instruction sets may be linked together. Promised: each unit runs its own heed, because
+/// HEED_ABI gives its symbols names of their own. heed's headers instantiate no float function of the standard library that
+/// the linker would share. Not promised: std::vector and the like, xsimd and Eigen have the same names in all units. The
+/// linker keeps one copy of each function that was not inlined, and that copy may hold the newer instructions. A program
+/// that must also start on older CPUs compiles the newer unit with -O2 and names the object files for the oldest CPU first
+/// when it links, or loads the newer unit from a shared library of its own.
 #pragma once
+
+#include <heed/config/guards.hpp>
+
+#include <heed/config/abi.hpp>
 
 #define HEED_VERSION_MAJOR 0
 #define HEED_VERSION_MINOR 1
 #define HEED_VERSION_PATCH 0
-
-// exp, NaN and -inf rules of the kernel do not survive fast-math: an inlined exp was measured wrong by up to 41 %.
-#if (defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)) && !defined(HEED_ALLOW_FAST_MATH)
-#error "heed refuses fast-math (-ffast-math, -Ofast, -ffinite-math-only): results would be silently wrong. \
-Drop the flag for this translation unit, or define HEED_ALLOW_FAST_MATH to accept wrong results."
-#endif
-
-#if !defined(__GNUC__)
-#error "heed needs GCC or Clang: its loops use vector extensions and __builtin_shufflevector."
-#endif
-
-// The namespace every symbol lives in, versioned and tagged with the instruction set this translation unit is compiled
-// for; written `namespace heed::inline HEED_ABI {` in every header. Two units built with different -march flags get
-// different symbols, so the linker can never hand one the other's instructions.
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define HEED_ABI v0_1_avx512_vnni_vbmi_bf16
-#elif defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define HEED_ABI v0_1_avx512_vnni_bf16
-#elif defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define HEED_ABI v0_1_avx512_vnni_vbmi
-#elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define HEED_ABI v0_1_avx512_vnni
-#elif defined(__AVX512F__)
-#define HEED_ABI v0_1_avx512
-#elif defined(__AVXVNNI__) && defined(__FMA__)
-#define HEED_ABI v0_1_avx2_vnni
-#elif defined(__AVX2__) && defined(__FMA__)
-#define HEED_ABI v0_1_avx2_fma
-#elif defined(__AVX2__)
-#define HEED_ABI v0_1_avx2
-#elif defined(__AVX__)
-#define HEED_ABI v0_1_avx
-#elif defined(__SSE4_1__)
-#define HEED_ABI v0_1_sse4
-#elif defined(__SSE2__)
-#define HEED_ABI v0_1_sse2
-#elif defined(__ARM_FEATURE_SVE)
-#define HEED_ABI v0_1_sve
-#elif defined(__ARM_FEATURE_DOTPROD)
-#define HEED_ABI v0_1_neon_dotprod
-#elif defined(__ARM_NEON)
-#define HEED_ABI v0_1_neon
-#else
-#define HEED_ABI v0_1_generic
-#endif
 
 #define HEED_QUOTE_(a) #a
 #define HEED_QUOTE(a) HEED_QUOTE_(a)
@@ -61,6 +27,17 @@ Drop the flag for this translation unit, or define HEED_ALLOW_FAST_MATH to accep
 #define HEED_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it, and
+// -Wall reports each one that was inlined (GCC bug 105593). These two silence that warning, and no other, for the code
+// between them. What a user calls is not between them.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#define HEED_INTRINSICS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
+#define HEED_INTRINSICS_END _Pragma("GCC diagnostic pop")
+#else
+#define HEED_INTRINSICS_BEGIN
+#define HEED_INTRINSICS_END
+#endif
+
 namespace heed::inline HEED_ABI {
 
 /// "major.minor.patch" of the headers this translation unit was compiled with.
@@ -68,7 +45,20 @@ namespace heed::inline HEED_ABI {
   return HEED_QUOTE(HEED_VERSION_MAJOR) "." HEED_QUOTE(HEED_VERSION_MINOR) "." HEED_QUOTE(HEED_VERSION_PATCH);
 }
 
-/// Name of the instruction-set tag this translation unit was compiled for, such as "avx512_vnni_bf16" or "neon".
-[[nodiscard]] constexpr const char* isa_name() noexcept { return &HEED_QUOTE(HEED_ABI)[sizeof("v0_1_") - 1]; }
+/// Name of the loops this translation unit was compiled for, such as "avx512_vnni_bf16" or "neon".
+[[nodiscard]] constexpr const char* isa_name() noexcept { return HEED_QUOTE(HEED_ISA); }
+
+/// Whether float arithmetic means what the source says in the translation unit that calls this. Clang has no macro for
+/// -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros, so heed cannot refuse them at
+/// compile time as it does for GCC. They show in optimised code only. attend() asks and refuses; costs a few nanoseconds.
+[[nodiscard, gnu::always_inline]] inline bool exact_floats() noexcept {
+  volatile float big = 0x1p30f, one = 1, five = 5, third = 1.0f / 3.0f, minus_zero = -0.0f;
+  const float a = big, b = one, x = five, z = minus_zero;
+  const float by_reciprocal = x * third;
+  const bool ordered = (a + b) - a == 0;            // 1 if the compiler may reassociate
+  const bool divided = x / 3.0f != by_reciprocal;   // equal if it may multiply by 1 / 3
+  const bool zeros = !__builtin_signbit(z + 0.0f);  // -0 if the sign of zero does not matter
+  return ordered && divided && zeros;
+}
 
 }  // namespace heed::inline HEED_ABI

@@ -1,6 +1,18 @@
 /// \file
-/// Everything. Backends come with the library they need, if it is there.
+/// Everything. Backends come with the library they need, if it is there and knows the architecture (config/backends.hpp).
 #pragma once
+
+#include <heed/config.hpp>  // first: it refuses what would make the rest wrong
+
+// Macros of <windows.h>. They are back after the last line.
+#pragma push_macro("min")
+#pragma push_macro("max")
+#pragma push_macro("near")
+#pragma push_macro("far")
+#undef min
+#undef max
+#undef near
+#undef far
 
 #include <heed/analysis/fpba_shape.hpp>
 #include <heed/analysis/gmha.hpp>
@@ -16,7 +28,6 @@
 #include <heed/codec/f16.hpp>
 #include <heed/codec/f32.hpp>
 #include <heed/concepts.hpp>
-#include <heed/config.hpp>
 #include <heed/exec/environment.hpp>
 #include <heed/exec/openmp.hpp>
 #include <heed/exec/serial.hpp>
@@ -53,22 +64,27 @@
 #include <heed/types.hpp>
 #include <heed/workspace.hpp>
 
-#if __has_include(<Eigen/Core>)
+#if HEED_HAS_EIGEN
 #include <heed/simd/eigen.hpp>
 #endif
-#if __has_include(<xsimd/xsimd.hpp>)
+#if HEED_HAS_XSIMD
 #include <heed/simd/xsimd.hpp>
 #endif
 
 namespace heed::inline HEED_ABI {
 
 /// The fastest backend this translation unit can have: xsimd, else Eigen, else scalar.
-#if __has_include(<xsimd/xsimd.hpp>)
+#if HEED_HAS_XSIMD
 using DefaultBackend = Xsimd<>;
-#elif __has_include(<Eigen/Core>)
+#elif HEED_HAS_EIGEN
 using DefaultBackend = EigenPackets;
 #else
 using DefaultBackend = Scalar;
 #endif
 
 }  // namespace heed::inline HEED_ABI
+
+#pragma pop_macro("far")
+#pragma pop_macro("near")
+#pragma pop_macro("max")
+#pragma pop_macro("min")

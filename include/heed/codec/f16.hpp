@@ -14,9 +14,9 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
     const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
     const std::uint32_t magnitude = bits & 0x7fffu;
     // No operand here is subnormal: a host may have told the processor to take such numbers for zeros (DAZ).
-    const auto small = std::bit_cast<std::uint32_t>(float(std::int32_t(magnitude)) * 0x1p-24f);
+    const auto tiny = std::bit_cast<std::uint32_t>(float(std::int32_t(magnitude)) * 0x1p-24f);
     const std::uint32_t special = magnitude >= 0x7c00u ? 0x38000000u : 0u;
-    return std::bit_cast<float>((magnitude < 0x400u ? small : (magnitude << 13) + 0x38000000u + special) | sign);
+    return std::bit_cast<float>((magnitude < 0x400u ? tiny : (magnitude << 13) + 0x38000000u + special) | sign);
   }
   /// Rounds to nearest even; a NaN stays a (quiet) NaN.
   [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {

@@ -176,6 +176,13 @@ inline Status check_numbers(const char* name, std::span<const float> numbers, bo
 }
 
 inline Status check_options(const AttentionLayout& layout, const AttendOptions& options) {
+#if defined(__clang__) && !defined(HEED_ALLOW_FAST_MATH)  // GCC's macros told config.hpp
+  if (!exact_floats()) {
+    return fail(StatusCode::unsupported,
+                "compiled with a part of fast-math (-funsafe-math-optimizations, -fassociative-math, -freciprocal-math or "
+                "-fno-signed-zeros): results would be wrong; drop the flag or define HEED_ALLOW_FAST_MATH");
+  }
+#endif
   if (!(options.soft_cap >= 0) || std::isinf(options.soft_cap)) {
     return fail(StatusCode::invalid_argument, "soft_cap is ", options.soft_cap, ", must be finite and at least 0");
   }

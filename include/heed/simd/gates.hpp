@@ -72,13 +72,13 @@ struct GateLoops {
   // The last register is filled up with zeros, so that its numbers take the same way as all others.
   [[gnu::always_inline]] static Reg some(const float* from, Index count) {
     if (count == W) return V::load(from);
-    float padded[W] = {};
+    float padded[std::size_t(W)] = {};
     std::memcpy(padded, from, std::size_t(count) * sizeof(float));
     return V::load(padded);
   }
   [[gnu::always_inline]] static void put(float* to, Index count, Reg x) {
     if (count == W) return V::store(to, x);
-    float padded[W];
+    float padded[std::size_t(W)];
     V::store(padded, x);
     std::memcpy(to, padded, std::size_t(count) * sizeof(float));
   }

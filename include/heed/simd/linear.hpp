@@ -53,8 +53,8 @@ struct LinearLoop {
   // The columns after the last whole vector, through a padded copy of them.
   static void last(const Matrix& m, Index first, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
     const Index count = m.out - first;
-    float weights[score_dims * W] = {};
-    float sums[W];
+    float weights[std::size_t(score_dims * W)] = {};
+    float sums[std::size_t(W)];
     for (Index begin = 0; begin < std::max<Index>(m.in, 1); begin += score_dims) {
       const Interval inputs{begin, std::min(begin + score_dims, m.in)};
       for (Index i = inputs.begin; i < inputs.end; ++i) {
@@ -75,14 +75,14 @@ struct LinearLoop {
     Index begin = inputs.begin;
     do {
       const Index end = std::min(begin + score_dims, inputs.end);
-      Reg acc[R][N];
+      Reg acc[std::size_t(R)][std::size_t(N)];
       HEED_UNROLL
       for (int r = 0; r < R; ++r) {
         HEED_UNROLL
         for (int n = 0; n < N; ++n) acc[r][n] = V::set1(0);
       }
       for (Index i = begin; i < end; ++i) {
-        Reg w[N];
+        Reg w[std::size_t(N)];
         HEED_UNROLL
         for (int n = 0; n < N; ++n) w[n] = V::load(weights + i * stride + n * W);
         HEED_UNROLL

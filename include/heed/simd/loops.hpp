@@ -45,10 +45,10 @@ struct Loops {
     const Index words = width / C::per_word;
     const Index whole = words / block_words * block_words;
     for (Index first = 0; first < round_up(rows.count, panel_vectors * W); first += W) {
-      const std::byte* row[W];
+      const std::byte* row[std::size_t(W)];
       for (int j = 0; j < W; ++j) row[j] = rows.row[std::min(first + j, rows.count - 1)];
       for (Index word = 0; word < whole; word += block_words) {
-        Reg t[block_words];
+        Reg t[std::size_t(block_words)];
         V::load_block(row, word * 4, t);
         float* out = panel + word * C::per_word * panel_keys + first;
         HEED_UNROLL
@@ -60,7 +60,7 @@ struct Loops {
         }
       }
       for (int j = 0; j < W; ++j) {  // what is left of each row, without reading past it
-        float tail[2 * block_words + 1];
+        float tail[std::size_t(2 * block_words + 1)];
         const Index begin = whole * C::per_word, n = width - begin;
         C::decode(row[j] + C::offset_bytes(begin), n, tail);
         for (Index d = 0; d < n; ++d) panel[(begin + d) * panel_keys + first + j] = tail[d];
@@ -119,7 +119,7 @@ struct Loops {
     constexpr int parts = 16 / W;
     const Index padded = round_up(count, 16);
     std::fill(s + count, s + padded, -std::numeric_limits<float>::infinity());
-    Reg best[parts];
+    Reg best[std::size_t(parts)];
     HEED_UNROLL
     for (int i = 0; i < parts; ++i) best[i] = V::load(s + i * W);
     for (Index k = 16; k < padded; k += 16) {
@@ -139,7 +139,7 @@ struct Loops {
       return {sum != sum ? sum : max, sum};
     }
     const Reg m = V::set1(max);
-    Reg total[parts];
+    Reg total[std::size_t(parts)];
     HEED_UNROLL
     for (int i = 0; i < parts; ++i) total[i] = V::set1(0);
     for (Index k = 0; k < padded; k += 16) {
@@ -276,9 +276,9 @@ struct Loops {
     poly = V::fma(poly, z, V::set1(-0.0538509078f));
     poly = V::fma(poly, z, V::set1(0.133327693f));
     poly = V::fma(poly, z, V::set1(-0.333333284f));
-    const Reg small = V::fma(V::mul(poly, z), x, x);
+    const Reg near_zero = V::fma(V::mul(poly, z), x, x);
     const Reg signed_big = V::select_less(x, V::set1(0), V::sub(V::set1(0), big), big);
-    return V::select_less(size, V::set1(0.625f), small, signed_big);
+    return V::select_less(size, V::set1(0.625f), near_zero, signed_big);
   }
 
  private:
@@ -322,7 +322,7 @@ struct Loops {
     const Reg zero = V::set1(0);
     for (Index begin = 0; begin < width; begin += score_dims) {
       const Index end = std::min(begin + score_dims, width);
-      Reg acc[R][N];
+      Reg acc[std::size_t(R)][std::size_t(N)];
       HEED_UNROLL
       for (int r = 0; r < R; ++r) {
         HEED_UNROLL
@@ -331,7 +331,7 @@ struct Loops {
       for (Index d = begin; d < end; ++d) {
         __builtin_prefetch(fetch, 0, 2);
         fetch += fetch_step;
-        Reg k[N];
+        Reg k[std::size_t(N)];
         HEED_UNROLL
         for (int n = 0; n < N; ++n) k[n] = V::load(panel + d * panel_keys + n * W);
         HEED_UNROLL
@@ -364,13 +364,13 @@ struct Loops {
     const Index words = (width + C::per_word - 1) / C::per_word, row_bytes = words * 4;
     const Index whole = width / C::per_word / block_words * block_words;
     for (Index first = 0; first < keys.count; first += G * W) {
-      const std::byte* row[G * W];
+      const std::byte* row[std::size_t(G * W)];
       for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
       // One line per line read, row by row: hardware prefetchers follow it where rows follow each other, and a group's rows
       // all arrive in time.
       const std::byte* const* fetch = keys.ahead + first;
       Index fetch_offset = 0;
-      Reg sum[G][R], acc[G][R];
+      Reg sum[std::size_t(G)][std::size_t(R)], acc[std::size_t(G)][std::size_t(R)];
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
         HEED_UNROLL
@@ -383,7 +383,7 @@ struct Loops {
           for (int r = 0; r < R; ++r) acc[g][r] = V::set1(0);
         }
         for (Index word = begin; word < std::min(begin + score_words, whole); word += block_words) {
-          Reg t[G][block_words];
+          Reg t[std::size_t(G)][std::size_t(block_words)];
           HEED_UNROLL
           for (int g = 0; g < G; ++g) V::load_block(row + g * W, word * 4, t[g]);
           const float* x = q + word * C::per_word;
@@ -412,7 +412,7 @@ struct Loops {
           }
         }
         if (whole < words && begin + score_words >= words) {
-          Reg t[G][block_words];
+          Reg t[std::size_t(G)][std::size_t(block_words)];
           for (int g = 0; g < G; ++g) V::load_block(row + g * W, whole * 4, t[g]);
           for (Index d = whole * C::per_word; d < width; ++d) {
             HEED_UNROLL
@@ -463,7 +463,7 @@ struct Loops {
   static void accumulate_tile(const float* p, Interval keys, Index d, Index out_dim, RowTarget* targets,
                               Accumulate phase, const Load& load, const std::byte* fetch) {
     const Index fetch_step = fetch == nullptr ? 0 : 64;
-    Reg acc[R][N];
+    Reg acc[std::size_t(R)][std::size_t(N)];
     HEED_UNROLL
     for (int r = 0; r < R; ++r) {
       HEED_UNROLL
@@ -481,7 +481,7 @@ struct Loops {
         __builtin_prefetch(fetch, 0, 2);
         fetch += fetch_step;
       }
-      Reg v[N];
+      Reg v[std::size_t(N)];
       HEED_UNROLL
       for (int n = 0; n < N; ++n) {
         load.prefetch(k, d + n * W);

@@ -45,6 +45,8 @@ struct VectorTypes<16> {
 };
 }  // namespace detail
 
+HEED_INTRINSICS_BEGIN
+
 /// Bit-level operations on the native register `Traits::type` of `Traits::size` floats.
 template <class Traits>
 struct Registers {
@@ -126,7 +128,7 @@ struct Registers {
   /// Reads `block_words` words at `offset` of each of W rows; afterwards block[c] holds word c of every row.
   /// Moves data, adds nothing.
   [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Reg* block) {
-    Reg x[block_words], t[block_words];
+    Reg x[std::size_t(block_words)], t[std::size_t(block_words)];
     HEED_UNROLL
     for (int j = 0; j < block_words; ++j) {
       if constexpr (W == 16) {  // rows 0-3 and 4-7, then 8-11 and 12-15, in the halves of a register
@@ -189,21 +191,21 @@ struct Registers {
   }
   template <int P0, int P1, int P2, int P3>
   [[gnu::always_inline]] static Reg shuffle_lanes(Reg a, Reg b) {
-    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return [&]<int... At>(std::integer_sequence<int, At...>) __attribute__((always_inline)) {
       return (Reg)__builtin_shufflevector(words(a), words(b),
-                                          ((I % 4 == 0   ? P0
-                                            : I % 4 == 1 ? P1
-                                            : I % 4 == 2 ? P2
-                                                         : P3) +
-                                           I / 4 * 4)...);
+                                          ((At % 4 == 0   ? P0
+                                            : At % 4 == 1 ? P1
+                                            : At % 4 == 2 ? P2
+                                                          : P3) +
+                                           At / 4 * 4)...);
     }
     (std::make_integer_sequence<int, W>{});
   }
   // 128-bit block A of a, then block B of b (8 lanes)
   template <int A, int B>
   [[gnu::always_inline]] static Reg lanes(Reg a, Reg b) {
-    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      return (Reg)__builtin_shufflevector(words(a), words(b), (I < 4 ? 4 * A + I : W + 4 * B + I - 4)...);
+    return [&]<int... At>(std::integer_sequence<int, At...>) __attribute__((always_inline)) {
+      return (Reg)__builtin_shufflevector(words(a), words(b), (At < 4 ? 4 * A + At : W + 4 * B + At - 4)...);
     }
     (std::make_integer_sequence<int, W>{});
   }
@@ -213,8 +215,9 @@ struct Registers {
 #if defined(__AVX512F__)
     if constexpr (W == 16) return _mm512_shuffle_f32x4(a, b, P == 0 ? 0x88 : 0xdd);
 #endif
-    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      return (Reg)__builtin_shufflevector(words(a), words(b), ((I / 8) * W + 4 * (P + 2 * ((I / 4) % 2)) + I % 4)...);
+    return [&]<int... At>(std::integer_sequence<int, At...>) __attribute__((always_inline)) {
+      return (Reg)__builtin_shufflevector(words(a), words(b),
+                                          ((At / 8) * W + 4 * (P + 2 * ((At / 4) % 2)) + At % 4)...);
     }
     (std::make_integer_sequence<int, W>{});
   }
@@ -235,13 +238,15 @@ struct Registers {
     using Types = detail::VectorTypes<W>;
     const Words sign = (h & 0x8000u) << 16;
     const Words magnitude = h & 0x7fffu;
-    const auto small =
+    const auto tiny =
         (Words)(__builtin_convertvector((typename Types::Ints)magnitude, typename Types::Floats) * 0x1p-24f);
     const Words is_small = (Words)((typename Types::Ints)magnitude < 0x400);
     const Words special = (Words)((typename Types::Ints)magnitude >= 0x7c00) & 0x38000000u;
     const Words normal = (magnitude << 13) + 0x38000000u + special;
-    return (Reg)((is_small & small) | (~is_small & normal) | sign);
+    return (Reg)((is_small & tiny) | (~is_small & normal) | sign);
   }
 };
+
+HEED_INTRINSICS_END
 
 }  // namespace heed::inline HEED_ABI

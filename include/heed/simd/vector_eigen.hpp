@@ -8,6 +8,8 @@
 
 namespace heed::inline HEED_ABI {
 
+HEED_INTRINSICS_BEGIN
+
 /// A vector of floats of the widest packet this translation unit's Eigen has.
 struct EigenVector : Registers<Eigen::internal::packet_traits<float>> {
   using Reg = Eigen::internal::packet_traits<float>::type;
@@ -27,5 +29,7 @@ struct EigenVector : Registers<Eigen::internal::packet_traits<float>> {
     return Eigen::internal::pselect(Eigen::internal::pcmp_lt(x, y), a, b);
   }
 };
+
+HEED_INTRINSICS_END
 
 }  // namespace heed::inline HEED_ABI

@@ -15,10 +15,20 @@ struct XsimdRegister {
   using type = typename xsimd::batch<float, Arch>::register_type;
   static constexpr int size = int(xsimd::batch<float, Arch>::size);
 };
+
+// What `Xsimd<>` runs on. With an SVE width fixed at compile time xsimd's default would be registers of SVE, which do not
+// convert to GNU vectors; NEON is there, too, and its loops are what isa_name() says.
+#if defined(__aarch64__) && defined(__ARM_FEATURE_SVE)
+using XsimdArch = xsimd::neon64;
+#else
+using XsimdArch = xsimd::default_arch;
+#endif
 }  // namespace detail
 
+HEED_INTRINSICS_BEGIN
+
 /// A vector of floats of xsimd architecture `Arch`.
-template <class Arch = xsimd::default_arch>
+template <class Arch = detail::XsimdArch>
 struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
   using Batch = xsimd::batch<float, Arch>;
   using Reg = typename Batch::register_type;
@@ -49,5 +59,7 @@ struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
     return xsimd::select(Batch(x) < Batch(y), Batch(a), Batch(b));
   }
 };
+
+HEED_INTRINSICS_END
 
 }  // namespace heed::inline HEED_ABI

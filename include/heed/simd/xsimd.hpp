@@ -7,8 +7,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Inner loops on xsimd batches of architecture `Arch`; the default is what the compiler's flags allow.
-template <class Arch = xsimd::default_arch>
+/// Inner loops on xsimd batches of architecture `Arch`; the default is the widest that the compiler's flags allow.
+template <class Arch = detail::XsimdArch>
 struct Xsimd : Loops<XsimdVector<Arch>> {};
 
 }  // namespace heed::inline HEED_ABI

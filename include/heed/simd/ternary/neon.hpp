@@ -16,13 +16,13 @@ struct TernaryNeon {
   template <TernaryLayout L>
   static void rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* acc) {
     for (Index r = 0; r < ternary_rows; r += 4 * N) {
-      int32x4_t sum[N];
+      int32x4_t sum[std::size_t(N)];
       HEED_UNROLL
       for (int n = 0; n < N; ++n) sum[n] = vdupq_n_s32(0);
       const std::byte* from = w + 4 * r;
       const std::int8_t* a = q;
       for (Index b = 0; b < blocks; ++b, from += L::block_bytes, a += L::block_cols) {
-        uint8x16_t x[N];
+        uint8x16_t x[std::size_t(N)];
         HEED_UNROLL
         for (int n = 0; n < N; ++n) x[n] = load(from + 16 * n);
         HEED_UNROLL
@@ -53,7 +53,7 @@ struct TernaryNeon {
   static void tile(const std::uint8_t* panel, Index quads, const std::int8_t* q, Index, bool resume,
                    std::int32_t* acc) {
     for (Index r = 0; r < ternary_rows; r += 4 * N) {
-      int32x4_t sum[4][N];
+      int32x4_t sum[4][std::size_t(N)];
       HEED_UNROLL
       for (int t = 0; t < 4; ++t) {
         HEED_UNROLL

@@ -213,7 +213,7 @@ struct TernaryVnni {
   template <TernaryLayout L, int T, int M>
   [[gnu::noinline]] static void packed_rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* out) {
     constexpr int P = L::planes;
-    Reg acc[T][M][P];
+    Reg acc[std::size_t(T)][std::size_t(M)][std::size_t(P)];
     HEED_UNROLL
     for (int t = 0; t < T; ++t) {
       HEED_UNROLL
@@ -224,7 +224,7 @@ struct TernaryVnni {
     }
     for (Index b = 0; b < blocks; ++b, w += L::block_bytes, q += T * L::block_cols) {
       prefetch(w);
-      Reg codes[M][P];
+      Reg codes[std::size_t(M)][std::size_t(P)];
       HEED_UNROLL
       for (int m = 0; m < M; ++m) planes_of<L>(V::load(w + m * bytes), codes[m]);
       HEED_UNROLL
@@ -247,14 +247,14 @@ struct TernaryVnni {
   template <int T>
   [[gnu::noinline]] static void some_tokens(const std::uint8_t* panel, Index quads, const std::int8_t* q, bool resume,
                                             std::int32_t* out) {
-    Reg acc[T][N];
+    Reg acc[std::size_t(T)][std::size_t(N)];
     HEED_UNROLL
     for (int t = 0; t < T; ++t) {
       HEED_UNROLL
       for (int n = 0; n < N; ++n) acc[t][n] = resume ? V::load(out + t * ternary_rows + n * V::lanes) : zero();
     }
     for (Index c = 0; c < quads; ++c, panel += 4 * ternary_rows, q += 4 * T) {
-      Reg codes[N];
+      Reg codes[std::size_t(N)];
       HEED_UNROLL
       for (int n = 0; n < N; ++n) codes[n] = V::load(panel + n * bytes);
       HEED_UNROLL

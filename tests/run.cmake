@@ -1,0 +1,22 @@
+# Runs a command; `outcome` is PASSES, or a regular expression for what a failing command must print.
+function(run outcome)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output
+    WORKING_DIRECTORY "${WORK}")
+  list(JOIN ARGN " " shown)
+  if(outcome STREQUAL "PASSES")
+    if(NOT result EQUAL 0)
+      message(NOTICE "${shown}\n${output}")
+      message(FATAL_ERROR "this command failed: ${result}")
+    endif()
+  elseif(result EQUAL 0)
+    message(NOTICE "${shown}\n${output}")
+    message(FATAL_ERROR "this command passed, and should have failed with '${outcome}'")
+  else()
+    string(REGEX REPLACE "[ \n]+" " " flat "${output}")  # CMake wraps its messages
+    if(NOT flat MATCHES "${outcome}")
+      message(NOTICE "${shown}\n${output}")
+      message(FATAL_ERROR "this command failed, as it should, but did not say '${outcome}'")
+    endif()
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
