@@ -1,6 +1,8 @@
 /// \file
 /// Prompts that begin alike find each other: what is found, what is refused, what is held.
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include <heed/cache/prefix.hpp>
 #include <heed/cache/recurrent_state.hpp>
@@ -201,6 +203,32 @@ TEST(Prefix, WhatWaitsGoesWithTheNextCommit) {
   append(cache, {7});
   EXPECT_EQ(cache.size(), 7);
   expect_same(cache, fed(joined(text, {7}), heed::SlidingWindow{8}));
+}
+
+/// A step knows its cache and the ids it was given.
+TEST(Prefix, AStepSaysWhatItIs) {
+  Cache cache = fed(numbers(20), heed::SlidingWindow{8});
+  auto step = heed::value_or_throw(cache.begin(Ids{4, 9, 2}));
+  EXPECT_EQ(step.cache(), &cache);
+  EXPECT_EQ((Ids{step.token_id(0), step.token_id(1), step.token_id(2)}), (Ids{4, 9, 2}));
+  step.abort();
+  EXPECT_EQ(step.cache(), nullptr);
+  EXPECT_EQ(step.token_id(0), heed::no_token_id);
+  EXPECT_EQ(step.commit(heed::Eviction::later).code(), StatusCode::wrong_state);
+  auto counted = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
+  EXPECT_EQ(counted.token_id(0), heed::no_token_id);
+  EXPECT_EQ(counted.commit(heed::Eviction::later).code(), StatusCode::wrong_state) << "not written";
+  EXPECT_TRUE(counted.open());
+}
+
+/// Whoever has no ids may have prefixes: what is not known is not compared.
+TEST(Prefix, OfCachesWithoutIds) {
+  auto cache = heed::value_or_throw(Cache::create(policy, {}));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(5)));
+  write_all(step, cache, Seeds{10, 11, 12, 13, 14});
+  Prefixes prefixes;
+  ASSERT_TRUE(prefixes.commit(numbers(5), step).ok());
+  EXPECT_EQ(found(prefixes, numbers(9)), 5);
 }
 
 TEST(Prefix, TheSameIdsAreOneEntry) {
@@ -461,6 +489,41 @@ TEST(Prefix, SurvivesFailingMemory) {
     }
   }
   EXPECT_EQ(memory.held, 0);
+}
+
+/// Found caches go on in threads of their own, while others are found and evicted.
+TEST(Prefix, CachesThatWereFoundBelongToAnyThread) {
+  heed::PagePool pool;
+  Prefixes prefixes;
+  const Ids text = numbers(64);
+  std::vector<std::thread> threads;
+  std::atomic<int> same = 0;
+  {
+    Cache cache = hybrid(8, {.page_tokens = 4, .pool = &pool});
+    for (const Index n : {30, 62, 64}) commit(prefixes, cache, numbers(n));
+  }
+  for (Index turn = 0; turn < 40; ++turn) {
+    const Index cut = 1 + turn * 7 % 60;
+    auto match = heed::value_or_throw(prefixes.find(parted(text, cut, 2)));
+    ASSERT_EQ(match.tokens, cut);
+    threads.emplace_back([&same, cut, mine = *std::move(match.cache)]() mutable {
+      append(mine, Seeds{Seed(cut), 3, 4});
+      const std::vector<float> want = row(Seed(cut), 0, 0, 0, 2);
+      const std::byte* stored = mine.keys(0).tile(0, 0, cut, 1).data;
+      same += mine.seen() == cut + 3 && std::memcmp(stored, want.data(), 2 * sizeof(float)) == 0;
+    });
+    Cache other = hybrid(8, {.page_tokens = 4, .pool = &pool});
+    commit(prefixes, other, numbers(20, 100 * std::int32_t(turn + 1)));
+    if (turn % 10 == 9) {
+      ASSERT_TRUE(prefixes.set_max_bytes(prefixes.bytes().total()).ok());
+    }
+    // Recently used, so that it stays.
+    ASSERT_EQ(found(prefixes, text), 63);
+    ASSERT_EQ(found(prefixes, numbers(40)), 39);
+    ASSERT_EQ(found(prefixes, numbers(20)), 19);
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(same, 40);
 }
 
 /// What has no rows has prefixes, too.

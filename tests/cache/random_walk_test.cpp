@@ -83,7 +83,11 @@ class RandomWalk : public testing::Test {
     ASSERT_NO_FATAL_FAILURE(write_all(*step, walk.cache, added));
     if (one_in(8)) return step->abort();
     Seeds stay = added;
-    if (one_in(4)) {
+    const bool later = one_in(5);
+    if (later) {
+      maybe_fail();
+      if (const heed::Status status = step->commit(heed::Eviction::later); !status.ok()) return expect_no_memory(status);
+    } else if (one_in(4)) {
       std::vector<Index> accepted;
       stay.clear();
       for (std::size_t i = 0; i < added.size(); ++i) {
@@ -99,7 +103,7 @@ class RandomWalk : public testing::Test {
     }
     walk.tokens.insert(walk.tokens.end(), stay.begin(), stay.end());
     walk.calls += !stay.empty();
-    for (RuleModel& group : walk.groups) group.append(as_tokens(stay));
+    for (RuleModel& group : walk.groups) group.append(as_tokens(stay), later);
   }
 
   void truncate(Walk& walk) {

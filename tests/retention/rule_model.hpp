@@ -192,15 +192,15 @@ class RuleModel {
     return oracle::where(seen_by(token), [&](Int key) { return oracle::contains(available, key); });
   }
 
-  /// One commit.
-  void append(const Tokens& ids) {
+  /// One commit. `later`: what the step could see goes with the next one.
+  void append(const Tokens& ids, bool later = false) {
     for (const Int id : ids) {
       ids_.push_back(id);
       states_.push_back(states_.back());
       steps_.push_back(case_.step(ids_, states_.back(), seen() - 1));
       held_.push_back(seen() - 1);
     }
-    released_ = std::max(released_, seen() - undo_);
+    released_ = std::max(released_, seen() - std::max(undo_, later ? Int(ids.size()) : 0));
     const Tokens rule_keeps = released_ > 0 ? steps_[std::size_t(released_ - 1)].kept : Tokens();
     held_ = oracle::where(held_, [&](Int key) {
       if (key >= released_ || oracle::contains(pinned_, key)) return true;

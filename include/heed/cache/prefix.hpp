@@ -38,15 +38,20 @@ concept EvictsLater = requires(Step& step) {
 /// all layer groups the greatest. find() gives the longest t of all entries. Without eviction that is every t. Where a
 /// rule evicts, insert() alone gives t = n, and what undo_tokens leave; commit() keeps what the step's tokens could see,
 /// so that it gives every t from the step's first token on, in all layer groups at once. Then chunks that are committed
-/// one after the other give every t. The cache that is found computes the very bits of one that was fed from the start.
+/// one after the other give every t. The same prompt again, of which a token must be left, needs that or undo_tokens, too,
+/// if a rule evicts. The cache that is found computes the very bits of one that was fed from the start.
 ///
-/// **What it costs.** Entries are forks: they share pages with each other and with the caches they came from, and no row
-/// is copied but those of a page that is not full, when its cache goes on (one page of every layer group for each entry
-/// whose length is no multiple of the page's tokens). An entry of a group with a window w, inserted, holds the pages of
-/// w - 1 tokens; committed, of w - 1 + (tokens of the step). Entries of all chunks of a prompt hold each of its pages
-/// once: what the prompt would take without a window. To keep less, commit the steps as usual and insert() every so many
-/// tokens: then t is one of these lengths. Beside pages an entry holds 4 bytes a token and layer group (the tokens
-/// that are kept), 40 bytes for each token that it can go back, 8 bytes a page.
+/// **What it costs.** Entries are forks: they share pages with each other and with the caches they came from. Storing
+/// copies no row. When a cache goes on, it copies its last page of every layer group, unless that was full: lengths that are
+/// multiples of CacheOptions::page_tokens cost nothing, others a page; its default, up to 1024 tokens, is large for that.
+///
+///     group with a window w       holds the pages of
+///     insert()                    w - 1 tokens
+///     commit()                    w - 1 + (tokens of the step) tokens
+///     commit() of every chunk     the whole text, each page once: as if there were no window
+///
+/// To keep less, commit steps as usual and insert() every so many tokens: then t is one of these lengths. Beside pages an
+/// entry holds 4 bytes for every kept token of a group, 40 for every token that it can go back, 8 for every page.
 ///
 /// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that go
 /// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim().

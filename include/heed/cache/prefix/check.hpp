@@ -32,7 +32,8 @@ namespace heed::inline HEED_ABI::detail {
 template <class Cache>
 [[nodiscard]] Status check_ids_of(const char* call, std::span<const std::int32_t> ids, const Cache& cache) {
   if (Status status = check_ids(call, ids); !status.ok()) return status;
-  if constexpr (requires { cache.compacted(); }) {
+  // A KvCache, not a state: nothing can be taken out of that.
+  if constexpr (requires { cache.rule(Index{}); }) {
     if (cache.compacted()) {
       return fail(StatusCode::unsupported, call,
                   ": compact() took tokens out of the cache, so it is not what its ids make of it");
