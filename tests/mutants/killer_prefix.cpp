@@ -46,6 +46,9 @@ Cache fed(const Ids& text, heed::AnyRule rule = {}, heed::PagePool* pool = nullp
   heed::check(step_of(cache, text).commit());
   return cache;
 }
+std::uint64_t insert(Prefixes& prefixes, const Ids& ids, const Cache& cache, const heed::PrefixScope& scope = {}) {
+  return heed::value_or_throw(prefixes.insert(ids, cache, scope));
+}
 Index found(Prefixes& prefixes, const Ids& prompt, Index leave = 1, const heed::PrefixScope& scope = {}) {
   const auto match = prefixes.find(prompt, leave, scope);
   return match.ok() ? match->tokens : -1;
@@ -55,7 +58,7 @@ void find() {
   const heed::AnyRule window = heed::SlidingWindow{8};
   {
     Prefixes prefixes;
-    heed::value_or_throw(prefixes.insert(numbers(50), fed(numbers(50), window)));
+    insert(prefixes, numbers(50), fed(numbers(50), window));
     expect(found(prefixes, numbers(60)) == 50, "find", "a conversation hits");
     expect(found(prefixes, parted(45)) == 0, "find", "nothing that the rule cannot go back to");
   }
@@ -64,7 +67,7 @@ void find() {
     Cache cache = empty(window);
     for (const Index n : {20, 55}) {
       Cache::Step step = step_of(cache, numbers(n));
-      heed::value_or_throw(prefixes.commit(numbers(n), step));
+      heed::check(prefixes.commit(numbers(n), step).status());
     }
     expect(found(prefixes, parted(48)) == 48, "find", "what the step could see");
     expect(found(prefixes, parted(20)) == 20 && found(prefixes, parted(7)) == 7, "find", "earlier steps");
@@ -73,11 +76,11 @@ void find() {
     expect(cache.size() == 7, "find", "what waited goes");
   }
   Prefixes prefixes;
-  const auto key = heed::value_or_throw(prefixes.insert(numbers(30), fed(numbers(30))));
-  expect(heed::value_or_throw(prefixes.insert(numbers(30), fed(numbers(30)))) == key && prefixes.size() == 1, "find",
+  const auto key = insert(prefixes, numbers(30), fed(numbers(30)));
+  expect(insert(prefixes, numbers(30), fed(numbers(30))) == key && prefixes.size() == 1, "find",
          "the same ids are one entry");
   expect(found(prefixes, parted(21)) == 21, "find", "ids are compared");
-  heed::value_or_throw(prefixes.insert(numbers(40), fed(numbers(40)), heed::PrefixScope(1)));
+  insert(prefixes, numbers(40), fed(numbers(40)), heed::PrefixScope(1));
   expect(found(prefixes, numbers(50)) == 30, "find", "in its scope");
 }
 
@@ -85,20 +88,20 @@ void hold() {
   heed::PagePool pool;
   Prefixes prefixes;
   Cache cache = fed(numbers(40), {}, &pool);
-  heed::value_or_throw(prefixes.insert(numbers(40), cache));
+  insert(prefixes, numbers(40), cache);
   const Index page = prefixes.bytes().pages / 10;
   heed::check(step_of(cache, numbers(44)).commit());
-  heed::value_or_throw(prefixes.insert(numbers(44), cache));
+  insert(prefixes, numbers(44), cache);
   expect(prefixes.bytes().pages == 11 * page, "hold", "shared pages count once");
   prefixes.clear();
   expect(prefixes.bytes().total() == 0, "hold", "nothing after all is gone");
   for (std::int32_t i = 0; i < 3; ++i) {
-    heed::value_or_throw(prefixes.insert(numbers(20, 100 * i), fed(numbers(20, 100 * i), {}, &pool)));
+    insert(prefixes, numbers(20, 100 * i), fed(numbers(20, 100 * i), {}, &pool));
   }
   const Index most = prefixes.bytes().total();
   heed::check(prefixes.set_max_bytes(most));
   expect(found(prefixes, numbers(21, 0)) == 20, "hold", "what fits");
-  heed::value_or_throw(prefixes.insert(numbers(20, 300), fed(numbers(20, 300), {}, &pool)));
+  insert(prefixes, numbers(20, 300), fed(numbers(20, 300), {}, &pool));
   expect(prefixes.bytes().total() <= most, "hold", "the bound");
   expect(found(prefixes, numbers(21, 0)) == 20 && found(prefixes, numbers(21, 100)) == 0, "hold",
          "the least used goes");
@@ -110,7 +113,7 @@ void refuse() {
   Cache edited = fed(numbers(9));
   heed::check(edited.compact(std::vector<Index>{0, 1, 7, 8}).status());
   expect(!prefixes.insert(numbers(9), edited).ok(), "refuse", "compacted");
-  heed::value_or_throw(prefixes.insert(numbers(9), fed(numbers(9))));
+  insert(prefixes, numbers(9), fed(numbers(9)));
   expect(!prefixes.insert(numbers(8), fed(numbers(8), heed::SlidingWindow{4})).ok(), "refuse", "another rule");
 }
 
