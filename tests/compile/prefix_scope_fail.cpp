@@ -1,4 +1,4 @@
-// expect: no matching|could not convert|no known conversion|no viable conversion
+// expect: cannot convert .*PrefixScope|PrefixScope.* could not bind
 #include <heed/heed.hpp>
 
 using Cache = heed::KvCache<heed::Gqa, heed::F32>;
