@@ -40,6 +40,14 @@ struct Golden {
     return {from.begin(), from.end()};
   }
 
+  /// Where attention_mask is 0; empty if there is none.
+  [[nodiscard]] std::vector<bool> padding() const {
+    std::vector<bool> all;
+    if (!file.contains("attention_mask")) return all;
+    for (const Int seen : file.get<Int>("attention_mask")) all.push_back(seen == 0);
+    return all;
+  }
+
   void expect_same(const std::string& name, const std::vector<Int>& got) const {
     EXPECT_TRUE(got == file.get<Int>(name)) << name;
   }
@@ -156,9 +164,15 @@ TEST(OracleGolden, BitLinear) {
   }
 }
 
+std::vector<bool> slice(const std::vector<bool>& padding, Int first, Int count) {
+  if (padding.empty()) return {};
+  return {padding.begin() + first, padding.begin() + first + count};
+}
+
 TEST(OracleGolden, Mlgru) {
   const auto cases = cases_of({"mlgru"});
-  ASSERT_GE(cases.size(), 2u);
+  ASSERT_GE(cases.size(), 6u);
+  int padded = 0;
   for (const auto& one : cases) {
     SCOPED_TRACE(one.file);
     const Golden g{one};
@@ -179,11 +193,13 @@ TEST(OracleGolden, Mlgru) {
     if (one.config.at("use_lower_bound") && layer > 0) mlgru.lower_bound = bound;
 
     const Numbers x = g.numbers("x");
+    const std::vector<bool> padding = g.padding();
+    padded += padding.empty() ? 0 : 1;
     for (const auto& [out, order] : {std::pair{"out_norm_gate_swish_h", oracle::GateOrder::norm_gate_swish_h},
                                      {"out_norm_h_swish_gate", oracle::GateOrder::norm_h_swish_gate}}) {
       mlgru.order = order;
       Numbers state;
-      const auto whole = mlgru.scan(x, state);
+      const auto whole = mlgru.scan(x, state, padding);
       g.expect_near("f", whole.f);
       g.expect_near("c", whole.c);
       g.expect_near("g", whole.g);
@@ -193,7 +209,8 @@ TEST(OracleGolden, Mlgru) {
       Numbers later, states, in_calls;
       auto from = x.begin();
       for (const Int tokens : g.file.get<Int>("chunk_lens")) {
-        const auto part = mlgru.scan({from, from + tokens * width}, later);
+        const auto part =
+            mlgru.scan({from, from + tokens * width}, later, slice(padding, (from - x.begin()) / width, tokens));
         from += tokens * width;
         states.insert(states.end(), later.begin(), later.end());
         in_calls.insert(in_calls.end(), part.out.begin(), part.out.end());
@@ -203,6 +220,7 @@ TEST(OracleGolden, Mlgru) {
       g.expect_near(out, in_calls);
     }
   }
+  EXPECT_GE(padded, 4);
 }
 
 TEST(OracleGolden, GluChannelMixer) {
@@ -222,7 +240,8 @@ TEST(OracleGolden, GluChannelMixer) {
 
 TEST(OracleGolden, MatmulFreeLm) {
   const auto cases = cases_of({"matmulfree_lm"});
-  ASSERT_GE(cases.size(), 1u);
+  ASSERT_GE(cases.size(), 3u);
+  int padded = 0;
   for (const auto& one : cases) {
     SCOPED_TRACE(one.file);
     const Golden g{one};
@@ -246,14 +265,16 @@ TEST(OracleGolden, MatmulFreeLm) {
     EXPECT_EQ(looked_at, 1 + 6 * lm.layers.size());
 
     const auto ids = g.file.get<Int>("input_ids");
-    const auto in_calls = lm.forward(ids, g.file.get<Int>("chunk_lens"));
-    const auto whole = lm.forward(ids, {Int(ids.size())});
+    const auto in_calls = lm.forward(ids, g.file.get<Int>("chunk_lens"), g.padding());
+    const auto whole = lm.forward(ids, {Int(ids.size())}, g.padding());
+    padded += g.padding().empty() ? 0 : 1;
     g.expect_near("states_after_calls", in_calls.states);
     for (const auto& answer : {in_calls, whole}) {
       g.expect_near("hidden_final", answer.hidden_final);
       g.expect_near("logits", answer.logits);
     }
   }
+  EXPECT_GE(padded, 2);
 }
 
 }  // namespace

@@ -267,7 +267,11 @@ void compare(Case& one, const MtpCase& c, const Setup& setup, Report& report) {
     check_same(name, working.run(slots, sizes), pass, report);
     check_same(name + ", position 0 as it is", unzeroed.run(slots, sizes), plain, report);
   }
-  report.require("zeroing the embedding at position 0 changes logits", !same_bits(pass.logits, plain.logits));
+  // Of position 0 only: a run that starts later has no such slot.
+  const bool starts = std::find(c.positions.begin(), c.positions.end(), heed::Index{0}) != c.positions.end();
+  report.require(starts ? "zeroing the embedding at position 0 changes logits"
+                        : "without position 0 there is no embedding to zero",
+                 same_bits(pass.logits, plain.logits) != starts);
 
   References want{one, {}, report};
   want.tolerance.farthest = farthest(c.positions);

@@ -28,7 +28,8 @@ heed::BitLinear<L> read_linear(Case& one, const std::string& name, Int out, Int 
 
 /// One layer's life in a state: out of all tokens, and the state after each call.
 template <class Backend, class L>
-std::pair<Floats, Floats> run_state(const heed::Mlgru<L>& layer, const Floats& x, const std::vector<Int>& calls) {
+std::pair<Floats, Floats> run_state(const heed::Mlgru<L>& layer, const Floats& x, const Padding& padding,
+                                    const std::vector<Int>& calls) {
   const Int width = layer.hidden_size();
   auto state = heed::value_or_throw(heed::RecurrentState::create({.layers = 1, .width = width}));
   heed::Workspace workspace;
@@ -39,7 +40,8 @@ std::pair<Floats, Floats> run_state(const heed::Mlgru<L>& layer, const Floats& x
     auto step = heed::value_or_throw(state.begin(heed::NumTokens(count)));
     const auto place = heed::value_or_throw(step.layer(0));
     Floats y(std::size_t(count * width));
-    heed::check(layer.template forward<Backend>(slice(x, at, count, width), place, y, workspace, executor));
+    heed::check(layer.template forward<Backend>(slice(x, at, count, width), place, y, workspace, executor,
+                                                padding.part(at, count)));
     heed::check(step.commit());
     append(out, y);
     append(states, state.state(0));
@@ -59,6 +61,7 @@ void run_mlgru(Case& one, const Setup& setup, Report& report) {
   const Floats bounds = heed::forget_lower_bounds(parameter, layers, width), bound = slice(bounds, layer, 1, width);
   const bool bounded = config.get<bool>("use_lower_bound") && layer > 0;
   const auto g_norm = one.get<float>("g_norm.weight", {width});
+  const Padding padding = read_padding(one, tokens);
   const Calls calls = all_calls(one, tokens);
   const std::pair<const char*, heed::GateOrder> orders[] = {
       {"out_norm_gate_swish_h", heed::GateOrder::norm_gate_swish_h},
@@ -72,21 +75,28 @@ void run_mlgru(Case& one, const Setup& setup, Report& report) {
           {projection("i_proj"), projection("f_proj"), projection("g_proj"), projection("o_proj")}, {g_norm, 1, width},
           bounded ? std::span(bound) : std::span<const float>(), {order, config.get<double>("rms_norm_eps")}));
       for (const auto& [call, sizes] : calls) {
-        auto [out, states] = run_state<Backend>(mixer, x, sizes);
+        auto [out, states] = run_state<Backend>(mixer, x, padding, sizes);
         results[name + (", " + call)] = std::move(out);
         results["states, " + call] = std::move(states);
       }
+      if (!padding.only_left()) continue;
+      const Int rest = tokens - padding.left;
+      auto [out, states] = run_state<Backend>(mixer, slice(x, padding.left, rest, width), {}, {rest});
+      results[name + std::string(", without the padding")] = std::move(out);
+      results["states, without the padding"] = std::move(states);
     }
-    // The gates by themselves: a state of 1 and no input becomes f, a state of 0 becomes c.
+    // The gates by themselves: a state of 1 and no input becomes f, a state of 0 becomes c, which padding leaves at 0.
     const auto i = linear_in_calls<Backend>(projection("i_proj"), x, {tokens});
     const auto f = linear_in_calls<Backend>(projection("f_proj"), x, {tokens});
     results["g"] = linear_in_calls<Backend>(projection("g_proj"), x, {tokens});
     results["f"] = Floats(x.size(), 1.0f);
     results["c"] = Floats(x.size(), 0.0f);
     const float* const lowest = bounded ? bound.data() : nullptr;
-    for (std::size_t at = 0; at < x.size(); at += std::size_t(width)) {
+    for (Int t = 0; t < tokens; ++t) {
+      const Int at = t * width;
+      const bool masked = !padding.masked.empty() && padding.masked[std::size_t(t)] != 0;
       Backend::Gates::mlgru(i.data() + at, f.data() + at, lowest, true, width, results["f"].data() + at);
-      Backend::Gates::mlgru(i.data() + at, f.data() + at, lowest, false, width, results["c"].data() + at);
+      Backend::Gates::mlgru(i.data() + at, f.data() + at, lowest, masked, width, results["c"].data() + at);
     }
     return results;
   };
@@ -108,6 +118,14 @@ void run_mlgru(Case& one, const Setup& setup, Report& report) {
     }
   }
   for (const auto& [name, order] : orders) near(name, got.at(name + (", " + calls.front().first)));
+  if (!padding.only_left()) return;
+  report.require("padding before a text leaves its state", same_bits(got.at("states, without the padding"), last));
+  for (const auto& [name, order] : orders) {
+    const Floats& padded = got.at(name + (", " + calls.front().first));
+    report.require(name + std::string(" is that of the text without padding"),
+                   same_bits(got.at(name + std::string(", without the padding")),
+                             slice(padded, padding.left, tokens - padding.left, width)));
+  }
 }
 
 void run_glu(Case& one, const Setup& setup, Report& report) {
@@ -115,6 +133,7 @@ void run_glu(Case& one, const Setup& setup, Report& report) {
   const Int width = one.config.get<Int>("hidden_size"), inner = one.config.get<Int>("intermediate_size");
   const auto x = one.get<float>("x", {-1, width});
   const Int tokens = Int(x.size()) / width;
+  static_cast<void>(read_padding(one, tokens));  // a token is mixed with no other
   const Calls calls = all_calls(one, tokens);
   const auto compute = [&]<class Backend, class L>() {
     const auto mixer = heed::value_or_throw(heed::BitGlu<L>::create(read_linear<L>(one, "gate_proj", 2 * inner, width),
@@ -141,7 +160,7 @@ void run_glu(Case& one, const Setup& setup, Report& report) {
 
 template <class Backend, class L>
 Results run_model(const heed::MatMulFreeLm<L, heed::F32>& lm, const std::vector<std::int32_t>& ids,
-                  const std::vector<Int>& calls) {
+                  const Padding& padding, const std::vector<Int>& calls) {
   auto state = heed::value_or_throw(lm.make_state());
   heed::Workspace workspace;
   heed::SerialExecutor executor;
@@ -150,14 +169,15 @@ Results run_model(const heed::MatMulFreeLm<L, heed::F32>& lm, const std::vector<
   std::size_t at = 0;
   for (const Int count : calls) {
     const auto part = std::span(ids).subspan(at, std::size_t(count));
+    const std::vector<std::uint8_t> masked = padding.part(Int(at), count);
     at += std::size_t(count);
     Floats last(vocabulary), logits(std::size_t(count) * vocabulary);
     {
       auto step = heed::value_or_throw(state.begin(part));
-      heed::check(lm.template forward<Backend>(part, step, last, workspace, executor));
+      heed::check(lm.template forward<Backend>(part, step, last, workspace, executor, masked));
     }  // forgotten: the same tokens once more
     auto step = heed::value_or_throw(state.begin(part));
-    heed::check(lm.template forward<Backend>(part, step, logits, workspace, executor));
+    heed::check(lm.template forward<Backend>(part, step, logits, workspace, executor, masked));
     heed::check(step.commit());
     append(results["logits"], logits);
     append(results["last logits"], last);
@@ -183,6 +203,7 @@ void run_lm(Case& one, const Setup& setup, Report& report) {
   const auto given = one.get<Int>("input_ids", {-1});
   const std::vector<std::int32_t> ids(given.begin(), given.end());
   const Int tokens = Int(ids.size()), width = model.hidden_size, layers = model.num_hidden_layers;
+  const Padding padding = read_padding(one, tokens);
   const Calls calls = all_calls(one, tokens);
 
   Floats kept;
@@ -195,8 +216,14 @@ void run_lm(Case& one, const Setup& setup, Report& report) {
     const auto lm = heed::value_or_throw(heed::MatMulFreeLm<L, heed::F32>::from_floats(model, tensor));
     Results results;
     for (const auto& [call, sizes] : calls) {
-      for (auto& [name, numbers] : run_model<Backend>(lm, ids, sizes)) {
+      for (auto& [name, numbers] : run_model<Backend>(lm, ids, padding, sizes)) {
         results[name + ", " + call] = std::move(numbers);
+      }
+    }
+    if (padding.only_left()) {
+      const std::vector<std::int32_t> text(ids.begin() + padding.left, ids.end());
+      for (auto& [name, numbers] : run_model<Backend>(lm, text, {}, {Int(text.size())})) {
+        results[name + ", without the padding"] = std::move(numbers);
       }
     }
     return results;
@@ -227,6 +254,14 @@ void run_lm(Case& one, const Setup& setup, Report& report) {
     const Floats states = states_of(call), end = states_of("all tokens in one call");
     report.require(call + " end in the same state",
                    same_bits(slice(states, Int(sizes.size()) - 1, 1, layers * width), end));
+  }
+  if (padding.only_left()) {
+    const Int rest = tokens - padding.left;
+    report.require("padding before a text leaves its states",
+                   same_bits(states_of("without the padding"), states_of("all tokens in one call")));
+    report.require("logits are those of the text without padding",
+                   same_bits(got.at("logits, without the padding"),
+                             slice(got.at("logits, " + main), padding.left, rest, model.vocab_size)));
   }
   const auto calls_of_case = Int(calls.front().second.size());
   check_rows_near("states_after_calls", states_of(main),

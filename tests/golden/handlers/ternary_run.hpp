@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <span>
 #include <string>
@@ -98,6 +99,31 @@ Floats linear_in_calls(const heed::BitLinear<L>& linear, const Floats& x, const 
     at += n;
   }
   return y;
+}
+
+/// Which tokens are padding: attention_mask [tokens] is 0 there. Empty if the case has no such tensor.
+struct Padding {
+  std::vector<std::uint8_t> masked = {};
+  Int left = 0;  ///< tokens of padding before the first other one
+
+  /// Whether that is all of it: then the rest is a text of its own.
+  [[nodiscard]] bool only_left() const {
+    return left > 0 && std::count(masked.begin() + left, masked.end(), std::uint8_t{1}) == 0;
+  }
+  [[nodiscard]] std::vector<std::uint8_t> part(Int first, Int count) const {
+    if (masked.empty()) return {};
+    return {masked.begin() + first, masked.begin() + first + count};
+  }
+};
+inline Padding read_padding(Case& one, Int tokens) {
+  Padding padding;
+  if (!one.has("attention_mask")) return padding;
+  for (const Int seen : one.get<Int>("attention_mask", {tokens})) {
+    if (seen != 0 && seen != 1) throw Unusable("attention_mask has " + std::to_string(seen) + ", must be 0 or 1");
+    padding.masked.push_back(seen == 0 ? 1 : 0);
+  }
+  padding.left = std::find(padding.masked.begin(), padding.masked.end(), std::uint8_t{0}) - padding.masked.begin();
+  return padding;
 }
 
 /// Calls as the case makes them, and others that must give the same bits.
