@@ -54,7 +54,9 @@ concept EvictsLater = requires(Step& step) {
 /// entry holds 4 bytes for every kept token of a group, 40 for every token that it can go back, 8 for every page.
 ///
 /// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that go
-/// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim().
+/// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Pages that nobody
+/// holds are their pool's and not counted: give all caches one pool, because a cache's own lives as long as its entries,
+/// with all that was reserved.
 ///
 /// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that were
 /// inserted or found may be used by other threads meanwhile. Movable; what was moved from may only end or be assigned to.
