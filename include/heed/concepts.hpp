@@ -164,7 +164,8 @@ concept SplitMask = AttentionMask<M> && requires(const M& mask, Interval queries
 /// `has_ranks`: in-cache rank positions mean something for it. `evicts_before_step()`: the cache holds what the last query
 /// saw until the next step; otherwise what the next one may see. `rollback_floor(evicted, begin)`: the fewest tokens a
 /// cache can be cut back to, when the latest evicted position is `evicted` and recent tokens begin at `begin`.
-/// `describe(field)` calls field(name, value) for every parameter: numbers, or a TokenSet.
+/// `describe(field)` calls field(name, value) for every parameter: numbers, or a TokenSet. A rule may also have
+/// `most_kept()`, the MostKept it ever holds.
 template <class R>
 concept Retention = requires(const R& rule, Index n, std::int32_t id, const History& history) {
   { R::name } -> std::convertible_to<const char*>;

@@ -55,12 +55,13 @@ TEST(CacheMemory, BuffersMove) {
 /// A page and the pool it came from.
 struct OnePage {
   OnePage(CountingMemory& memory, const heed::PageLayout& layout)
-      : pool(memory.resource()), bytes(layout.bytes()), page(*pool.acquire(bytes)) {}
+      : pool(memory.resource()), page(*pool.acquire(layout.bytes())) {
+    layout.prepare(page);
+  }
   OnePage(const OnePage&) = delete;
   OnePage& operator=(const OnePage&) = delete;
-  ~OnePage() { pool.release(page, bytes); }
+  ~OnePage() { pool.release(page); }
   heed::PagePool pool;
-  Index bytes;
   heed::Page* page;
 };
 
@@ -72,7 +73,7 @@ TEST(PageLayout, HeadsLieTogether) {
   ASSERT_TRUE(layout.ok());
   EXPECT_EQ(layout->token_bytes(), 3 * (2 * 32 + 112));
   EXPECT_EQ(layout->encoded_token_bytes(), 3 * (2 * 32 + 100));
-  EXPECT_EQ(layout->bytes(), 3 * 10 * (2 * 32 + 112) + 64);
+  EXPECT_EQ(layout->bytes(), 3 * 10 * (2 * 32 + 112) + 64 + 3 * 2 * 8) << "rows, slack, marks";
   OnePage one(memory, *layout);
   const std::byte* base = layout->row(one.page, 0, 0, 0, 0);
   EXPECT_EQ(address(base) % 64, 0u);

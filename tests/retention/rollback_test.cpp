@@ -167,7 +167,7 @@ TEST(Truncate, TakesBackADraft) {
 TEST(Truncate, MayRunOutOfMemory) {
   CountingMemory memory;
   heed::PagePool pool(memory.resource());
-  constexpr Index page = 2 * 2 * 16 + heed::read_slack;  // two tokens, a key and a value each
+  constexpr Index page = 2 * 2 * 16 + heed::read_slack + 2 * 8;  // two tokens, a key and a value each
   auto cache = heed::value_or_throw(
       TrackedCache::create(tracked_policy, {.page_tokens = 2, .pool = &pool}, heed::Separators{0, 4, {1}}));
   RuleModel model(separator_case(0, 4));
@@ -186,7 +186,7 @@ TEST(Truncate, MayRunOutOfMemory) {
   EXPECT_TRUE(cache.truncate(6).ok());
   model.truncate(6);
   expect_holds(cache, model);
-  for (heed::Page* const one : taken) pool.release(one, page);
+  for (heed::Page* const one : taken) pool.release(one);
 }
 
 }  // namespace

@@ -2,9 +2,11 @@
 /// The layers of a cache that share a retention rule: one index of tokens, and rows in pages.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
+#include <heed/cache/page_choice.hpp>
 #include <heed/cache/page_table.hpp>
 #include <heed/cache/token_index.hpp>
 
@@ -14,18 +16,20 @@ namespace heed::inline HEED_ABI {
 /// their position.
 class LayerGroup {
  public:
-  LayerGroup(TokenIndex tokens, const PoolHandle& pool, const PageLayout& layout)
-      : index(std::move(tokens)), far(pool, layout), near(pool, layout) {}
+  /// `kept`: the most that the index holds while a step of one token is open.
+  LayerGroup(TokenIndex tokens, const PoolHandle& pool, const PageLayout& layout, const MostKept& kept = {})
+      : index(std::move(tokens)), far(pool, layout), near(pool, layout), kept_(kept) {}
 
   /// Plans `count` tokens and makes room for their rows and for what commit() will move. On failure nothing is planned.
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
     if (Status status = index.plan(memory, count, id); !status.ok()) return status;
     const Index seen = index.seen(), held = index.held(), held_after = index.held_after_commit();
-    Status status = near.make_writable(seen, seen + count, {index.near_begin(), seen});
+    Status status = near.make_writable(seen, seen + count, {index.near_begin(), seen}, spare_pages());
     if (status.ok()) {
       const Index first = index.commit_moves_far() ? 0 : held;
-      status = far.make_writable(first, std::max(held_after, index.commit_moves_far() ? held : 0), {0, held});
+      const Index end = std::max(held_after, index.commit_moves_far() ? held : 0);
+      status = far.make_writable(first, end, {0, held}, spare_pages());
     }
     if (!status.ok()) index.abort();
     return status;
@@ -93,14 +97,46 @@ class LayerGroup {
       for (const Page* const page : table->span()) body(static_cast<const void*>(page), bytes);
     }
   }
+  /// Pages that the group ever needs if no step has more than `step` tokens; `unlimited` without a bound.
+  [[nodiscard]] Index most_pages(Index step = 1) const noexcept {
+    if (!kept_.bounded()) return unlimited;
+    return detail::most_pages({kept_.recent + step - 1, kept_.landmarks}, near.layout().tokens());
+  }
+  /// Gives memory of bookkeeping back that a long prompt left, where there is a bound.
+  void shrink(const MemoryResource& memory, Index step) noexcept {
+    if (!kept_.bounded()) return;
+    index.shrink(memory, most_near(step), kept_.landmarks, step);
+    far.shrink(most_pages(step));
+    near.shrink(most_pages(step));
+  }
+  /// Near tokens that the group ever holds, those of a step of `step` tokens included; `unlimited` without a bound.
+  [[nodiscard]] Index most_near(Index step) const noexcept {
+    return kept_.bounded() ? kept_.recent + step - 1 : unlimited;
+  }
   [[nodiscard]] Index shared_pages() const noexcept { return far.shared_pages() + near.shared_pages(); }
   [[nodiscard]] Index bookkeeping() const noexcept { return index.allocated() + far.allocated() + near.allocated(); }
+
+  /// Pages that the group needs to hold `tokens` tokens, copies of shared ones included: a rule without a bound is
+  /// taken to evict none, one with a bound to be full.
+  [[nodiscard]] Index pages_lacking(Index tokens) const noexcept {
+    const Index more = tokens - index.kept(), seen = index.seen();
+    if (more <= 0) return 0;
+    const Index beyond = std::max<Index>(0, more - near.room(seen)), page = near.layout().tokens();
+    const Index ever = std::max<Index>(0, most_pages(reserved_step) - pages());
+    return near.shared_pages(seen) + std::min((beyond + page - 1) / page, ever);
+  }
+
+  /// Steps of so many tokens need no allocation where pages_lacking() is 0.
+  static constexpr Index reserved_step = 512;
 
   TokenIndex index;
   PageTable far;
   PageTable near;
 
  private:
+  /// Pages still to come.
+  [[nodiscard]] Index spare_pages() const noexcept { return std::max<Index>(0, most_pages() - pages()); }
+
   /// Moves rows as the index says.
   struct Moves {
     LayerGroup* group;
@@ -123,6 +159,8 @@ class LayerGroup {
     }
     void advance(Index begin, Index end) { group->near.keep_only(begin, end); }
   };
+
+  MostKept kept_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -9,10 +9,12 @@
 #include <vector>
 
 #include <heed/cache/bytes.hpp>
+#include <heed/cache/group_memory.hpp>
 #include <heed/cache/layer_group.hpp>
 #include <heed/cache/layer_rule.hpp>
 #include <heed/cache/options.hpp>
 #include <heed/cache/snapshot.hpp>
+#include <heed/cache/step_lengths.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -57,7 +59,9 @@ class LayerGroups {
         places_(std::move(other.places_)),
         counters_(std::move(other.counters_)),
         owner_bytes_(std::exchange(other.owner_bytes_, 0)),
-        peak_(std::exchange(other.peak_, 0)) {
+        peak_(std::exchange(other.peak_, 0)),
+        reserved_(std::exchange(other.reserved_, 0)),
+        steps_(other.steps_) {
     other.options_.layers = 0;
   }
   LayerGroups& operator=(LayerGroups&& other) noexcept {
@@ -70,6 +74,8 @@ class LayerGroups {
     std::swap(counters_, taken.counters_);
     std::swap(owner_bytes_, taken.owner_bytes_);
     std::swap(peak_, taken.peak_);
+    std::swap(reserved_, taken.reserved_);
+    std::swap(steps_, taken.steps_);
     return *this;
   }
 
@@ -127,6 +133,7 @@ class LayerGroups {
       for (std::size_t planned = 0; planned < g; ++planned) groups_[planned].index.abort();
       return status;
     }
+    steps_.began(count);
     note_peak();
     return {};
   }
@@ -153,6 +160,8 @@ class LayerGroups {
       counters.seen_sum += double(index.seen());
     }
     note_peak();
+    const bool alone = pool_.handles() == 1 + 2 * Index(groups_.size());  // no fork's tables may want a page
+    if (steps_.committed() && alone) detail::give_back(groups_, *pool_, steps_.longest(), reserved_);
   }
   /// The plan of `tokens` tokens becomes one of those with these numbers alone.
   [[nodiscard]] Status accept(Index tokens, std::span<const Index> accepted) {
@@ -222,38 +231,25 @@ class LayerGroups {
 
   /// Tokens there is room for without another page.
   [[nodiscard]] Index capacity() const noexcept {
-    if (groups_.empty()) return 0;
-    const auto fits = [this](Index tokens) {
-      return std::all_of(groups_.begin(), groups_.end(), [&](const LayerGroup& g) {
-        return pages_lacking(tokens, g, groups_.size()) <= pool_->free_pages(g.near.layout().bytes());
-      });
-    };
-    Index least = 0, most = limit();
-    while (least < most) {
-      const Index middle = least + (most - least + 1) / 2;
-      if (fits(middle)) {
-        least = middle;
-      } else {
-        most = middle - 1;
-      }
-    }
-    return least;
+    return groups_.empty() ? 0 : detail::capacity(groups_, *pool_, limit());
   }
   [[nodiscard]] Status reserve(Index tokens) {
     if (tokens < 0 || tokens > limit()) {
       return fail(StatusCode::out_of_range, "reserve(): tokens is ", tokens, ", must be in 0 .. ", limit());
     }
-    constexpr Index step = 512;  // steps of so many tokens need no allocation afterwards
     for (std::size_t i = 0; i < groups_.size(); ++i) {
       LayerGroup& g = groups_[i];
       const Index more = tokens - g.index.kept();
       if (more <= 0) continue;
-      const Index pages = pages_lacking(tokens, g);
-      Status status = pool_->reserve(g.near.layout().bytes(), pages_lacking(tokens, g, i + 1));
-      if (status.ok()) status = g.index.reserve(memory(), more, std::min(more, step));
-      if (status.ok()) status = g.near.reserve(pages);
+      const Index pages = g.pages_lacking(tokens), bytes = g.near.layout().bytes();
+      Status status = pool_->reserve(bytes, detail::pages_lacking(groups().first(i + 1), bytes, tokens));
+      // Twice a bound: what is kept of a window slides through its memory.
+      const Index ids = std::min(more, 2 * std::min(g.most_near(LayerGroup::reserved_step), detail::most_tokens));
+      if (status.ok()) status = g.index.reserve(memory(), ids, std::min(more, LayerGroup::reserved_step));
+      if (status.ok()) status = g.near.reserve(2 * pages);
       if (!status.ok()) return status;
     }
+    reserved_ = std::max(reserved_, tokens);
     return {};
   }
 
@@ -271,9 +267,9 @@ class LayerGroups {
       const PageLayout& layout = g.near.layout();
       bytes.live += g.index.kept() * layout.token_bytes();
       bytes.kept += double(g.index.kept() * layout.layers()) / double(options_.layers);
-      bytes.allocated_rows += g.pages() * PagePool::page_bytes(layout.bytes());
       bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
     }
+    bytes.allocated_rows = detail::page_bytes(groups_);
     bytes.allocated = bytes.allocated_rows + bookkeeping();
     bytes.peak = std::max(peak_, bytes.allocated);
     if (!pool_.owned()) return bytes;
@@ -348,10 +344,18 @@ class LayerGroups {
     if (rule.layers.empty()) {
       return fail(StatusCode::invalid_argument, "rules: group ", groups_.size(), " has no layers");
     }
-    const Index tokens = options_.page_tokens > 0 ? options_.page_tokens : automatic_page_tokens(options_, rule.rule);
-    Result<PageLayout> layout = PageLayout::create(Index(rule.layers.size()), streams_, tokens);
+    const Index layers = Index(rule.layers.size());
+    MostKept kept = rule.rule.most_kept();
+    if (kept.bounded()) kept.recent += options_.undo_tokens;
+    Index tokens = options_.page_tokens;
+    if (tokens == 0) {
+      Result<PageLayout> one = PageLayout::create(layers, streams_, 1);
+      if (!one.ok()) return one.status();
+      tokens = automatic_page_tokens(kept, !rule.rule.same_as(Causal{}), options_.capacity, one->token_bytes());
+    }
+    Result<PageLayout> layout = PageLayout::create(layers, streams_, tokens);
     if (!layout.ok()) return layout.status();
-    groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout);
+    groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout, kept);
     return groups_.back().index.prepare(memory());
   }
 
@@ -361,26 +365,8 @@ class LayerGroups {
   }
   [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < options_.layers ? layer : 0; }
 
-  /// Pages that a group needs to hold `tokens` tokens of which none is evicted, copies of shared ones included.
-  [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g) const noexcept {
-    const Index more = tokens - g.index.kept(), seen = g.index.seen();
-    if (more <= 0) return 0;
-    const Index beyond = std::max<Index>(0, more - g.near.room(seen));
-    const Index tokens_of_page = g.near.layout().tokens();
-    return g.near.shared_pages(seen) + (beyond + tokens_of_page - 1) / tokens_of_page;
-  }
-  /// The same for all of the first `groups` groups that have pages of the size of `g`.
-  [[nodiscard]] Index pages_lacking(Index tokens, const LayerGroup& g, std::size_t groups) const noexcept {
-    Index pages = 0;
-    for (std::size_t i = 0; i < groups; ++i) {
-      const bool same = groups_[i].near.layout().bytes() == g.near.layout().bytes();
-      if (same) pages += pages_lacking(tokens, groups_[i]);
-    }
-    return pages;
-  }
-
   void note_peak() noexcept {
-    if (!pool_.owned()) peak_ = std::max(peak_, bytes().allocated);
+    if (!pool_.owned()) peak_ = std::max(peak_, detail::page_bytes(groups_) + bookkeeping());
   }
 
   CacheOptions options_;
@@ -391,6 +377,8 @@ class LayerGroups {
   std::vector<RetentionCounters> counters_;  // of groups
   Index owner_bytes_ = 0;
   Index peak_ = 0;
+  Index reserved_ = 0;  // tokens that reserve() made room for
+  StepLengths steps_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -24,14 +24,6 @@ struct CacheOptions {
   PagePool* pool = nullptr;  ///< where pages come from, shared with other caches; null: an own one, of `memory`
 };
 
-/// Where nothing is evicted, long runs of rows read fastest: as many tokens as `capacity`, at most 1024, and 256 if it is
-/// not known (MHA, 128 bf16 numbers a head, 32,768 keys: 64 tokens a page read at 65 % of one block's speed, 256 at 90 %,
-/// 1024 at 97 %). Rules that evict have 128: what they hold of half-used pages counts, too.
-[[nodiscard]] inline Index automatic_page_tokens(const CacheOptions& options, const AnyRule& rule) {
-  if (!rule.same_as(Causal{})) return 128;
-  return options.capacity > 0 ? std::min<Index>(options.capacity, 1024) : 256;
-}
-
 namespace detail {
 
 inline Status validate_options(const CacheOptions& options) {

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstring>
 #include <span>
 
-#include <heed/cache/page_pool.hpp>
+#include <heed/cache/pool_handle.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -25,7 +26,9 @@ inline constexpr Index read_slack = 64;
 
 /// The shape of a page: [layer][stream][head][slot]. Knows neither codecs nor tokens.
 ///
-/// What a vector load behind a row meets is another row, an old one, or zeros: a page is defined when it is acquired.
+/// What a vector load behind a row meets is another row, an old one, or zeros. Fresh memory is neither, and to clear a
+/// page takes longer than a step: each (layer, stream) has a mark behind the rows, the slots that are defined so far, and
+/// writing moves it on. Layers and streams may be written at once.
 class PageLayout {
  public:
   PageLayout() = default;
@@ -50,18 +53,21 @@ class PageLayout {
     }
     overflow |= __builtin_mul_overflow(made.layer_bytes_, layers, &made.bytes_);
     overflow |= __builtin_add_overflow(made.bytes_, read_slack, &made.bytes_);
+    made.marks_ = made.bytes_;
+    overflow |= __builtin_add_overflow(made.bytes_, layers * made.streams_ * Index(sizeof(Index)), &made.bytes_);
     overflow |= made.bytes_ > (Index{1} << 62);
     if (overflow) {
       return fail(StatusCode::out_of_memory, "rows: a page of ", tokens, " tokens in ", layers,
                   " layers needs more bytes than there are addresses");
     }
+    made.shape_ = made.fingerprint();
     return made;
   }
 
   [[nodiscard]] Index layers() const noexcept { return layers_; }
   /// Tokens of a page.
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
-  /// Bytes of a page's rows, slack included.
+  /// Bytes of a page, slack and marks included.
   [[nodiscard]] Index bytes() const noexcept { return bytes_; }
   /// Bytes one token occupies in all layers, row padding included.
   [[nodiscard]] Index token_bytes() const noexcept {
@@ -70,8 +76,25 @@ class PageLayout {
     return layers_ * bytes;
   }
 
+  /// To be called when a page was acquired: it may never have been used, or by another layout of the same size.
+  void prepare(Page* page) const noexcept {
+    if (page->shape == shape_) return;
+    page->shape = shape_;
+    std::memset(page->rows() + marks_, 0, std::size_t(bytes_ - marks_));
+    for (Index layer = 0; layer < layers_; ++layer) {
+      for (int stream = 0; stream < streams_; ++stream) {  // behind the rows of the one before
+        const Block& block = blocks_[std::size_t(stream)];
+        std::memset(at(page, layer, stream, 0, 0), 0,
+                    std::size_t(std::min(read_slack, block.heads * block.head_bytes)));
+      }
+    }
+    std::memset(page->rows() + marks_ - read_slack, 0, std::size_t(read_slack));
+  }
+
+  /// A row to be written.
   [[nodiscard]] std::byte* row(Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
-    return page->rows() + offset(layer, stream, head, slot);
+    define(page, layer, stream, slot + 1);
+    return at(page, layer, stream, head, slot);
   }
   [[nodiscard]] const std::byte* row(const Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
     return page->rows() + offset(layer, stream, head, slot);
@@ -93,8 +116,9 @@ class PageLayout {
               const float* numbers) const noexcept {
     const Block& block = blocks_[std::size_t(stream)];
     const auto padding = std::size_t(block.stride - block.row_bytes);
+    define(page, layer, stream, slot + count);
     for (Index head = 0; head < block.heads; ++head) {
-      std::byte* to = row(page, layer, stream, head, slot);
+      std::byte* to = at(page, layer, stream, head, slot);
       for (Index i = 0; i < count; ++i, to += block.stride) {
         C::encode(numbers + (i * block.heads + head) * width, width, to);
         std::memset(to + block.row_bytes, 0, padding);
@@ -124,7 +148,8 @@ class PageLayout {
   void copy(const Page* from, Index from_slot, Page* to, Index to_slot, Index count) const noexcept {
     if (count == 0) return;
     for_each_head([&](Index layer, int stream, Index head) {
-      std::memmove(row(to, layer, stream, head, to_slot), row(from, layer, stream, head, from_slot),
+      if (head == 0) define(to, layer, stream, to_slot + count);
+      std::memmove(at(to, layer, stream, head, to_slot), row(from, layer, stream, head, from_slot),
                    std::size_t(count * blocks_[std::size_t(stream)].stride));
     });
   }
@@ -138,6 +163,30 @@ class PageLayout {
     Index offset = 0;      ///< of head 0 within the layer
   };
 
+  [[nodiscard]] std::byte* at(Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
+    return page->rows() + offset(layer, stream, head, slot);
+  }
+  /// Slots [0, end) of every head and what may be read behind them become zeros, if they never were anything.
+  void define(Page* page, Index layer, int stream, Index end) const noexcept {
+    constexpr Index at_once = 16;
+    const Block& block = blocks_[std::size_t(stream)];
+    Index& mark = reinterpret_cast<Index*>(page->rows() + marks_)[layer * streams_ + stream];
+    const Index wanted = std::min(tokens_, end + (read_slack + block.stride - 1) / block.stride);
+    if (wanted <= mark) return;
+    const Index now = std::min(tokens_, round_up(wanted, at_once));
+    for (Index head = 0; head < block.heads; ++head) {
+      std::memset(at(page, layer, stream, head, mark), 0, std::size_t((now - mark) * block.stride));
+    }
+    mark = now;
+  }
+  [[nodiscard]] std::uint64_t fingerprint() const noexcept {
+    std::uint64_t hash = 0xcbf29ce484222325u;
+    const auto add = [&hash](Index n) { hash = (hash ^ std::uint64_t(n)) * 0x9e3779b97f4a7c15u, hash ^= hash >> 32; };
+    for (const Index n : {layers_, Index(streams_), tokens_}) add(n);
+    for (const Block& block : blocks_) add(block.heads), add(block.stride);
+    return hash | 1;  // 0 is no shape
+  }
+
   [[nodiscard]] Index offset(Index layer, int stream, Index head, Index slot) const noexcept {
     const Block& block = blocks_[std::size_t(stream)];
     return layer * layer_bytes_ + block.offset + head * block.head_bytes + slot * block.stride;
@@ -147,7 +196,9 @@ class PageLayout {
   int streams_ = 0;
   Index tokens_ = 1;
   Index layer_bytes_ = 0;
+  Index marks_ = 0;  ///< offset of the marks [layer][stream], behind the slack
   Index bytes_ = 0;
+  std::uint64_t shape_ = 0;
   std::array<Block, AttentionLayout::max_streams> blocks_{};
 };
 

@@ -3,30 +3,15 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 
-#include <heed/cache/memory.hpp>
+#include <heed/cache/page.hpp>
 
 namespace heed::inline HEED_ABI {
-
-/// A block of rows. Those who hold it share it; only a page held once may be written.
-struct Page {
-  std::atomic<Index> holders{0};
-  Page* next_free = nullptr;
-  bool defined = false;  ///< has been handed out before
-
-  /// The rows: right behind this header.
-  [[nodiscard]] std::byte* rows() noexcept { return reinterpret_cast<std::byte*>(this) + block_alignment; }
-  [[nodiscard]] const std::byte* rows() const noexcept {
-    return reinterpret_cast<const std::byte*>(this) + block_alignment;
-  }
-};
-static_assert(sizeof(Page) <= std::size_t(block_alignment));
 
 /// What a pool holds and has held, in bytes asked of its memory resource.
 struct PoolBytes {
@@ -36,44 +21,62 @@ struct PoolBytes {
 };
 
 /// A source of pages, for one cache and its forks or for all sequences of an engine, and the meter of all that they
-/// allocate. Safe to use from many threads. Pages are allocated several at a time, as many as there are already, up to
-/// 32 MiB at once; free pages are handed out again, and go back to the memory resource with trim() or the pool's end.
+/// allocate. Serves any number of page sizes. Safe to use from many threads.
+///
+/// Pages are allocated in slabs: as many pages as there are already, within 8 MiB (32 MiB once the pool holds a gigabyte)
+/// and what the caller says it can use. A slab's memory is not touched before its pages are. Free pages are handed out
+/// again. They go back to the memory resource with trim(), with the pool's end, and when the resource has no more memory.
 class PagePool {
  public:
-  /// Page sizes one pool serves: one for each layer group shape.
-  static constexpr std::size_t max_sizes = 16;
-
   explicit PagePool(const MemoryResource& memory = default_memory()) noexcept : memory_(memory) {}
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
   /// Every page must have been given back.
   ~PagePool() {
-    for (SizeClass& size : sizes_) {
-      while (size.slabs != nullptr) free_slab(size, &size.slabs);
+    while (sizes_ != nullptr) {
+      for (Slab*& slab : sizes_->slabs) {
+        while (slab != nullptr) free_slab(slab);
+      }
+      free_size(sizes_);
     }
   }
 
-  /// A page for `bytes` bytes of rows, held once, or out_of_memory. Its bytes are zeros or old rows.
-  [[nodiscard]] Result<Page*> acquire(Index bytes) {
-    Result<Page*> page = take(bytes);
-    // Not when it is allocated: reserved memory that is never used should not be touched.
-    if (page.ok() && !std::exchange((*page)->defined, true)) std::memset((*page)->rows(), 0, std::size_t(bytes));
+  /// A page for `bytes` bytes of rows, held once, or out_of_memory. Its bytes are old rows, or undefined: see
+  /// PageLayout::prepare(). If a slab is allocated for it, it has at most `most` pages.
+  [[nodiscard]] Result<Page*> acquire(Index bytes, Index most = std::numeric_limits<Index>::max()) {
+    const std::lock_guard lock(mutex_);
+    Result<PageSize*> size = size_for(bytes);
+    if (!size.ok()) return size.status();
+    if ((*size)->free_pages == 0) {
+      if (Status status = grow(**size, most); !status.ok()) {
+        drop_if_empty(*size);
+        return status;
+      }
+    }
+    Slab* const slab = fullest(**size);
+    unlink(slab);
+    Page* const page = slab->take();
+    --(*size)->free_pages;
+    link(slab);
+    page->holders.store(1, std::memory_order_relaxed);
     return page;
   }
   /// Makes sure that `count` pages of this size are free, or out_of_memory.
   [[nodiscard]] Status reserve(Index bytes, Index count) {
+    if (count <= 0) return {};
     const std::lock_guard lock(mutex_);
-    Result<SizeClass*> found = size_class(bytes);
-    if (!found.ok()) return found.status();
-    const Index missing = count - (*found)->free_pages;
-    return missing > 0 ? add_slab(**found, missing) : Status();
+    Result<PageSize*> size = size_for(bytes);
+    if (!size.ok()) return size.status();
+    const Index missing = count - (*size)->free_pages;
+    Status status = missing > 0 ? add_slab(**size, missing) : Status();
+    if (!status.ok() && give_back_idle(*size)) status = add_slab(**size, missing);
+    drop_if_empty(*size);
+    return status;
   }
   [[nodiscard]] Index free_pages(Index bytes) const noexcept {
     const std::lock_guard lock(mutex_);
-    for (const SizeClass& size : sizes_) {
-      if (size.page_bytes == page_bytes(bytes)) return size.free_pages;
-    }
-    return 0;
+    const PageSize* const size = find(page_bytes(bytes));
+    return size == nullptr ? 0 : size->free_pages;
   }
 
   static void share(Page* page) noexcept { page->holders.fetch_add(1, std::memory_order_relaxed); }
@@ -81,33 +84,48 @@ class PagePool {
   [[nodiscard]] static bool shared(const Page* page) noexcept {
     return page->holders.load(std::memory_order_acquire) > 1;
   }
-  /// Gives up a hold on a page of `bytes` bytes of rows.
-  void release(Page* page, Index bytes) noexcept {
+  /// Gives up a hold on a page.
+  void release(Page* page) noexcept {
     if (page->holders.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
     const std::lock_guard lock(mutex_);
-    SizeClass& size = **size_class(bytes);
-    page->next_free = size.free;
-    size.free = page;
-    ++size.free_pages;
+    Slab* const slab = page->slab;
+    unlink(slab);
+    slab->give(page);
+    ++slab->size->free_pages;
+    link(slab);
   }
 
   /// Gives slabs without a page in use back to the memory resource.
   void trim() noexcept {
     const std::lock_guard lock(mutex_);
-    for (SizeClass& size : sizes_) trim(size);
+    give_back_idle();
+  }
+  /// The same for pages of one size, as long as `keep` free pages stay.
+  void trim(Index bytes, Index keep) noexcept {
+    const std::lock_guard lock(mutex_);
+    PageSize* const size = find(page_bytes(bytes));
+    if (size == nullptr) return;
+    for (Slab* slab = size->slabs[Slab::idle]; slab != nullptr;) {
+      Slab* const next = slab->next;
+      if (size->free_pages - slab->pages >= keep) free_slab(slab);
+      slab = next;
+    }
+    drop_if_empty(size);
   }
 
   [[nodiscard]] PoolBytes bytes() const noexcept {
     const std::lock_guard lock(mutex_);
     PoolBytes bytes{.held = held_, .peak = peak_};
-    for (const SizeClass& size : sizes_) bytes.free += size.free_pages * size.page_bytes;
+    for (const PageSize* s = sizes_; s != nullptr; s = s->next) bytes.free += s->free_pages * s->page_bytes;
     return bytes;
   }
   /// Bytes of pages, headers included.
   [[nodiscard]] Index page_bytes_held() const noexcept {
     const std::lock_guard lock(mutex_);
     Index bytes = 0;
-    for (const SizeClass& size : sizes_) bytes += size.pages * size.page_bytes + size.slab_headers * block_alignment;
+    for (const PageSize* s = sizes_; s != nullptr; s = s->next) {
+      bytes += s->pages * s->page_bytes + (1 + s->num_slabs) * block_alignment;
+    }
     return bytes;
   }
 
@@ -138,121 +156,119 @@ class PagePool {
   }
 
  private:
-  /// Before its pages.
-  struct Slab {
-    Slab* next = nullptr;
-    Index pages = 0;
-  };
-  static_assert(sizeof(Slab) <= std::size_t(block_alignment));
+  using PageSize = detail::PageSize;
+  using Slab = detail::Slab;
 
-  struct SizeClass {
-    Index page_bytes = 0;
-    Page* free = nullptr;
-    Index free_pages = 0;
-    Slab* slabs = nullptr;
-    Index pages = 0;
-    Index slab_headers = 0;
-  };
-
-  [[nodiscard]] static Page* page_of(Slab* slab, Index page_bytes, Index i) noexcept {
-    return reinterpret_cast<Page*>(reinterpret_cast<std::byte*>(slab) + block_alignment + i * page_bytes);
+  [[nodiscard]] PageSize* find(Index page_bytes) const noexcept {
+    PageSize* size = sizes_;
+    while (size != nullptr && size->page_bytes != page_bytes) size = size->next;
+    return size;
   }
-  [[nodiscard]] static Index slab_bytes(Index page_bytes, Index pages) noexcept {
-    return block_alignment + pages * page_bytes;
-  }
-
-  [[nodiscard]] Result<Page*> take(Index bytes) {
-    const std::lock_guard lock(mutex_);
-    Result<SizeClass*> found = size_class(bytes);
-    if (!found.ok()) return found.status();
-    SizeClass& size = **found;
-    if (size.free == nullptr) {
-      constexpr Index most = Index{32} << 20;
-      const Index count = std::clamp<Index>(most / size.page_bytes, 1, std::max<Index>(size.pages, 1));
-      Status status = add_slab(size, count);
-      if (!status.ok() && count > 1) status = add_slab(size, 1);
-      if (!status.ok()) return status;
-    }
-    Page* page = size.free;
-    size.free = page->next_free;
-    --size.free_pages;
-    page->holders.store(1, std::memory_order_relaxed);
-    return page;
-  }
-
-  [[nodiscard]] Result<SizeClass*> size_class(Index bytes) {
+  /// The pages of this size, perhaps none yet, or out_of_memory.
+  [[nodiscard]] Result<PageSize*> size_for(Index bytes) {
     const Index wanted = page_bytes(bytes);
-    for (SizeClass& size : sizes_) {
-      if (size.page_bytes == 0) size.page_bytes = wanted;
-      if (size.page_bytes == wanted) return &size;
+    if (PageSize* const size = find(wanted); size != nullptr) return size;
+    void* block = allocate(block_alignment);
+    if (block == nullptr && give_back_idle()) block = allocate(block_alignment);
+    if (block == nullptr) {
+      return fail(StatusCode::out_of_memory, "page pool: cannot allocate ", block_alignment, " bytes");
     }
-    return fail(StatusCode::out_of_memory, "page pool: pages of ", bytes, " bytes would be the size number ",
-                max_sizes + 1, ", a pool serves ", max_sizes);
+    sizes_ = std::construct_at(static_cast<PageSize*>(block), PageSize{.page_bytes = wanted, .next = sizes_});
+    return sizes_;
+  }
+  void drop_if_empty(PageSize* size) noexcept {
+    if (size->num_slabs == 0) free_size(size);
+  }
+  void free_size(PageSize* size) noexcept {
+    PageSize** link = &sizes_;
+    while (*link != size) link = &(*link)->next;
+    *link = size->next;
+    deallocate(size, block_alignment);
   }
 
-  [[nodiscard]] Status add_slab(SizeClass& size, Index pages) {
+  /// Adds at least one page.
+  [[nodiscard]] Status grow(PageSize& size, Index most) {
+    constexpr Index small = Index{8} << 20, large = Index{32} << 20;
+    const Index slab_bytes = std::clamp(held_ / 32, small, large);
+    const Index pages =
+        std::clamp<Index>(std::min(most, size.pages), 1, std::max<Index>(1, slab_bytes / size.page_bytes));
+    Status status = add_slab(size, pages);
+    if (!status.ok() && pages > 1) status = add_slab(size, 1);
+    if (!status.ok() && give_back_idle(&size)) status = add_slab(size, 1);
+    return status;
+  }
+  [[nodiscard]] Status add_slab(PageSize& size, Index pages) {
     Index bytes = 0;
     if (__builtin_mul_overflow(pages, size.page_bytes, &bytes) ||
         __builtin_add_overflow(bytes, block_alignment, &bytes)) {
       return fail(StatusCode::out_of_memory, "rows: ", pages, " pages of ", size.page_bytes,
                   " bytes are more bytes than there are addresses");
     }
-    void* block = memory_.allocate(memory_.context, std::size_t(bytes), std::size_t(block_alignment));
+    void* block = allocate(bytes);
     if (block == nullptr) return fail(StatusCode::out_of_memory, "rows: cannot allocate ", bytes, " bytes");
-    count(bytes);
-    auto* slab = std::construct_at(static_cast<Slab*>(block));
-    slab->pages = pages;
-    slab->next = size.slabs;
-    size.slabs = slab;
-    for (Index i = pages; i-- > 0;) {
-      Page* page = std::construct_at(page_of(slab, size.page_bytes, i));
-      page->next_free = size.free;
-      size.free = page;
-    }
+    Slab* const slab = std::construct_at(static_cast<Slab*>(block));
+    slab->size = &size;
+    slab->pages = slab->free_pages = pages;
     size.free_pages += pages;
     size.pages += pages;
-    ++size.slab_headers;
+    ++size.num_slabs;
+    link(slab);
     return {};
   }
-
-  void free_slab(SizeClass& size, Slab** link) noexcept {
-    Slab* slab = *link;
-    *link = slab->next;
-    const Index bytes = slab_bytes(size.page_bytes, slab->pages);
+  void free_slab(Slab* slab) noexcept {
+    PageSize& size = *slab->size;
+    unlink(slab);
     size.pages -= slab->pages;
-    --size.slab_headers;
-    count(-bytes);
-    memory_.deallocate(memory_.context, slab, std::size_t(bytes), std::size_t(block_alignment));
+    size.free_pages -= slab->free_pages;
+    --size.num_slabs;
+    deallocate(slab, Slab::bytes(size.page_bytes, slab->pages));
   }
-
-  void trim(SizeClass& size) noexcept {
-    for (Slab** link = &size.slabs; *link != nullptr;) {
-      Slab* slab = *link;
-      const std::byte* begin = reinterpret_cast<std::byte*>(slab);
-      const std::byte* end = begin + slab_bytes(size.page_bytes, slab->pages);
-      const auto in_slab = [begin, end](const Page* page) {
-        const auto* at = reinterpret_cast<const std::byte*>(page);
-        return at >= begin && at < end;
-      };
-      // Not its holders: a page that nobody holds may still be on its way to the list, in another thread's release().
-      Index free = 0;
-      for (const Page* page = size.free; page != nullptr; page = page->next_free) free += in_slab(page);
-      if (free < slab->pages) {
-        link = &slab->next;
-        continue;
-      }
-      for (Page** page = &size.free; *page != nullptr;) {
-        if (in_slab(*page)) {
-          *page = (*page)->next_free;
-          --size.free_pages;
-        } else {
-          page = &(*page)->next_free;
-        }
-      }
-      free_slab(size, link);
+  /// Of slabs with a free page one with few: slabs that empty can be given back. Looks at a few only.
+  [[nodiscard]] static Slab* fullest(const PageSize& size) noexcept {
+    Slab* best = size.slabs[Slab::partial];
+    if (best == nullptr) return size.slabs[Slab::idle];
+    int looks = 8;
+    for (Slab* slab = best->next; slab != nullptr && looks > 0; slab = slab->next, --looks) {
+      if (slab->free_pages < best->free_pages) best = slab;
     }
+    return best;
+  }
+  /// Frees every slab without a page in use, except of size `keep`; false if there is none.
+  bool give_back_idle(const PageSize* keep = nullptr) noexcept {
+    bool any = false;
+    for (PageSize* size = sizes_; size != nullptr;) {
+      PageSize* const next = size->next;
+      while (size != keep && size->slabs[Slab::idle] != nullptr) {
+        free_slab(size->slabs[Slab::idle]);
+        any = true;
+      }
+      if (size != keep) drop_if_empty(size);
+      size = next;
+    }
+    return any;
   }
 
+  void link(Slab* slab) noexcept {
+    Slab*& first = slab->size->slabs[slab->list()];
+    slab->previous = nullptr;
+    slab->next = first;
+    if (first != nullptr) first->previous = slab;
+    first = slab;
+  }
+  void unlink(Slab* slab) noexcept {
+    if (slab->next != nullptr) slab->next->previous = slab->previous;
+    (slab->previous != nullptr ? slab->previous->next : slab->size->slabs[slab->list()]) = slab->next;
+  }
+
+  [[nodiscard]] void* allocate(Index bytes) noexcept {
+    void* const block = memory_.allocate(memory_.context, std::size_t(bytes), std::size_t(block_alignment));
+    if (block != nullptr) count(bytes);
+    return block;
+  }
+  void deallocate(void* block, Index bytes) noexcept {
+    count(-bytes);
+    memory_.deallocate(memory_.context, block, std::size_t(bytes), std::size_t(block_alignment));
+  }
   void count(Index bytes) noexcept {
     held_ += bytes;
     peak_ = std::max(peak_, held_);
@@ -260,51 +276,9 @@ class PagePool {
 
   mutable std::mutex mutex_;
   MemoryResource memory_;
-  std::array<SizeClass, max_sizes> sizes_{};
+  PageSize* sizes_ = nullptr;
   Index held_ = 0;
   Index peak_ = 0;
-};
-
-/// A shared hold on a pool: one's own, or the caller's, which must outlive it.
-class PoolHandle {
- public:
-  PoolHandle() = default;
-  /// The caller's.
-  explicit PoolHandle(PagePool& pool) noexcept : pool_(&pool) {}
-  /// A new one, which ends with its last handle, or out_of_memory.
-  [[nodiscard]] static Result<PoolHandle> create(const MemoryResource& memory) {
-    PoolHandle handle;
-    handle.owned_ = new (std::nothrow) Owned(memory);
-    if (handle.owned_ == nullptr) return fail(StatusCode::out_of_memory, "page pool: no memory for it");
-    handle.pool_ = &handle.owned_->pool;
-    return handle;
-  }
-  PoolHandle(const PoolHandle& other) noexcept : pool_(other.pool_), owned_(other.owned_) {
-    if (owned_ != nullptr) owned_->holders.fetch_add(1, std::memory_order_relaxed);
-  }
-  PoolHandle(PoolHandle&& other) noexcept
-      : pool_(std::exchange(other.pool_, nullptr)), owned_(std::exchange(other.owned_, nullptr)) {}
-  PoolHandle& operator=(PoolHandle other) noexcept {
-    std::swap(pool_, other.pool_);
-    std::swap(owned_, other.owned_);
-    return *this;
-  }
-  ~PoolHandle() {
-    if (owned_ != nullptr && owned_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete owned_;
-  }
-
-  [[nodiscard]] PagePool& operator*() const noexcept { return *pool_; }
-  [[nodiscard]] PagePool* operator->() const noexcept { return pool_; }
-  [[nodiscard]] bool owned() const noexcept { return owned_ != nullptr; }
-
- private:
-  struct Owned {
-    explicit Owned(const MemoryResource& memory) noexcept : pool(memory) {}
-    PagePool pool;
-    std::atomic<Index> holders{1};
-  };
-  PagePool* pool_ = nullptr;
-  Owned* owned_ = nullptr;
 };
 
 }  // namespace heed::inline HEED_ABI

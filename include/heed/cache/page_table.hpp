@@ -8,6 +8,7 @@
 
 #include <heed/cache/page_layout.hpp>
 #include <heed/cache/sliding_array.hpp>
+#include <heed/retention/rule.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -49,8 +50,9 @@ class PageTable {
   [[nodiscard]] Index allocated() const noexcept { return pages_.allocated(); }
 
   /// Makes [begin, end) writable: pages exist, and nobody else holds them. Rows of the slots [used.begin, used.end)
-  /// survive in pages that had to be copied. out_of_memory: the rows are as they were, some pages may have been added.
-  [[nodiscard]] Status make_writable(Index begin, Index end, Interval used) {
+  /// survive in pages that had to be copied. The pool allocates at most `spare` pages at once, but one at least.
+  /// out_of_memory: the rows are as they were, some pages may have been added.
+  [[nodiscard]] Status make_writable(Index begin, Index end, Interval used, Index spare = unlimited) {
     if (begin >= end) return {};
     const Index tokens = layout_.tokens(), first = begin / tokens, last = (end - 1) / tokens;
     if (pages_.empty()) first_ = first;
@@ -64,25 +66,25 @@ class PageTable {
       if (Status status = pages_.reserve_back(memory, after); !status.ok()) return status;
     }
     for (Index i = 0; i < before; ++i) {
-      Result<Page*> page = fresh();
+      Result<Page*> page = fresh(spare--);
       if (!page.ok()) return page.status();
       pages_.push_front(*page);
       --first_;
     }
     for (Index i = 0; i < after; ++i) {
-      Result<Page*> page = fresh();
+      Result<Page*> page = fresh(spare--);
       if (!page.ok()) return page.status();
       pages_.push_back(*page);
     }
     for (Index p = first; p <= last; ++p) {
       Page*& page = pages_[p - first_];
       if (!PagePool::shared(page)) continue;
-      Result<Page*> own = fresh();
+      Result<Page*> own = fresh(spare--);
       if (!own.ok()) return own.status();
       const Index from = std::clamp<Index>(used.begin - p * tokens, 0, tokens);
       const Index to = std::clamp<Index>(used.end - p * tokens, from, tokens);
       layout_.copy(page, from, *own, from, to - from);
-      pool_->release(page, layout_.bytes());
+      pool_->release(page);
       page = *own;
     }
     return {};
@@ -90,6 +92,9 @@ class PageTable {
 
   /// Memory for `count` more pages in the table itself.
   [[nodiscard]] Status reserve(Index count) { return pages_.reserve_exactly(pool_->metered(), count); }
+
+  /// Gives memory of the table itself back that more than `most` pages needed.
+  void shrink(Index most) noexcept { pages_.shrink(pool_->metered(), most); }
 
   /// Gives back the pages without a slot in [begin, end).
   void keep_only(Index begin, Index end) noexcept {
@@ -99,15 +104,15 @@ class PageTable {
       return;
     }
     const Index front = std::clamp<Index>(begin / tokens - first_, 0, pages_.size());
-    for (Index i = 0; i < front; ++i) pool_->release(pages_[i], layout_.bytes());
+    for (Index i = 0; i < front; ++i) pool_->release(pages_[i]);
     pages_.pop_front(front);
     first_ += front;
     const Index back = std::clamp<Index>(first_ + pages_.size() - ((end - 1) / tokens + 1), 0, pages_.size());
-    for (Index i = 0; i < back; ++i) pool_->release(pages_[pages_.size() - 1 - i], layout_.bytes());
+    for (Index i = 0; i < back; ++i) pool_->release(pages_[pages_.size() - 1 - i]);
     pages_.pop_back(back);
   }
   void clear() noexcept {
-    for (Page* const page : pages_.span()) pool_->release(page, layout_.bytes());
+    for (Page* const page : pages_.span()) pool_->release(page);
     pages_.pop_back(pages_.size());
   }
 
@@ -157,12 +162,16 @@ class PageTable {
     return layout_.row(pages_[slot / layout_.tokens() - first_], layer, stream, head, slot % layout_.tokens());
   }
   [[nodiscard]] const std::byte* row(Index layer, int stream, Index head, Index slot) const noexcept {
-    return layout_.row(std::as_const(pages_)[slot / layout_.tokens() - first_], layer, stream, head,
-                       slot % layout_.tokens());
+    const Page* const page = pages_[slot / layout_.tokens() - first_];
+    return layout_.row(page, layer, stream, head, slot % layout_.tokens());
   }
 
  private:
-  [[nodiscard]] Result<Page*> fresh() { return pool_->acquire(layout_.bytes()); }
+  [[nodiscard]] Result<Page*> fresh(Index most) {
+    Result<Page*> page = pool_->acquire(layout_.bytes(), most);
+    if (page.ok()) layout_.prepare(*page);
+    return page;
+  }
 
   PoolHandle pool_;
   PageLayout layout_;

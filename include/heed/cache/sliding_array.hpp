@@ -2,6 +2,7 @@
 /// A queue in contiguous memory that can fail: bookkeeping of caches that forget at the front and grow at the back.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <type_traits>
@@ -55,6 +56,12 @@ class SlidingArray {
   [[nodiscard]] Status reserve_front(const MemoryResource& memory, Index count) {
     if (count <= first_) return {};
     return reallocate(memory, 2 * (size_ + count), count);
+  }
+
+  /// Gives memory back if there is more than twice what `most` elements need to slide, or does nothing.
+  void shrink(const MemoryResource& memory, Index most) noexcept {
+    const Index wanted = std::max({2 * most, size_, Index{16}});
+    if (capacity() / 2 > wanted) static_cast<void>(reallocate(memory, wanted, 0));
   }
 
   // The next four need room.

@@ -40,6 +40,15 @@ class TokenIndex : public TokenLists {
     if (status.ok()) status = rotary_.reserve_exactly(memory, step);
     return status;
   }
+  /// Gives back what a long step left, if there is memory to move the rest to: from now on there are at most `near` near
+  /// tokens, `landmarks` landmarks before them, and steps of `step` tokens.
+  void shrink(const MemoryResource& memory, Index near, Index landmarks, Index step) noexcept {
+    ids_.shrink(memory, near);
+    far_.shrink(memory, near + landmarks);
+    reach_.shrink(memory, step + undo_ + 2);
+    stage_.shrink(memory, step);
+    rotary_.shrink(memory, step);
+  }
   /// Everything of `other`, or out_of_memory. Neither has a plan.
   [[nodiscard]] Status copy_from(const MemoryResource& memory, const TokenIndex& other) {
     TokenIndex made(other.rule_, other.positions_, other.undo_);

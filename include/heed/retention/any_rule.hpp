@@ -35,6 +35,8 @@ class AnyRule {
   [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
     return rule_->rollback_floor(evicted, begin);
   }
+  /// What the rule says, or no bound.
+  [[nodiscard]] MostKept most_kept() const noexcept { return rule_->most_kept(); }
   /// Hands every parameter to `field(name, number)`; a set of ids as its size and then its ids.
   void describe(FunctionRef<void(const char*, Index)> field) const { rule_->describe(field); }
 
@@ -69,6 +71,7 @@ class AnyRule {
     [[nodiscard]] virtual bool sees_landmarks(Index, std::int32_t) const noexcept = 0;
     [[nodiscard]] virtual Recall recall(const History&) const noexcept = 0;
     [[nodiscard]] virtual Index rollback_floor(Index, Index) const noexcept = 0;
+    [[nodiscard]] virtual MostKept most_kept() const noexcept = 0;
     virtual void describe(FunctionRef<void(const char*, Index)>) const = 0;
   };
 
@@ -88,6 +91,10 @@ class AnyRule {
     Recall recall(const History& history) const noexcept override { return rule.recall(history); }
     Index rollback_floor(Index evicted, Index begin) const noexcept override {
       return rule.rollback_floor(evicted, begin);
+    }
+    MostKept most_kept() const noexcept override {
+      if constexpr (requires { rule.most_kept(); }) return rule.most_kept();
+      return {};
     }
     void describe(FunctionRef<void(const char*, Index)> field) const override { rule.describe(Fields{field}); }
     R rule;

@@ -43,4 +43,18 @@ struct Recall {
   bool forget = false;          ///< the landmarks before History::begin go, whatever their number
 };
 
+/// The most that a rule holds while a query is computed. A rule that knows a bound says it in `most_kept()`, so that a cache
+/// can choose its pages and take no more memory than the rule will use.
+struct MostKept {
+  Index recent = unlimited;     ///< tokens from where the recent ones begin to the query, its own included
+  Index landmarks = unlimited;  ///< older landmarks, initial ones included
+  Index total = unlimited;      ///< of both, if that is less than their sum
+
+  /// Beyond any memory there is no bound.
+  [[nodiscard]] constexpr bool bounded() const noexcept {
+    constexpr Index most = Index{1} << 48;
+    return recent <= most && landmarks <= most;
+  }
+};
+
 }  // namespace heed::inline HEED_ABI

@@ -73,6 +73,13 @@ struct SeparatorStream {
   }
   /// The rule has a history, so the cache asks that.
   [[nodiscard]] Index rollback_floor(Index, Index) const noexcept { return 0; }
+  /// A compression is due once the length exceeds the capacity, and not before `prompt` tokens; SepCache's waits for the
+  /// step to end.
+  [[nodiscard]] MostKept most_kept() const noexcept {
+    if (!bounded) return {};
+    const Index most = std::max(capacity, prompt) + 2;
+    return {.recent = most, .landmarks = initial + separators, .total = most};
+  }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);

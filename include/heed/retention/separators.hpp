@@ -39,6 +39,7 @@ struct Separators {
   [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
     return recent().rollback_floor(evicted, begin);
   }
+  [[nodiscard]] MostKept most_kept() const noexcept { return {.recent = window}; }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);
@@ -82,6 +83,7 @@ struct FixedGrid {
   [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
     return recent().rollback_floor(evicted, begin);
   }
+  [[nodiscard]] MostKept most_kept() const noexcept { return {.recent = window}; }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);

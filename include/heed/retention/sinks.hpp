@@ -46,6 +46,9 @@ struct SinkWindow {
   [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index begin) const noexcept {
     return recent().rollback_floor(evicted, begin);
   }
+  [[nodiscard]] constexpr MostKept most_kept() const noexcept {
+    return {.recent = seen_window(), .landmarks = initial};
+  }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);

@@ -41,6 +41,7 @@ struct SlidingWindow {
   [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept {
     return detail::moved_position(evicted, window);
   }
+  [[nodiscard]] constexpr MostKept most_kept() const noexcept { return {.recent = window, .landmarks = 0}; }
   template <class Field>
   void describe(Field&& field) const {
     field("window", window);

@@ -1,0 +1,64 @@
+/// \file
+/// What layer groups need of a pool of pages, and what they hold of it.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include <heed/cache/layer_group.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Pages of `bytes` bytes that groups lack to hold `tokens` tokens.
+[[nodiscard]] inline Index pages_lacking(std::span<const LayerGroup> groups, Index bytes, Index tokens) noexcept {
+  Index pages = 0;
+  for (const LayerGroup& g : groups) pages += g.near.layout().bytes() == bytes ? g.pages_lacking(tokens) : 0;
+  return pages;
+}
+
+/// Tokens, at most `most`, that there is room for without another page.
+[[nodiscard]] inline Index capacity(std::span<const LayerGroup> groups, const PagePool& pool, Index most) noexcept {
+  const auto fits = [&](Index tokens) {
+    return std::all_of(groups.begin(), groups.end(), [&](const LayerGroup& g) {
+      const Index bytes = g.near.layout().bytes();
+      return pages_lacking(groups, bytes, tokens) <= pool.free_pages(bytes);
+    });
+  };
+  Index least = 0;
+  while (least < most) {
+    const Index middle = least + (most - least + 1) / 2;
+    if (fits(middle)) {
+      least = middle;
+    } else {
+      most = middle - 1;
+    }
+  }
+  return least;
+}
+
+/// Gives memory back that a long prompt left, where the rule has a bound: what stays is enough for steps of at most
+/// `step` tokens, and for `reserved` tokens.
+inline void give_back(std::span<LayerGroup> groups, PagePool& pool, Index step, Index reserved) noexcept {
+  for (LayerGroup& g : groups) {
+    if (reserved == 0) g.shrink(pool.metered(), step);
+    const Index bytes = g.near.layout().bytes();
+    bool bounded = true;
+    Index keep = 0;
+    for (const LayerGroup& other : groups) {
+      if (other.near.layout().bytes() != bytes) continue;
+      const Index most = other.most_pages(step);
+      bounded &= most < unlimited;
+      if (bounded) keep += std::max(most - other.pages(), other.pages_lacking(reserved));
+    }
+    if (bounded) pool.trim(bytes, keep);
+  }
+}
+
+/// Bytes of the groups' pages. Does not look at single pages, of which there may be thousands.
+[[nodiscard]] inline Index page_bytes(std::span<const LayerGroup> groups) noexcept {
+  Index bytes = 0;
+  for (const LayerGroup& g : groups) bytes += g.pages() * PagePool::page_bytes(g.near.layout().bytes());
+  return bytes;
+}
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,84 @@
+/// \file
+/// A page of rows: what caches share, count and hand on.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include <heed/cache/memory.hpp>
+
+namespace heed::inline HEED_ABI {
+
+namespace detail {
+struct Slab;
+}
+
+/// A block of rows. Those who hold it share it; only a page held once may be written.
+struct Page {
+  std::atomic<Index> holders{0};
+  Page* next_free = nullptr;
+  detail::Slab* slab = nullptr;
+  std::uint64_t shape = 0;  ///< of the PageLayout whose marks the page has; 0: none, its bytes are undefined
+
+  /// The rows: right behind this header.
+  [[nodiscard]] std::byte* rows() noexcept { return reinterpret_cast<std::byte*>(this) + block_alignment; }
+  [[nodiscard]] const std::byte* rows() const noexcept {
+    return reinterpret_cast<const std::byte*>(this) + block_alignment;
+  }
+};
+static_assert(sizeof(Page) <= std::size_t(block_alignment));
+
+namespace detail {
+
+/// Slabs of one page size. A node of the pool's list, in a block of its own.
+struct PageSize {
+  Index page_bytes = 0;
+  PageSize* next = nullptr;
+  Slab* slabs[3] = {};  ///< by Slab::list()
+  Index num_slabs = 0;
+  Index pages = 0;
+  Index free_pages = 0;
+};
+static_assert(sizeof(PageSize) <= std::size_t(block_alignment));
+
+/// A block of pages, behind this header. Pages that were never handed out have no header yet: to make one would touch
+/// memory that nobody may ever need.
+struct Slab {
+  enum List { full, partial, idle };
+
+  PageSize* size = nullptr;
+  Slab* next = nullptr;
+  Slab* previous = nullptr;
+  Page* free = nullptr;  ///< handed out before
+  Index pages = 0;
+  Index made = 0;  ///< pages that have been handed out
+  Index free_pages = 0;
+
+  [[nodiscard]] List list() const noexcept { return free_pages == 0 ? full : free_pages < pages ? partial : idle; }
+  [[nodiscard]] static Index bytes(Index page_bytes, Index pages) noexcept {
+    return block_alignment + pages * page_bytes;
+  }
+  /// A free page; there is one.
+  [[nodiscard]] Page* take() noexcept {
+    --free_pages;
+    if (Page* const page = free; page != nullptr) {
+      free = page->next_free;
+      return page;
+    }
+    std::byte* const at = reinterpret_cast<std::byte*>(this) + bytes(size->page_bytes, made++);
+    Page* const page = std::construct_at(reinterpret_cast<Page*>(at));
+    page->slab = this;
+    return page;
+  }
+  void give(Page* page) noexcept {
+    page->next_free = free;
+    free = page;
+    ++free_pages;
+  }
+};
+static_assert(sizeof(Slab) <= std::size_t(block_alignment));
+
+}  // namespace detail
+
+}  // namespace heed::inline HEED_ABI
