@@ -1,0 +1,152 @@
+// Kills mutants of snapshots and of moves. A snapshot's numbers are edited wherever they stand: the refusals must name all
+// that can be wrong with them.
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <heed/cache/kv_cache.hpp>
+#include <heed/cache/recurrent_state.hpp>
+#include <heed/codec/f32.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/retention/separator_stream.hpp>
+#include <heed/retention/separators.hpp>
+
+#include "mutants/expect.hpp"
+
+namespace {
+
+using heed::AnyRule;
+using heed::Index;
+using killer::expect;
+using Bytes = std::vector<std::byte>;
+using Ids = std::vector<std::int32_t>;
+using Cache = heed::KvCache<heed::Mqa, heed::F32>;
+constexpr heed::Mqa policy{.num_heads = 1, .head_dim = 1, .scale = 1};
+
+Cache make(const AnyRule& rule) { return heed::value_or_throw(Cache::create(policy, {.page_tokens = 2}, rule)); }
+void append(Cache& cache, const Ids& ids) {
+  for (const std::int32_t id : ids) {
+    auto step = heed::value_or_throw(cache.begin(std::span(&id, 1)));
+    const float row[] = {float(cache.seen())};
+    heed::check(step.write(0, row, row));
+    heed::check(step.commit());
+  }
+}
+template <class T>
+Bytes snapshot_of(const T& from) {
+  Bytes bytes(from.snapshot_bytes());
+  heed::check(from.snapshot(bytes));
+  return bytes;
+}
+void seal(Bytes& bytes) {
+  const std::uint64_t size = bytes.size();
+  std::memcpy(bytes.data() + 16, &size, sizeof size);
+  const std::uint32_t crc = heed::detail::crc32({bytes.data(), bytes.size() - sizeof crc});
+  std::memcpy(bytes.data() + bytes.size() - sizeof crc, &crc, sizeof crc);
+}
+
+// --- caches -----------------------------------------------------------------------------------------------------------
+
+/// What restore() says when any eight bytes of `good` are a little other than they are: "floor is 21", ...
+std::set<std::string> refusals(const AnyRule& rule, const Bytes& good) {
+  std::set<std::string> said;
+  for (std::size_t at = 72; at + 12 <= good.size(); at += 4) {
+    Index was = 0;
+    std::memcpy(&was, good.data() + at, sizeof was);
+    std::vector<Index> values{-1, 0, 1, 21};
+    if (was > Index{1} << 60) values.push_back(std::bit_cast<Index>(std::numeric_limits<double>::quiet_NaN()));
+    for (Index more = -9; more <= 9; ++more) values.push_back(Index(std::uint64_t(was) + std::uint64_t(more)));
+    for (const Index value : values) {
+      Bytes bytes = good;
+      std::memcpy(bytes.data() + at, &value, sizeof value);
+      seal(bytes);
+      const heed::Status status = Cache::restore(policy, {}, rule, bytes).status();
+      if (!status.ok()) said.insert(std::string(status.message()).substr(std::strlen("snapshot: ")));
+    }
+  }
+  return said;
+}
+
+void caches() {
+  const AnyRule marks = heed::Separators{1, 4, {1}};
+  const AnyRule stream = heed::SeparatorStream{.initial = 2, .separators = 2, .local = 3, .capacity = 9, .ids = {1}};
+  for (const AnyRule& rule : {marks, stream}) {
+    Cache cache = make(rule);
+    append(cache, {2, 3, 1, 4, 1, 5, 5, 5, 1, 5, 5, 5, 1, 5, 5, 5, 5, 5, 5, 5});
+    const Bytes good = snapshot_of(cache);
+    const auto twin = Cache::restore(policy, {.page_tokens = 3}, rule, good);
+    expect(twin.ok() && snapshot_of(*twin) == good, "restore", "the same bytes");
+    const std::set<std::string> said = refusals(rule, good);
+    for (const char* number : {"seen", "reach_first", "begin", "near_begin", "floor", "first_landmark",
+                               "most_landmarks", "last_seen", "calls", "kept_sum", "seen_sum", "position"}) {
+      const std::string start = std::string(number) + " is ";
+      const auto named = said.lower_bound(start);
+      expect(named != said.end() && named->starts_with(start), "refused", number);
+    }
+    expect(said.contains("reach_first is 21"), "refused", "reach_first after the next query");
+    if (rule.has_history()) {
+      expect(said.contains("floor is 0"), "refused", "floor below begin");
+      expect(said.contains("most_landmarks is 21"), "refused", "most_landmarks beyond the tokens");
+    } else {
+      expect(said.contains("first_landmark is 1"), "refused", "first_landmark of a mask");
+    }
+    const heed::Status small = Cache::restore(policy, {.max_tokens = 4}, rule, good).status();
+    expect(small.code() == heed::StatusCode::out_of_range, "restore", "max_tokens");
+  }
+  Cache marked = make(heed::Separators{0, 1, {1}});
+  append(marked, Ids(10, 1));
+  heed::check(marked.truncate(2));
+  expect(Cache::restore(policy, {}, heed::Separators{0, 1, {1}}, snapshot_of(marked)).ok(), "restore", "rollback");
+}
+
+void moves() {
+  Cache cache = make(heed::Separators{1, 4, {1}});
+  append(cache, {2, 3, 1, 4, 1, 5, 5, 5});
+  const Cache::View view = cache.keys(0);
+  Cache moved(std::move(cache));
+  expect(view.readable(false).ok(), "move", "a view follows its cache");
+  expect(cache.layers() == 0, "move", "what was moved from has no layers");  // NOLINT(bugprone-use-after-move)
+  Cache assigned = make(heed::Causal{});
+  assigned = std::move(moved);
+  expect(view.readable(false).ok(), "move", "a view follows its cache");
+}
+
+// --- states -----------------------------------------------------------------------------------------------------------
+
+void states() {
+  const heed::RecurrentOptions options{.layers = 1, .width = 2, .undo_tokens = 2};
+  auto state = heed::value_or_throw(heed::RecurrentState::create(options));
+  for (int token = 1; token <= 3; ++token) {
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
+    const heed::RecurrentLayer layer = heed::value_or_throw(step.layer(0));
+    layer.after(0)[0] = layer.after(0)[1] = float(token);
+    expect(layer.after(1) == nullptr, "state", "no token beyond the step");
+    heed::check(step.commit());
+  }
+  expect(state.state(1).empty() && state.state(-1).empty(), "state", "no layer beyond the last");
+  const Bytes good = snapshot_of(state);
+  Bytes longer = good;
+  longer.resize(good.size() + 8);
+  seal(longer);
+  expect(!heed::RecurrentState::restore(options, longer).ok(), "state", "length");
+  Bytes earlier = good;
+  const Index seen = 2;  // as many tokens as states before the last
+  std::memcpy(earlier.data() + 40, &seen, sizeof seen);
+  seal(earlier);
+  expect(!heed::RecurrentState::restore(options, earlier).ok(), "state", "nothing was seen, but the state is not zero");
+  const heed::RecurrentState moved(std::move(state));
+  expect(!state.clear().ok(), "state", "what was moved from says so");  // NOLINT(bugprone-use-after-move)
+}
+
+}  // namespace
+
+int main() {
+  caches();
+  moves();
+  states();
+  return killer::failures == 0 ? 0 : 1;
+}
