@@ -75,12 +75,13 @@ struct DraftReport {
   return report;
 }
 
-inline void print_drafts(const DraftReport& report) {
-  std::printf("\n%s with its MTP module: greedy text of %lld x %lld bytes, plain %.1f us a byte\n",
-              report.mechanism.c_str(), static_cast<long long>(report.prompts), static_cast<long long>(report.bytes),
-              report.plain_us_per_byte);
-  std::printf("%6s | %-24s | %16s | %9s | %8s | %s\n", "drafts", "accepted: 1st, 2nd, 3rd", "bytes per forward",
-              "us a byte", "speed-up", "text");
+inline void print_drafts(std::FILE* out, const DraftReport& report) {
+  std::fprintf(out, "\n%s with its MTP module: greedy text of %lld x %lld bytes, plain %.1f us a byte\n",
+               report.mechanism.c_str(), static_cast<long long>(report.prompts), static_cast<long long>(report.bytes),
+               report.plain_us_per_byte);
+  std::fprintf(out, "%6s | %-24s | %9s | %9s | %8s |\n", "", "", "bytes per", "", "");
+  std::fprintf(out, "%6s | %-24s | %9s | %9s | %8s | %s\n", "drafts", "accepted: 1st, 2nd, 3rd", "forward", "us a byte",
+               "speed-up", "text");
   for (const DraftRow& row : report.rows) {
     std::string accepted;
     for (const double share : row.acceptance) {
@@ -88,9 +89,9 @@ inline void print_drafts(const DraftReport& report) {
       std::snprintf(text, sizeof text, "%6.1f %%", 100 * share);
       accepted += text;
     }
-    std::printf("%6lld | %-24s | %17.2f | %9.1f | %8.2f | %s\n", static_cast<long long>(row.drafts), accepted.c_str(),
-                row.bytes_per_step, row.us_per_byte, report.plain_us_per_byte / row.us_per_byte,
-                row.same_text ? "the same" : "DIFFERENT");
+    std::fprintf(out, "%6lld | %-24s | %9.2f | %9.1f | %8.2f | %s\n", static_cast<long long>(row.drafts),
+                 accepted.c_str(), row.bytes_per_step, row.us_per_byte, report.plain_us_per_byte / row.us_per_byte,
+                 row.same_text ? "the same" : "DIFFERENT");
   }
 }
 

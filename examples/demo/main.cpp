@@ -1,13 +1,13 @@
 // heed_demo: small language models, one for each attention mechanism, read held-out text byte by byte through heed's
 // KV cache, and go on with a prompt. Prints what each costs and what it is worth.
 #include <cstdio>
-#include <exception>
-#include <fstream>
 
 #include "demo/drafts.hpp"
 #include "demo/options.hpp"
 #include "demo/progress.hpp"
 #include "demo/report.hpp"
+#include "program/printable.hpp"
+#include "program/program.hpp"
 
 namespace heed_examples {
 namespace {
@@ -20,10 +20,10 @@ std::span<const std::uint8_t> bytes_of(const std::string& text) {
 
 // Before the long run: a prompt that does not fit should not cost a minute.
 void check_prompt(const DemoOptions& options, const std::string& file, const ModelConfig& config) {
-  if (options.prompt.empty()) throw ModelError("--prompt is empty, must be at least 1 byte");
+  if (options.prompt.empty()) throw UsageError("--prompt is empty, must be at least 1 byte");
   const heed::Index size = heed::Index(options.prompt.size());
   if (options.tokens > config.max_positions - size) {
-    throw ModelError("--prompt of " + std::to_string(size) + " bytes and --tokens " + std::to_string(options.tokens) +
+    throw UsageError("--prompt of " + std::to_string(size) + " bytes and --tokens " + std::to_string(options.tokens) +
                      " exceed the " + std::to_string(config.max_positions) + " positions of " + file);
   }
 }
@@ -70,8 +70,8 @@ std::optional<DraftReport> run_drafts(const DemoRun& run, const DemoOptions& opt
   return measure_drafts(model, *drafter, text);
 }
 
-void write_json(std::ofstream& out, const DemoOptions& options, std::size_t text_bytes,
-                const std::vector<DemoRow>& rows, const std::vector<DraftReport>& drafts) {
+void write_json(JsonOutput& out, const DemoOptions& options, std::size_t text_bytes, const std::vector<DemoRow>& rows,
+                const std::vector<DraftReport>& drafts) {
   nlohmann::ordered_json json{{"heed", heed::version_string()},
                               {"isa", heed::isa_name()},
                               {"backend", options.backend},
@@ -85,9 +85,7 @@ void write_json(std::ofstream& out, const DemoOptions& options, std::size_t text
   json["drafts"] = nlohmann::ordered_json::array();
   for (const DraftReport& report : drafts) json["drafts"].push_back(to_json(report));
   // A model's bytes need not be UTF-8, which JSON is.
-  out << json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
-  out.close();
-  if (!out) throw ModelError("--json: could not write " + options.json);
+  out.write(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
 int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
@@ -98,53 +96,46 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   for (const DemoRun& one : runs) std::ignore = parse_rule(one.rule);  // before the long run
   auto pool = heed::ThreadPool::create(options.threads);
   if (!pool.ok()) throw ModelError("--threads: " + pool.status().message());
-  std::ofstream json;
-  if (!options.json.empty()) {
-    json.open(options.json);
-    if (!json) throw ModelError("--json: cannot open " + options.json);
-  }
+  JsonOutput json(options.json);
+  std::FILE* const report = json.report();
 
-  std::printf("heed %s, %s loops for %s, %lld thread%s; cache in %s\n", heed::version_string(), backend->name.c_str(),
-              heed::isa_name(), static_cast<long long>(options.threads), options.threads == 1 ? "" : "s",
-              options.codec.c_str());
-  std::printf("%zu bytes of text, one at a time, in windows of %lld\n\n", text.size(), static_cast<long long>(window));
-  std::fflush(stdout);
+  std::fprintf(report, "heed %s, %s loops for %s, %lld thread%s; cache in %s\n", heed::version_string(),
+               backend->name.c_str(), heed::isa_name(), static_cast<long long>(options.threads),
+               options.threads == 1 ? "" : "s", options.codec.c_str());
+  std::fprintf(report, "%zu bytes of text, one at a time, in windows of %lld\n\n", text.size(),
+               static_cast<long long>(window));
+  std::fflush(report);
   std::vector<DemoRow> rows;
   rows.reserve(runs.size());
   for (const DemoRun& one : runs) rows.push_back(run_model(one, options, *backend, text, **pool));
 
-  print_table(rows);
-  std::printf("\n\"%s\" goes on with:\n", printable(options.prompt).c_str());
+  print_table(report, rows);
+  std::fprintf(report, "\n\"%s\" goes on with:\n", printable(options.prompt).c_str());
   for (const DemoRow& row : rows) {
-    std::printf("%-29s \"%s\"\n", row.name().c_str(), printable(row.continuation).c_str());
+    std::fprintf(report, "%-28s \"%s\"\n", row.name().c_str(), printable(row.continuation).c_str());
   }
   std::vector<DraftReport> drafts;
   for (const DemoRun& one : runs) {
-    if (auto report = run_drafts(one, options, *backend, text, **pool)) drafts.push_back(*std::move(report));
+    if (auto made = run_drafts(one, options, *backend, text, **pool)) drafts.push_back(*std::move(made));
   }
   bool same = true;
-  for (const DraftReport& report : drafts) {
-    print_drafts(report);
-    for (const DraftRow& row : report.rows) same &= row.same_text;
+  for (const DraftReport& made : drafts) {
+    print_drafts(report, made);
+    for (const DraftRow& row : made.rows) same &= row.same_text;
   }
-  if (json.is_open()) write_json(json, options, text.size(), rows, drafts);
+  if (json.wanted()) write_json(json, options, text.size(), rows, drafts);
   if (!same) throw ModelError("drafts changed the text");
-  return 0;
+  return exit_ok;
 }
 
 }  // namespace
 }  // namespace heed_examples
 
 int main(int argc, char** argv) {
-  try {
-    const auto backends = heed_examples::demo_backends();
-    heed_examples::DemoOptions options;
-    CLI::App app("Small language models, one for each attention mechanism, on heed.");
-    heed_examples::add_options(app, options, backends);
-    CLI11_PARSE(app, argc, argv);
-    return heed_examples::run(options, backends);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "heed_demo: %s\n", error.what());
-    return 1;
-  }
+  const auto backends = heed_examples::demo_backends();
+  heed_examples::DemoOptions options;
+  CLI::App app("Small language models, one for each attention mechanism, on heed.");
+  heed_examples::add_options(app, options, backends);
+  return heed_examples::run_program("heed_demo", app, argc, argv,
+                                    [&] { return heed_examples::run(options, backends); });
 }

@@ -13,6 +13,7 @@
 
 #include "demo/backends.hpp"
 #include "demo/rules.hpp"
+#include "program/program.hpp"
 
 namespace heed_examples {
 
@@ -45,19 +46,22 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
   app.add_option("--text", options.text, "Text to score. Default: heldout.txt in --data");
   app.add_option("--data", options.data, "Folder of models and text. Default: examples/data of the repository");
   app.add_option("--max-bytes", options.max_bytes, "Score only so many bytes of the text; 0 is all of it")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number(0));
   app.add_option("--prompt", options.prompt, "Text to continue")->capture_default_str();
   app.add_option("--tokens", options.tokens, "Bytes to continue it with")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number(0));
   app.add_option("--codec", options.codec, "How the cache stores numbers")
       ->capture_default_str()
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   app.add_option("--backend", options.backend, "Inner loops of the attention")
       ->capture_default_str()
       ->check(CLI::IsMember(names));
-  app.add_option("--threads", options.threads, "Threads of the attention")->capture_default_str();
-  app.add_option("--json", options.json, "Write the results to this file, too");
+  app.add_option("--threads", options.threads, "Threads of the attention")
+      ->capture_default_str()
+      ->check(whole_number(1, heed::ThreadPool::max_workers));
+  app.add_option("--json", options.json,
+                 "Write the results to this file, too; - for standard output, the report then goes to standard error");
 }
 
 /// The data of a checkout: where this program was built from, or the current folder.
@@ -74,7 +78,7 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
 [[nodiscard]] inline std::vector<DemoRun> demo_runs(const DemoOptions& options, const DemoBackend& backend) {
   if (options.models.empty()) {
     if (options.rule != "trained" || options.positions != "absolute") {
-      throw ModelError("--rule and --positions need a --model");
+      throw UsageError("--rule and --positions need a --model");
     }
     std::vector<DemoRun> runs = default_runs(backend.mechanisms);
     for (DemoRun& run : runs) run.model = (data_folder(options) / (run.model + ".safetensors")).string();

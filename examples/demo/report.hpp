@@ -50,37 +50,34 @@ struct Summary {
   return {*middle, mean};
 }
 
-/// Printable ASCII as it is, anything else escaped: a model may say whatever it likes, but not to the terminal.
-[[nodiscard]] inline std::string printable(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    char escaped[8];
-    std::snprintf(escaped, sizeof escaped, "\\x%02x", static_cast<unsigned char>(c));
-    if (c == '\n') {
-      out += "\\n";
-    } else {
-      out += c >= ' ' && c <= '~' ? std::string(1, c) : std::string(escaped);
-    }
-  }
-  return out;
-}
-
-inline void print_table(const std::vector<DemoRow>& rows) {
-  std::printf("%-29s %10s | %-31s | %-24s | %-16s | %-15s | %s\n", "", "", "KV bytes per token kept", "at the end",
-              "bits per byte", "us per step", "of it attention");
-  std::printf("%-29s %10s | %9s %9s %11s | %8s %6s %8s | %8s %7s | %7s %7s | %7s %7s\n", "model and rule", "parameters",
-              "measured", "formula", "allocated", "KV bytes", "tokens", "kept", "heed", "PyTorch", "median", "mean",
-              "median", "mean");
+/// Three tables, none wider than a terminal of 80 columns: what a token costs, what is left of it and what it is worth,
+/// how long a step takes.
+inline void print_table(std::FILE* out, const std::vector<DemoRow>& rows) {
+  std::fprintf(out, "%-28s %10s | %s\n", "", "", "KV bytes per token kept");
+  std::fprintf(out, "%-28s %10s | %8s %8s %10s\n", "model and rule", "parameters", "measured", "formula", "allocated");
   for (const DemoRow& row : rows) {
     const heed::CacheBytes& cache = row.evaluation.cache;
-    const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
+    std::fprintf(out, "%-28s %10lld | %8.4g %8.4g %10.1f\n", row.name().c_str(), static_cast<long long>(row.parameters),
+                 cache.per_token_kept(), row.formula_bytes_per_token,
+                 double(cache.allocated) / std::max(cache.kept, 1.0));
+  }
+  std::fprintf(out, "\n%-28s | %-24s | %s\n", "", "at the end of a window", "bits per byte");
+  std::fprintf(out, "%-28s | %8s %6s %8s | %7s %7s\n", "model and rule", "KV bytes", "tokens", "kept", "heed",
+               "PyTorch");
+  for (const DemoRow& row : rows) {
+    const heed::CacheBytes& cache = row.evaluation.cache;
     char trained[16] = "-";
     if (row.trained_bits_per_byte) std::snprintf(trained, sizeof trained, "%.4f", *row.trained_bits_per_byte);
-    std::printf("%-29s %10lld | %9.4g %9.4g %11.1f | %8lld %6lld %6.1f %% | %8.4f %7s | %7.1f %7.1f | %7.1f %7.1f\n",
-                row.name().c_str(), static_cast<long long>(row.parameters), cache.per_token_kept(),
-                row.formula_bytes_per_token, double(cache.allocated) / std::max(cache.kept, 1.0),
-                static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.kept_percent(),
-                row.evaluation.bits_per_byte, trained, step.median, step.mean, attention.median, attention.mean);
+    std::fprintf(out, "%-28s | %8lld %6lld %6.1f %% | %7.4f %7s\n", row.name().c_str(),
+                 static_cast<long long>(cache.live), static_cast<long long>(cache.seen), row.kept_percent(),
+                 row.evaluation.bits_per_byte, trained);
+  }
+  std::fprintf(out, "\n%-28s | %-17s | %s\n", "", "us per step", "of it attention");
+  std::fprintf(out, "%-28s | %8s %8s | %8s %8s\n", "model and rule", "median", "mean", "median", "mean");
+  for (const DemoRow& row : rows) {
+    const Summary step = summary(row.evaluation.step_us), attention = summary(row.evaluation.attention_us);
+    std::fprintf(out, "%-28s | %8.1f %8.1f | %8.1f %8.1f\n", row.name().c_str(), step.median, step.mean,
+                 attention.median, attention.mean);
   }
 }
 

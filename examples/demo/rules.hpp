@@ -12,6 +12,7 @@
 #include <heed/retention/window.hpp>
 
 #include "model/retention.hpp"
+#include "program/usage.hpp"
 
 namespace heed_examples {
 
@@ -27,7 +28,7 @@ inline constexpr const char* rule_syntax =
     "trained, full, window:N, sinks:INITIAL,WINDOW, anchors, separators:INITIAL,WINDOW or "
     "stream:INITIAL,SEPARATORS,LOCAL,CAPACITY";
 
-/// The rule of a name; nothing for "trained". Throws ModelError.
+/// The rule of a name; nothing for "trained". Throws UsageError.
 [[nodiscard]] inline std::optional<heed::AnyRule> parse_rule(const std::string& text) {
   const std::size_t colon = text.find(':');
   const std::string name = text.substr(0, colon);
@@ -54,9 +55,9 @@ inline constexpr const char* rule_syntax =
     rule = heed::SeparatorStream{
         .initial = n[0], .separators = n[1], .local = n[2], .capacity = n[3], .ids = byte_separators()};
   }
-  if (bad || !rule) throw ModelError("--rule is '" + text + "', must be " + rule_syntax);
+  if (bad || !rule) throw UsageError("--rule is '" + text + "', must be " + rule_syntax);
   if (const heed::Status status = rule->validate(); !status.ok()) {
-    throw ModelError("--rule " + text + ": " + status.message());
+    throw UsageError("--rule " + text + ": " + status.message());
   }
   return rule;
 }

@@ -101,7 +101,7 @@ TEST(DemoRetention, RuleNames) {
     try {
       std::ignore = parse_rule(bad);
       FAIL() << bad;
-    } catch (const heed_examples::ModelError& error) {
+    } catch (const heed_examples::UsageError& error) {
       EXPECT_NE(std::string(error.what()).find(std::string("--rule")), std::string::npos) << error.what();
     }
   }

@@ -10,6 +10,7 @@
 #include <heed/config.hpp>
 
 #include "golden/registry.hpp"
+#include "program/program.hpp"
 
 namespace {
 
@@ -134,11 +135,6 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   app.add_option("--only", only, "run only files whose name contains this");
   app.add_flag("--verbose", verbose, "print every comparison");
-  CLI11_PARSE(app, argc, argv);
-  try {
-    return run_all(folder, only, setup, verbose);
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-    return 1;
-  }
+  return heed_examples::run_program("heed_golden", app, argc, argv,
+                                    [&] { return run_all(folder, only, setup, verbose); });
 }
