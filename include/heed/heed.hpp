@@ -4,11 +4,13 @@
 
 #include <heed/config.hpp>  // first: it refuses what would make the rest wrong
 
-// Macros of <windows.h>. They are back after the last line.
+// Macros of <windows.h>, and of <complex.h>, which Eigen cannot bear. They are back after the last line.
+#pragma push_macro("I")
 #pragma push_macro("min")
 #pragma push_macro("max")
 #pragma push_macro("near")
 #pragma push_macro("far")
+#undef I
 #undef min
 #undef max
 #undef near
@@ -88,3 +90,4 @@ using DefaultBackend = Scalar;
 #pragma pop_macro("near")
 #pragma pop_macro("max")
 #pragma pop_macro("min")
+#pragma pop_macro("I")
