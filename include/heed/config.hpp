@@ -1,12 +1,14 @@
 /// \file
 /// Version, refused compiler modes, and the namespace every heed symbol lives in.
 ///
-/// Translation units with different instruction sets may be linked together. Promised: each unit runs its own heed, because
-/// HEED_ABI gives its symbols names of their own. heed's headers instantiate no float function of the standard library that
-/// the linker would share. Not promised: std::vector and the like, xsimd and Eigen have the same names in all units. The
-/// linker keeps one copy of each function that was not inlined, and that copy may hold the newer instructions. A program
-/// that must also start on older CPUs compiles the newer unit with -O2 and names the object files for the oldest CPU first
-/// when it links, or loads the newer unit from a shared library of its own.
+/// Units with different instruction sets may be linked into one program.
+///   Promised      Each unit runs its own heed: HEED_ABI gives its symbols names of their own. heed's headers call no inline
+///                 float function of the standard library (math.hpp), which the linker would share.
+///   Not promised  Containers of floats, std::mutex and whatever else of the standard library is inline have one name in all
+///                 units. The linker keeps the first copy of each function that was not inlined, and that copy may hold
+///                 the newer instructions. -O2 inlines nearly all of them.
+///   So            A program that must also start on an older CPU links the object files for the oldest CPU first, or
+///                 loads the newer ones from a shared library that hides its symbols.
 #pragma once
 
 #include <heed/config/guards.hpp>

@@ -7,21 +7,21 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
+#include <heed/math.hpp>
 #include <heed/simd/scalar.hpp>
 
 namespace heed::inline HEED_ABI {
 
 /// The scalar part of a state. Empty: max = -inf and sum = 0. A visible NaN makes both NaN.
 struct SoftmaxState {
-  float max = -std::numeric_limits<float>::infinity();
+  float max = -detail::infinity;
   float sum = 0;
 
-  [[nodiscard]] bool empty() const noexcept { return max == -std::numeric_limits<float>::infinity(); }
+  [[nodiscard]] bool empty() const noexcept { return max == -detail::infinity; }
 
   /// Natural log-sum-exp of the logits, -inf when empty.
-  [[nodiscard]] float lse() const noexcept { return empty() ? max : max + std::log(sum); }
+  [[nodiscard]] float lse() const noexcept { return empty() ? max : max + detail::logarithm(sum); }
 };
 
 /// How two states combine: out = fma(left, left_out, right * right_out).
@@ -51,7 +51,7 @@ struct MergeWeights {
 /// lse = -inf. A NaN among the two lse makes lse NaN; out is then NaN, unless the other side is empty.
 inline void merge_results(float lse_a, const float* a, float lse_b, const float* b, Index v_head_dim, float* out,
                           float* lse) noexcept {
-  const auto state = [](float side) { return std::isinf(side) ? SoftmaxState{} : SoftmaxState{side, 1.0f}; };
+  const auto state = [](float side) { return detail::is_infinite(side) ? SoftmaxState{} : SoftmaxState{side, 1.0f}; };
   const SoftmaxState left = state(lse_a), right = state(lse_b);
   if (left.empty() || right.empty()) {
     const float* from = right.empty() ? a : b;

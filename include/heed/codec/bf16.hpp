@@ -3,6 +3,7 @@
 #pragma once
 
 #include <heed/codec/element.hpp>
+#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -11,11 +12,11 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   static constexpr const char* name = "bf16";
 
   [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
-    return std::bit_cast<float>(std::uint32_t(bits) << 16);
+    return detail::bits_as<float>(std::uint32_t(bits) << 16);
   }
   /// Rounds to nearest even; a NaN stays a (quiet) NaN.
   [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {
-    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const auto bits = detail::bits_as<std::uint32_t>(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((bits >> 16) | 0x40u);
     return std::uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
   }

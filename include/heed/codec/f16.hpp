@@ -3,6 +3,7 @@
 #pragma once
 
 #include <heed/codec/element.hpp>
+#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -14,20 +15,20 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
     const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
     const std::uint32_t magnitude = bits & 0x7fffu;
     // No operand here is subnormal: a host may have told the processor to take such numbers for zeros (DAZ).
-    const auto tiny = std::bit_cast<std::uint32_t>(float(std::int32_t(magnitude)) * 0x1p-24f);
+    const auto tiny = detail::bits_as<std::uint32_t>(float(std::int32_t(magnitude)) * 0x1p-24f);
     const std::uint32_t special = magnitude >= 0x7c00u ? 0x38000000u : 0u;
-    return std::bit_cast<float>((magnitude < 0x400u ? tiny : (magnitude << 13) + 0x38000000u + special) | sign);
+    return detail::bits_as<float>((magnitude < 0x400u ? tiny : (magnitude << 13) + 0x38000000u + special) | sign);
   }
   /// Rounds to nearest even; a NaN stays a (quiet) NaN.
   [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {
-    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const auto bits = detail::bits_as<std::uint32_t>(x);
     const auto sign = std::uint16_t((bits >> 16) & 0x8000u);
     const std::uint32_t magnitude = bits & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return std::uint16_t(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
     if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);  // rounds to 65536 or beyond
     if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 lets the float adder round to multiples of 2^-24
-      const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-      return std::uint16_t(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
+      const float shifted = detail::bits_as<float>(magnitude) + 0.5f;
+      return std::uint16_t(sign | (detail::bits_as<std::uint32_t>(shifted) - 0x3f000000u));
     }
     const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
     return std::uint16_t(sign | ((rounded - 0x38000000u) >> 13));

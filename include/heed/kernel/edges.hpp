@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <span>
 #include <type_traits>
 
 #include <heed/kernel/plan.hpp>
 #include <heed/kernel/run.hpp>
+#include <heed/math.hpp>
 #include <heed/policy/layout.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -167,8 +167,8 @@ Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index w
 /// No number of a list may be NaN, and none +inf; -inf may be where it means something.
 inline Status check_numbers(const char* name, std::span<const float> numbers, bool may_be_absent) {
   for (std::size_t i = 0; i < numbers.size(); ++i) {
-    const bool absent = may_be_absent && numbers[i] == -std::numeric_limits<float>::infinity();
-    if (absent || std::isfinite(numbers[i])) continue;
+    const bool absent = may_be_absent && numbers[i] == -detail::infinity;
+    if (absent || detail::is_finite(numbers[i])) continue;
     return fail(StatusCode::invalid_argument, name, "[", i, "] is ", numbers[i], ", must be finite",
                 may_be_absent ? ", or -inf for no sink" : "");
   }
@@ -178,12 +178,13 @@ inline Status check_numbers(const char* name, std::span<const float> numbers, bo
 inline Status check_options(const AttentionLayout& layout, const AttendOptions& options) {
 #if defined(__clang__) && !defined(HEED_ALLOW_FAST_MATH)  // GCC's macros told config.hpp
   if (!exact_floats()) {
-    return fail(StatusCode::unsupported,
-                "compiled with a part of fast-math (-funsafe-math-optimizations, -fassociative-math, -freciprocal-math or "
-                "-fno-signed-zeros): results would be wrong; drop the flag or define HEED_ALLOW_FAST_MATH");
+    return fail(
+        StatusCode::unsupported,
+        "compiled with a part of fast-math (-funsafe-math-optimizations, -fassociative-math, -freciprocal-math or "
+        "-fno-signed-zeros): results would be wrong; drop the flag or define HEED_ALLOW_FAST_MATH");
   }
 #endif
-  if (!(options.soft_cap >= 0) || std::isinf(options.soft_cap)) {
+  if (!(options.soft_cap >= 0) || detail::is_infinite(options.soft_cap)) {
     return fail(StatusCode::invalid_argument, "soft_cap is ", options.soft_cap, ", must be finite and at least 0");
   }
   if (!options.alibi_slopes.empty() && Index(options.alibi_slopes.size()) != layout.num_heads) {

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <type_traits>
 
 #include <heed/kernel/chunk_keys.hpp>
+#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -58,7 +58,7 @@ class RowBlock {
     const Index width = shape_.key_width;
     for (Index r = 0; r < num_rows_; ++r) {
       const float* from = job_->q + (query_of(r) * layout_.num_heads + head_of(r)) * width;
-      std::copy(from, from + width, scratch_.q + r * width);
+      detail::copy(from, from + width, scratch_.q + r * width);
     }
   }
 
@@ -269,7 +269,7 @@ class RowBlock {
   }
 
   void modify_logits(Index r, Interval lanes) {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    constexpr float lowest = -detail::infinity;
     float* const logits = scores(r) + lanes.begin;
     if (options_.soft_cap != 0) Backend::soft_cap(logits, lanes.size(), options_.soft_cap);
     if (!options_.alibi_slopes.empty()) {
@@ -282,7 +282,7 @@ class RowBlock {
     for (Index k = lanes.begin; k < lanes.end;) {
       const Index hidden = bits.find(k, lanes.end, false);
       k = bits.find(hidden, lanes.end, true);
-      std::fill(scores(r) + hidden, scores(r) + k, lowest);
+      detail::fill(scores(r) + hidden, scores(r) + k, lowest);
     }
   }
 
@@ -294,7 +294,7 @@ class RowBlock {
       if (lanes.size() == 0) continue;
       const ChunkSum chunk_sum = Backend::softmax(scores(r) + lanes.begin, lanes.size());
       // Whether it sees no key here, or only logits of -inf: an identity.
-      if (chunk_sum.max == -std::numeric_limits<float>::infinity()) continue;
+      if (chunk_sum.max == -detail::infinity) continue;
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
       scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(),

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <heed/kernel/row_block.hpp>
+#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -53,11 +54,11 @@ inline void write_row(const AttentionLayout& layout, const AttendOptions& option
   float* to = job.out + row * layout.value_width;
   if (job.lse != nullptr) job.lse[row] = state.lse();
   if (state.empty()) {
-    std::fill(to, to + layout.value_width, 0.0f);
+    detail::fill(to, to + layout.value_width, 0.0f);
     return;
   }
   if (options.sink_logits.empty()) {
-    std::copy(out, out + layout.value_width, to);
+    detail::copy(out, out + layout.value_width, to);
     return;
   }
   const float sink = options.sink_logits[std::size_t(head)];
@@ -90,7 +91,7 @@ void run(const AttentionLayout& layout, const PreparationRef& preparation, const
       }
       const Index at = task.part * shape.max_rows + r;
       call.partial_states[at] = state;
-      if (out != nullptr) std::copy(out, out + shape.state_width, call.partial_outs + at * shape.state_width);
+      if (out != nullptr) detail::copy(out, out + shape.state_width, call.partial_outs + at * shape.state_width);
     }
   };
   executor.parallel_for(plan.num_tasks(), attend_task);
@@ -113,7 +114,7 @@ void run(const AttentionLayout& layout, const PreparationRef& preparation, const
         target.normalise = 1;
         stack.template push<Backend>(plan.part_node(job, part), state, scratch.states, shape.state_width,
                                      shape.state_width, target);
-        std::copy(from, from + shape.state_width, target.out);
+        detail::copy(from, from + shape.state_width, target.out);
         Backend::finish(&target, 1, shape.state_width);
       }
       const float* out = nullptr;

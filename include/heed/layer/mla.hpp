@@ -16,6 +16,7 @@
 #include <heed/attend.hpp>
 #include <heed/layer/check.hpp>
 #include <heed/layer/rms_norm.hpp>
+#include <heed/math.hpp>
 #include <heed/policy/mla.hpp>
 #include <heed/rope/rope.hpp>
 
@@ -69,7 +70,7 @@ class PackedMlaWeights {
     if (!s.ok()) return s;
     for (Index h = 0; h < heads; ++h) {
       const float* from = kv_b_proj.data.data() + h * width * rank;
-      std::copy(from, from + nope * rank, packed.uk_.data() + h * nope * rank);
+      detail::copy(from, from + nope * rank, packed.uk_.data() + h * nope * rank);
       float* to = packed.ukv_.data() + h * rank * width;
       for (Index n = 0; n < width; ++n) {
         for (Index r = 0; r < rank; ++r) to[r * width + n] = from[n * rank + r];

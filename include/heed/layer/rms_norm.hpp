@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <heed/layer/projection.hpp>
+#include <heed/math.hpp>
 #include <heed/simd/rms.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -19,7 +20,7 @@ class RmsNorm {
   [[nodiscard]] static Result<RmsNorm> create(const char* name, const Tensor& weight, Index width, double eps) {
     if (Status status = detail::check_shape(name, 1, width); !status.ok()) return status;
     if (Status status = check_tensor(name, weight, 1, width); !status.ok()) return status;
-    if (!(eps >= 0 && std::isfinite(eps))) {
+    if (!(eps >= 0 && detail::is_finite(eps))) {
       return fail(StatusCode::invalid_argument, name, ": eps is ", eps, ", must be a finite number of at least 0");
     }
     Result<detail::Floats> copy = detail::Floats::create(width, name);

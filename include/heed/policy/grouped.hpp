@@ -11,6 +11,7 @@
 
 #include <heed/checked.hpp>
 #include <heed/concepts.hpp>
+#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -18,7 +19,9 @@ namespace heed::inline HEED_ABI {
 inline constexpr float unset_scale = std::numeric_limits<float>::quiet_NaN();
 
 /// 1 / sqrt(head_dim), the softmax scale of most models.
-[[nodiscard]] inline float default_scale(Index head_dim) noexcept { return 1.0f / std::sqrt(float(head_dim)); }
+[[nodiscard]] inline float default_scale(Index head_dim) noexcept {
+  return 1.0f / detail::square_root(float(head_dim));
+}
 
 namespace detail {
 
@@ -30,7 +33,7 @@ inline Status validate_heads(Index num_heads, Index num_kv_heads, Index head_dim
   if (Status status = check_range("num_kv_heads", num_kv_heads, 1, most_heads); !status.ok()) return status;
   if (Status status = check_range("head_dim", head_dim, 1, most_width); !status.ok()) return status;
   if (Status status = check_range("v_head_dim", v_head_dim, 1, most_width); !status.ok()) return status;
-  if (!std::isfinite(scale)) {
+  if (!detail::is_finite(scale)) {
     return fail(StatusCode::invalid_argument, "scale is ", scale, ", must be set to a finite number");
   }
   return {};

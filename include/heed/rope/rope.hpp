@@ -15,6 +15,7 @@
 #include <span>
 
 #include <heed/checked.hpp>
+#include <heed/math.hpp>
 #include <heed/rope/yarn.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -57,10 +58,10 @@ struct RopeOptions {
       return fail(StatusCode::invalid_argument, "layout is ", int(layout),
                   ", must be set to interleaved or half_split");
     }
-    if (!(theta > 0 && std::isfinite(theta)) || (yarn && theta <= 1)) {
+    if (!(theta > 0 && detail::is_finite(theta)) || (yarn && theta <= 1)) {
       return fail(StatusCode::invalid_argument, "theta is ", theta, ", must be positive, and above 1 with yarn");
     }
-    if (!(linear_factor > 0 && std::isfinite(linear_factor))) {
+    if (!(linear_factor > 0 && detail::is_finite(linear_factor))) {
       return fail(StatusCode::invalid_argument, "linear_factor is ", linear_factor, ", must be a positive number");
     }
     if (yarn && linear_factor != 1) {
@@ -255,8 +256,8 @@ class Rope {
     const Index begin = options_.rotary_offset, end = begin + options_.rotary_dim, dim = options_.head_dim;
     if (end - begin == dim) return;
     for (Index r = 0; r < rows; ++r) {
-      std::copy(in + r * in_stride, in + r * in_stride + begin, out + r * dim);
-      std::copy(in + r * in_stride + end, in + r * in_stride + dim, out + r * dim + end);
+      detail::copy(in + r * in_stride, in + r * in_stride + begin, out + r * dim);
+      detail::copy(in + r * in_stride + end, in + r * in_stride + dim, out + r * dim + end);
     }
   }
 

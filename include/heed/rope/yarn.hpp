@@ -14,6 +14,7 @@
 #include <cmath>
 #include <numbers>
 
+#include <heed/math.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
 
@@ -46,24 +47,24 @@ struct Yarn {
 
   /// invalid_argument naming the member and its value.
   [[nodiscard]] Status validate() const {
-    if (!(factor >= 1 && std::isfinite(factor))) {
+    if (!(factor >= 1 && detail::is_finite(factor))) {
       return fail(StatusCode::invalid_argument, "yarn.factor is ", factor, ", must be a finite number of at least 1");
     }
     if (original_max_position < 1) {
       return fail(StatusCode::invalid_argument, "yarn.original_max_position is ", original_max_position,
                   ", must be at least 1");
     }
-    if (!(beta_slow > 0 && std::isfinite(beta_slow))) {
+    if (!(beta_slow > 0 && detail::is_finite(beta_slow))) {
       return fail(StatusCode::invalid_argument, "yarn.beta_slow is ", beta_slow, ", must be a positive number");
     }
-    if (!(beta_fast >= beta_slow && std::isfinite(beta_fast))) {
+    if (!(beta_fast >= beta_slow && detail::is_finite(beta_fast))) {
       return fail(StatusCode::invalid_argument, "yarn.beta_fast is ", beta_fast, ", must be at least beta_slow ",
                   beta_slow);
     }
-    if (!(mscale >= 0 && std::isfinite(mscale))) {
+    if (!(mscale >= 0 && detail::is_finite(mscale))) {
       return fail(StatusCode::invalid_argument, "yarn.mscale is ", mscale, ", must not be negative");
     }
-    if (!(mscale_all_dim >= 0 && std::isfinite(mscale_all_dim))) {
+    if (!(mscale_all_dim >= 0 && detail::is_finite(mscale_all_dim))) {
       return fail(StatusCode::invalid_argument, "yarn.mscale_all_dim is ", mscale_all_dim, ", must not be negative");
     }
     return {};
@@ -86,8 +87,8 @@ struct Yarn {
       const double wavelengths = double(original_max_position) / (2 * std::numbers::pi * beta);
       return double(rotary_dim) * std::log(wavelengths) / (2 * std::log(theta));
     };
-    const double low = std::max(std::floor(corr(beta_fast)), 0.0);
-    const double high = std::min(std::ceil(corr(beta_slow)), double(rotary_dim - 1));
+    const double low = detail::larger(std::floor(corr(beta_fast)), 0.0);
+    const double high = detail::smaller(std::ceil(corr(beta_slow)), double(rotary_dim - 1));
     return {low, low == high ? high + 0.001 : high};  // as the official code avoids 0 / 0
   }
 

@@ -6,9 +6,9 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <type_traits>
 
+#include <heed/math.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
 #include <heed/simd/linear.hpp>
@@ -118,7 +118,7 @@ struct Loops {
   static ChunkSum softmax(float* s, Index count) {
     constexpr int parts = 16 / W;
     const Index padded = round_up(count, 16);
-    std::fill(s + count, s + padded, -std::numeric_limits<float>::infinity());
+    detail::fill(s + count, s + padded, -detail::infinity);
     Reg best[std::size_t(parts)];
     HEED_UNROLL
     for (int i = 0; i < parts; ++i) best[i] = V::load(s + i * W);
@@ -129,8 +129,9 @@ struct Loops {
     float lane[16];
     HEED_UNROLL
     for (int i = 0; i < parts; ++i) V::store(lane + i * W, best[i]);
-    const float max = *std::max_element(lane, lane + 16);
-    if (max == -std::numeric_limits<float>::infinity()) {  // nothing visible, unless a NaN hides behind the maximum
+    float max = lane[0];
+    for (int i = 1; i < 16; ++i) max = detail::larger(max, lane[i]);
+    if (max == -detail::infinity) {  // nothing visible, unless a NaN hides behind the maximum
       float sum = 0;
       for (Index k = 0; k < padded; ++k) {
         sum += s[k] == max ? 0.0f : s[k];
@@ -179,7 +180,7 @@ struct Loops {
       float* out = panel + k * panel_dims;
       for (Index d = 0; d < whole; d += W) V::store(out + d, C::template load<V>(row + C::offset_bytes(d)));
       if (whole < dims) C::decode(row + C::offset_bytes(whole), dims - whole, out + whole);
-      std::fill(out + dims, out + round_up(dims, state_align), 0.0f);
+      detail::fill(out + dims, out + round_up(dims, state_align), 0.0f);
     }
   }
 

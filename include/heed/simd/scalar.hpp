@@ -4,11 +4,10 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
+#include <heed/math.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
 #include <heed/simd/ternary/scalar.hpp>
@@ -68,25 +67,25 @@ struct Scalar {
   }
 
   static void soft_cap(float* s, Index count, float cap) {
-    for (Index k = 0; k < count; ++k) s[k] = cap * std::tanh(s[k] / cap);
+    for (Index k = 0; k < count; ++k) s[k] = cap * detail::hyperbolic_tangent(s[k] / cap);
   }
 
   static void add_bias(float* s, Index count, float slope, const float* position, float shift) {
-    for (Index k = 0; k < count; ++k) s[k] = fma(-slope, std::abs(position[k] + shift), s[k]);
+    for (Index k = 0; k < count; ++k) s[k] = fma(-slope, detail::magnitude(position[k] + shift), s[k]);
   }
 
   /// p = 2^-8 exp(s - max). The sum has 16 lanes (lane j takes slots j, j + 16, ...), which are then halved.
   static ChunkSum softmax(float* s, Index count) {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    std::fill(s + count, s + round_up(count, 16), lowest);
+    constexpr float lowest = -detail::infinity;
+    detail::fill(s + count, s + round_up(count, 16), lowest);
     float max = lowest;
     bool nan = false;
     for (Index k = 0; k < count; ++k) {
       nan |= s[k] != s[k];
-      max = std::max(max, s[k]);
+      max = detail::larger(max, s[k]);
     }
     if (max == lowest && !nan) {
-      std::fill(s, s + round_up(count, 16), 0.0f);
+      detail::fill(s, s + round_up(count, 16), 0.0f);
       return {max, 0};
     }
     float lane[16] = {};
@@ -111,7 +110,7 @@ struct Scalar {
     for (Index k = 0; k < rows.count; ++k) {
       float* out = panel + k * panel_dims;
       C::decode(rows.row[k] + C::offset_bytes(first_dim), dims, out);
-      std::fill(out + dims, out + round_up(dims, state_align), 0.0f);
+      detail::fill(out + dims, out + round_up(dims, state_align), 0.0f);
     }
   }
 
@@ -183,7 +182,7 @@ struct Scalar {
     y = fma(y, f, c1);
     y = fma(y, f, 1.0f);
     const auto power =
-        std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + Bias) << 23));
+        detail::bits_as<float>((detail::bits_as<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + Bias) << 23));
     return x < floor ? 0.0f : y * power;
   }
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include <heed/math.hpp>
 #include <heed/speculative/draft_tree.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -18,7 +19,7 @@ using Token = std::int32_t;
 /// The first index of the largest logit: what every greedy choice here means. invalid_argument naming a logit that is NaN
 /// or +inf, and if there is none above -inf.
 [[nodiscard]] inline Result<Token> greedy_token(std::span<const float> logits) {
-  constexpr float infinity = std::numeric_limits<float>::infinity();
+  constexpr float infinity = detail::infinity;
   std::size_t best = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (!(logits[i] < infinity)) {

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <heed/math.hpp>
 #include <heed/speculative/accept.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -151,7 +152,7 @@ Result<SpeculativeStatistics> speculate_greedy(M& model, Token token, Index coun
 template <SamplingModel M, class Uniform, class Emit>
 Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index count, Index drafts, double temperature,
                                                 Uniform&& uniform, const Emit& emit) {
-  if (!(temperature > 0 && std::isfinite(temperature))) {
+  if (!(temperature > 0 && detail::is_finite(temperature))) {
     return fail(StatusCode::invalid_argument, "temperature is ", temperature, ", must be positive");
   }
   const auto vocabulary = std::size_t(model.vocab_size());

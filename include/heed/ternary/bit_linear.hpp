@@ -13,6 +13,7 @@
 #include <optional>
 
 #include <heed/layer/check.hpp>
+#include <heed/math.hpp>
 #include <heed/ternary/import/floats.hpp>
 #include <heed/ternary/product.hpp>
 #include <heed/workspace.hpp>
@@ -38,7 +39,7 @@ class BitLinear {
     BitLinear made;
     if (!norm.empty()) {
       if (Status status = check_tensor(name, norm, 1, weights.cols()); !status.ok()) return status;
-      if (!(options.norm_eps >= 0 && std::isfinite(options.norm_eps))) {
+      if (!(options.norm_eps >= 0 && detail::is_finite(options.norm_eps))) {
         return fail(StatusCode::invalid_argument, name, ": norm_eps is ", options.norm_eps,
                     ", must be a finite number of at least 0");
       }

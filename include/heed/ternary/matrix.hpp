@@ -9,6 +9,7 @@
 #include <span>
 
 #include <heed/cache/memory.hpp>
+#include <heed/math.hpp>
 #include <heed/ternary/layout.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -33,7 +34,7 @@ class TernaryMatrix {
       return fail(StatusCode::invalid_argument, name, " has shape [", rows, ", ", cols, "], must be in [1 .. ",
                   most_rows, ", 1 .. ", L::max_cols, "]");
     }
-    if (!(scale > 0 && std::isfinite(scale))) {
+    if (!(scale > 0 && detail::is_finite(scale))) {
       return fail(StatusCode::invalid_argument, name, ": scale is ", scale, ", must be positive");
     }
     Result<Buffer> bytes = Buffer::allocate(memory, L::bytes(rows, cols), name);

@@ -12,6 +12,7 @@
 
 #include <heed/cache/recurrent_state.hpp>
 #include <heed/layer/rms_norm.hpp>
+#include <heed/math.hpp>
 #include <heed/ternary/bit_linear.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -33,7 +34,7 @@ enum class GateOrder {
   std::vector<double> exps(static_cast<std::size_t>(layers));
   for (Index i = 0; i < width; ++i) {
     double most = double(parameter[std::size_t(i)]), sum = 0, below = 0;
-    for (Index l = 1; l < layers; ++l) most = std::max(most, double(parameter[std::size_t(l * width + i)]));
+    for (Index l = 1; l < layers; ++l) most = detail::larger(most, double(parameter[std::size_t(l * width + i)]));
     for (Index l = 0; l < layers; ++l) {
       exps[std::size_t(l)] = std::exp(double(parameter[std::size_t(l * width + i)]) - most);
       sum += exps[std::size_t(l)];

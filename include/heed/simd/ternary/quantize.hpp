@@ -5,10 +5,10 @@
 /// to fuse.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
 
+#include <heed/math.hpp>
 #include <heed/simd/rms.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -67,7 +67,7 @@ inline QuantizedRow quantize_row(const NormedRow& row, Rounding rounding, Index 
   std::uint32_t largest = 0;
   for (int j = 0; j < 16; ++j) largest = most[j] > largest ? most[j] : largest;
   const bool finite = largest < 0x7f800000u;
-  const float found = std::bit_cast<float>(largest), absmax = found > least_absmax ? found : least_absmax;
+  const float found = detail::bits_as<float>(largest), absmax = found > least_absmax ? found : least_absmax;
   const float factor = 127.0f / absmax;
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
 
@@ -84,7 +84,7 @@ inline QuantizedRow quantize_row(const NormedRow& row, Rounding rounding, Index 
     Floats16 v;
     std::memcpy(&v, product, sizeof v);
     const Floats16 shifted = v + magic;
-    Ints16 q = (Ints16)shifted - std::bit_cast<std::int32_t>(magic);
+    Ints16 q = (Ints16)shifted - detail::bits_as<std::int32_t>(magic);
     if (rounding == Rounding::half_away) {
       const Floats16 over = v - (shifted - magic);
       q -= (over == 0.5f) & (v > 0.0f);
@@ -99,7 +99,7 @@ inline QuantizedRow quantize_row(const NormedRow& row, Rounding rounding, Index 
   }
   QuantizedRow made{.scale = absmax / 127.0f};
   for (int j = 0; j < 16; ++j) made.sum += sums[j];
-  if (!finite) made.scale = std::bit_cast<float>(0x7fc00000u);
+  if (!finite) made.scale = detail::bits_as<float>(0x7fc00000u);
   return made;
 }
 

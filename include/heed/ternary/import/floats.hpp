@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <heed/layer/projection.hpp>
+#include <heed/math.hpp>
 #include <heed/ternary/matrix.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -20,13 +21,13 @@ template <TernaryLayout L = TwoBit>
   if (Status status = check_tensor(name, weight, weight.rows, weight.cols); !status.ok()) return status;
   double sum = 0;
   for (std::size_t i = 0; i < weight.data.size(); ++i) {
-    if (!std::isfinite(weight.data[i])) {
+    if (!detail::is_finite(weight.data[i])) {
       return fail(StatusCode::invalid_argument, name, " has ", weight.data[i], " at ", i, ", must be finite");
     }
-    sum += std::abs(double(weight.data[i]));
+    sum += detail::magnitude(double(weight.data[i]));
   }
   const auto count = double(std::max<std::size_t>(weight.data.size(), 1));
-  const float scale = std::max(float(sum / count), least_quantiser_scale), half = scale / 2;
+  const float scale = detail::larger(float(sum / count), least_quantiser_scale), half = scale / 2;
   return TernaryMatrix<L>::create(name, weight.rows, weight.cols, scale,
                                   [&](Index row, std::span<std::int8_t> to) -> Status {
                                     const float* w = weight.data.data() + row * weight.cols;

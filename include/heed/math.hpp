@@ -1,0 +1,48 @@
+/// \file
+/// Float functions whose symbols are heed's own.
+///
+/// The standard library's (std::sqrt(float), std::isfinite, std::max<float>, ...) are inline functions with one name for the
+/// whole program. Where they are not inlined the linker keeps one copy, which may hold instructions that another unit's CPU
+/// lacks. Functions of double that are no templates (std::exp, std::cos) lie in the C library and do not matter.
+#pragma once
+
+#include <heed/config.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+inline constexpr float infinity = __builtin_inff();
+
+[[nodiscard]] constexpr bool is_finite(float x) noexcept { return __builtin_isfinite(x); }
+[[nodiscard]] constexpr bool is_finite(double x) noexcept { return __builtin_isfinite(x); }
+[[nodiscard]] constexpr bool is_infinite(float x) noexcept { return __builtin_isinf(x); }
+[[nodiscard]] constexpr float magnitude(float x) noexcept { return __builtin_fabsf(x); }
+[[nodiscard]] constexpr double magnitude(double x) noexcept { return __builtin_fabs(x); }
+[[nodiscard]] inline float square_root(float x) noexcept { return __builtin_sqrtf(x); }
+[[nodiscard]] inline float logarithm(float x) noexcept { return __builtin_logf(x); }
+[[nodiscard]] inline float hyperbolic_tangent(float x) noexcept { return __builtin_tanhf(x); }
+
+/// As std::max and std::min: the first one if they are equal or one is NaN.
+template <class T>
+[[nodiscard]] constexpr T larger(T a, T b) noexcept {
+  return a < b ? b : a;
+}
+template <class T>
+[[nodiscard]] constexpr T smaller(T a, T b) noexcept {
+  return b < a ? b : a;
+}
+
+/// The bits of `from` as a To of the same size.
+template <class To, class From>
+[[nodiscard]] constexpr To bits_as(const From& from) noexcept {
+  return __builtin_bit_cast(To, from);
+}
+
+/// As std::fill and std::copy.
+inline void fill(float* from, const float* to, float x) noexcept {
+  for (; from < to; ++from) *from = x;
+}
+inline void copy(const float* from, const float* end, float* to) noexcept {
+  if (from != end) __builtin_memmove(to, from, static_cast<__SIZE_TYPE__>(end - from) * sizeof(float));
+}
+
+}  // namespace heed::inline HEED_ABI::detail
