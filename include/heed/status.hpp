@@ -2,9 +2,13 @@
 /// How heed reports bad input: a Status or a Result<T> at the core, exceptions as a convenience on top.
 #pragma once
 
+#include <array>
+#include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -46,23 +50,74 @@ namespace detail {
 inline void append(std::string& out, const char* text) { out += text; }
 inline void append(std::string& out, const std::string& text) { out += text; }
 template <class N>
-  requires std::is_arithmetic_v<N>
+  requires std::is_integral_v<N>
+void append(std::string& out, N number) { out += std::to_string(number); }
+/// The shortest decimal that reads back as the same number: 1e-07 is not printed as zero.
+template <class N>
+  requires std::is_floating_point_v<N>
 void append(std::string& out, N number) {
-  out += std::to_string(number);
+  std::array<char, 64> text;
+#if defined(__cpp_lib_to_chars)
+  out.append(text.data(), std::to_chars(text.data(), text.data() + text.size(), number).ptr);
+#else
+  const int digits = sizeof(N) == sizeof(float) ? 9 : 17;
+  out.append(text.data(), std::size_t(std::snprintf(text.data(), text.size(), "%.*g", digits, double(number))));
+#endif
 }
 template <class T>
   requires requires(const T& thing) { thing.text(); }
-void append(std::string& out, const T& thing) {
-  out += thing.text();
-}
+void append(std::string& out, const T& thing) { out += thing.text(); }
+
+/// Joins the parts of a message. A noun that follows the number 1 is put into the singular: "1 token", not "1 tokens".
+class Sentence {
+ public:
+  template <class Part>
+  void add(const Part& part) {
+    if constexpr (std::is_convertible_v<const Part&, std::string_view>) {
+      add_text(part);
+    } else {
+      append(text_, part);
+    }
+    if constexpr (std::is_integral_v<Part>) {
+      one_ = part == Part(1);
+    } else {
+      one_ = false;
+    }
+  }
+  [[nodiscard]] std::string take() noexcept { return std::move(text_); }
+
+ private:
+  void add_text(std::string_view text) {
+    constexpr std::string_view plurals[] = {"tokens", "keys",  "queries", "rows",   "numbers",
+                                            "floats", "bytes", "heads",   "layers", "stages",
+                                            "nodes",  "words", "ids",     "logits", "drafts"};
+    for (const std::string_view plural : plurals) {
+      if (!one_ || text.substr(0, 1) != " " || text.substr(1, plural.size()) != plural) continue;
+      const std::string_view rest = text.substr(1 + plural.size());
+      if (!rest.empty() && rest[0] != ' ' && rest[0] != ',' && rest[0] != ';' && rest[0] != '.') continue;
+      text_ += ' ';
+      if (plural == "queries") {
+        text_ += "query";
+      } else {
+        text_ += plural.substr(0, plural.size() - 1);
+      }
+      text_ += rest;
+      return;
+    }
+    text_ += text;
+  }
+
+  std::string text_;
+  bool one_ = false;  // the last part was the number 1
+};
 }  // namespace detail
 
 /// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`.
 template <class... Parts>
 [[nodiscard]] Status fail(StatusCode code, const Parts&... parts) {
-  std::string message;
-  (detail::append(message, parts), ...);
-  return Status(code, std::move(message));
+  detail::Sentence message;
+  (message.add(parts), ...);
+  return Status(code, message.take());
 }
 
 namespace detail {
@@ -77,8 +132,8 @@ namespace detail {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}               // NOLINT(google-explicit-constructor)
-  Result(Status failure) : status_(std::move(failure)) {}     // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
+  Result(Status failure) : status_(std::move(failure)) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] bool ok() const noexcept { return value_.has_value(); }
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }

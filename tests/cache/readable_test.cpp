@@ -127,7 +127,7 @@ TEST(ReadableKeys, CommittedOnesAloneAreRefusedDuringAStep) {
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(2)));
   write(step, 1);
   const std::string message =
-      "sequence 0: keys of layer 1 lack the 2 new tokens of the open step: attend to step.keys(1)";
+      "sequence 0: keys of layer 1 lack the tokens of the open step: attend to step.keys(1)";
   expect_failure(attend(plain, cache.keys(1)), StatusCode::wrong_state, message);
   expect_failure(attend(plain, taken_before), StatusCode::wrong_state, message);
   step.abort();

@@ -132,7 +132,7 @@ TEST_P(StagedSources, Errors) {
   const heed::Causal mask;
   const Index positions[] = {7, 8, 9};
   EXPECT_EQ(refused(keys, {}, 3), "");
-  EXPECT_EQ(refused(*rows, {}, 3), "sequence 0: mask is not given and keys have none");
+  EXPECT_EQ(refused(*rows, {}, 3), "sequence 0: no mask is given and keys have none: give Causal{}, or Unmasked{} to see later keys, too");
   EXPECT_EQ(refused(keys, mask, 3), "sequence 0: mask is given, but keys have 2 stages, which say it");
   EXPECT_EQ(refused(keys, {}, 3, positions),
             "sequence 0: query_positions are given, but keys have 2 stages, which say them");

@@ -117,7 +117,7 @@ TEST(GroupedLayer, ProjectsRotatesAndPutsOut) {
   EXPECT_EQ(layer.project<Backend>(std::span(x).first(279), positions, q, k, v, executor).message(),
             "x has 279 numbers, must have 280 for 7 tokens");
   EXPECT_EQ(layer.output<Backend>(heads, std::span(y).first(1), executor).message(),
-            "y has 1 numbers, must have 280 for 7 tokens");
+            "y has 1 number, must have 280 for 7 tokens");
 }
 
 heed::MlaLayerOptions mla_options() {

@@ -238,7 +238,7 @@ TEST(SpeculateGreedy, RefusesAModelThatBreaksItsWord) {
     EXPECT_EQ(message(wrong), "a token of draft() is " + std::to_string(bad) + ", must be in 0 .. 4");
   }
   Model few{.logits = [](const Tokens&) { return std::vector<float>(3); }};
-  EXPECT_EQ(message(few), "verify() gave 3 logits, must give 5 for 1 tokens");
+  EXPECT_EQ(message(few), "verify() gave 3 logits, must give 5 for 1 token");
 }
 
 /// The right drafts but for one in each step, until `stop` tokens came out.

@@ -267,7 +267,7 @@ TEST(DraftTreeLinks, ThatLeadNowhereOrBackAreRefused) {
   EXPECT_EQ(refused({1, 2, 0}, {-1, -1, -1}), "a link leads to node 0 of 3, or back");
   EXPECT_EQ(refused({1, 2, -1, -1}, {-1, 2, -1, -1}), "a link leads to node 2 of 4, or back") << "two parents";
   EXPECT_EQ(refused({1, -1, -1, -1}, {-1, 2, 1, -1}), "a link leads to node 1 of 4, or back");
-  EXPECT_EQ(refused({-1, -1}, {-1}), "next_sibling has 1 nodes, first_child 2");
+  EXPECT_EQ(refused({-1, -1}, {-1}), "next_sibling has 1 node, first_child 2");
 }
 
 TEST(DraftTreeLinks, OfNoNodesAreAnEmptyTree) {

@@ -218,7 +218,7 @@ TEST(MtpModule, NamesTheRowsThatHaveAnotherSize) {
   EXPECT_EQ(module.finish(std::span(n.hiddens).first(81), normed).message(),
             "x has 81 numbers, must have 80 for 2 tokens");
   EXPECT_EQ(module.finish(std::span(n.hiddens).first(40), normed).message(),
-            "normed has 80 numbers, must have 40 for 1 tokens");
+            "normed has 80 numbers, must have 40 for 1 token");
 }
 
 TEST(MtpModule, NeedsMemoryForItsRows) {

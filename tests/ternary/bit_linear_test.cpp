@@ -261,7 +261,7 @@ TEST(BitLinearErrors, Calls) {
   expect_invalid(heed::bit_linear<Backend>(layer, x, y, workspace, executor),
                  "y has 11 numbers, must have 10 for 2 tokens");
   expect_invalid(heed::bit_linear<Backend>(layer, std::span(x).first(11), z, workspace, executor),
-                 "x has 11 numbers, must have 6 for 1 tokens");
+                 "x has 11 numbers, must have 6 for 1 token");
   using Output = heed::BitLinearOutput<heed::TwoBit>;
   const auto several = [&](const std::vector<Output>& outputs) {
     return heed::bit_linear<Backend>(std::span<const Output>(outputs), x, workspace, executor);
@@ -284,7 +284,7 @@ TEST(BitLinearErrors, Layers) {
   expect_invalid(with({gain, 1, 5}), "w has shape [1, 5], must be [1, 6]");
   expect_invalid(with({gain, 6, 1}), "w has shape [6, 1], must be [1, 6]");
   expect_invalid(with({std::span(gain).first(5), 1, 6}), "w has 5 numbers, must have 6");
-  expect_invalid(with(vector_of(gain), -1), "w: norm_eps is -1.000000, must be a finite number of at least 0");
+  expect_invalid(with(vector_of(gain), -1), "w: norm_eps is -1, must be a finite number of at least 0");
   expect_invalid(with(vector_of(gain), std::nan("")), "w: norm_eps is nan, must be a finite number of at least 0");
   EXPECT_TRUE(with(vector_of(gain), 0).ok());
   expect_invalid(heed::BitLinear<>::create("w", {master, 4, 6}, 6, 4).status(), "w has shape [4, 6], must be [6, 4]");

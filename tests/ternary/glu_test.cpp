@@ -170,7 +170,7 @@ TEST(BitGluErrors, CallsWriteNothing) {
   const Floats x(12, 1.0f);
   Floats y(12, -77.0f);
   expect_invalid(layer.forward<Backend>(std::span(x).first(11), y, workspace, executor),
-                 "x has 11 numbers, must have 6 for 1 tokens");
+                 "x has 11 numbers, must have 6 for 1 token");
   expect_invalid(layer.forward<Backend>(x, std::span(y).first(6), workspace, executor),
                  "y has 6 numbers, must have 12 for 2 tokens");
   const std::string bytes = std::to_string(layer.scratch_bytes<Backend>(2, 1));

@@ -149,8 +149,8 @@ TEST(TernaryMatrix, RefusesWhatItCannotBe) {
   expect_invalid(refused(-1, 4, 1), "w has shape [-1, 4" + shape);
   expect_invalid(refused(4, 500'001, 1), "w has shape [4, 500001" + shape);
   expect_invalid(refused(Index{1} << 33, 4, 1), "w has shape [8589934592, 4" + shape);
-  expect_invalid(refused(4, 4, 0), "w: scale is 0.000000, must be positive");
-  expect_invalid(refused(4, 4, -1), "w: scale is -1.000000, must be positive");
+  expect_invalid(refused(4, 4, 0), "w: scale is 0, must be positive");
+  expect_invalid(refused(4, 4, -1), "w: scale is -1, must be positive");
   expect_invalid(refused(4, 4, nan_float), "w: scale is nan, must be positive");
   expect_invalid(refused(4, 4, inf_float), "w: scale is inf, must be positive");
 }

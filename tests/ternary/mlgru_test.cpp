@@ -308,10 +308,10 @@ TEST(MlgruErrors, Layers) {
   expect_invalid(with(gain, bound, {.gate_order = GateOrder::sigmoid_gate}),
                  "g_norm has 6 numbers, sigmoid_gate has no norm");
   expect_invalid(with(gain, bound, {.norm_eps = -1}),
-                 "g_norm: eps is -1.000000, must be a finite number of at least 0");
-  expect_invalid(with(gain, Floats(5, 0.5f)), "lower_bound has 5 numbers, must have 6 for 1 tokens");
-  expect_invalid(with(gain, {0, 0, 0, 0, 0, 1.5f}), "lower_bound has 1.500000, must be in 0 .. 1");
-  expect_invalid(with(gain, {0, -0.5f, 0, 0, 0, 0}), "lower_bound has -0.500000, must be in 0 .. 1");
+                 "g_norm: eps is -1, must be a finite number of at least 0");
+  expect_invalid(with(gain, Floats(5, 0.5f)), "lower_bound has 5 numbers, must have 6 for 1 token");
+  expect_invalid(with(gain, {0, 0, 0, 0, 0, 1.5f}), "lower_bound has 1.5, must be in 0 .. 1");
+  expect_invalid(with(gain, {0, -0.5f, 0, 0, 0, 0}), "lower_bound has -0.5, must be in 0 .. 1");
   expect_invalid(with(gain, {0, 0, nan_float, 0, 0, 0}), "lower_bound has nan, must be in 0 .. 1");
 }
 
@@ -329,9 +329,9 @@ TEST(MlgruErrors, CallsWriteNothing) {
     return layer.forward<Backend>(std::span(u).first(in), to, std::span(y).first(out), workspace, executor,
                                   Bytes(masked, 1));
   };
-  expect_invalid(call(11, 12, 0, place), "u has 11 numbers, must have 6 for 1 tokens");
+  expect_invalid(call(11, 12, 0, place), "u has 11 numbers, must have 6 for 1 token");
   expect_invalid(call(12, 11, 0, place), "y has 11 numbers, must have 12 for 2 tokens");
-  expect_invalid(call(12, 12, 1, place), "masked has 1 numbers, must have 2 for 2 tokens");
+  expect_invalid(call(12, 12, 1, place), "masked has 1 number, must have 2 for 2 tokens");
   expect_invalid(call(12, 12, 0, other), "state has width 7, must be hidden_size 6");
   heed::Workspace none(std::span<std::byte>{});
   EXPECT_EQ(layer.forward<Backend>(u, place, y, none, executor).code(), StatusCode::out_of_memory);

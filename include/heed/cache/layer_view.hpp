@@ -64,8 +64,8 @@ class LayerView {
       return fail(StatusCode::wrong_state, "keys of layer ", number_, " are those of a step that is closed");
     }
     if (!with_plan_ && facts_->step_open) {
-      return fail(StatusCode::wrong_state, "keys of layer ", number_, " lack the ", facts_->step_tokens,
-                  " new tokens of the open step: attend to step.keys(", number_, ")");
+      return fail(StatusCode::wrong_state, "keys of layer ", number_,
+                  " lack the tokens of the open step: attend to step.keys(", number_, ")");
     }
     if (!same) {
       return fail(StatusCode::wrong_state, "keys of layer ", number_, " were taken before the cache changed");

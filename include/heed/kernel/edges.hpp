@@ -272,7 +272,7 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
     if (staged != queries) return bad("q has ", queries, " queries, the stages of keys have ", staged);
   }
   const MaskRef mask = mask_of(sequence);
-  if (!mask) return bad("mask is not given and keys have none");
+  if (!mask) return bad("no mask is given and keys have none: give Causal{}, or Unmasked{} to see later keys, too");
   const Index keys = sequence.keys->size(), first_key = mask.near_keys().first_key;
   if (first_key < 0 || first_key > keys) {
     return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
@@ -283,11 +283,16 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
     if (last < 0 || last >= keys) return bad("mask has far key ", last, ", keys has ", keys);
   }
   if constexpr (requires { sequence.keys->layout(); }) {
-    const AttentionLayout cached = sequence.keys->layout();
-    if (cached.num_streams != layout.num_streams || cached.streams != layout.streams) {
-      return bad("keys come from a cache of another shape: first stream ", cached.streams[0].num_heads, " heads of ",
-                 cached.streams[0].width, ", the policy's ", layout.streams[0].num_heads, " of ",
-                 layout.streams[0].width);
+    const AttentionLayout& cached = sequence.keys->layout();
+    if (cached.num_streams != layout.num_streams) {
+      return bad("keys come from a cache of another shape: it has ", cached.num_streams, " streams, the policy ",
+                 layout.num_streams);
+    }
+    for (int s = 0; s < layout.num_streams; ++s) {
+      const StreamShape its = cached.streams[std::size_t(s)], wanted = layout.streams[std::size_t(s)];
+      if (its == wanted) continue;
+      return bad("keys come from a cache of another shape: stream ", s, " has ", its.num_heads, " heads of ", its.width,
+                 ", the policy's ", wanted.num_heads, " of ", wanted.width);
     }
   }
   return {};

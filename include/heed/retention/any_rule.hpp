@@ -20,6 +20,14 @@ class AnyRule {
     requires(!std::same_as<std::remove_cvref_t<R>, AnyRule>)
   AnyRule(R rule)  // NOLINT(google-explicit-constructor)
       : rule_(std::make_shared<const Model<R>>(std::move(rule))) {}
+  /// Whatever is no rule does not compile, and the compiler says what of the concept is missing. Lists are no rules, but what
+  /// a list of LayerRule is for.
+  template <class R>
+    requires(std::is_class_v<R> && !Retention<R> && !std::derived_from<R, AnyRule> &&
+             !requires(const R& list) { list.begin(); })
+  AnyRule(const R& /*no rule*/) {  // NOLINT(google-explicit-constructor)
+    static_assert(Retention<R>, "this type is no rule: see concept Retention in concepts.hpp");
+  }
 
   [[nodiscard]] const char* name() const noexcept { return rule_->name(); }
   [[nodiscard]] bool has_history() const noexcept { return rule_->has_history(); }
