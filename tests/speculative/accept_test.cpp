@@ -368,8 +368,8 @@ TEST(AcceptSampled, RefusesWhatIsNoDistribution) {
   EXPECT_PRED2(begins_with, message({0}, fair, two, 1), "uniform is 1");
   EXPECT_PRED2(begins_with, message({2}, fair, two, 0), "a draft is 2, must be in 0 .. 1");
   EXPECT_PRED2(begins_with, message({-1}, fair, two, 0), "a draft is -1, must be in 0 .. 1");
-  EXPECT_PRED2(begins_with, message({0}, {1}, two, 0), "draft has 1 numbers, must have 2 for 1 drafts");
-  EXPECT_PRED2(begins_with, message({0}, fair, fair, 0), "target has 2 numbers, must have 4 for 1 drafts");
+  EXPECT_PRED2(begins_with, message({0}, {1}, two, 0), "draft has 1 number, must have 2 for 1 draft");
+  EXPECT_PRED2(begins_with, message({0}, fair, fair, 0), "target has 2 numbers, must have 4 for 1 draft");
   // The first draft is rejected, so the rest is nobody's.
   const auto made =
       heed::accept_sampled(Tokens{0, 0}, Weights{1, 0, nan, 0}, Weights{0, 1, nan, nan, -1, 0}, 2, [] { return 0.5; });
