@@ -105,4 +105,22 @@ TYPED_TEST(Half, EveryFloatLong) {
   }
 }
 
+/// A finite number stays finite, an infinity infinite.
+TYPED_TEST(Half, BeyondTheLargestNumberSaturates) {
+  const auto stored = [](float x) { return double(TypeParam::Codec::to_float(TypeParam::Codec::from_float(x))); };
+  const std::uint16_t largest_bits =
+      std::uint16_t((((1 << TypeParam::exponent_bits) - 1) << TypeParam::fraction_bits) - 1);
+  const double largest = meaning<TypeParam>(largest_bits);
+  ASSERT_TRUE(std::isfinite(largest));
+  for (const float x : {std::numeric_limits<float>::max(), float(largest * 1.0009), float(largest)}) {
+    EXPECT_EQ(stored(std::min(x, std::numeric_limits<float>::max())), largest);
+    EXPECT_EQ(stored(-std::min(x, std::numeric_limits<float>::max())), -largest);
+  }
+  EXPECT_EQ(stored(std::numeric_limits<float>::infinity()), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(stored(-std::numeric_limits<float>::infinity()), -std::numeric_limits<double>::infinity());
+}
+
+static_assert(heed::F16::from_float(65504.0f) == 0x7bff && heed::F16::from_float(1e6f) == 0x7bff);
+static_assert(heed::F16::from_float(-65520.0f) == 0xfbff && heed::F16::from_float(65519.0f) == 0x7bff);
+
 }  // namespace

@@ -6,6 +6,8 @@
 
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/codec/bf16.hpp>
+#include <heed/codec/f16.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
@@ -94,6 +96,12 @@ void alibi() {
   expect(std::abs(double(out[1]) - want) < 1e-5, "alibi", "symmetric");
 }
 
+void codec() {
+  const auto stored = []<class C>(C, float x) { return C::to_float(C::from_float(x)); };
+  expect(stored(heed::F16{}, 1e6f) == 65504 && stored(heed::F16{}, -65520) == -65504, "codec", "finite in f16");
+  expect(std::isfinite(stored(heed::Bf16{}, 3.4e38f)), "codec", "finite in bf16");
+}
+
 void merge() {
   const float infinity = std::numeric_limits<float>::infinity(), garbage = 9, number = 3;
   float out = 0, lse = 0;
@@ -110,5 +118,6 @@ int main() {
   mask();
   alibi();
   merge();
+  codec();
   return killer::failures == 0 ? 0 : 1;
 }

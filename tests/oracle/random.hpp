@@ -2,6 +2,7 @@
 /// Seeded test data, the same on every platform, and rounding to stored types by arithmetic instead of bit tricks.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -39,9 +40,8 @@ inline double round_to(double x, int precision, int min_exponent, int max_expone
   if (x == 0 || !std::isfinite(x)) return x;
   const int exponent = std::max(std::ilogb(x), min_exponent);
   const double rounded = std::ldexp(std::nearbyint(std::ldexp(x, precision - 1 - exponent)), exponent - precision + 1);
-  return std::abs(rounded) < std::ldexp(1.0, max_exponent + 1)
-             ? rounded
-             : std::copysign(std::numeric_limits<double>::infinity(), x);
+  const double largest = std::ldexp(2 - std::ldexp(1.0, 1 - precision), max_exponent);
+  return std::copysign(std::min(std::abs(rounded), largest), x);
 }
 
 inline double round_to_bf16(double x) { return round_to(x, 8, -126, 127); }

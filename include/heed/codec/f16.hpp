@@ -7,7 +7,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// 2 bytes per number: 5 bits of exponent, 11 bits of precision. Beyond +-65504 it stores infinity.
+/// 2 bytes per number: 5 bits of exponent, 11 bits of precision. Finite numbers beyond +-65504 saturate: they are stored as
+/// +-65504. As an infinity, one such key would make every query that sees it NaN.
 struct F16 : ElementCodec<F16, std::uint16_t> {
   static constexpr const char* name = "f16";
 
@@ -19,13 +20,13 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
     const std::uint32_t special = magnitude >= 0x7c00u ? 0x38000000u : 0u;
     return detail::bits_as<float>((magnitude < 0x400u ? tiny : (magnitude << 13) + 0x38000000u + special) | sign);
   }
-  /// Rounds to nearest even; a NaN stays a (quiet) NaN.
+  /// Rounds to nearest even, finite numbers to finite ones; a NaN stays a (quiet) NaN.
   [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {
     const auto bits = detail::bits_as<std::uint32_t>(x);
     const auto sign = std::uint16_t((bits >> 16) & 0x8000u);
     const std::uint32_t magnitude = bits & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return std::uint16_t(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
-    if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);  // rounds to 65536 or beyond
+    if (magnitude >= 0x477ff000u) return std::uint16_t(sign | (magnitude < 0x7f800000u ? 0x7bffu : 0x7c00u));
     if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 lets the float adder round to multiples of 2^-24
       const float shifted = detail::bits_as<float>(magnitude) + 0.5f;
       return std::uint16_t(sign | (detail::bits_as<std::uint32_t>(shifted) - 0x3f000000u));
