@@ -28,7 +28,7 @@ class NumTokens {
   Index count_;
 };
 
-/// Keys per chunk of the kernel. Fixed: results must not depend on threads, pages or batch (spec: numerics, section 2).
+/// Keys per chunk of the kernel. Fixed: results must not depend on threads, pages or batch (docs/design.md).
 inline constexpr Index chunk_keys = 256;
 
 /// What one token leaves in one stream of one layer: `num_heads` rows of `width` elements.

@@ -12,6 +12,8 @@ namespace heed::inline HEED_ABI {
 
 class PagePool;
 
+/// What a KvCache is made with, besides its policy, codecs and rule. Counts are at least 0, `layers` at least 1; create()
+/// says which number is wrong.
 struct CacheOptions {
   Index layers = 1;
   Index capacity = 0;    ///< tokens to make room for at once

@@ -15,6 +15,8 @@
 
 namespace heed::inline HEED_ABI {
 
+/// What a RecurrentState is made with. `layers` and `width` are at least 1, the others at least 0; create() says which
+/// number is wrong.
 struct RecurrentOptions {
   Index layers = 1;
   Index width = 0;             ///< numbers of a layer's state, kept in float32

@@ -17,7 +17,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The up-projections of one layer, as both forms read them. Not owned; see pack_mla_weights() in layer/mla.hpp.
+/// The up-projections of one layer, as both forms read them. Not owned; PackedMlaWeights in layer/mla.hpp makes them.
 struct MlaWeights {
   std::span<const float> w_uk;   ///< [num_heads][qk_nope_head_dim][kv_lora_rank]: absorbs queries
   std::span<const float> w_ukv;  ///< [num_heads][kv_lora_rank][qk_nope_head_dim + v_head_dim]: expands rows and outputs

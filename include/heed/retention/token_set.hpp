@@ -67,7 +67,7 @@ namespace separators {
 [[nodiscard]] inline TokenSet falcon() { return {25, 23, 42, 12, 38, 37, 193, 4610, 204, 258, 1212, 23787, 466}; }
 /// AnLLM-EP on Llama-2: the full stop. Its code also takes , 29892  ; 29936  ? 29973  ! 29991.
 [[nodiscard]] inline TokenSet anllm_ep() { return {29889}; }
-/// AnLLM-AC: the token <AC> that it adds between sentences.
+/// AnLLM-AC: the token `<AC>` that it adds between sentences.
 [[nodiscard]] inline TokenSet anllm_ac() { return {32001}; }
 
 }  // namespace separators

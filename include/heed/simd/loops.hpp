@@ -18,6 +18,7 @@
 
 namespace heed::inline HEED_ABI {
 
+/// A backend: every loop of SimdBackend (concepts.hpp) on the vector type `V`.
 template <class V>
 struct Loops {
   using Reg = typename V::Reg;

@@ -26,6 +26,7 @@ struct MtpTensors {
   Tensor shared_head_norm;  ///< [hidden_size]
 };
 
+/// What the checkpoint's config says of the module. `hidden_size` has no default.
 struct MtpOptions {
   Index hidden_size = 0;
   double rms_norm_eps = 1e-6;

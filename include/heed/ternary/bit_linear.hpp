@@ -20,6 +20,7 @@
 
 namespace heed::inline HEED_ABI {
 
+/// How a layer makes int8 activations of its input: y = scale * W q, q the rounded rows (docs/design.md, ternary products).
 struct BitLinearOptions {
   /// Of the inner norm. MatMul-free LM's fused layers, which its models use, have 1e-6; the plain class says 1e-8.
   double norm_eps = 1e-6;

@@ -53,6 +53,7 @@ struct MlgruProjections {
   BitLinear<L> i, f, g, o;
 };
 
+/// The two things in which released MLGRU models differ: what follows the state, and how its norm divides.
 struct MlgruOptions {
   GateOrder gate_order = GateOrder::norm_gate_swish_h;
   double norm_eps = 1e-6;  ///< of g_norm

@@ -11,6 +11,7 @@
 
 namespace heed::inline HEED_ABI {
 
+/// Ternary loops on 16-bit sums of AVX2.
 struct TernaryAvx2 {
   static constexpr const char* name = "avx2";
   static constexpr Index tile_tokens = 4;

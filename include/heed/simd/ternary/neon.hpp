@@ -9,6 +9,7 @@
 
 namespace heed::inline HEED_ABI {
 
+/// Ternary loops on NEON's dot product.
 struct TernaryNeon {
   static constexpr const char* name = "neon-dotprod";
   static constexpr Index tile_tokens = 4;

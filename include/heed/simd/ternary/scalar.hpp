@@ -14,6 +14,7 @@ namespace heed::inline HEED_ABI {
 /// Rows of a group of weights, and of a panel made from it.
 inline constexpr Index ternary_rows = 32;
 
+/// Ternary loops without SIMD: what the others compute.
 struct TernaryScalar {
   static constexpr const char* name = "scalar";
   /// Tokens of the largest tile; a tile has 4, 8, ... or so many.
