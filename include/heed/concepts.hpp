@@ -105,10 +105,59 @@ concept GuardedSource = KeyValueSource<S> && requires(const S& source, bool poli
   { source.readable(policy_rotates) } -> std::same_as<Status>;
 };
 
+/// A source that the kernel reads by *slots*, some of which are holes: their keys were removed, and no query sees them,
+/// whatever its mask says. The other slots hold the keys, in order. So removing a key leaves the lanes of all others as
+/// they are. A split mask's near and far keys are slots; `next_hole(slot)` is the first run of holes at or after a slot, or
+/// begins at slots() or later if there is none. The rows of a hole can be read, and may say anything.
+template <class S>
+concept SlottedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
+  { source.slots() } -> std::same_as<Index>;
+  { source.slot_tile(stream, n, n, n) } -> std::same_as<Tile>;  // as tile()
+  { source.slot_position(n) } -> std::same_as<Index>;           // as position()
+  { source.next_hole(n) } -> std::same_as<Interval>;
+};
+
+namespace detail {
+
+/// Keys of a source as the kernel counts them: slots, if it has some.
+template <KeyValueSource S>
+[[nodiscard]] Index slots_of(const S& source) {
+  if constexpr (SlottedSource<S>) {
+    return source.slots();
+  } else {
+    return source.size();
+  }
+}
+template <KeyValueSource S>
+[[nodiscard]] Index slot_position(const S& source, Index slot) {
+  if constexpr (SlottedSource<S>) {
+    return source.slot_position(slot);
+  } else {
+    return source.position(slot);
+  }
+}
+template <KeyValueSource S>
+[[nodiscard]] Tile slot_tile(const S& source, int stream, Index head, Index first, Index max) {
+  if constexpr (SlottedSource<S>) {
+    return source.slot_tile(stream, head, first, max);
+  } else {
+    return source.tile(stream, head, first, max);
+  }
+}
+/// The position after the last slot.
+template <KeyValueSource S>
+[[nodiscard]] Index end_of(const S& source) {
+  const Index slots = slots_of(source);
+  return slots == 0 ? 0 : slot_position(source, slots - 1) + 1;
+}
+
+}  // namespace detail
+
 /// A source whose keys depend on when they are read, so that queries of one call see different lists. Stage n serves the
 /// queries [begin, end) of the call and has a list of its own, the last keys of which are those queries' own; within it
 /// queries are causal and end-aligned, and chunks go by the number in the list. No stages: an ordinary source.
-/// A stage's list may have a mask of its own, `stage_mask(n)` (a MaskRef): then chunks go by that.
+/// A stage's list may have a mask of its own, `stage_mask(n)` (a MaskRef): then chunks go by that. It may have holes, too,
+/// as a SlottedSource has: `stage_hole(n, key)` is the first run of them at or after a key.
 template <class S>
 concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
   { source.stages() } -> std::same_as<Index>;

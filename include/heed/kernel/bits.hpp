@@ -58,6 +58,12 @@ struct KeyBits {
     for (std::size_t w = 0; w < a.word.size(); ++w) a.word[w] |= b.word[w];
     return a;
   }
+  /// The bits that `other` does not have.
+  [[nodiscard]] KeyBits without(const KeyBits& other) const noexcept {
+    KeyBits bits = *this;
+    for (std::size_t w = 0; w < word.size(); ++w) bits.word[w] &= ~other.word[w];
+    return bits;
+  }
   friend bool operator==(const KeyBits&, const KeyBits&) = default;
 };
 static_assert(chunk_keys == 256);

@@ -23,7 +23,10 @@ class ChunkKeys {
     chunk_ = chunk;
     have_positions_ = in_text_ = false;
     asked_ = {chunk.first + chunk.lanes.begin, chunk.first + chunk.lanes.end};
-    if (!chunk.far) asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
+    holes_ = {};
+    if (chunk.far) return;
+    if (job_->source.has_holes()) find_holes(asked_);
+    asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
   }
 
   [[nodiscard]] const Chunk& chunk() const noexcept { return chunk_; }
@@ -31,24 +34,12 @@ class ChunkKeys {
 
   /// How much queries at these positions see.
   [[nodiscard]] Coverage coverage(Interval queries) const {
-    return chunk_.far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
+    if (chunk_.far) return job_->mask.far_coverage(queries, asked_);
+    const Coverage of_mask = job_->mask.near_coverage(queries, asked_);
+    return of_mask == Coverage::full && holes_.any() ? Coverage::partial : of_mask;
   }
   /// The lanes a query at this position sees.
-  [[nodiscard]] KeyBits visible_to(Index query) {
-    const MaskRef& mask = job_->mask;
-    if (mask.split()) {
-      const Interval run = chunk_.far ? mask.far_run(query, asked_) : mask.near_run(query, asked_);
-      const Index lane = chunk_.lanes.begin - asked_.begin;
-      return KeyBits::of({run.begin + lane, run.end + lane});
-    }
-    KeyBits bits;
-    switch (coverage({query, query + 1})) {
-      case Coverage::none: break;
-      case Coverage::full: bits = KeyBits::of(chunk_.lanes); break;
-      case Coverage::partial: mask.fill(query, positions(), chunk_.lanes.end, bits.word.data()); break;
-    }
-    return bits;
-  }
+  [[nodiscard]] KeyBits visible_to(Index query) { return masked(query).without(holes_); }
 
   /// Of every lane's key. Near keys follow each other, so those that are gone had the positions before.
   [[nodiscard]] const Index* positions() {
@@ -108,6 +99,29 @@ class ChunkKeys {
   }
 
  private:
+  // The lanes that the mask shows a query.
+  [[nodiscard]] KeyBits masked(Index query) {
+    const MaskRef& mask = job_->mask;
+    if (mask.split()) {
+      const Interval run = chunk_.far ? mask.far_run(query, asked_) : mask.near_run(query, asked_);
+      const Index lane = chunk_.lanes.begin - asked_.begin;
+      return KeyBits::of({run.begin + lane, run.end + lane});
+    }
+    KeyBits bits;
+    switch (coverage({query, query + 1})) {
+      case Coverage::none: break;
+      case Coverage::full: bits = KeyBits::of(chunk_.lanes); break;
+      case Coverage::partial: mask.fill(query, positions(), chunk_.lanes.end, bits.word.data()); break;
+    }
+    return bits;
+  }
+  void find_holes(Interval slots) {
+    for (Interval hole = job_->source.next_hole(slots.begin); hole.begin < slots.end;
+         hole = job_->source.next_hole(hole.end)) {
+      holes_ = holes_ | KeyBits::of({hole.begin - chunk_.first, std::min(hole.end, slots.end) - chunk_.first});
+    }
+  }
+
   // Indices in the source of a far chunk's keys. Two chunks are remembered: this one and the one that follows.
   [[nodiscard]] const Index* far_list(const Chunk& chunk) {
     Index* const list = far_list_ + chunk.number % 2 * chunk_keys;
@@ -125,6 +139,7 @@ class ChunkKeys {
   Chunk chunk_;
   Interval asked_;  // its keys, as the mask is asked about them: numbers of far keys, positions of near ones
   Index listed_[2] = {-1, -1};
+  KeyBits holes_;  // its lanes whose keys were removed
   bool have_positions_ = false;
   bool in_text_ = false;  // positions_ are those of text_positions()
 };

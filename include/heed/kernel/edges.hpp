@@ -67,7 +67,7 @@ class Edges {
   template <class Sequence>
   Index make_jobs(const Sequence& sequence, Index index, Job* jobs, Carver& carver) const {
     const auto& keys = *sequence.keys;
-    Job all = empty_job(num_queries(sequence), keys.size(), mask_of(sequence), carver);
+    Job all = empty_job(num_queries(sequence), slots_of(keys), mask_of(sequence), carver);
     all.source = SourceRef::to(keys);
     if constexpr (!maps_queries) all.q = sequence.q.data();
     if constexpr (!maps_outputs) all.out = sequence.out.data();
@@ -249,10 +249,8 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
     return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
   }
   if (sequence.mask) {
-    const Index keys = sequence.keys->size();
-    MaskedCall call{.queries = queries,
-                    .query_positions = !sequence.query_positions.empty(),
-                    .end = keys == 0 ? 0 : sequence.keys->position(keys - 1) + 1};
+    MaskedCall call{
+        .queries = queries, .query_positions = !sequence.query_positions.empty(), .end = end_of(*sequence.keys)};
     if constexpr (requires { sequence.keys->tokens()->forgets_by(); }) {
       call.tokens = sequence.keys->tokens();
       if (sequence.keys->tokens() != nullptr) call.rule = sequence.keys->tokens()->forgets_by();
@@ -273,7 +271,7 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   }
   const MaskRef mask = mask_of(sequence);
   if (!mask) return bad("no mask is given and keys have none: give Causal{}, or Unmasked{} to see later keys, too");
-  const Index keys = sequence.keys->size(), first_key = mask.near_keys().first_key;
+  const Index keys = slots_of(*sequence.keys), first_key = mask.near_keys().first_key;
   if (first_key < 0 || first_key > keys) {
     return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
   }
