@@ -2,7 +2,6 @@
 /// compact(): only the named tokens stay, in order and at their positions.
 #include <limits>
 
-#include <heed/policy/rotated_keys.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/window.hpp>
@@ -86,7 +85,7 @@ TEST(CacheCompact, GoesOnWhereTheSequenceEnds) {
   ASSERT_NO_FATAL_FAILURE(append(cache, tokens));
   ASSERT_TRUE(cache.compact(Positions{}).ok());
   expect_kept(cache, tokens, {});
-  EXPECT_EQ(cache.rollback_floor(), 6) << "what is gone does not come back";
+  EXPECT_EQ(cache.rollback_floor(), 0) << "a rule that keeps everything has lost nothing";
   for (Seed token = 7; token < 12; ++token) {
     ASSERT_NO_FATAL_FAILURE(append(cache, {token}));
     tokens.push_back(token);
@@ -96,14 +95,19 @@ TEST(CacheCompact, GoesOnWhereTheSequenceEnds) {
   ASSERT_NO_FATAL_FAILURE(append(cache, {12}));
   tokens.push_back(12);
   expect_kept(cache, tokens, {7, 10, 11});
-  EXPECT_EQ(cache.truncate(10).message(), "truncate(): tokens is 10, but evicted tokens leave only 0 and 11 .. 12");
   ASSERT_TRUE(cache.truncate(11).ok());
   tokens.pop_back();
   expect_kept(cache, tokens, {7, 10});
+  ASSERT_TRUE(cache.truncate(9).ok());
+  tokens.resize(9);
+  expect_kept(cache, tokens, {7});
+  ASSERT_NO_FATAL_FAILURE(append(cache, {13}));
+  tokens.push_back(13);
+  expect_kept(cache, tokens, {7, 9});
 }
 
-/// What is kept apart from the latest run counts as landmarks; the rule goes on with the run.
-TEST(CacheCompact, WhatIsKeptApartStays) {
+/// What is kept apart from the latest run is forgotten by position, as if nothing had been removed.
+TEST(CacheCompact, TheRuleGoesOn) {
   CountingMemory memory;
   Cache cache = make(memory, heed::Separators{.initial = 1, .window = 6, .ids = {3}}, 3);
   Seeds tokens{1, 2, 3, 4, 5, 6, 7, 8};
@@ -111,12 +115,8 @@ TEST(CacheCompact, WhatIsKeptApartStays) {
   expect_kept(cache, tokens, {0, 2, 3, 4, 5, 6, 7});
   ASSERT_TRUE(cache.compact(Positions{0, 2, 4, 6}).ok());
   expect_kept(cache, tokens, {0, 2, 4, 6});
-  const std::vector<Positions> then{{0, 2, 4, 6, 8},
-                                    {0, 2, 4, 6, 8, 9},
-                                    {0, 2, 4, 6, 8, 9, 10},
-                                    {0, 2, 4, 6, 8, 9, 10, 11},
-                                    {0, 2, 4, 6, 8, 9, 10, 11, 12},
-                                    {0, 2, 4, 6, 9, 10, 11, 12, 13}};
+  const std::vector<Positions> then{{0, 2, 4, 6, 8},      {0, 2, 6, 8, 9},          {0, 2, 6, 8, 9, 10},
+                                    {0, 2, 8, 9, 10, 11}, {0, 2, 8, 9, 10, 11, 12}, {0, 2, 9, 10, 11, 12, 13}};
   for (const Positions& kept : then) {
     tokens.push_back(20);
     ASSERT_NO_FATAL_FAILURE(append(cache, {20}));
@@ -162,8 +162,8 @@ TEST(CacheCompact, RefusesHostileLists) {
   refused({0, 2, 4, 5, 5}, 4);
 }
 
-/// In-cache ranks number what is held, a stream counts it: dropping would change the rule's answers.
-TEST(CacheCompact, RefusesStagedCaches) {
+/// A stream counts what it holds: dropping would change the rule's answers.
+TEST(CacheCompact, RefusesRulesThatCount) {
   CountingMemory memory;
   Cache stream =
       make(memory, heed::SeparatorStream{.initial = 1, .separators = 1, .local = 1, .capacity = 4, .ids = {3}});
@@ -171,13 +171,6 @@ TEST(CacheCompact, RefusesStagedCaches) {
   const heed::Status of_stream = stream.compact(Positions{0}).status();
   EXPECT_EQ(of_stream.code(), StatusCode::unsupported);
   EXPECT_EQ(of_stream.message(), "compact(): rule separator_stream has a history that counts what the cache holds");
-  const auto rope = heed::value_or_throw(
-      heed::Rope::create({.head_dim = 16, .layout = heed::RopeLayout::half_split, .theta = 10000}));
-  auto ranks = heed::value_or_throw(heed::KvCache<heed::RotatedKeys<heed::Gqa>, heed::Bf16>::create(
-      {policy, &rope}, {.positions = heed::Positions::rank}, heed::SlidingWindow{4}));
-  const heed::Status of_ranks = ranks.compact(Positions{}).status();
-  EXPECT_EQ(of_ranks.code(), StatusCode::unsupported);
-  EXPECT_EQ(of_ranks.message(), "compact(): in-cache ranks number what the cache holds");
 }
 
 TEST(CacheCompact, NotWhileAStepIsOpen) {

@@ -14,6 +14,8 @@ struct Walker {
   Seeds tokens;                   ///< all that were committed
   std::vector<RuleModel> groups;  ///< of layer 0, of the others
   Index calls = 0;
+  Index most_seen = 0;   ///< tokens at once since it was empty
+  bool resumed = false;  ///< before what rules had evicted
 };
 
 template <class Cache>
@@ -69,7 +71,12 @@ class RandomWalk : public testing::Test {
       }
     }
     ASSERT_EQ(cache.seen(), Index(walk.tokens.size()));
-    ASSERT_EQ(cache.rollback_floor(), floor);
+    const bool removed = walk.groups[0].removed() || walk.groups[1].removed();
+    if (!removed && !walk.resumed) {
+      ASSERT_EQ(cache.rollback_floor(), floor);
+      ASSERT_EQ(cache.intact(), cache.seen());
+    }
+    ASSERT_LE(cache.rollback_floor(), std::min(cache.seen(), std::max<Index>(0, walk.most_seen - undo)));
     ASSERT_EQ(bytes.live, live);
   }
 
@@ -86,7 +93,8 @@ class RandomWalk : public testing::Test {
     const bool later = one_in(5);
     if (later) {
       maybe_fail();
-      if (const heed::Status status = step->commit(heed::Eviction::later); !status.ok()) return expect_no_memory(status);
+      if (const heed::Status status = step->commit(heed::Eviction::later); !status.ok())
+        return expect_no_memory(status);
     } else if (one_in(4)) {
       std::vector<Index> accepted;
       stay.clear();
@@ -103,6 +111,7 @@ class RandomWalk : public testing::Test {
     }
     walk.tokens.insert(walk.tokens.end(), stay.begin(), stay.end());
     walk.calls += !stay.empty();
+    walk.most_seen = std::max(walk.most_seen, Index(walk.tokens.size()));
     for (RuleModel& group : walk.groups) group.append(as_tokens(stay), later);
   }
 
@@ -117,24 +126,55 @@ class RandomWalk : public testing::Test {
       return;
     }
     if (!status.ok()) return expect_no_memory(status);
+    cut(walk, left);
+  }
+  static void cut(Walk& walk, Index left) {
     walk.tokens.resize(std::size_t(left));
-    if (left == 0) walk.calls = 0;
     for (RuleModel& group : walk.groups) group.truncate(left);
+    if (left > 0) return;
+    walk.calls = walk.most_seen = 0;
+    walk.resumed = false;
   }
 
-  void compact(Walk& walk) {
-    std::vector<Index> keep;
-    for (const Int position : walk.groups[0].held()) {
-      if (oracle::contains(walk.groups[1].held(), position) && !one_in(3)) keep.push_back(position);
+  /// Text goes on behind the last token that is kept, or a little later.
+  void resume(Walk& walk) {
+    Index last = -1;
+    for (const RuleModel& group : walk.groups) {
+      if (!group.held().empty()) last = std::max(last, group.held().back());
     }
+    const Index seen = walk.cache.seen(), position = pick(std::max<Index>(0, last), seen + one_in(5));
+    const bool lost = position < walk.cache.rollback_floor();
     maybe_fail();
-    const auto moved = walk.cache.compact(keep);
-    if (walk.groups[0].rule().has_history() || walk.groups[1].rule().has_history()) {
-      ASSERT_EQ(moved.status().code(), heed::StatusCode::unsupported);
+    const heed::Status status = walk.cache.resume_at(position);
+    if (position <= last || position > seen) {
+      ASSERT_EQ(status.code(), heed::StatusCode::out_of_range);
       return;
     }
-    if (!moved.ok()) return expect_no_memory(moved.status());
-    for (RuleModel& group : walk.groups) group.compact({keep.begin(), keep.end()});
+    if (!status.ok()) return expect_no_memory(status);
+    walk.resumed |= lost;
+    cut(walk, position);
+  }
+
+  void remove(Walk& walk) {
+    const Index seen = walk.cache.seen();
+    const Index begin = pick(std::max<Index>(0, seen - 30), seen), end = std::min(seen, begin + pick(0, 9));
+    std::vector<Index> keep;
+    for (Index position = 0; position < seen; ++position) {
+      const bool held =
+          oracle::contains(walk.groups[0].held(), position) || oracle::contains(walk.groups[1].held(), position);
+      if (held && !one_in(3)) keep.push_back(position);
+    }
+    const bool compacts = one_in(3);
+    maybe_fail();
+    const heed::Status status = compacts ? walk.cache.compact(keep).status() : walk.cache.remove(begin, end);
+    if (walk.groups[0].rule().has_history() || walk.groups[1].rule().has_history()) {
+      ASSERT_EQ(status.code(), heed::StatusCode::unsupported);
+      return;
+    }
+    if (!status.ok()) return expect_no_memory(status);
+    for (RuleModel& group : walk.groups) {
+      compacts ? group.compact({keep.begin(), keep.end()}) : group.remove(begin, end);
+    }
   }
 
   /// The cache ends, and another one goes on from its bytes.
@@ -161,6 +201,7 @@ class RandomWalk : public testing::Test {
                                      .undo_tokens = one_in(2) ? pick(0, 6) : 0,
                                      .page_tokens = pick(1, 9),
                                      .memory = memory.resource()};
+    undo = options.undo_tokens;
     const std::vector<heed::LayerRule> rules{{other.rule, {2, 1}}, {first.rule, {0}}};
     auto made =
         Cache::create(random_policy(random, static_cast<const typename Cache::Policy*>(nullptr)), options, rules);
@@ -183,7 +224,11 @@ class RandomWalk : public testing::Test {
           break;
         }
         case 3: {
-          ASSERT_NO_FATAL_FAILURE(compact(forks[at]));
+          ASSERT_NO_FATAL_FAILURE(remove(forks[at]));
+          break;
+        }
+        case 9: {
+          ASSERT_NO_FATAL_FAILURE(resume(forks[at]));
           break;
         }
         case 4: {
@@ -191,7 +236,9 @@ class RandomWalk : public testing::Test {
           auto fork = forks[at].cache.fork();
           memory.failing_from = -1;
           if (fork.ok() && forks.size() < 4) {
-            forks.push_back({*std::move(fork), forks[at].tokens, forks[at].groups, forks[at].calls});
+            Walk copy = {*std::move(fork), forks[at].tokens,    forks[at].groups,
+                         forks[at].calls,  forks[at].most_seen, forks[at].resumed};
+            forks.push_back(std::move(copy));
           }
           break;
         }
@@ -222,9 +269,7 @@ class RandomWalk : public testing::Test {
       memory.failing_from = -1;
       if (forks[at].cache.seen() > 70) {
         ASSERT_TRUE(forks[at].cache.clear().ok());
-        forks[at].tokens.clear();
-        forks[at].calls = 0;
-        for (RuleModel& group : forks[at].groups) group.truncate(0);
+        cut(forks[at], 0);
       }
       for (std::size_t i = 0; i < forks.size(); ++i) {
         ASSERT_NO_FATAL_FAILURE(expect_all(forks[i], move % 15 == 14)) << "move " << move << ", cache " << i;
@@ -235,6 +280,7 @@ class RandomWalk : public testing::Test {
   }
 
   CountingMemory memory;
+  Index undo = 0;
   std::mt19937_64 random{2025};
 };
 
@@ -252,7 +298,7 @@ TYPED_TEST(RandomWalk, EveryRule) {
   }
 }
 
-/// The only rules with which a walk compacts often.
+/// The only rules with which a walk removes often.
 TYPED_TEST(RandomWalk, RulesWithoutHistory) {
   for (const char* first : rule_kinds) {
     const char* const other = rule_kinds[this->random() % 7];

@@ -166,8 +166,8 @@ TEST(CacheSnapshot, AfterARollback) {
 enum Field : std::size_t {
   seen = 72,
   near_begin = 80,
-  run_begin = 88,
-  floor_at = 96,
+  floor_at = 88,
+  first_removed = 96,
   reach_first = 104,
   begin_at = 112,
   first_landmark = 120,
@@ -225,8 +225,10 @@ TEST(CacheSnapshot, NamesTheNumberThatCannotBe) {
     for (const Index wrong : {Index{-1}, Index{11}, -most - 1}) expect_refused(rule, good, begin_at, wrong, "begin");
     expect_refused(rule, good, reach_first, Index{6}, "begin");
     for (const Index wrong : {Index{-1}, Index{8}, most}) expect_refused(rule, good, near_begin, wrong, "near_begin");
-    for (const Index wrong : {Index{-1}, Index{8}, most}) expect_refused(rule, good, run_begin, wrong, "run_begin");
-    for (const Index wrong : {Index{-1}, Index{11}, most}) expect_refused(rule, good, floor_at, wrong, "floor");
+    for (const Index wrong : {Index{-2}, Index{11}, most}) {
+      expect_refused(rule, good, first_removed, wrong, "first_removed");
+    }
+    for (const Index wrong : {Index{-1}, Index{1}, most}) expect_refused(rule, good, floor_at, wrong, "floor");
     for (const Index wrong : {Index{-1}, Index{1}, most}) {
       expect_refused(rule, good, first_landmark, wrong, "first_landmark");
       expect_refused(rule, good, most_landmarks, wrong, "most_landmarks");
@@ -243,16 +245,31 @@ TEST(CacheSnapshot, NamesTheNumberThatCannotBe) {
     expect_refused(rule, good, far_tokens + 12 + 8, std::int32_t{5}, "position of a landmark");
   }
   {
-    // compact() took position 2, so nobody may go back to where it would be seen.
+    // What lies before a removed token is far, and the near run begins behind it.
     Cache cache = make(heed::Causal{});
     ASSERT_NO_FATAL_FAILURE(append(cache, {1, 2, 3, 4, 5, 6}));
     ASSERT_TRUE(cache.compact(std::vector<Index>{0, 1, 4, 5}).ok());
     const Bytes good = snapshot_of(cache);
-    ASSERT_EQ(number_at(good, floor_at), 6);
-    ASSERT_EQ(number_at(good, run_begin), 4);
-    for (const Index wrong : {1, 2, 3}) expect_refused(heed::Causal{}, good, floor_at, wrong, "floor");
-    EXPECT_TRUE(restored(heed::Causal{}, edited(good, floor_at, Index{5})).ok()) << "tokens 0, 1 and 4 are there";
-    for (const Index wrong : {0, 1}) expect_refused(heed::Causal{}, good, run_begin, wrong, "position of a landmark");
+    ASSERT_EQ(number_at(good, first_removed), 2);
+    ASSERT_EQ(number_at(good, near_begin), 4);
+    for (const Index wrong : {-1, 4, 5}) expect_refused(heed::Causal{}, good, first_removed, wrong, "near_begin");
+    expect_refused(heed::Causal{}, good, far_tokens + 12, Index{3}, "position of a landmark");
+  }
+  {
+    const AnyRule rule = heed::SlidingWindow{8};
+    Cache cache = make(rule);
+    ASSERT_NO_FATAL_FAILURE(append(cache, Seeds(10, 2)));
+    ASSERT_TRUE(cache.remove(5, 6).ok() && cache.remove(8, 10).ok());
+    const Bytes good = snapshot_of(cache);
+    constexpr std::size_t holes = far_tokens + 7 * 4;  // behind the ids of 3 ... 9
+    ASSERT_EQ(number_at(good, holes), 2);
+    ASSERT_EQ(number_at(good, first_removed), 5);
+    for (const Index wrong : {Index{-1}, Index{2}, Index{6}, most}) {
+      expect_refused(rule, good, holes + 8, wrong, "hole");
+    }
+    for (const Index wrong : {Index{5}, Index{8}, most}) expect_refused(rule, good, holes + 16, wrong, "hole");
+    expect_refused(rule, good, holes + 32, Index{11}, "hole");
+    for (const Index wrong : {-1, 6}) expect_refused(rule, good, first_removed, wrong, "hole");
   }
   {
     const AnyRule rule = heed::SeparatorStream{.initial = 2, .separators = 2, .local = 3, .capacity = 9, .ids = {1}};
@@ -264,7 +281,7 @@ TEST(CacheSnapshot, NamesTheNumberThatCannotBe) {
     for (const Index wrong : {begin - 1, first + 1, Index{0}, most}) {
       expect_refused(rule, good, floor_at, wrong, "floor");
     }
-    expect_refused(rule, good, run_begin, Index{1}, "run_begin");
+    expect_refused(rule, good, first_removed, Index{1}, "first_removed");
     for (const Index wrong : {Index{-1}, Index{5}, most, -most - 1}) {
       expect_refused(rule, good, first_landmark, wrong, "first_landmark");
     }

@@ -162,6 +162,15 @@ class SnapshotWalk : public testing::Test {
     }
     ASSERT_NO_FATAL_FAILURE(expect_same(cache->compact(keep).status(), twin->compact(keep).status()));
   }
+  void remove() {
+    const Index seen = cache->seen(), begin = pick(std::max<Index>(0, seen - 20), seen);
+    const Index end = std::min(seen, begin + pick(0, 5));
+    ASSERT_NO_FATAL_FAILURE(expect_same(cache->remove(begin, end), twin->remove(begin, end)));
+  }
+  void resume() {
+    const Index position = pick(std::max<Index>(0, cache->seen() - 6), cache->seen());
+    ASSERT_NO_FATAL_FAILURE(expect_same(cache->resume_at(position), twin->resume_at(position)));
+  }
   void fork() {
     auto a = cache->fork(), b = twin->fork();
     ASSERT_TRUE(a.ok() && b.ok());
@@ -172,7 +181,7 @@ class SnapshotWalk : public testing::Test {
   void walk() {
     for (int move = 0; move < 120; ++move) {
       SCOPED_TRACE("move " + std::to_string(move));
-      switch (pick(0, 16)) {
+      switch (pick(0, 19)) {
         case 0:
         case 1:
         case 2:
@@ -182,6 +191,9 @@ class SnapshotWalk : public testing::Test {
         case 6:
         case 7:
         case 8: ASSERT_NO_FATAL_FAILURE(restore()); break;
+        case 9:
+        case 10: ASSERT_NO_FATAL_FAILURE(remove()); break;
+        case 11: ASSERT_NO_FATAL_FAILURE(resume()); break;
         default: ASSERT_NO_FATAL_FAILURE(append());
       }
       if (cache->seen() > 70) {
@@ -216,7 +228,7 @@ TYPED_TEST(SnapshotWalk, EveryRuleBesideAnother) {
   }
 }
 
-/// The only rules that can be compacted, and the widest window there is.
+/// The only rules of which tokens can be removed, and the widest window there is.
 TYPED_TEST(SnapshotWalk, RulesWithoutHistory) {
   for (const char* first : rule_kinds) {
     heed::AnyRule rule = random_case(first, this->random).rule;

@@ -53,6 +53,7 @@ class Prober {
         return fork.ok() ? feed(*fork, 2) : fork.status();
       }
       case CacheFeature::compact: return cache.compact(std::vector<Index>{cache.position(0)}).status();
+      case CacheFeature::remove: return cache.remove(cache.seen() - 3, cache.seen() - 1);
       case CacheFeature::snapshot: {
         std::vector<std::byte> bytes(cache.snapshot_bytes());
         if (Status status = cache.snapshot(bytes); !status.ok()) return status;

@@ -1,10 +1,14 @@
 // Kills mutants of the cache and of retention rules: small histories, and what is left of them.
+#include <cmath>
 #include <string>
 #include <vector>
 
+#include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/codec/bf16.hpp>
+#include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
+#include <heed/policy/rotated_keys.hpp>
 #include <heed/retention/anchors.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
@@ -64,7 +68,8 @@ void cache() {
   expect(!cache.begin(heed::NumTokens(39)).ok() && cache.begin(heed::NumTokens(38)).ok(), "cache", "max_tokens");
   {
     auto step = cache.begin(heed::NumTokens(9));  // grows
-    expect(step.ok() && (*step).first_logical_position() == 2 && write(*step, 0, 50) && write(*step, 1, 150), "cache", "write");
+    expect(step.ok() && (*step).first_logical_position() == 2 && write(*step, 0, 50) && write(*step, 1, 150), "cache",
+           "write");
     expect((*step).keys(1).size() == 11 && cache.keys(1).size() == 2, "cache", "a step's view has the new tokens");
     expect((*step).commit().ok() && cache.size() == 11, "cache", "commit");
   }
@@ -175,6 +180,57 @@ void compaction() {
   expect(kept(cache) == List{0, 3, 8} && rows(cache) == kept(cache), "compact", "rows");
 }
 
+/// What the last query of a step attends to, if every key weighs the same: the mean of the values.
+double mean_of(const Tracked& cache, Tracked::Step& step) {
+  const std::vector<float> q(1, 0.0f);
+  std::vector<float> out(1, -1.0f);
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  heed::check(heed::attend<heed::Scalar>(cache.policy(), q, step.keys(0), out, workspace, serial));
+  return double(out[0]);
+}
+
+void removal() {
+  Tracked cache = make(heed::SlidingWindow{8});
+  append(cache, plain(20));
+  heed::check(cache.remove(15, 18));
+  expect(kept(cache) == List{13, 14, 18, 19}, "remove", "kept");
+  {
+    auto step = begin(cache, {0});
+    expect(std::abs(mean_of(cache, step) - (1 + (13 + 14 + 18 + 19 + 20) / 5.0)) < 1e-4, "remove", "hidden");
+    heed::check(step.commit());
+  }
+  append(cache, plain(3));
+  expect(kept(cache) == List{18, 19, 20, 21, 22, 23} && rows(cache) == kept(cache), "remove", "kept");
+  append(cache, plain(9));
+  expect(cache.kept() == 7, "remove", "kept");
+  heed::check(cache.remove(31, 33));
+  if (!cache.resume_at(31).ok()) return expect(false, "resume", "behind the last token");
+  auto step = begin(cache, {0});
+  expect(std::abs(mean_of(cache, step) - (1 + (26 + 27 + 28 + 29 + 30 + 31) / 6.0)) < 1e-4, "resume", "seen");
+}
+
+void ranks() {
+  const heed::Rope rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 100}));
+  const heed::RotatedKeys<heed::Mqa> policy{{.num_heads = 1, .head_dim = 2, .scale = 1}, &rope};
+  auto cache = heed::value_or_throw(heed::KvCache<heed::RotatedKeys<heed::Mqa>, heed::F32>::create(
+      policy, {.positions = heed::Positions::rank}, heed::SlidingWindow{8}));
+  const std::vector<float> row(40, 0.0f);
+  auto first = heed::value_or_throw(cache.begin(heed::NumTokens(20)));
+  heed::check(first.write(0, row, row));
+  heed::check(first.commit());
+  heed::check(cache.remove(15, 18));
+  {
+    const auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
+    expect(step.positions(0)[0] == 4, "remove", "ranks");
+  }
+  heed::check(cache.remove(18, 20));
+  if (!cache.resume_at(15).ok()) return expect(false, "resume", "behind the last token");
+  const auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
+  expect(step.positions(0)[0] == 2, "resume", "ranks");
+}
+
 void acceptance() {
   Tracked cache = make({});
   append(cache, {0});
@@ -223,6 +279,8 @@ int main() {
   eviction();
   forks();
   compaction();
+  removal();
+  ranks();
   acceptance();
   rules();
   streams();

@@ -175,7 +175,8 @@ inline constexpr const char* rule_kinds[] = {"full",       "window", "sinks",   
   return stream_case(rule);
 }
 
-/// A cache's tokens under one rule. Eviction waits `undo` tokens; what is gone does not come back with truncate().
+/// A cache's tokens under one rule. Eviction waits `undo` tokens; what is gone does not come back with truncate(), and what
+/// was removed is not seen again, as if a mask hid it.
 class RuleModel {
  public:
   explicit RuleModel(RuleCase rule, Int undo = 0) : case_(std::move(rule)), undo_(undo), states_{case_.empty} {}
@@ -187,7 +188,7 @@ class RuleModel {
   [[nodiscard]] const Tokens& held() const { return held_; }
   /// What the query of token `token` saw of all that the rule keeps.
   [[nodiscard]] const Tokens& seen_by(Int token) const { return steps_.at(std::size_t(token)).seen; }
-  /// The same, without what compact() dropped before.
+  /// The same, without what was removed before.
   [[nodiscard]] Tokens seen_of(const Tokens& available, Int token) const {
     return oracle::where(seen_by(token), [&](Int key) { return oracle::contains(available, key); });
   }
@@ -203,7 +204,7 @@ class RuleModel {
     released_ = std::max(released_, seen() - std::max(undo_, later ? Int(ids.size()) : 0));
     const Tokens rule_keeps = released_ > 0 ? steps_[std::size_t(released_ - 1)].kept : Tokens();
     held_ = oracle::where(held_, [&](Int key) {
-      if (key >= released_ || oracle::contains(pinned_, key)) return true;
+      if (key >= released_) return true;
       return case_.keep ? case_.keep(ids_, key, released_) : oracle::contains(rule_keeps, key);
     });
     note_evicted();
@@ -214,22 +215,25 @@ class RuleModel {
     states_.resize(std::size_t(tokens) + 1);
     held_ = oracle::where(held_, [&](Int key) { return key < tokens; });
     released_ = std::min(released_, tokens);
-    if (tokens == 0) evicted_ = -1, compacted_ = 0, pinned_.clear();
+    if (tokens == 0) evicted_ = -1, removed_ = false;
   }
-  /// What is kept apart from the latest run stays.
+  void remove(Int begin, Int end) {
+    const std::size_t before = held_.size();
+    held_ = oracle::where(held_, [&](Int key) { return key < begin || key >= end; });
+    removed_ |= held_.size() < before;
+  }
+  /// Only these stay.
   void compact(const Tokens& keep) {
-    held_ = keep;
-    Int run = seen();
-    while (oracle::contains(keep, run - 1)) --run;
-    pinned_ = oracle::where(keep, [&](Int key) { return key < run; });
-    released_ = seen();
-    note_evicted();
-    if (evicted_ >= 0) compacted_ = seen();  // else nothing is missing
+    const std::size_t before = held_.size();
+    held_ = oracle::where(held_, [&](Int key) { return oracle::contains(keep, key); });
+    removed_ |= held_.size() < before;
   }
+  /// Whether tokens were removed since the cache was empty. A cache may then go back less far than floor() says.
+  [[nodiscard]] bool removed() const { return removed_; }
   [[nodiscard]] Int floor() const {
     if (!case_.keep) return case_.floor(ids_, evicted_, released_);
     if (evicted_ < 0) return 0;
-    return std::min(seen(), std::max(compacted_, case_.floor(ids_, evicted_, released_)));
+    return std::min(seen(), case_.floor(ids_, evicted_, released_));
   }
 
  private:
@@ -247,8 +251,7 @@ class RuleModel {
   Tokens held_;
   Int released_ = 0;  // the rule has evicted for so many tokens
   Int evicted_ = -1;
-  Int compacted_ = 0;  // tokens at the last compact()
-  Tokens pinned_;      // by it
+  bool removed_ = false;
 };
 
 }  // namespace heed_test

@@ -102,16 +102,20 @@ template <class Step>
   if (view.stages() > 0) return seen;
 
   const Tokens rows = positions_in_rows(view);
+  const Tokens slots = positions_in_rows(
+      view.slots(), [&](int stream, Index slot, Index max) { return view.slot_tile(stream, 0, slot, max); });
   const heed::LandmarkMask& mask = view.mask();
   const heed::NearKeys near = mask.near_keys();
   for (Index i = 0; i < step.tokens(); ++i) {
     Tokens far;
     for (Index k = 0; k < mask.far_keys(); ++k) {
-      if (mask.far_visible(first + i, k)) far.push_back(rows.at(std::size_t(mask.far_key(k))));
+      if (mask.far_visible(first + i, k)) far.push_back(slots.at(std::size_t(mask.far_key(k))));
     }
-    for (Index key = near.first_key; key < view.size(); ++key) {
-      const Index lane = near.first_lane + key - near.first_key;
-      EXPECT_EQ(lane, rows[std::size_t(key)]);
+    for (Index slot = near.first_key; slot < view.slots(); ++slot) {
+      const Index lane = near.first_lane + slot - near.first_key;
+      EXPECT_EQ(lane, view.slot_position(slot));
+      if (view.next_hole(slot).begin == slot) continue;
+      EXPECT_EQ(lane, slots[std::size_t(slot)]);
       if (mask.near_visible(first + i, lane)) far.push_back(lane);
     }
     seen[std::size_t(i)].seen = oracle::where(rows, [&](Int key) { return mask.visible(first + i, key); });

@@ -241,6 +241,7 @@ TEST_P(TreeRules, HaveTheBitsOfDecodingByRanks) {
 TEST_P(TreeRules, HaveTheBitsOfDecodingAfterCompaction) {
   expect_decoded<heed::F32>(gqa(), GetParam(), heed::Positions::absolute, true);
   expect_decoded<heed::F32>(mfa_kr(), GetParam(), heed::Positions::absolute, true);
+  expect_decoded<heed::F32>(mfa_kr(), GetParam(), heed::Positions::rank, true);
 }
 
 /// A step may begin with tokens of the text itself.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -174,20 +175,40 @@ class KvCache {
   /// Forgets all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
-  /// Keeps only the tokens at these logical positions, strictly ascending, in every layer, and drops all others at once;
-  /// what stays keeps its position. The latest ones that follow each other stay recent; those before count as landmarks
-  /// from now on, which a rule with a window no longer drops. Returns the rows moved, per head of a layer.
-  /// invalid_argument for a position that a layer does not hold; unsupported with in-cache ranks or a rule with a
-  /// history, which number or count what they hold; out_of_memory; wrong_state while a step is open.
+  /// Removes the tokens at logical positions begin ... end - 1 from every layer that holds them: from now on no query sees
+  /// them, as if a mask hid them. All others keep their positions, and their rules forget them as if nothing had been
+  /// removed; with in-cache ranks the keys behind move up. Where a rule keeps everything, memory is free at once; else a
+  /// removed recent token has a slot until it would have left the window.
+  ///
+  /// Text goes on at seen(), whatever was removed: see resume_at(). out_of_range unless 0 <= begin <= end <= seen();
+  /// unsupported for a rule with a history, which counts what it holds; out_of_memory; wrong_state while a step is open.
+  Status remove(Index begin, Index end) {
+    if (Status status = may(CacheFeature::remove); !status.ok()) return status;
+    ++facts_->change;
+    return groups_.remove(begin, end);
+  }
+
+  /// The same for all tokens but those at these positions, strictly ascending, each held by a layer at least. Returns the
+  /// rows moved, per head of a layer. invalid_argument naming a position; other errors as of remove().
   Result<Index> compact(std::span<const Index> keep) {
-    if (Status status = no_step("compact()"); !status.ok()) return status;
-    for (const LayerGroup& g : groups_.groups()) {
-      Status status = supports(CacheFeature::compact, g.index.rule(), positions(), detail::rotates_keys(policy_));
-      if (!status.ok()) return status;
-    }
+    if (Status status = may(CacheFeature::compact); !status.ok()) return status;
     ++facts_->change;
     return groups_.compact(keep);
   }
+
+  /// Text goes on at `position`, which becomes seen(): after the last tokens were removed, the next one need not leave a
+  /// gap. Any position behind the last token that a layer keeps will do, out_of_range otherwise. From rollback_floor() on
+  /// that is truncate(). Before it, tokens that rules had evicted would be seen again: they count as removed, too.
+  /// out_of_memory; wrong_state while a step is open.
+  Status resume_at(Index position) {
+    if (Status status = no_step("resume_at()"); !status.ok()) return status;
+    ++facts_->change;
+    return groups_.resume_at(position);
+  }
+
+  /// Tokens at the start of the sequence before the first that was removed, or seen(): so many are as if they had been fed
+  /// to an empty cache. Later ones lack what was removed, whatever the rule has evicted since.
+  [[nodiscard]] Index intact() const noexcept { return groups_.intact(); }
 
   /// A cache with the same tokens, which shares all rows with this one until either writes: no row is copied now.
   /// out_of_memory; wrong_state while a step is open.
@@ -221,9 +242,9 @@ class KvCache {
   }
   /// Bytes beside pages, of this cache alone: token ids and a few words per page, step and layer.
   [[nodiscard]] Index bookkeeping_bytes() const noexcept { return groups_.bookkeeping(); }
-  /// Whether tokens were taken out by compact(), and not by a rule, since the cache was last empty. What follows differs
-  /// from the whole text's.
-  [[nodiscard]] bool compacted() const noexcept { return groups_.compacted(); }
+  /// Whether the caller removed tokens since the cache was last empty: with remove(), compact() or resume_at(). What follows
+  /// differs from the whole text's.
+  [[nodiscard]] bool removed() const noexcept { return groups_.removed(); }
   /// A hash of layer shapes, rules, positions, undo_tokens and model_id: caches with the same one can stand for each
   /// other.
   [[nodiscard]] std::uint64_t fingerprint() const { return groups_.fingerprint(); }
@@ -295,6 +316,16 @@ class KvCache {
     if (layers() == 0) return fail(StatusCode::wrong_state, call, ": the cache was moved from");
     if (step_ == nullptr) return {};
     return fail(StatusCode::wrong_state, call, ": a step of ", step_->tokens(), " tokens is open; commit or abort it");
+  }
+
+  [[nodiscard]] Status may(CacheFeature feature) const {
+    const std::string call = std::string(name_of(feature)) + "()";
+    if (Status status = no_step(call.c_str()); !status.ok()) return status;
+    for (const LayerGroup& g : groups_.groups()) {
+      Status status = supports(feature, g.index.rule(), positions(), detail::rotates_keys(policy_));
+      if (!status.ok()) return status;
+    }
+    return {};
   }
 
   template <class Id>

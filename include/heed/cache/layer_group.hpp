@@ -18,7 +18,7 @@ class LayerGroup {
  public:
   /// `kept`: the most that the index holds while a step of one token is open.
   LayerGroup(TokenIndex tokens, const PoolHandle& pool, const PageLayout& layout, const MostKept& kept = {})
-      : index(std::move(tokens)), far(pool, layout), near(pool, layout), kept_(kept) {}
+      : index(std::move(tokens)), far(pool, layout), near(pool, layout), kept_(kept), new_near_(pool, layout) {}
 
   /// Plans `count` tokens and makes room for their rows and for what commit() will move. On failure nothing is planned.
   template <class Id>
@@ -60,22 +60,29 @@ class LayerGroup {
     if (tokens == 0) return {};
     Index begin = 0;
     if (Status status = index.prepare_truncate(memory, tokens, &begin); !status.ok()) return status;
-    return near.make_writable(begin, std::min(tokens, index.near_begin()), {index.near_begin(), index.seen()});
+    if (tokens > index.near_begin()) {
+      return near.make_writable(begin, index.near_begin(), {index.near_begin(), index.seen()});
+    }
+    return new_near_.make_writable(begin, tokens, {});  // no recent row stays: the run may begin far from where it was
   }
+  /// After prepare_truncate(), if there is no truncate().
+  void abandon_truncate() noexcept { new_near_.clear(); }
   void truncate(Index tokens) noexcept {
+    if (tokens <= index.near_begin()) near = std::move(new_near_);
     index.truncate(tokens, Moves{this});
     far.keep_only(0, index.held());
   }
 
-  /// What compact(keep) needs, or out_of_memory.
-  [[nodiscard]] Status prepare_compact(const MemoryResource& memory, std::span<const Index> keep) {
-    if (Status status = index.prepare_compact(memory, Index(keep.size())); !status.ok()) return status;
-    return far.make_writable(0, Index(keep.size()), {0, index.held()});
+  /// What remove(gone) needs, or out_of_memory.
+  [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone) {
+    Interval slots;
+    if (Status status = index.prepare_remove(memory, gone, &slots); !status.ok()) return status;
+    return far.make_writable(slots.begin, slots.end, {0, index.held()});
   }
   /// Rows moved.
-  Index compact(std::span<const Index> keep) noexcept {
+  Index remove(std::span<const Interval> gone) noexcept {
     Moves moves{this};
-    index.compact(keep, moves);
+    index.remove(gone, moves);
     far.keep_only(0, index.held());
     return moves.moved;
   }
@@ -114,7 +121,9 @@ class LayerGroup {
     return kept_.bounded() ? kept_.recent + step - 1 : unlimited;
   }
   [[nodiscard]] Index shared_pages() const noexcept { return far.shared_pages() + near.shared_pages(); }
-  [[nodiscard]] Index bookkeeping() const noexcept { return index.allocated() + far.allocated() + near.allocated(); }
+  [[nodiscard]] Index bookkeeping() const noexcept {
+    return index.allocated() + far.allocated() + near.allocated() + new_near_.allocated();
+  }
 
   /// Pages that the group needs to hold `tokens` tokens, copies of shared ones included: a rule without a bound is
   /// taken to evict none, one with a bound to be full.
@@ -145,22 +154,20 @@ class LayerGroup {
     void drop(Index slot, Index count, Index end) {
       group->far.copy(group->far, slot + count, slot, end - slot - count);
     }
-    void promote(Index position, Index slot) { group->far.copy(group->near, position, slot, 1); }
-    void demote(Index slot, Index position) { group->near.copy(group->far, slot, position, 1); }
-    void gather(Index key, Index slot) {
-      const Index held = group->index.held();
-      if (key == slot && key < held) return;  // near rows move, whatever their number
+    void promote(Index position, Index slot) {
+      group->far.copy(group->near, position, slot, 1);
       ++moved;
-      if (key < held) {
-        group->far.copy(group->far, key, slot, 1);
-      } else {
-        group->far.copy(group->near, group->index.near_begin() + key - held, slot, 1);
-      }
+    }
+    void demote(Index slot, Index position) { group->near.copy(group->far, slot, position, 1); }
+    void gather(Index slot, Index to) {
+      group->far.copy(group->far, slot, to, 1);
+      ++moved;
     }
     void advance(Index begin, Index end) { group->near.keep_only(begin, end); }
   };
 
   MostKept kept_;
+  PageTable new_near_;  // between prepare_truncate() and truncate()
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -176,7 +176,7 @@ class LayerGroups {
     const TokenIndex& index = groups_.front().index;
     SlidingArray<std::int32_t> ids;
     if (Status status = ids.reserve_back(memory(), Index(accepted.size())); !status.ok()) return status;
-    for (const Index token : accepted) ids.push_back(index.token_id(index.kept() + token));
+    for (const Index token : accepted) ids.push_back(index.planned_id(token));
     if (Status status = prepare_fewer(); !status.ok()) return status;
     for (LayerGroup& g : groups_) g.accept(memory(), accepted, ids.span());
     return {};
@@ -197,34 +197,57 @@ class LayerGroups {
       return fail(StatusCode::out_of_range, "truncate(): tokens is ", tokens, ", but evicted tokens leave only 0 and ",
                   rollback_floor(), " .. ", seen());
     }
-    for (LayerGroup& g : groups_) {
-      if (Status status = g.prepare_truncate(memory(), tokens); !status.ok()) return status;
-    }
-    for (LayerGroup& g : groups_) g.truncate(tokens);
-    if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
-    return {};
+    return cut(tokens);
   }
-  [[nodiscard]] bool compacted() const noexcept {
-    return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.compacted(); });
+  /// Text goes on at `position`: nothing that is held lies there or later.
+  [[nodiscard]] Status resume_at(Index position) {
+    Index last = -1;
+    for (const LayerGroup& g : groups_) last = std::max(last, g.index.last_kept());
+    if (position <= last || position > seen()) {
+      return fail(StatusCode::out_of_range, "resume_at(): position is ", position, ", must be in ", last + 1, " .. ",
+                  seen(), ": behind the last token that is kept");
+    }
+    return cut(position);
+  }
+  /// Every group supports it.
+  [[nodiscard]] Status remove(Index begin, Index end) {
+    if (begin < 0 || end < begin || end > seen()) {
+      return fail(StatusCode::out_of_range, "remove(): positions are ", begin, " .. ", end,
+                  ", must ascend and lie in 0 .. ", seen());
+    }
+    const Interval gone{begin, end};
+    return remove({&gone, std::size_t(begin < end)}).status();
+  }
+  /// Whether the caller removed tokens since the cache was last empty.
+  [[nodiscard]] bool removed() const noexcept {
+    return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.removed(); });
   }
   /// Rows moved per head of a layer. Every group supports it.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
-    for (const LayerGroup& g : groups_) {
-      Index key = 0;
-      for (std::size_t i = 0; i < keep.size(); ++i) {
-        while (key < g.index.kept() && g.index.position(key) < keep[i]) ++key;
-        if (key == g.index.kept() || g.index.position(key) != keep[i] || (i > 0 && keep[i] <= keep[i - 1])) {
-          return fail(StatusCode::invalid_argument, "compact(): keep[", i, "] is ", keep[i],
-                      ", must be a position that is held, and ascending");
-        }
+    const auto held = [&](Index position) {
+      return std::any_of(groups_.begin(), groups_.end(), [&](const LayerGroup& g) {
+        return position >= 0 && position < seen() && g.index.first_kept(position) == position;
+      });
+    };
+    SlidingArray<Interval> gone;
+    if (Status status = gone.reserve_exactly(memory(), Index(keep.size()) + 1); !status.ok()) return status;
+    Index next = 0;  // the first position that is not decided
+    for (std::size_t i = 0; i < keep.size(); ++i) {
+      if (keep[i] < next || !held(keep[i])) {
+        return fail(StatusCode::invalid_argument, "compact(): keep[", i, "] is ", keep[i],
+                    ", must be a position that is held, and ascending");
       }
+      if (keep[i] > next) gone.push_back({next, keep[i]});
+      next = keep[i] + 1;
     }
-    for (LayerGroup& g : groups_) {
-      if (Status status = g.prepare_compact(memory(), keep); !status.ok()) return status;
-    }
-    Index moved = 0;
-    for (LayerGroup& g : groups_) moved += g.compact(keep);
-    return moved;
+    if (next < seen()) gone.push_back({next, seen()});
+    return remove(gone.span());
+  }
+  /// Tokens at the start of the sequence before the first that was removed.
+  [[nodiscard]] Index intact() const noexcept {
+    Index tokens = seen();
+    for (const LayerGroup& g : groups_) tokens = std::min(tokens, g.index.intact());
+    return tokens;
   }
 
   // --- memory ------------------------------------------------------------------------------------------------------
@@ -330,6 +353,28 @@ class LayerGroups {
 
  private:
   LayerGroups() = default;
+
+  [[nodiscard]] Status cut(Index tokens) {
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_truncate(memory(), tokens); !status.ok()) {
+        for (LayerGroup& prepared : groups_) prepared.abandon_truncate();
+        return status;
+      }
+    }
+    note_peak();
+    for (LayerGroup& g : groups_) g.truncate(tokens);
+    if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
+    return {};
+  }
+  [[nodiscard]] Result<Index> remove(std::span<const Interval> gone) {
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_remove(memory(), gone); !status.ok()) return status;
+    }
+    note_peak();
+    Index moved = 0;
+    for (LayerGroup& g : groups_) moved += g.remove(gone);
+    return moved;
+  }
 
   [[nodiscard]] Status add_group(const LayerRule& rule) {
     for (std::size_t i = 0; i < rule.layers.size(); ++i) {

@@ -14,7 +14,8 @@ namespace heed::inline HEED_ABI {
 /// cache may move, by construction or assignment: the view then belongs to the cache that was moved to.
 /// readable() says whether it is valid, and attend() asks that first.
 ///
-/// Keys are the far ones first (landmarks in order), then the recent run. In a cache whose rule has a history, or with
+/// Keys are the far ones first (landmarks in order), then the recent run. The kernel reads them by slots (SlottedSource):
+/// the same with the holes that removed tokens left in the run. In a cache whose rule has a history, or with
 /// in-cache ranks, queries of a step see different lists: then it is a StagedSource, too.
 template <Codec K, Codec V>
 class LayerView {
@@ -45,6 +46,7 @@ class LayerView {
         number_(number),
         layer_(layer),
         size_(group.index.kept() + (with_plan ? group.index.planned() : 0)),
+        slots_(group.index.slots() + (with_plan ? group.index.planned() : 0)),
         with_plan_(with_plan),
         mask_(group.index.mask(with_plan)) {}
 
@@ -87,6 +89,21 @@ class LayerView {
     const Index held = group_->index.held();
     max = std::min(max, size_ - first);
     if (first < held) return group_->far.tile(layer_, stream, head, first, std::min(max, held - first));
+    const Index position = group_->index.position(first);
+    const Index run = group_->index.holes().next(position).begin - position;
+    return group_->near.tile(layer_, stream, head, position, std::min(max, run));
+  }
+
+  /// Slots: keys, and holes between them.
+  [[nodiscard]] Index slots() const noexcept { return slots_; }
+  [[nodiscard]] Index slot_position(Index slot) const noexcept { return group_->index.slot_position(slot); }
+  [[nodiscard]] Interval next_hole(Index slot) const noexcept {
+    return group_ == nullptr ? Interval{slots_, slots_} : group_->index.next_hole(slot);
+  }
+  [[nodiscard]] Tile slot_tile(int stream, Index head, Index first, Index max) const noexcept {
+    const Index held = group_->index.held();
+    max = std::min(max, slots_ - first);
+    if (first < held) return group_->far.tile(layer_, stream, head, first, std::min(max, held - first));
     return group_->near.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
   }
   /// The tokens of the layer's group; null: there is no cache.
@@ -95,6 +112,7 @@ class LayerView {
   [[nodiscard]] Index in_step() const noexcept {
     return with_plan_ && facts_ != nullptr && change_ == facts_->change ? group_->index.planned() : 0;
   }
+
   /// Which key a query sees.
   [[nodiscard]] const LandmarkMask& mask() const noexcept { return mask_; }
 
@@ -130,6 +148,7 @@ class LayerView {
   Index layers_ = 0;                   // of the cache, if it has no such layer
   Index layer_ = 0;                    // in its group
   Index size_ = 0;
+  Index slots_ = 0;
   bool with_plan_ = false;
   LandmarkMask mask_{std::span(&nothing, 1), 0, {}, 0, 0};
 };

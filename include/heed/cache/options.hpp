@@ -19,7 +19,9 @@ struct CacheOptions {
   Index capacity = 0;    ///< tokens to make room for at once
   Index max_tokens = 0;  ///< the cache refuses to hold more, a step's included; 0 is no limit
   Positions positions = Positions::absolute;
-  Index undo_tokens = 0;       ///< eviction waits so many tokens, so that truncate() can always go back so far
+  /// Eviction waits so many tokens. So truncate() can go back to any length from m - undo_tokens on, where m is the most
+  /// tokens that the cache has seen since it was empty: so many tokens in all, in one truncation or in several.
+  Index undo_tokens = 0;
   Index page_tokens = 0;       ///< tokens of a page, in all layers of a group; 0: see automatic_page_tokens()
   std::uint64_t model_id = 0;  ///< a hash of weights and RoPE, of the caller's: snapshots of another model are refused
   MemoryResource memory = default_memory();

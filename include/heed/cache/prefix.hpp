@@ -94,7 +94,7 @@ class PrefixCache {
   /// scope are one entry, which keeps the cache that can go back further. Returns a key for erase(), > 0.
   ///
   /// invalid_argument for a negative id, no ids, another number of ids than the cache has seen, an id that is not the
-  /// cache's, a cache with another fingerprint(); unsupported after compact(); out_of_range if the entry alone exceeds
+  /// cache's, a cache with another fingerprint(); unsupported if tokens were removed; out_of_range if the entry alone exceeds
   /// max_bytes; what fork() says otherwise. Nothing changes then.
   [[nodiscard]] Result<std::uint64_t> insert(Ids ids, const Cache& cache, const PrefixScope& scope = {}) {
     if (Index(ids.size()) != cache.seen() || ids.empty()) {

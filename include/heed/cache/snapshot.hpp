@@ -3,9 +3,10 @@
 ///
 ///     magic "heed-kv" and 0, version u32, byte-order mark u32, number of bytes u64, fingerprint u64,
 ///     names of key and value codec (16 bytes each), number of layer groups u64, tokens seen u64,
-///     per group: near_begin, run_begin, floor, reach_first, begin, first_landmark and most_landmarks of TokenRecord (i64
+///     per group: near_begin, floor, first_removed, reach_first, begin, first_landmark and most_landmarks of TokenRecord (i64
 ///     each); last_seen and calls (i64), kept_sum and seen_sum (f64) of RetentionCounters; number of far tokens u64, their
-///     positions (i64) and ids (i32); ids of the near tokens (i32); then far rows and near rows of every (layer, stream,
+///     positions (i64) and ids (i32); ids of the near tokens (i32); number of holes u64, their begins and ends (i64); then
+///     far rows and near rows of every (layer, stream,
 ///     head), encoded and without padding;  CRC-32 u32 of all before
 ///
 /// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it. What
@@ -82,13 +83,13 @@ inline std::size_t write_header(SnapshotWriter& writer, std::uint64_t fingerprin
 template <class Group, class Body>
 void for_each_row(Group& group, const Body& body) {
   for (Index slot = 0; slot < group.index.held(); ++slot) body(group.far, slot);
-  for (Index slot = group.index.near_begin(); slot < group.index.seen(); ++slot) body(group.near, slot);
+  for (Index key = group.index.held(); key < group.index.kept(); ++key) body(group.near, group.index.position(key));
 }
 
 inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const RetentionCounters& counters) noexcept {
   const TokenIndex& index = group.index;
   const TokenRecord record = index.record();
-  for (const Index number : {record.near_begin, record.run_begin, record.floor, record.reach_first, record.begin,
+  for (const Index number : {record.near_begin, record.floor, record.first_removed, record.reach_first, record.begin,
                              record.first_landmark, record.most_landmarks, counters.last_seen, counters.calls}) {
     writer.number(number);
   }
@@ -100,6 +101,11 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
     writer.number(token.id);
   }
   writer.bytes(index.near_ids().data(), index.near_ids().size_bytes());
+  writer.number(index.holes().size());
+  for (const HoleList::Hole& hole : index.holes().holes()) {
+    writer.number(hole.begin);
+    writer.number(hole.end);
+  }
   const PageLayout& layout = group.near.layout();
   layout.for_each_head([&](Index layer, int stream, Index head) {
     for_each_row(group, [&](const PageTable& table, Index slot) {
@@ -129,8 +135,9 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
 [[nodiscard]] inline Status read_index(SnapshotReader& reader, const MemoryResource& memory, Index seen,
                                        TokenIndex& index, RetentionCounters& counters) {
   TokenRecord record{.seen = seen};
-  for (Index* const number : {&record.near_begin, &record.run_begin, &record.floor, &record.reach_first, &record.begin,
-                              &record.first_landmark, &record.most_landmarks, &counters.last_seen, &counters.calls}) {
+  for (Index* const number :
+       {&record.near_begin, &record.floor, &record.first_removed, &record.reach_first, &record.begin,
+        &record.first_landmark, &record.most_landmarks, &counters.last_seen, &counters.calls}) {
     *number = reader.number<Index>();
   }
   counters.kept_sum = reader.number<double>();
@@ -147,9 +154,16 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   const Index num_ids = reader.fits(seen - record.near_begin, sizeof(std::int32_t));
   if (Status status = ids.reserve_back(memory, num_ids); !status.ok()) return status;
   for (Index i = 0; i < num_ids; ++i) ids.push_back(reader.number<std::int32_t>());
+  SlidingArray<Interval> holes;
+  const Index num_holes = reader.count(2 * sizeof(Index));
+  if (Status status = holes.reserve_back(memory, num_holes); !status.ok()) return status;
+  for (Index i = 0; i < num_holes; ++i) {
+    const auto begin = reader.number<Index>();
+    holes.push_back({begin, reader.number<Index>()});
+  }
   if (!reader.complete()) return fail(StatusCode::invalid_argument, "snapshot: it ends before its index");
   if (Status status = check_counters(counters, seen); !status.ok()) return status;
-  return index.restore(memory, record, far.span(), ids.span());
+  return index.restore(memory, record, far.span(), ids.span(), holes.span());
 }
 
 /// Fills an empty group, or says what is wrong; the group is then useless. out_of_range if it would hold more than
@@ -175,6 +189,11 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
       const auto bytes = std::size_t(layout.row_bytes(stream));
       std::memcpy(table.row(layer, stream, head, slot), reader.bytes(bytes), bytes);
     });
+    for (const HoleList::Hole& hole : group.index.holes().holes()) {
+      for (Index slot = hole.begin; slot < hole.end; ++slot) {
+        std::memset(group.near.row(layer, stream, head, slot), 0, std::size_t(layout.row_bytes(stream)));
+      }
+    }
   });
   return {};
 }

@@ -18,13 +18,15 @@ enum class CacheFeature {
   accept,    ///< Step::commit(accepted)
   fork,
   compact,   ///< keep what the caller says
+  remove,    ///< drop what the caller says
   snapshot,  ///< and restore
   prefix,    ///< PrefixCache
 };
 
 inline constexpr std::array all_cache_features{
-    CacheFeature::create, CacheFeature::append, CacheFeature::mask,    CacheFeature::truncate, CacheFeature::undo,
-    CacheFeature::accept, CacheFeature::fork,   CacheFeature::compact, CacheFeature::snapshot, CacheFeature::prefix,
+    CacheFeature::create, CacheFeature::append,   CacheFeature::mask,   CacheFeature::truncate,
+    CacheFeature::undo,   CacheFeature::accept,   CacheFeature::fork,   CacheFeature::compact,
+    CacheFeature::remove, CacheFeature::snapshot, CacheFeature::prefix,
 };
 
 [[nodiscard]] constexpr const char* name_of(CacheFeature feature) noexcept {
@@ -37,6 +39,7 @@ inline constexpr std::array all_cache_features{
     case CacheFeature::accept: return "accept";
     case CacheFeature::fork: return "fork";
     case CacheFeature::compact: return "compact";
+    case CacheFeature::remove: return "remove";
     case CacheFeature::snapshot: return "snapshot";
     case CacheFeature::prefix: return "prefix";
   }
@@ -70,12 +73,10 @@ inline constexpr std::array all_cache_features{
       }
       return {};
     case CacheFeature::compact:
+    case CacheFeature::remove:
       if (rule.has_history()) {
-        return fail(StatusCode::unsupported, "compact(): rule ", rule.name(),
+        return fail(StatusCode::unsupported, name_of(feature), "(): rule ", rule.name(),
                     " has a history that counts what the cache holds");
-      }
-      if (ranks) {
-        return fail(StatusCode::unsupported, "compact(): in-cache ranks number what the cache holds");
       }
       return {};
     default: return {};

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <span>
 
-#include <heed/cache/token_lists.hpp>
 #include <heed/cache/token_record.hpp>
+#include <heed/cache/token_removal.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -19,12 +19,12 @@ enum class Eviction : std::uint8_t {
 /// The bookkeeping of one layer group, without a byte of a row.
 ///
 /// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. Rows are
-/// moved by the caller, whom commit(), truncate() and compact() tell what to move.
-class TokenIndex : public TokenLists {
+/// moved by the caller, whom commit(), truncate() and remove() tell what to move.
+class TokenIndex : public TokenRemoval {
  public:
   TokenIndex() = default;
   TokenIndex(AnyRule rule, Positions positions, Index undo_tokens)
-      : TokenLists(std::move(rule), positions, undo_tokens) {}
+      : TokenRemoval(std::move(rule), positions, undo_tokens) {}
 
   /// Memory for an empty index, or out_of_memory.
   [[nodiscard]] Status prepare(const MemoryResource& memory) {
@@ -55,6 +55,7 @@ class TokenIndex : public TokenLists {
     Status status = made.ids_.copy_from(memory, other.ids_);
     if (status.ok()) status = made.far_.copy_from(memory, other.far_);
     if (status.ok()) status = made.reach_.copy_from(memory, other.reach_);
+    if (status.ok()) status = made.holes_.copy_from(memory, other.holes_);
     if (!status.ok()) return status;
     made.state_ = other.state_;
     *this = std::move(made);
@@ -123,12 +124,16 @@ class TokenIndex : public TokenLists {
 
   /// Before truncate(): memory for it, and where the near run will begin.
   [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens, Index* near_begin) {
-    const Index begin = std::min({reach_at(tokens).begin, state_.near_begin, tokens});
+    const Index reach = reach_at(tokens).begin, end = std::min(state_.near_begin, tokens);
+    Index begin = end, far = state_.held;
+    while (far > 0 && far_[far - 1].position >= tokens) --far;
+    for (; far > 0 && begin > reach && far_[far - 1].position == begin - 1; --far) --begin;
     *near_begin = begin;
-    return ids_.reserve_front(memory, state_.near_begin - begin);
+    return ids_.reserve_front(memory, end - begin);
   }
-  /// Keeps the first `tokens` tokens, at least rollback_floor() or none. Tells `rows`: demote(slot, position): a far row
-  /// that is recent again moves to the near run; advance(begin, end).
+  /// Keeps the first `tokens` tokens, at least rollback_floor() or none. With fewer, which must be all that are held, what
+  /// is gone stays gone. Tells `rows`: demote(slot, position): a far row that is recent again moves to the near run;
+  /// advance(begin, end).
   template <class Rows>
   void truncate(Index tokens, Rows&& rows) noexcept {
     if (tokens == seen()) return;
@@ -138,6 +143,8 @@ class TokenIndex : public TokenLists {
       return;
     }
     const Reach reach = reach_at(tokens);
+    if (state_.first_removed >= tokens) state_.first_removed = -1;
+    if (state_.first_removed < 0 && tokens < rollback_floor()) state_.first_removed = tokens;
     while (!far_.empty() && far_.back().position >= tokens) {
       state_.initial -= far_.back().role == Role::initial;
       far_.pop_back(1);
@@ -146,11 +153,13 @@ class TokenIndex : public TokenLists {
     // A landmark that is recent again was copied out of the near run, of which nothing else can be missing.
     Index begin = std::min(state_.near_begin, tokens);
     ids_.pop_back(std::min(ids_.size(), seen() - tokens));
+    holes_.drop_from(tokens);
     while (state_.held > 0 && begin > reach.begin && far_[state_.held - 1].position == begin - 1) {
       const FarToken& token = far_[--state_.held];
       rows.demote(state_.held, token.position);
       ids_.push_front(token.id);
       --begin;
+      if (gathers_) far_.pop_back(1);
     }
     state_.near_begin = begin;
     rows.advance(begin, tokens);
@@ -163,57 +172,7 @@ class TokenIndex : public TokenLists {
       reach_.pop_back(reach_.size() - 1 - (tokens - state_.reach_first));
       reach_.back().blind = false;
     }
-  }
-
-  /// Before compact(): memory for it.
-  [[nodiscard]] Status prepare_compact(const MemoryResource& memory, Index kept) {
-    return far_.reserve_back(memory, kept + far_.size());
-  }
-  /// Keeps the tokens at these positions, ascending, all of them held; everything else goes at once. The latest ones that
-  /// follow each other stay recent, those before count as landmarks from now on. Tells `rows`: gather(key, slot): row
-  /// `key` of what was held moves to a far slot, ascending; advance(begin, end).
-  template <class Rows>
-  void compact(std::span<const Index> keep, Rows&& rows) noexcept {
-    // The run of latest tokens stays where it is.
-    Index begin = seen();
-    auto run = keep.size();
-    while (run > 0 && keep[run - 1] == begin - 1 && begin > state_.near_begin) --run, --begin;
-    const Index held = state_.held, old_begin = state_.near_begin;
-    Index far = 0, next = 0, initial = 0;
-    const Index old_far = far_.size();
-    for (std::size_t i = 0; i < run; ++i) {
-      while (next < old_far && far_[next].position < keep[i]) ++next;
-      const bool listed = next < old_far && far_[next].position == keep[i];
-      const Index key = listed && next < held ? next : held + keep[i] - old_begin;
-      const FarToken token = listed ? far_[next] : FarToken{keep[i], ids_[keep[i] - old_begin]};
-      rows.gather(key, far);
-      initial += token.role == Role::initial;
-      // Far tokens that are read later than they are overwritten wait at the back, where room was reserved.
-      far_.push_back(token);
-      ++far;
-    }
-    while (next < old_far && far_[next].position < begin) ++next;
-    for (; next < old_far; ++next) {
-      initial += far_[next].role == Role::initial;
-      far_.push_back(far_[next]);
-    }
-    far_.erase(0, old_far);
-    state_.held = far;
-    state_.initial = initial;
-    state_.dropped = 0;
-    ids_.pop_front(begin - old_begin);
-    state_.near_begin = begin;
-    rows.advance(begin, seen());
-    reach_.pop_front(reach_.size() - 1);
-    state_.reach_first = seen();
-    Reach& reach = reach_[0];
-    reach.begin = std::max(reach.begin, begin);
-    reach.first_landmark = 0;
-    reach.end_landmark = landmarks_before(reach.begin);
     note_evicted();
-    if (state_.last_evicted < 0) return;  // everything is here: truncate() may go back to any of it
-    state_.floor = seen();
-    state_.run_begin = begin;
   }
 
   void reset() noexcept {
@@ -221,6 +180,7 @@ class TokenIndex : public TokenLists {
     far_.pop_back(far_.size());
     reach_.pop_back(reach_.size() - 1);
     reach_[0] = {};
+    holes_.clear();
     state_ = {};
   }
 
@@ -231,18 +191,20 @@ class TokenIndex : public TokenLists {
     const Reach& reach = reach_[0];
     return {.seen = seen(),
             .near_begin = near_begin(),
-            .run_begin = state_.run_begin,
             .floor = state_.floor,
+            .first_removed = state_.first_removed,
             .reach_first = state_.reach_first,
             .begin = reach.begin,
             .first_landmark = reach.first_landmark - state_.dropped,
             .most_landmarks = reach.most_landmarks};
   }
   /// Makes an empty index the one of a snapshot: `far` are the far tokens, their roles not yet known, `ids` those of the
-  /// near ones. invalid_argument for what no sequence of calls leads to, or out_of_memory; the index is then useless.
+  /// near ones, `holes` removed ones among these. invalid_argument for what no sequence of calls leads to, or out_of_memory;
+  /// the index is then useless.
   [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record, std::span<const FarToken> far,
-                               std::span<const std::int32_t> ids) {
+                               std::span<const std::int32_t> ids, std::span<const Interval> holes) {
     Status status = detail::check_record(record, rule_);
+    if (status.ok()) status = check_holes(record, holes);
     if (status.ok() && Index(ids.size()) != record.seen - record.near_begin) {
       status = detail::bad_snapshot("number of ids", Index(ids.size()));
     }
@@ -253,21 +215,23 @@ class TokenIndex : public TokenLists {
     for (std::size_t i = 0; i < ids.size(); ++i) {
       landmarks += rule_.role(record.near_begin + Index(i), ids[i]) != Role::plain;
     }
-    if (status = far_.reserve_back(memory, landmarks); !status.ok()) return status;
+    status = far_.reserve_back(memory, landmarks);
+    if (status.ok()) status = holes_.reserve(memory, Index(holes.size()));
+    if (!status.ok()) return status;
 
     state_ = {.near_begin = record.near_begin,
               .held = Index(far.size()),
-              .run_begin = record.run_begin,
               .reach_first = record.reach_first,
-              .floor = record.floor};
+              .floor = record.floor,
+              .first_removed = record.first_removed};
     for (const FarToken& token : far) {
       const Index before = far_.empty() ? -1 : far_.back().position;
       if (token.position <= before || token.position >= record.near_begin) {
         return detail::bad_snapshot("position", token.position);
       }
-      // What compact() has kept apart from the latest run counts as a landmark.
+      // Under a rule that keeps everything, what lies before a removed token counts as a landmark.
       const Role role = rule_.role(token.position, token.id);
-      if (role == Role::plain && token.position >= record.run_begin) {
+      if (gathers_ ? token.position == record.near_begin - 1 : role == Role::plain) {
         return detail::bad_snapshot("position of a landmark", token.position);
       }
       add_landmark({token.position, token.id, role == Role::plain ? Role::landmark : role});
@@ -279,6 +243,12 @@ class TokenIndex : public TokenLists {
       const std::int32_t id = ids[std::size_t(seen() - record.near_begin)];
       add_token(seen(), id);
       add_reach(seen(), id);
+    }
+    // The reaches are those of a time when nothing was removed.
+    for (const Interval& hole : holes) holes_.add(hole);
+    remove_landmarks(holes, [](Index, Index) {});
+    for (Index i = 0; i < reach_.size() && !holes.empty(); ++i) {
+      reach_[i].end_landmark = landmarks_before(reach_[i].begin);
     }
     note_evicted();
     // Whatever truncate() may be asked to go back to must still be here. Later lengths see later tokens.
@@ -319,12 +289,6 @@ class TokenIndex : public TokenLists {
       return detail::bad_snapshot("most_landmarks", reach.most_landmarks);
     }
     return {};
-  }
-  /// Landmarks of the list before `position`.
-  [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return Index(std::partition_point(far_.data(), far_.data() + far_.size(),
-                                      [&](const FarToken& token) { return token.position < position; }) -
-                 far_.data());
   }
 
   /// The query whose reach decides what is held after `tokens` tokens.
@@ -369,6 +333,7 @@ class TokenIndex : public TokenLists {
     }
     if (reach.begin > state_.near_begin) {
       ids_.pop_front(reach.begin - state_.near_begin);
+      holes_.drop_before(reach.begin);
       state_.near_begin = reach.begin;
       rows.advance(reach.begin, seen());
     }
@@ -380,11 +345,19 @@ class TokenIndex : public TokenLists {
     return a.begin == b.begin && a.first_landmark == b.first_landmark;
   }
 
-  /// The latest position that is gone.
-  void note_evicted() noexcept {
-    Index position = state_.near_begin - 1, key = state_.held - 1;
-    while (key >= 0 && far_[key].position == position) --key, --position;
-    state_.last_evicted = std::max(state_.last_evicted, position);
+  /// What a snapshot says of removed tokens.
+  [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const Interval> holes) const {
+    Index before = r.near_begin - 1;
+    for (const Interval& hole : holes) {
+      const bool refused = gathers_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
+      if (refused || hole.begin <= before || hole.size() <= 0 || hole.end > r.seen) {
+        return detail::bad_snapshot("hole", hole.begin);
+      }
+      before = hole.end;
+    }
+    const bool known = r.near_begin == 0 || (r.first_removed >= 0 && r.first_removed < r.near_begin);
+    if (gathers_ && (r.near_begin != r.begin || !known)) return detail::bad_snapshot("near_begin", r.near_begin);
+    return {};
   }
 };
 

@@ -6,9 +6,11 @@
 #include <span>
 #include <string_view>
 
+#include <heed/cache/hole_list.hpp>
 #include <heed/cache/landmark_numbers.hpp>
 #include <heed/cache/sliding_array.hpp>
 #include <heed/cache/token_state.hpp>
+#include <heed/retention/full.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -23,6 +25,9 @@ enum class Positions : std::uint8_t {
 ///
 ///     far    landmarks older than the recent tokens, in slots 0 ... held()
 ///     near   the recent tokens, every position in [near_begin(), seen()), in slots of the same number
+///
+/// A recent token that was removed leaves a hole: its slot stays until the run has moved past it. Under the rule that
+/// keeps everything a run never moves on, so what is kept before a hole moves to the far slots at once.
 class TokenLists {
  public:
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
@@ -35,53 +40,81 @@ class TokenLists {
   }
 
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
-  [[nodiscard]] Index kept() const noexcept { return state_.held + state_.seen - state_.near_begin; }
+  [[nodiscard]] Index kept() const noexcept { return state_.held + holes_.left(state_.near_begin, state_.seen); }
   [[nodiscard]] Index evicted() const noexcept { return seen() - kept(); }
   [[nodiscard]] Index planned() const noexcept { return planned_; }
   [[nodiscard]] Index held() const noexcept { return state_.held; }
   [[nodiscard]] Index near_begin() const noexcept { return state_.near_begin; }
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index allocated() const noexcept {
-    return ids_.allocated() + far_.allocated() + reach_.allocated() + stage_.allocated() + rotary_.allocated();
+    return ids_.allocated() + far_.allocated() + reach_.allocated() + stage_.allocated() + rotary_.allocated() +
+           holes_.allocated();
   }
 
   /// Key i of what is held, planned tokens included: far ones, then near ones.
   [[nodiscard]] Index position(Index key) const noexcept {
-    return key < state_.held ? far_[key].position : state_.near_begin + key - state_.held;
+    return key < state_.held ? far_[key].position : holes_.position(state_.near_begin, key - state_.held);
   }
   [[nodiscard]] std::int32_t token_id(Index key) const noexcept {
-    return key < state_.held ? far_[key].id : ids_[key - state_.held];
+    return key < state_.held ? far_[key].id : ids_[position(key) - state_.near_begin];
+  }
+  [[nodiscard]] std::int32_t planned_id(Index i) const noexcept { return ids_[seen() + i - state_.near_begin]; }
+  /// The first token at or after `position` that is held, or seen().
+  [[nodiscard]] Index first_kept(Index position) const noexcept {
+    const FarToken* const end = far_.data() + state_.held;
+    const FarToken* const at =
+        std::partition_point(far_.data(), end, [&](const FarToken& token) { return token.position < position; });
+    if (at != end) return at->position;
+    position = std::max(position, state_.near_begin);
+    const Interval hole = holes_.next(position);
+    return std::min(seen(), hole.begin == position ? hole.end : position);
+  }
+  /// The latest token that is held, or -1.
+  [[nodiscard]] Index last_kept() const noexcept { return kept() == 0 ? -1 : position(kept() - 1); }
+  /// Tokens at the start of the sequence before the first that was removed; all, if none was.
+  [[nodiscard]] Index intact() const noexcept { return state_.first_removed < 0 ? seen() : state_.first_removed; }
+
+  /// The same with a number for every slot, holes included: far slots, then near ones.
+  [[nodiscard]] Index slots() const noexcept { return state_.held + state_.seen - state_.near_begin; }
+  [[nodiscard]] Index slot_position(Index slot) const noexcept {
+    return slot < state_.held ? far_[slot].position : state_.near_begin + slot - state_.held;
+  }
+  /// The first holes at or after a slot.
+  [[nodiscard]] Interval next_hole(Index slot) const noexcept {
+    const Index shift = state_.held - state_.near_begin;
+    const Interval hole = holes_.next(std::max(slot, state_.held) - shift);
+    return hole.begin == HoleList::none ? hole : Interval{hole.begin + shift, hole.end + shift};
   }
 
   [[nodiscard]] const TokenState& state() const noexcept { return state_; }
   [[nodiscard]] std::span<const std::int32_t> near_ids() const noexcept { return ids_.span(); }
   [[nodiscard]] std::span<const FarToken> far_tokens() const noexcept { return far_.span(); }
   [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
+  [[nodiscard]] const HoleList& holes() const noexcept { return holes_; }
 
   /// The fewest tokens, besides 0, that truncate() can keep.
   [[nodiscard]] Index rollback_floor() const noexcept {
     if (rule_.has_history()) return state_.floor;  // a compression that evicts nothing counts landmarks, too
-    if (state_.last_evicted < 0) return 0;
-    const Index floor = rule_.rollback_floor(state_.last_evicted, reach_[0].begin);
-    return std::min(seen(), std::max(floor, state_.floor));
+    if (state_.last_evicted < 0 || gathers_) return 0;
+    return std::min(seen(), rule_.rollback_floor(state_.last_evicted, reach_[0].begin));
   }
 
-  /// Whether compact() took something out since the list was last empty.
-  [[nodiscard]] bool compacted() const noexcept { return state_.run_begin > 0; }
+  /// Whether the caller removed tokens since the list was last empty. What follows differs from the whole text's.
+  [[nodiscard]] bool removed() const noexcept { return state_.first_removed >= 0; }
 
   // --- what a plan sees --------------------------------------------------------------------------------------------
 
   /// Keys the last planned token sees, its own included.
   [[nodiscard]] Index keys_seen_by_last() const noexcept {
     const Reach& reach = query_reach(planned_ - 1);
-    return far_seen(reach) + seen() + planned_ - reach.begin;
+    return far_seen(reach) + holes_.left(reach.begin, seen() + planned_);
   }
   /// Rotary position of the planned token `i`.
   [[nodiscard]] Index rotary_position(Index i) const noexcept {
     const Index position = seen() + i;
     if (positions_ == Positions::absolute) return position;
     const Reach& reach = query_reach(i);
-    return far_seen(reach) + position - reach.begin;
+    return far_seen(reach) + holes_.left(reach.begin, position);
   }
 
   /// The same of all planned tokens, in order.
@@ -102,7 +135,7 @@ class TokenLists {
   [[nodiscard]] Index stage_size(Index stage) const noexcept {
     const Interval queries = stage_queries(stage);
     const Reach& reach = query_reach(queries.begin);
-    return far_seen(reach) + seen() + queries.end - reach.begin;
+    return far_seen(reach) + holes_.left(reach.begin, seen() + queries.end);
   }
   /// Where key `key` of a stage lies: the far token of that number, or a near position.
   struct Place {
@@ -115,8 +148,10 @@ class TokenLists {
     const Reach& reach = query_reach(queries.begin);
     const Index far = far_seen(reach);
     if (key >= far) {
-      const Index position = reach.begin + key - far;
-      return {.far = false, .at = position, .run = seen() + queries.end - position};
+      const Index number = key - far + holes_.left(state_.near_begin, reach.begin);
+      const Index position = holes_.position(state_.near_begin, number);
+      return {
+          .far = false, .at = position, .run = std::min(seen() + queries.end, holes_.next(position).begin) - position};
     }
     const Index initial = std::min(state_.initial, reach.end_landmark);
     const Index at = key < initial ? key : far_index(first_seen(reach)) + key - initial;
@@ -133,7 +168,7 @@ class TokenLists {
  protected:
   TokenLists() = default;
   TokenLists(AnyRule rule, Positions positions, Index undo_tokens)
-      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens) {}
+      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens), gathers_(rule_.same_as(Causal{})) {}
 
   /// What planned token `planned` sees as a query.
   [[nodiscard]] const Reach& query_reach(Index planned) const noexcept {
@@ -160,9 +195,16 @@ class TokenLists {
     if (rule_.has_history()) return reach;
     Index far = far_.size();
     while (far > 0 && far_[far - 1].position >= tokens) --far;
+    if (gathers_) {  // what follows each other at the end is recent again
+      reach.begin = std::min(tokens, state_.near_begin);
+      for (; far > 0 && far_[far - 1].position == reach.begin - 1; --far) --reach.begin;
+      reach.end_landmark = far;
+      return reach;
+    }
     const Index last = far == 0 ? -1 : far_[far - 1].position;
+    // Recent tokens that are gone would be seen only where resume_at() has gone back further than the rule lets truncate().
     reach.begin = std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin,
-                                    std::min(state_.run_begin, tokens), tokens);
+                                    std::min(state_.last_evicted + 1, tokens), tokens);
     while (far > 0 && far_[far - 1].position >= reach.begin) --far;
     reach.end_landmark = far;
     return reach;
@@ -171,10 +213,12 @@ class TokenLists {
   AnyRule rule_;
   Positions positions_ = Positions::absolute;
   Index undo_ = 0;
+  bool gathers_ = true;  // the rule keeps everything, so what lies before a hole is far
   TokenState state_;
   SlidingArray<std::int32_t> ids_;  // of the near run
   SlidingArray<FarToken> far_;      // every landmark that is held, those of the near run included; ascending
   SlidingArray<Reach> reach_;       // of queries reach_first ... seen + planned, the next one included
+  HoleList holes_;                  // in the near run
   // Of a plan:
   Index planned_ = 0;
   Index committed_far_ = 0;

@@ -51,16 +51,23 @@ class TreePaths {
   [[nodiscard]] Index stage_size(Index node) const noexcept {
     if (!compact()) return reach_->prefix() + tree().depth(node) + 1;
     const Reach& reach = reach_->reach(node);
-    return reach_->numbers(node).far_seen(reach) + reach_->position(node) + 1 - reach.begin;
+    return reach_->numbers(node).far_seen(reach) + holes().left(reach.begin, reach_->position(node) + 1);
   }
   [[nodiscard]] Index stage_position(Index node, Index key) const noexcept {
     if (ranks()) return key;
     const Index at = place(node, key).key;
-    return at < reach_->prefix() ? keys_.position(at) : reach_->position(at - reach_->prefix());
+    return at < reach_->prefix() ? detail::slot_position(keys_, at) : reach_->position(at - reach_->prefix());
   }
   [[nodiscard]] Tile stage_tile(Index node, int stream, Index head, Index first, Index max) const noexcept {
     const Place from = place(node, first);
-    return keys_.tile(stream, head, from.key, std::min(max, from.run));
+    return detail::slot_tile(keys_, stream, head, from.key, std::min(max, from.run));
+  }
+  /// Removed tokens before the step, in lists that are the source's own order.
+  [[nodiscard]] Interval stage_hole(Index node, Index key) const noexcept {
+    if constexpr (SlottedSource<S>) {
+      if (!compact() && key < reach_->prefix()) return keys_.next_hole(key);
+    }
+    return {stage_size(node), stage_size(node)};
   }
   /// What a node sees of its list. None if that is all, or the source's own order says it.
   [[nodiscard]] MaskRef stage_mask(Index node) const noexcept {
@@ -69,7 +76,7 @@ class TreePaths {
   }
 
  private:
-  /// A key of the source, and how many of a list follow it there.
+  /// A slot of the source, and how many of a list follow it there.
   struct Place {
     Index key = 0;
     Index run = 1;
@@ -81,6 +88,8 @@ class TreePaths {
   [[nodiscard]] bool ranks() const noexcept {
     return reach_->tokens() != nullptr && reach_->tokens()->positions() == Positions::rank;
   }
+
+  [[nodiscard]] const HoleList& holes() const noexcept { return reach_->tokens()->holes(); }
 
   [[nodiscard]] Place place(Index node, Index key) const noexcept {
     const detail::TreeReach& tree_reach = *reach_;
@@ -95,8 +104,10 @@ class TreePaths {
         key = tree_reach.far_key(node, at);
         run = at < tree_reach.tokens()->held() ? std::min(run, tree_reach.tokens()->held() - at) : 1;
       } else {
-        key = tree_reach.near_key(reach.begin + key - far);
-        run = tree_reach.prefix() - key;
+        const Index near = tree_reach.tokens()->near_begin();
+        const Index position = holes().position(near, holes().left(near, reach.begin) + key - far);
+        key = tree_reach.near_key(position);
+        run = std::min(tree_reach.prefix() - key, holes().next(position).begin - position);
       }
     }
     if (key < tree_reach.prefix()) return {key, run};

@@ -53,12 +53,12 @@ class TreeReach {
  public:
   /// Of a source's last keys, which are the nodes. A tree that does not fit is in status().
   template <KeyValueSource S>
-  TreeReach(const S& keys, const DraftTree& tree) : tree_(&tree), prefix_(keys.size() - tree.size()) {
+  TreeReach(const S& keys, const DraftTree& tree) : tree_(&tree), prefix_(slots_of(keys) - tree.size()) {
     if (prefix_ < 0) {
       status_ = fail(StatusCode::invalid_argument, "tree has ", tree.size(), " nodes, keys has ", keys.size());
       return;
     }
-    first_ = tree.size() > 0 ? keys.position(prefix_) : prefix_ > 0 ? keys.position(prefix_ - 1) + 1 : 0;
+    first_ = tree.size() > 0 ? slot_position(keys, prefix_) : end_of(keys);
     if constexpr (CachedSource<S>) {
       tokens_ = keys.tokens();
       if (tree.size() > keys.in_step()) {
@@ -66,6 +66,7 @@ class TreeReach {
                        keys.in_step(), " tokens");
         return;
       }
+      first_token_ = keys.in_step() - tree.size();
       ask();
     }
   }
@@ -76,7 +77,7 @@ class TreeReach {
   [[nodiscard]] const DraftTree& tree() const noexcept { return *tree_; }
   /// Null: the source is no cache's, and every node sees every key before the step.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return tokens_; }
-  /// Keys before the nodes.
+  /// Slots before the nodes.
   [[nodiscard]] Index prefix() const noexcept { return prefix_; }
   /// Position of a node without parent.
   [[nodiscard]] Index first() const noexcept { return first_; }
@@ -103,7 +104,7 @@ class TreeReach {
     while (nodes_[std::size_t(at)].landmarks > i - far_ + 1) at = nodes_[std::size_t(tree_->parent(at))].landmark;
     return position(at);
   }
-  /// Index of a far key or of one of the near run, by list index or position, in the list of a node's path.
+  /// Slot of a far key or of one of the near run, by list index or position, in the list of a node's path.
   [[nodiscard]] Index far_key(Index node, Index i) const noexcept {
     return i < tokens_->held() ? i : near_key(far_position(node, i));
   }
@@ -132,7 +133,7 @@ class TreeReach {
     nodes_.reserve(std::size_t(tree_->size()));
     for (Index node = 0; node < tree_->size(); ++node) {
       const Index parent = tree_->parent(node), position = this->position(node);
-      const std::int32_t id = tokens_->token_id(prefix_ + node);
+      const std::int32_t id = tokens_->planned_id(first_token_ + node);
       Node made;
       if (parent >= 0) {
         made = nodes_[std::size_t(parent)];
@@ -158,6 +159,7 @@ class TreeReach {
   const DraftTree* tree_;
   const TokenLists* tokens_ = nullptr;
   Index prefix_ = 0, first_ = 0;
+  Index first_token_ = 0;        // of the open step that is a node
   Index far_ = 0, initial_ = 0;  // landmarks before the nodes, initial ones of them
   std::vector<Node> nodes_;
   std::vector<NodeMask> masks_;

@@ -27,16 +27,16 @@ namespace heed::inline HEED_ABI::detail {
   return fail(StatusCode::invalid_argument, call, ": ids[", position, "] is ", id, ", but the cache was given ", known);
 }
 
-/// check_ids(), unsupported if tokens were taken out, and check_id() of all tokens that the cache still holds. There are
+/// check_ids(), unsupported if tokens were removed, and check_id() of all tokens that the cache still holds. There are
 /// at least as many ids as it has seen.
 template <class Cache>
 [[nodiscard]] Status check_ids_of(const char* call, std::span<const std::int32_t> ids, const Cache& cache) {
   if (Status status = check_ids(call, ids); !status.ok()) return status;
   // A KvCache, not a state: nothing can be taken out of that.
   if constexpr (requires { cache.rule(Index{}); }) {
-    if (cache.compacted()) {
-      return fail(StatusCode::unsupported, call,
-                  ": compact() took tokens out of the cache, so it is not what its ids make of it");
+    if (cache.removed()) {
+      return fail(StatusCode::unsupported, call, ": tokens were removed from the cache, from position ", cache.intact(),
+                  " on, so it is not what its ids make of it");
     }
   }
   if constexpr (requires { cache.token_id(Index{}, Index{}); }) {

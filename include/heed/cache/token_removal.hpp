@@ -1,0 +1,125 @@
+/// \file
+/// Tokens that the caller removes from a cache.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include <heed/cache/token_lists.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// The part of a TokenIndex that takes tokens out of its lists, whatever the rule says. What is removed is not seen again,
+/// and the rule forgets the others as if nothing had been removed.
+class TokenRemoval : public TokenLists {
+ public:
+  /// Before remove(): memory for it, and the far slots that will be written.
+  [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone, Interval* far) {
+    *far = {state_.held, state_.held};
+    Index left = 0, first = state_.held;  // far tokens that stay, and the first that does not
+    std::size_t at = 0;
+    for (Index i = 0; i < state_.held; ++i) {
+      const bool stays = !is_gone(gone, at, far_[i].position);
+      if (!stays) first = std::min(first, i);
+      left += stays;
+    }
+    if (!gathers_) {
+      if (first < state_.held) *far = {first, state_.held};
+      return holes_.reserve(memory, Index(gone.size()));
+    }
+    const Index begin = gathered_begin(gone);
+    for (Index position = state_.near_begin; position < begin; ++position) left += !is_gone(gone, at, position);
+    *far = {first, std::max(left, state_.held)};
+    return far_.reserve_back(memory, std::max<Index>(0, left - far_.size()));
+  }
+  /// Removes the tokens at the positions `gone`: disjoint, ascending, none of them empty; whether they are held or not.
+  /// Tells `rows`: gather(slot, to): a far row moves to a far slot before it; promote(position, slot): a near row moves
+  /// to a far slot; advance(begin, end): near rows outside go. Far rows move first, all of them ascending.
+  template <class Rows>
+  void remove(std::span<const Interval> gone, Rows&& rows) noexcept {
+    note_removed(gone);
+    remove_landmarks(gone, [&](Index slot, Index to) { rows.gather(slot, to); });
+    if (gathers_) {
+      gather(gone, rows);
+    } else {
+      for (const Interval& tokens : gone) {
+        holes_.add({std::max(tokens.begin, state_.near_begin), std::min(tokens.end, seen())});
+      }
+    }
+    for (Index i = 0; i < reach_.size(); ++i) reach_[i].end_landmark = landmarks_before(reach_[i].begin);
+    note_evicted();
+  }
+
+ protected:
+  TokenRemoval() = default;
+  TokenRemoval(AnyRule rule, Positions positions, Index undo_tokens)
+      : TokenLists(std::move(rule), positions, undo_tokens) {}
+
+  /// Whether `position` is in one of `gone`; `at` is where the search goes on, for positions that ascend.
+  [[nodiscard]] static bool is_gone(std::span<const Interval> gone, std::size_t& at, Index position) noexcept {
+    while (at < gone.size() && gone[at].end <= position) ++at;
+    return at < gone.size() && gone[at].begin <= position;
+  }
+  /// The far tokens that are in `gone` leave the list; `move(slot, to)`: a row moves on the way.
+  template <class Move>
+  void remove_landmarks(std::span<const Interval> gone, const Move& move) noexcept {
+    std::size_t at = 0;
+    Index left = 0, held = 0;
+    for (Index i = 0; i < far_.size(); ++i) {
+      if (is_gone(gone, at, far_[i].position)) {
+        state_.initial -= far_[i].role == Role::initial;
+        continue;
+      }
+      if (i < state_.held && i != left) move(i, left);
+      held += i < state_.held;
+      far_[left++] = far_[i];
+    }
+    far_.pop_back(far_.size() - left);
+    state_.held = held;
+  }
+  /// Landmarks of the list before `position`.
+  [[nodiscard]] Index landmarks_before(Index position) const noexcept {
+    return Index(std::partition_point(far_.data(), far_.data() + far_.size(),
+                                      [&](const FarToken& token) { return token.position < position; }) -
+                 far_.data());
+  }
+
+  /// The latest position that is gone.
+  void note_evicted() noexcept {
+    Index position = state_.near_begin - 1, key = state_.held - 1;
+    while (key >= 0 && far_[key].position == position) --key, --position;
+    state_.last_evicted = position;
+  }
+
+ private:
+  void note_removed(std::span<const Interval> gone) noexcept {
+    for (const Interval& tokens : gone) {
+      const Index first = first_kept(tokens.begin);
+      if (first < std::min(tokens.end, intact())) state_.first_removed = first;
+      if (first >= intact()) return;
+    }
+  }
+  /// Where the near run begins under a rule that keeps everything, once `gone` is removed.
+  [[nodiscard]] Index gathered_begin(std::span<const Interval> gone) const noexcept {
+    return gone.empty() ? state_.near_begin : std::max(state_.near_begin, std::min(gone.back().end, seen()));
+  }
+  /// What is left of the near run before the last of `gone` becomes far.
+  template <class Rows>
+  void gather(std::span<const Interval> gone, Rows& rows) noexcept {
+    const Index begin = gathered_begin(gone);
+    std::size_t at = 0;
+    for (Index position = state_.near_begin; position < begin; ++position) {
+      if (is_gone(gone, at, position)) continue;
+      rows.promote(position, state_.held++);
+      far_.push_back({position, ids_[position - state_.near_begin]});
+    }
+    ids_.pop_front(begin - state_.near_begin);
+    state_.near_begin = begin;
+    rows.advance(begin, seen());
+    reach_.pop_front(reach_.size() - 1);
+    state_.reach_first = seen();
+    reach_[0].begin = begin;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI
