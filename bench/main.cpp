@@ -23,22 +23,22 @@ namespace {
 
 using bench::Index;
 
-/// What a reader needs to judge the numbers.
-void describe_machine() {
-  benchmark::AddCustomContext("cpu", bench::cpu_name());
-  benchmark::AddCustomContext("heed", std::string(heed::version_string()) + " " + heed::isa_name());
-  benchmark::AddCustomContext("compiler", HEED_BENCH_COMPILER);
-  benchmark::AddCustomContext("flags", HEED_BENCH_FLAGS);
+bench::Facts describe_machine() {
+  bench::Facts facts = {{"cpu", bench::cpu_name()},
+                        {"heed", std::string(heed::version_string()) + " " + heed::isa_name()},
+                        {"compiler", HEED_BENCH_COMPILER},
+                        {"flags", HEED_BENCH_FLAGS}};
   for (const Index threads : bench::thread_counts()) {
     const std::string suffix = "/threads:" + std::to_string(threads);
     for (const bench::Limit limit : bench::all_limits) {
       if (!bench::exists(limit)) continue;
       char text[32];
       std::snprintf(text, sizeof text, "%.1f %s", bench::measure(limit, threads), bench::unit(limit));
-      benchmark::AddCustomContext(std::string("limit/") + bench::name(limit) + suffix, text);
+      facts.emplace_back(std::string("limit/") + bench::name(limit) + suffix, text);
     }
-    benchmark::AddCustomContext("read_loop" + suffix, bench::read_loop_name(threads));
+    facts.emplace_back("read_loop" + suffix, bench::read_loop_name(threads));
   }
+  return facts;
 }
 
 }  // namespace
@@ -48,14 +48,17 @@ int main(int argc, char** argv) {
   std::vector<std::string> options = {argv[0], "--benchmark_filter=-^smoke/", "--benchmark_min_time=0.08",
                                       "--benchmark_repetitions=5"};
   bool list = false, own_format = false;
+  std::string context;
   for (int i = 1; i < argc; ++i) {
     const std::string_view option = argv[i];
     if (option == "--corrupt") {  // proves in a test that a wrong answer is noticed
       bench::corrupt_checks();
       continue;
     }
+    constexpr std::string_view given = "--benchmark_context=";
+    if (option.starts_with(given)) context = option.substr(given.size());
     list |= option.starts_with("--benchmark_list_tests");
-    own_format |= option.starts_with("--benchmark_format");
+    own_format |= option.starts_with("--benchmark_format=") && !option.ends_with("=console");
     options.emplace_back(option);
   }
   std::vector<char*> arguments;
@@ -65,8 +68,10 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  if (!list) describe_machine();
-  bench::Table table;
+  bench::Facts facts = list ? bench::Facts() : describe_machine();
+  for (const auto& [name, text] : facts) benchmark::AddCustomContext(name, text);  // for JSON
+  if (!context.empty()) facts.emplace_back("context", context);
+  bench::Table table(facts);
   const std::size_t ran =
       own_format || list ? benchmark::RunSpecifiedBenchmarks() : benchmark::RunSpecifiedBenchmarks(&table);
   benchmark::Shutdown();

@@ -1,7 +1,6 @@
 #include "table.hpp"
 
 #include <cstdio>
-#include <iostream>
 #include <string>
 #include <vector>
 
@@ -39,8 +38,13 @@ void print(const Run& run, double spread) {
 }  // namespace
 
 bool Table::ReportContext(const Context& context) {
-  PrintBasicContext(&std::cout, context);
-  std::cout << std::flush;
+  std::printf("%d CPUs", context.cpu_info.num_cpus);
+  for (const auto& cache : context.cpu_info.caches) {
+    std::printf(", L%d %s %d KiB", cache.level, cache.type.c_str(), cache.size / 1024);
+  }
+  if (context.cpu_info.scaling == benchmark::CPUInfo::ENABLED) std::printf(", frequency scaling is on");
+  std::printf("\n");
+  for (const auto& [name, text] : facts_) std::printf("%s: %s\n", name.c_str(), text.c_str());
   std::printf(
       "\nus: median of one call; +-%%: spread of the repetitions; %%BW: KV bytes read once, of the DRAM read limit;\n"
       "%%FMA: useful operations, of the fp32 FMA limit; both limits at as many threads, moments before and after;\n"
