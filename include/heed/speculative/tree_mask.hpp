@@ -19,7 +19,8 @@ namespace heed::inline HEED_ABI {
 ///
 /// Queries are the nodes, or the last of them. A node's rotary position is the number of tokens before the step plus its
 /// depth (tree.positions(step.first_logical_position())); ALiBi goes by that, and so do keys that are rotated at read. For
-/// layers of one rule; the tree and the step must outlive it, unchanged. Copies are cheap.
+/// layers of one rule; the tree and the step must outlive it, unchanged. It allocates a few words a node; copies allocate
+/// nothing.
 ///
 /// attend() says what does not go: invalid_argument for other keys than those it was made with, fewer tokens in the step
 /// than nodes, query_positions; unsupported for a rule with a history and for in-cache ranks, which are no mask.

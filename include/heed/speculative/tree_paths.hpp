@@ -14,7 +14,8 @@ namespace heed::inline HEED_ABI {
 /// in-cache ranks. The keys before the step are read once for every node.
 ///
 /// `keys` is a view of an open step whose last tokens are the nodes in order; it is copied. The tree and the step must
-/// outlive this, unchanged. attend() gives invalid_argument if the step has fewer tokens than the tree has nodes.
+/// outlive this, unchanged. It allocates a few words a node; copies allocate nothing. attend() gives invalid_argument if the
+/// step has fewer tokens than the tree has nodes.
 template <KeyValueSource S>
 class TreePaths {
  public:
