@@ -4,6 +4,7 @@
 #include <random>
 #include <string>
 
+#include <heed/exec/thread_pool.hpp>
 #include <heed/speculative/tree_mask.hpp>
 #include <heed/speculative/tree_paths.hpp>
 
@@ -67,11 +68,13 @@ struct Drawn {
   DraftTree tree;
 };
 template <class P>
-Drawn draw(const Subject<P>& subject, const std::string& kind, std::uint64_t seed) {
+Drawn draw(const Subject<P>& subject, const std::string& kind, std::uint64_t seed, Index more = 0) {
   std::mt19937_64 engine(seed);
   oracle::Random random(seed);
   RuleCase rule = random_case(kind, engine);
-  const Index tokens = random.below(3) == 0 ? random.below(8) : random.below(90), size = 1 + random.below(30);
+  // Short ones, longer ones, and ones whose window crosses chunks of 256.
+  const Index from = random.below(4), size = 1 + random.below(30);
+  const Index tokens = more + (from == 0 ? random.below(8) : from == 1 ? 240 + random.below(30) : random.below(90));
   DraftTree tree = random_tree(size, random);
   return {std::move(rule),
           {.undo_tokens = 5 * random.below(2), .page_tokens = 1 + random.below(20)},
@@ -91,15 +94,24 @@ heed::KvCache<P, Codec> prefix_cache(const Subject<P>& subject, const Drawn& dra
 
 // --- a plain model in float64 -------------------------------------------------------------------------------------------
 
-/// Attention of a node over the tokens that the rule shows it when its path is the text.
-oracle::Answer answer_of(const Subject<heed::Gqa>& subject, const Drawn& drawn, Index node, const Change& change) {
-  const heed::Gqa& p = subject.policy;
-  const List path = drawn.tree.path(node);
+/// The text of a node: what was before the step, and its path.
+Rows text_of(const Drawn& drawn, Index node) {
   Rows text = drawn.prefix;
-  text.append(drawn.nodes.picked(path));
+  text.append(drawn.nodes.picked(drawn.tree.path(node)));
+  return text;
+}
+/// The tokens that the rule shows a node when its path is the text.
+Tokens seen_by(const Drawn& drawn, Index node) {
+  const Rows text = text_of(drawn, node);
   RuleModel model(drawn.rule);
   model.append(Tokens(text.ids.begin(), text.ids.end()));
-  const Tokens seen = model.seen_by(text.size() - 1);
+  return model.seen_by(text.size() - 1);
+}
+/// Attention of a node over tokens of its text.
+oracle::Answer answer_of(const Subject<heed::Gqa>& subject, const Drawn& drawn, Index node, const Tokens& seen,
+                         const Change& change) {
+  const heed::Gqa& p = subject.policy;
+  const Rows text = text_of(drawn, node);
   const Rows keys = text.picked(List(seen.begin(), seen.end()));
   oracle::Problem problem{.heads = p.num_heads,
                           .kv_heads = p.num_kv_heads,
@@ -136,6 +148,8 @@ TEST_P(TreeRules, ShowANodeWhatItsPathSees) {
     auto step = begin(cache, drawn.nodes);
     const auto view = step.keys(0);
     const heed::TreeMask mask(view, drawn.tree);
+    std::vector<Tokens> seen;
+    for (Index node = 0; node < drawn.tree.size(); ++node) seen.push_back(seen_by(drawn, node));
     for (const Change& change : changes) {
       Output paths, masked;
       const heed::Status by_paths = read(subject, drawn.nodes, heed::TreePaths(view, drawn.tree), {}, change, paths);
@@ -156,7 +170,7 @@ TEST_P(TreeRules, ShowANodeWhatItsPathSees) {
         ASSERT_TRUE(plain == masked) << "seed " << seed << ", " << change.name;
       }
       for (Index node = 0; node < drawn.tree.size(); ++node) {
-        const oracle::Answer want = answer_of(subject, drawn, node, change);
+        const oracle::Answer want = answer_of(subject, drawn, node, seen[std::size_t(node)], change);
         for (const Output* got : {&paths, &masked}) {
           const Output row = got->row(node, drawn.tree.size());
           ASSERT_LE(oracle::worst_output(row.out, want), 1)
@@ -174,9 +188,10 @@ TEST_P(TreeRules, ShowANodeWhatItsPathSees) {
 
 /// Paths have the bits of decoding, whatever a step's queries see; masks come near, where there is one.
 template <class Codec, class P>
-void expect_decoded(const Subject<P>& subject, const std::string& kind, heed::Positions positions, bool compacts) {
-  for (std::uint64_t seed = 100; seed < 118; ++seed) {
-    Drawn drawn = draw(subject, kind, seed);
+void expect_decoded(const Subject<P>& subject, const std::string& kind, heed::Positions positions, bool compacts,
+                    Index more = 0) {
+  for (std::uint64_t seed = 100; seed < (more > 0 ? 104u : 118u); ++seed) {
+    Drawn drawn = draw(subject, kind, seed, more);
     drawn.options.positions = positions;
     const bool ranks = positions == heed::Positions::rank;
     if (ranks && !drawn.rule.rule.has_ranks()) return;
@@ -242,6 +257,72 @@ TEST_P(TreeRules, HaveTheBitsOfDecodingAfterCompaction) {
   expect_decoded<heed::F32>(gqa(), GetParam(), heed::Positions::absolute, true);
   expect_decoded<heed::F32>(mfa_kr(), GetParam(), heed::Positions::absolute, true);
   expect_decoded<heed::F32>(mfa_kr(), GetParam(), heed::Positions::rank, true);
+}
+
+/// Landmarks and recent keys in more than one chunk.
+TEST_P(TreeRules, HaveTheBitsOfDecodingOverManyChunks) {
+  expect_decoded<heed::Bf16>(gqa(), GetParam(), heed::Positions::absolute, false, 1300);
+  expect_decoded<heed::F32>(mla(true), GetParam(), heed::Positions::rank, false, 1300);
+}
+
+/// The same bits for any number of workers, in a workspace of the size that workspace_bytes() gives.
+TEST_P(TreeRules, NeedNoMoreThanTheWorkspaceAndNoOrder) {
+  const Subject<heed::Gqa> subject = gqa();
+  for (std::uint64_t seed = 400; seed < 406; ++seed) {
+    const Drawn drawn = draw(subject, GetParam(), seed, seed % 2 == 0 ? 700 : 0);
+    auto cache = prefix_cache<heed::F32>(subject, drawn);
+    auto step = begin(cache, drawn.nodes);
+    const auto view = step.keys(0);
+    const heed::TreePaths paths(view, drawn.tree);
+    const heed::TreeMask mask(view, drawn.tree);
+    const bool masks = !drawn.rule.rule.has_history();
+    Output want_paths, want_masked;
+    heed::check(read(subject, drawn.nodes, paths, {}, changes[3], want_paths));
+    if (masks) heed::check(read(subject, drawn.nodes, view, mask, changes[3], want_masked));
+    for (const Index workers : {1, 2, 5}) {
+      const auto pool = heed::value_or_throw(heed::ThreadPool::create(workers));
+      const auto expect = [&](const auto& keys, heed::MaskRef by, Index stages, const Output& want) {
+        std::vector<std::byte> memory(heed::value_or_throw(
+            heed::workspace_bytes(subject.policy, drawn.tree.size(), view.size(), workers, stages)));
+        heed::Workspace workspace(memory);
+        Output got = empty_output(subject, drawn.tree.size());
+        const heed::Status status = heed::attend<Backend>(subject.policy, drawn.nodes.q, keys, by, got.out, workspace,
+                                                          *pool, options_of(changes[3], 4), got.lse);
+        ASSERT_TRUE(status.ok()) << status.message();
+        ASSERT_TRUE(got == want) << "seed " << seed << ", " << workers << " workers";
+      };
+      expect(paths, {}, drawn.tree.size(), want_paths);
+      if (masks) expect(view, mask, 1, want_masked);
+    }
+  }
+}
+
+/// Keys and values made a tile at a time.
+TEST_P(TreeRules, HaveTheAnswerOfAbsorbedMlaWhenItIsExpanded) {
+  const Subject<heed::Mla> subject = mla(true);
+  for (std::uint64_t seed = 500; seed < 508; ++seed) {
+    const Drawn drawn = draw(subject, GetParam(), seed);
+    auto cache = prefix_cache<heed::F32>(subject, drawn);
+    auto step = begin(cache, drawn.nodes);
+    const auto view = step.keys(0);
+    Output want, got;
+    heed::check(read(subject, drawn.nodes, heed::TreePaths(view, drawn.tree), {}, changes[1], want));
+    const auto expect = [&](const auto& keys, heed::MaskRef by) {
+      got = empty_output(subject, drawn.tree.size());
+      heed::Workspace workspace;
+      heed::SerialExecutor executor;
+      const heed::Status status =
+          heed::attend_mla<Backend>(subject.policy, heed::MlaForm::expanded, drawn.nodes.q, keys, by, got.out,
+                                    workspace, executor, options_of(changes[1], 3), got.lse);
+      ASSERT_TRUE(status.ok()) << status.message();
+      for (std::size_t i = 0; i < got.out.size(); ++i) {
+        ASSERT_TRUE(std::abs(got.out[i] - want.out[i]) <= 2e-5f) << "seed " << seed << ", output " << i;
+      }
+    };
+    expect(heed::TreePaths(view, drawn.tree), {});
+    const heed::TreeMask mask(view, drawn.tree);
+    if (!drawn.rule.rule.has_history()) expect(view, mask);
+  }
 }
 
 /// A step may begin with tokens of the text itself.
