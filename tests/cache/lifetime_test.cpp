@@ -244,6 +244,11 @@ TEST(CacheLifetime, AMovedFromCacheHasNothing) {
       EXPECT_EQ(cache.bytes().allocated, 0);
       EXPECT_EQ(cache.bytes().live_per_layer(), 0);
       EXPECT_EQ(cache.keys(0).size(), 0);
+      std::vector<float> q(12), out(8);
+      heed::Workspace workspace;
+      heed::SerialExecutor serial;
+      const Cache::View none = cache.keys(0);
+      EXPECT_FALSE(heed::attend<heed::Scalar>(taken.policy(), q, none, out, workspace, serial).ok());
       EXPECT_TRUE(cache.rule().same_as(heed::Causal{}));
       cache.trim();
       const auto gone = [](const heed::Status& status) {
