@@ -1,9 +1,5 @@
 /// \file
 /// A step that fits allocates nothing, neither from the memory resource nor with operator new.
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include <heed/cache/recurrent_state.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/sinks.hpp>
@@ -11,30 +7,7 @@
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
-#include "sanitizers.hpp"
-
-namespace {
-std::atomic<long> news{0};
-}
-
-// Sanitizers bring their own. Not inlined: GCC would see malloc meet delete, and warn.
-#if !HEED_TEST_ASAN && !HEED_TEST_TSAN
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++news;
-  if (void* block = std::malloc(bytes == 0 ? 1 : bytes)) return block;
-  std::abort();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  ++news;
-  const auto multiple = std::size_t(alignment);
-  if (void* block = std::aligned_alloc(multiple, (bytes + multiple - 1) / multiple * multiple)) return block;
-  std::abort();
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
-#endif
+#include "counting_new.hpp"
 
 namespace heed_test {
 namespace {
@@ -108,11 +81,7 @@ TEST(CacheStep, AllocatesNothingWhenTheRuleIsFull) {
 }
 
 TEST(CacheStep, AllocatesNothing) {
-#if !HEED_TEST_ASAN && !HEED_TEST_TSAN
-  const long before = news.load();
-  ::operator delete(::operator new(1));  // unlike `delete new int`, never optimised away
-  ASSERT_EQ(news.load(), before + 1) << "the counter does not count";
-#endif
+  ASSERT_TRUE(counts_news());
   expect_no_allocation<heed::KvCache<heed::Gqa, heed::Bf16, heed::F32>>(
       {.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .v_head_dim = 9, .scale = 1});
   expect_no_allocation<heed::KvCache<heed::SharedRow, heed::F16>>(

@@ -1,37 +1,10 @@
 // attend() as an engine calls it: the same bits as through the tests' wrappers, and no allocation once warm.
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include <heed/cache/kv_cache.hpp>
 #include <heed/policy/grouped.hpp>
 
+#include "counting_new.hpp"
 #include "laws/kernels.hpp"
 #include "laws/problem.hpp"
-#include "sanitizers.hpp"
-
-namespace {
-std::atomic<long> news{0};
-}
-
-// Sanitizers bring their own. Not inlined: GCC would see malloc meet delete, and warn.
-#if !HEED_TEST_ASAN && !HEED_TEST_TSAN
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++news;
-  if (void* block = std::malloc(bytes == 0 ? 1 : bytes)) return block;
-  std::abort();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  ++news;
-  const auto multiple = std::size_t(alignment);
-  if (void* block = std::aligned_alloc(multiple, (bytes + multiple - 1) / multiple * multiple)) return block;
-  std::abort();
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
-#endif
 
 namespace heed_test {
 namespace {
@@ -111,11 +84,7 @@ void expect_no_allocation(E& executor) {
 }
 
 TEST(DirectAttend, DecodeAllocatesNothing) {
-#if !HEED_TEST_ASAN && !HEED_TEST_TSAN
-  const long before = news.load();
-  ::operator delete(::operator new(1));  // unlike `delete new int`, never optimised away
-  ASSERT_EQ(news.load(), before + 1) << "the counter does not count";
-#endif
+  ASSERT_TRUE(counts_news());
   heed::SerialExecutor serial;
   expect_no_allocation(serial);
   const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));

@@ -1,0 +1,125 @@
+// Kills mutants of a cache's memory: pages that a bound decides, pools of many sizes, and what a step touches.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include <heed/cache/kv_cache.hpp>
+#include <heed/codec/bf16.hpp>
+#include <heed/policy/grouped.hpp>
+#include <heed/retention/window.hpp>
+
+#include "counting_new.hpp"
+#include "mutants/expect.hpp"
+
+namespace {
+
+using heed::Index;
+using killer::expect;
+using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
+
+constexpr unsigned char filling = 0xA5;
+constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 1};
+
+/// Counts, fills what it gives, and may have no more.
+struct Memory {
+  Index held = 0, most = Index{1} << 40;
+  std::vector<std::pair<unsigned char*, std::size_t>> blocks;
+  Memory() { blocks.reserve(1000); }
+
+  heed::MemoryResource resource() {
+    return {this,
+            [](void* context, std::size_t bytes, std::size_t alignment) -> void* {
+              auto& memory = *static_cast<Memory*>(context);
+              if (memory.held + Index(bytes) > memory.most) return nullptr;
+              void* block = std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment);
+              std::memset(block, filling, bytes);
+              memory.blocks.emplace_back(static_cast<unsigned char*>(block), bytes);
+              memory.held += Index(bytes);
+              return block;
+            },
+            [](void* context, void* block, std::size_t bytes, std::size_t) {
+              auto& memory = *static_cast<Memory*>(context);
+              std::erase_if(memory.blocks, [&](const auto& b) { return b.first == block; });
+              memory.held -= Index(bytes);
+              std::free(block);
+            }};
+  }
+  Index touched() const {
+    Index bytes = 0;
+    for (const auto& [block, size] : blocks) bytes += Index(size) - Index(std::count(block, block + size, filling));
+    return bytes;
+  }
+};
+
+void append(Cache& cache, Index tokens) {
+  static float rows[600 * 2 * 64];
+  const std::span<const float> all(rows, std::size_t(tokens * 2 * 64));
+  auto step = cache.begin(heed::NumTokens(tokens));
+  bool ok = step.ok();
+  for (Index layer = 0; ok && layer < cache.layers(); ++layer) ok = step->write(layer, all, all).ok();
+  if (!ok || !step->commit().ok()) std::exit(2);
+}
+
+void bounds() {
+  for (const Index prompt : {1, 600}) {
+    Memory memory;
+    auto cache = heed::value_or_throw(
+        Cache::create(policy, {.layers = 2, .memory = memory.resource()}, heed::SlidingWindow{256}));
+    append(cache, prompt);
+    for (int i = 0; i < 600; ++i) append(cache, 1);
+    const bool little = double(memory.held) <= 1.25 * double(cache.bytes().live);
+    expect(little, "bound", prompt == 1 ? "pages of a window" : "pages of a prompt");
+    const long before = heed_test::news.load();
+    const Index held = memory.held;
+    for (int i = 0; i < 300; ++i) append(cache, 1);
+    expect(heed_test::counts_news() && heed_test::news.load() == before + 1, "step", "operator new");
+    expect(memory.held == held, "step", "memory resource");
+  }
+}
+
+void pools() {
+  Memory memory;
+  heed::PagePool pool(memory.resource());
+  for (Index size = 1; size < 40; ++size) {
+    const auto page = pool.acquire(64 * size);
+    expect(page.ok(), "pool", "any number of sizes");
+    if (page.ok()) pool.release(*page);
+  }
+  memory.most = memory.held;
+  const auto page = pool.acquire(5000);
+  expect(page.ok(), "pool", "idle pages make room");
+  if (page.ok()) pool.release(*page);
+  pool.trim();
+  expect(memory.held == 0, "pool", "sizes without pages go");
+}
+
+void touching() {
+  Memory memory;
+  auto cache =
+      heed::value_or_throw(Cache::create(policy, {.layers = 8, .page_tokens = 64, .memory = memory.resource()}));
+  const Index before = memory.touched();
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
+  expect(memory.touched() - before < 16 * 1024, "begin", "clears no page");
+
+  Memory others;
+  heed::PagePool pool(others.resource());
+  const heed::StoredStream streams[] = {{.heads = 1, .row_bytes = 16}};
+  const auto layout = heed::value_or_throw(heed::PageLayout::create(1, streams, 64));
+  heed::Page* const page = heed::value_or_throw(pool.acquire(layout.bytes()));
+  layout.prepare(page);
+  const std::vector<float> ones(16 * 8, 1.0f);
+  layout.encode<heed::Bf16>(page, 0, 0, 0, 16, 8, ones.data());
+  const auto* behind = reinterpret_cast<const unsigned char*>(page->rows()) + 16 * 16;
+  expect(std::count(behind, behind + 64, filling) == 0, "rows", "what may be read behind them is defined");
+  pool.release(page);
+}
+
+}  // namespace
+
+int main() {
+  bounds();
+  pools();
+  touching();
+  return killer::failures == 0 ? 0 : 1;
+}
