@@ -135,6 +135,8 @@ class LayerGroup {
     return near.shared_pages(seen) + std::min((beyond + page - 1) / page, ever);
   }
 
+  /// Handles on the pool: one of each table.
+  static constexpr Index pool_handles = 3;
   /// Steps of so many tokens need no allocation where pages_lacking() is 0.
   static constexpr Index reserved_step = 512;
 

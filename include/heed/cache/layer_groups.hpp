@@ -160,7 +160,8 @@ class LayerGroups {
       counters.seen_sum += double(index.seen());
     }
     note_peak();
-    const bool alone = pool_.handles() == 1 + 2 * Index(groups_.size());  // no fork's tables may want a page
+    const bool alone =
+        pool_.handles() == 1 + LayerGroup::pool_handles * Index(groups_.size());  // no fork's tables may want a page
     if (steps_.committed() && alone) detail::give_back(groups_, *pool_, steps_.longest(), reserved_);
   }
   /// The plan of `tokens` tokens becomes one of those with these numbers alone.
