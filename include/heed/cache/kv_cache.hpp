@@ -27,7 +27,7 @@ namespace heed::inline HEED_ABI {
 ///
 /// begin, write and commit of a step of at most 512 tokens do not allocate while size() + tokens <= capacity(), if
 /// nothing is evicted and no token is a landmark; with other rules, they stop allocating once as many tokens are held as
-/// the rule ever keeps.
+/// the rule ever keeps. Memory that a long step needed goes back if none as long comes within 64 commits.
 ///
 /// Movable, not copyable; fork() copies. Views and the open step follow a cache that moves. What was moved from has no
 /// layers and no tokens, its views have no keys, and its calls say wrong_state; another cache may be assigned to it.
@@ -121,7 +121,8 @@ class KvCache {
   [[nodiscard]] std::int32_t token_id(Index key, Index layer = 0) const noexcept {
     return groups_.group(layer).index.token_id(key);
   }
-  /// Tokens there is room for without another page.
+  /// Tokens there is room for without another page, in steps of at most 512 tokens: as many as the cache may hold, once
+  /// every rule has a bound and the pages for it.
   [[nodiscard]] Index capacity() const noexcept { return groups_.capacity(); }
 
   /// Makes room for `tokens` tokens in all. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is

@@ -16,7 +16,7 @@ class PagePool;
 /// says which number is wrong.
 struct CacheOptions {
   Index layers = 1;
-  Index capacity = 0;    ///< tokens to make room for at once
+  Index capacity = 0;    ///< tokens to make room for at once; for a rule with a bound no more than it keeps, and a step
   Index max_tokens = 0;  ///< the cache refuses to hold more, a step's included; 0 is no limit
   Positions positions = Positions::absolute;
   /// Eviction waits so many tokens. So truncate() can go back to any length from m - undo_tokens on, where m is the most
