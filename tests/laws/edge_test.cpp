@@ -97,23 +97,72 @@ TEST_P(Edge, EqualLogitsGiveTheMean) {
   }
 }
 
-/// Visible keys whose logit is -inf have no weight; one finite logit takes all, none leaves nothing.
+/// Visible keys whose logit is -inf have no weight at all; one finite logit takes all, none leaves nothing. Their values are
+/// as large as can be stored: the smallest weight would show.
 TEST_P(Edge, AllLogitsMinusInfinityButOne) {
-  for (const Index keys : {1, 3, 256, 600}) {
-    Problem p = gaussian(small, 1, keys, 6);
-    for (std::size_t i = 0; i < p.q.size(); ++i) p.q[i] = i % 8 == 0 ? 1.0f : 0.0f;
-    for (float& x : p.q) x = std::max(x, 0.5f);
-    std::fill(p.k.begin(), p.k.end(), -infinity);
-    expect_nothing(run(kernel(), p));
-    const Index hot = keys / 2;
-    std::fill(p.k.begin() + hot * p.k_row(), p.k.begin() + (hot + 1) * p.k_row(), 0.25f);
-    const Output got = run(kernel(), p);
-    for (Index h = 0; h < 4; ++h) {
-      for (Index d = 0; d < 8; ++d) {
-        const float v = p.v[std::size_t((hot * 2 + h / 2) * 8 + d)];
-        EXPECT_EQ(double(got.out[std::size_t(h * 8 + d)]), rounded(v, kernel().value_codec()));
+  const std::string codec = kernel().value_codec();
+  const float huge = codec == "f16" ? 65504.0f : codec == "bf16" ? 0x1.fep127f : FLT_MAX;
+  for (const Index queries : {1, 9, 40}) {  // rows read in place, and packed
+    for (const Index keys : {1, 3, 256, 600}) {
+      Problem p = gaussian(small, queries, keys, 6);
+      p.mask = unmasked();
+      for (std::size_t i = 0; i < p.q.size(); ++i) p.q[i] = i % 8 == 0 ? 1.0f : 0.5f;
+      std::fill(p.k.begin(), p.k.end(), -infinity);
+      for (std::size_t i = 0; i < p.v.size(); ++i) p.v[i] = i % 2 == 0 ? huge : -huge;
+      expect_nothing(run(kernel(), p));
+      for (const Index hot : {Index{0}, keys / 2, keys - 1}) {
+        Problem one = p;
+        std::fill_n(one.k.begin() + hot * p.k_row(), p.k_row(), 0.25f);
+        for (Index i = 0; i < p.v_row(); ++i) one.v[std::size_t(hot * p.v_row() + i)] = float(i) - 7.5f;
+        const Output got = run(kernel(), one);
+        for (Index row = 0; row < queries * 4; ++row) {
+          ASSERT_EQ(got.lse[std::size_t(row)], 1.125f * p.shape.scale) << one << " hot " << hot;
+          for (Index d = 0; d < 8; ++d) {
+            ASSERT_EQ(got.out[std::size_t(row * 8 + d)], float(row % 4 / 2 * 8 + d) - 7.5f) << one << " hot " << hot;
+          }
+        }
       }
     }
+  }
+}
+
+/// A mask that shows later keys gets the symmetric form of ALiBi: both neighbours of a query count the same.
+TEST_P(Edge, AlibiCountsDistancesOnBothSides) {
+  for (const Index queries : {1, 40}) {
+    for (const Index keys : {5, 300, 600}) {
+      Problem p = gaussian(small, queries, keys, 10);
+      p.mask = unmasked();
+      p.slopes = {0.5f, 0.1f, 0, 0.02f};
+      for (Index i = 0; i < queries; ++i) p.query_positions.push_back(i * (keys - 1) / std::max<Index>(queries - 1, 2));
+      const Output got = run(kernel(), p);
+      EXPECT_TRUE(oracle::worst_output(got.out, answer(kernel(), p)) <= 1) << p;
+      EXPECT_TRUE(oracle::worst_lse(got.lse, answer(kernel(), p)) <= 1) << p;
+    }
+  }
+  // Equal logits, the query in the middle of three keys: weights e^-1, 1, e^-1.
+  Problem p = gaussian(small, 1, 3, 11);
+  p.mask = unmasked();
+  p.slopes = {1, 1, 1, 1};
+  p.query_positions = {1};
+  std::fill(p.k.begin(), p.k.end(), 0.0f);
+  for (std::size_t i = 0; i < p.v.size(); ++i) p.v[i] = float(i / std::size_t(p.v_row()));  // key 0, 1, 2
+  const Output got = run(kernel(), p);
+  for (const float x : got.out) EXPECT_NEAR(x, 1, 1e-6);
+  for (const float x : got.lse) EXPECT_NEAR(x, std::log(1 + 2 * std::exp(-1.0)), 1e-6);
+}
+
+/// Finite rows beyond what a codec stores saturate: no output becomes NaN or infinite.
+TEST_P(Edge, RowsBeyondTheFormatSaturate) {
+  const auto beyond = [](const std::string& codec) { return codec == "f16" ? 1e6f : codec == "bf16" ? FLT_MAX : 1e6f; };
+  for (const Index queries : {1, 40}) {
+    Problem p = gaussian(small, queries, 300, 12);
+    for (float& x : p.q) x *= kernel().key_codec() == "bf16" ? 1e-35f : 1e-3f;
+    for (std::size_t i = 0; i < p.k.size(); i += 37) p.k[i] = i % 2 == 0 ? beyond(kernel().key_codec()) : -1e6f;
+    for (std::size_t i = 0; i < p.v.size(); i += 29) p.v[i] = i % 2 == 0 ? beyond(kernel().value_codec()) : -1e6f;
+    const Output got = run(kernel(), p);
+    for (const float x : got.out) EXPECT_TRUE(std::isfinite(x)) << p;
+    EXPECT_TRUE(oracle::worst_output(got.out, answer(kernel(), p)) <= 1) << p;
+    EXPECT_TRUE(oracle::worst_lse(got.lse, answer(kernel(), p)) <= 1) << p;
   }
 }
 

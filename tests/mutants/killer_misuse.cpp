@@ -96,6 +96,25 @@ void alibi() {
   expect(std::abs(double(out[1]) - want) < 1e-5, "alibi", "symmetric");
 }
 
+void infinities() {
+  const float infinity = std::numeric_limits<float>::infinity(), huge = 1e38f;
+  const auto read = [](const std::vector<float>& k, const std::vector<float>& v) {
+    Cache cache = heed::value_or_throw(Cache::create(policy, {}));
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(2)));
+    heed::check(step.write(0, k, v));
+    const std::vector<float> q{1, 1};
+    std::vector<float> out(2);
+    heed::Workspace workspace;
+    heed::SerialExecutor executor;
+    heed::check(heed::attend<heed::Scalar>(policy, q, step.keys(0), heed::Unmasked{}, out, workspace, executor));
+    return out;
+  };
+  const auto one = read({-infinity, 0, 1, 0}, {huge, huge, 3, 4});
+  expect(one[0] == 3 && one[1] == 4, "infinities", "a logit of -inf has no weight");
+  const auto all = read({infinity, 0, 1, 0}, {1, 2, 3, 4});
+  expect(std::isnan(all[0]) && std::isnan(all[1]), "infinities", "a logit of +inf is seen");
+}
+
 void codec() {
   const auto stored = []<class C>(C, float x) { return C::to_float(C::from_float(x)); };
   expect(stored(heed::F16{}, 1e6f) == 65504 && stored(heed::F16{}, -65520) == -65504, "codec", "finite in f16");
@@ -119,5 +138,6 @@ int main() {
   alibi();
   merge();
   codec();
+  infinities();
   return killer::failures == 0 ? 0 : 1;
 }
