@@ -485,6 +485,42 @@ TEST_F(TreeErrors, NameAHistoryAndRanksThatAreNoMask) {
                  "a tree is no mask over a cache with a rule with a history: take TreePaths(keys, tree)");
 }
 
+/// Other sources: of rows alone a tree is right; what a source's own mask says of nodes nobody knows.
+struct OtherSource {
+  using KeyCodec = heed::F32;
+  using ValueCodec = heed::F32;
+  [[nodiscard]] Index size() const { return view.size(); }
+  [[nodiscard]] Index position(Index key) const { return view.position(key); }
+  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const {
+    return view.tile(stream, head, first, max);
+  }
+  heed::KvCache<heed::Gqa, heed::F32>::View view;
+};
+struct OtherMaskedSource : OtherSource {
+  [[nodiscard]] const heed::Causal& mask() const { return own; }
+  heed::Causal own = {};
+};
+
+TEST_F(TreeErrors, NameASourceWithAMaskOfItsOwn) {
+  auto cache = cache_of(heed::Causal{});
+  const Rows rows = random_rows(subject, 7, random);
+  auto step = begin(cache, rows);
+  const auto view = step.keys(0);
+  const OtherSource other{view};
+  const OtherMaskedSource masked{{view}};
+  Output want, got;
+  heed::check(read(subject, rows, heed::TreePaths(view, tree), {}, changes[3], want));
+  heed::check(read(subject, rows, heed::TreePaths(other, tree), {}, changes[3], got));
+  EXPECT_TRUE(got == want);
+  const heed::TreeMask of_view(view, tree), of_other(other, tree), of_masked(masked, tree);
+  heed::check(read(subject, rows, view, of_view, changes[3], want));
+  heed::check(read(subject, rows, other, of_other, changes[3], got));
+  EXPECT_TRUE(got == want);
+  const std::string message = "keys say what a query sees, but not of a tree's nodes";
+  expect_refused(heed::TreePaths(masked, tree), {}, 7, StatusCode::unsupported, message);
+  expect_refused(masked, of_masked, 7, StatusCode::unsupported, message);
+}
+
 /// Layers with windows and layers without: a mask is of one group.
 TEST_F(TreeErrors, NameAMaskOfAnotherLayerGroup) {
   const heed::LayerRule rules[] = {{heed::SlidingWindow{16}, {0, 2}}, {heed::Causal{}, {1}}};

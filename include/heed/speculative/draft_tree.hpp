@@ -96,7 +96,7 @@ class DraftTree {
     for (auto at = nodes.rbegin(); at != nodes.rend(); ++at, node = parent(node)) *at = node;
     return nodes;
   }
-  /// Rotary positions of all nodes of a step that begins at `prefix`.
+  /// Rotary positions of all nodes of a step that begins at `prefix`. With in-cache ranks, TreePaths::position_of().
   [[nodiscard]] std::vector<Index> positions(Index prefix) const {
     std::vector<Index> made(depths_);
     for (Index& position : made) position += prefix;

@@ -15,7 +15,8 @@ namespace heed::inline HEED_ABI {
 /// its bits in any tree see TreePaths.
 ///
 ///     const auto keys = step.keys(layer);
-///     attend<Backend>(policy, q, keys, TreeMask(keys, tree), out, workspace, executor);
+///     const TreeMask mask(keys, tree);
+///     attend<Backend>(policy, q, keys, mask, out, workspace, executor);
 ///
 /// Queries are the nodes, or the last of them. A node's rotary position is the number of tokens before the step plus its
 /// depth (tree.positions(step.first_logical_position())); ALiBi goes by that, and so do keys that are rotated at read. For
@@ -23,7 +24,8 @@ namespace heed::inline HEED_ABI {
 /// nothing.
 ///
 /// attend() says what does not go: invalid_argument for other keys than those it was made with, fewer tokens in the step
-/// than nodes, query_positions; unsupported for a rule with a history and for in-cache ranks, which are no mask.
+/// than nodes, query_positions; unsupported for a rule with a history and for in-cache ranks, which are no mask, and for a
+/// source of another kind that has a mask of its own.
 class TreeMask {
  public:
   template <KeyValueSource S>

@@ -15,7 +15,7 @@ namespace heed::inline HEED_ABI {
 ///
 /// `keys` is a view of an open step whose last tokens are the nodes in order; it is copied. The tree and the step must
 /// outlive this, unchanged. It allocates a few words a node; copies allocate nothing. attend() gives invalid_argument if the
-/// step has fewer tokens than the tree has nodes.
+/// step has fewer tokens than the tree has nodes, and unsupported for a source of another kind that has a mask of its own.
 template <KeyValueSource S>
 class TreePaths {
  public:

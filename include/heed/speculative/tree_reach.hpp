@@ -68,6 +68,8 @@ class TreeReach {
       }
       first_token_ = keys.in_step() - tree.size();
       ask();
+    } else if (has_own_mask(keys)) {
+      status_ = fail(StatusCode::unsupported, "keys say what a query sees, but not of a tree's nodes");
     }
   }
   TreeReach(const TreeReach&) = delete;
@@ -120,6 +122,15 @@ class TreeReach {
     Index landmarks = 0;  // on the path
     Index initial = 0;    // of them
   };
+
+  /// Of a source that is no cache's layer.
+  template <class S>
+  [[nodiscard]] static bool has_own_mask(const S& keys) {
+    if constexpr (StagedSource<S>) {
+      if (keys.stages() > 0) return true;
+    }
+    return requires { keys.mask(); };
+  }
 
   void ask() {
     if (tokens_ == nullptr || tree_->size() == 0) return;
