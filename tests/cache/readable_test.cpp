@@ -126,8 +126,7 @@ TEST(ReadableKeys, CommittedOnesAloneAreRefusedDuringAStep) {
   EXPECT_TRUE(attend(plain, taken_before).ok());
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(2)));
   write(step, 1);
-  const std::string message =
-      "sequence 0: keys of layer 1 lack the tokens of the open step: attend to step.keys(1)";
+  const std::string message = "sequence 0: keys of layer 1 lack the tokens of the open step: attend to step.keys(1)";
   expect_failure(attend(plain, cache.keys(1)), StatusCode::wrong_state, message);
   expect_failure(attend(plain, taken_before), StatusCode::wrong_state, message);
   step.abort();
@@ -212,6 +211,36 @@ TEST(ReadableKeys, AreStoredForAPolicyLikeThis) {
   }
   Cache cache = two_layers(3);
   expect_failure(attend(rotating(), cache.keys(0)), StatusCode::invalid_argument, rotated);
+}
+
+/// Some models have layers without a rotation among others. They say so.
+TEST(ReadableKeys, OfALayerWithoutRotation) {
+  const heed::RotatedKeys<heed::Gqa> none{.policy = plain, .rope = nullptr, .without_rotation = true};
+  EXPECT_FALSE((heed::RotatedKeys<heed::Gqa>{.policy = plain}.validate().ok()));
+  RankCache ranks = heed::value_or_throw(RankCache::create(rotating(), {.positions = heed::Positions::rank}));
+  Cache cache = heed::value_or_throw(Cache::create(plain, {}));
+  std::vector<float> keys(5 * 16), values(5 * 8), q(32);
+  for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = float(i % 7) - 3;
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = float(i % 5) - 2;
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] = float(i % 3) - 1;
+  const auto read = [&](auto& from, const auto& policy) {
+    auto step = heed::value_or_throw(from.begin(heed::NumTokens(5)));
+    heed::check(step.write(0, keys, values));
+    std::vector<float> out(16);
+    heed::Workspace workspace;
+    heed::SerialExecutor executor;
+    heed::check(heed::attend<heed::Scalar>(policy, std::span(q).first(32), step.keys(0), heed::Causal{}, out, workspace,
+                                           executor));
+    return out;
+  };
+  const std::vector<float> want = read(cache, plain);
+  RankCache absolute = heed::value_or_throw(RankCache::create(rotating(), {}));
+  EXPECT_EQ(read(absolute, none), want);
+  EXPECT_NE(read(absolute, rotating()), want);
+  append(ranks, 3);
+  EXPECT_TRUE(attend(none, ranks.keys(0)).ok());
+  append(cache, 3);
+  EXPECT_EQ(attend(none, cache.keys(0)).code(), StatusCode::invalid_argument);
 }
 
 TEST(ReadableKeys, OfMlaAreRotatedOrNot) {

@@ -21,10 +21,11 @@ struct KeyRotation {
   View key;
   Index stream_width = 0;
   Index offset = 0;
+  bool unrotated = false;  ///< there is no rotation, but keys of other layers of the cache have one
 
   [[nodiscard]] bool makes_values() const noexcept { return false; }
-  /// Whether positions matter: a cache with in-cache ranks needs that.
-  [[nodiscard]] bool rotates_keys() const noexcept { return rope != nullptr; }
+  /// Whether keys are stored without a position: a cache with in-cache ranks needs that.
+  [[nodiscard]] bool rotates_keys() const noexcept { return rope != nullptr || unrotated; }
   [[nodiscard]] bool idle() const noexcept { return rope == nullptr; }
 
   void keys(Index /*kv_head*/, Index count, const float* rows, const Index* positions, float* out,
@@ -50,16 +51,21 @@ enum class CachedKeys {
 
 /// `policy` with keys rotated at read. Queries come rotated, each by its own position; keys are written un-rotated.
 /// `rope` is not owned and must outlive every use; its head_dim is the width of the policy's key view.
+///
+/// A cache made with it is read with it: attend() refuses `policy` alone. Layers without a rotation in such a cache say so by
+/// `without_rotation`, and need no rope.
 template <AttentionPolicy P>
   requires std::same_as<decltype(std::declval<const P&>().preparation()), Identity>
 struct RotatedKeys {
   P policy;
   const Rope* rope = nullptr;
+  bool without_rotation = false;
 
   static constexpr int key_stream = P::key_stream;
   static constexpr int value_stream = P::value_stream;
   [[nodiscard]] Status validate() const {
     if (Status status = policy.validate(); !status.ok()) return status;
+    if (without_rotation) return {};
     if (rope == nullptr) return fail(StatusCode::invalid_argument, "rope is null, must point to a Rope");
     if (const Index width = policy.layout().key.width; rope->options().head_dim != width) {
       return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
@@ -72,7 +78,10 @@ struct RotatedKeys {
   [[nodiscard]] decltype(auto) output_map() const noexcept { return policy.output_map(); }
   [[nodiscard]] KeyRotation preparation() const noexcept {
     const AttentionLayout shape = layout();
-    return {.rope = rope, .key = shape.key, .stream_width = shape.streams[std::size_t(shape.key.stream)].width};
+    return {.rope = without_rotation ? nullptr : rope,
+            .key = shape.key,
+            .stream_width = shape.streams[std::size_t(shape.key.stream)].width,
+            .unrotated = without_rotation};
   }
 };
 
