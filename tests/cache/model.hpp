@@ -19,6 +19,9 @@ using heed::Index;
 using Seed = std::uint64_t;
 using Seeds = std::vector<Seed>;
 
+/// Whether number() leaves out NaN and infinities: for what is attended to.
+inline bool finite_numbers = false;
+
 /// Some float, special values included, that no two places of a cache share by accident.
 [[nodiscard]] inline float number(Seed token, Index layer, int stream, Index head, Index i) {
   std::uint64_t x = token;
@@ -26,7 +29,7 @@ using Seeds = std::vector<Seed>;
     x = (x ^ (std::uint64_t(part) + 0x9e3779b97f4a7c15u)) * 0xbf58476d1ce4e5b9u;
     x ^= x >> 29;
   }
-  if (x % 61 == 0) return std::bit_cast<float>(std::uint32_t(x >> 32));  // NaN, infinities, subnormals among them
+  if (x % 61 == 0 && !finite_numbers) return std::bit_cast<float>(std::uint32_t(x >> 32));  // NaN, infinities, subnormals among them
   return float(std::int32_t(x >> 32)) * 0x1p-29f;
 }
 
