@@ -346,10 +346,11 @@ class KvCache {
       return fail(StatusCode::out_of_range, "write(): stream is ", stream, ", the policy has ", layout_.num_streams);
     }
     const StreamShape shape = layout_.streams[std::size_t(stream)];
-    if (Index(rows.size()) != tokens * shape.num_heads * shape.width) {
-      return fail(StatusCode::invalid_argument, "write(): rows has ", rows.size(), " floats, must have ",
-                  tokens * shape.num_heads * shape.width, " = ", tokens, " tokens x ", shape.num_heads, " heads x ",
-                  shape.width, " (layer ", layer, ", stream ", stream, ")");
+    const Count wanted = Count(tokens) * shape.num_heads * shape.width;
+    if (!detail::has_size(rows.size(), wanted)) {
+      return fail(StatusCode::invalid_argument, "write(): rows has ", rows.size(), " floats, must have ", wanted, " = ",
+                  tokens, " tokens x ", shape.num_heads, " heads x ", shape.width, " (layer ", layer, ", stream ",
+                  stream, ")");
     }
     PageTable& table = groups_.group(layer).near;
     const Index at = groups_.place(layer).layer;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -76,11 +77,13 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
   static_assert(std::is_void_v<Emitted> || std::is_same_v<Emitted, bool>,
                 "emit(token) must return nothing, or bool: false stops after this token");
   if (Status status = check_range("drafts", drafts, 0, DraftTree::max_nodes - 1); !status.ok()) return status;
+  const Index vocabulary = model.vocab_size();
+  constexpr Index most_tokens_known = std::numeric_limits<Token>::max();
+  if (Status status = check_range("vocab_size()", vocabulary, 1, most_tokens_known); !status.ok()) return status;
   SpeculativeStatistics made;
   made.drafted.resize(std::size_t(drafts));
   made.accepted.resize(std::size_t(drafts));
   std::vector<Token> tokens;
-  const Index vocabulary = model.vocab_size();
   while (made.tokens < count && !made.stopped) {
     // Of drafts and the token after them, no more than are still wanted.
     const Index most = std::min(drafts, count - made.tokens - 1);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <heed/checked.hpp>
 #include <heed/speculative/suffix_mask.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -99,7 +100,7 @@ class DraftTree {
   /// Rotary positions of all nodes of a step that begins at `prefix`. With in-cache ranks, TreePaths::position_of().
   [[nodiscard]] std::vector<Index> positions(Index prefix) const {
     std::vector<Index> made(depths_);
-    for (Index& position : made) position += prefix;
+    for (Index& position : made) position = detail::moved_position(prefix, position);
     return made;
   }
 

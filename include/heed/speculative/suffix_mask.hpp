@@ -27,18 +27,17 @@ class SuffixMask {
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.end <= prefix_) return Coverage::full;
     const bool own = keys.begin >= prefix_;
-    return own && (keys.begin >= prefix_ + rows() || queries.end <= prefix_) ? Coverage::none : Coverage::partial;
+    return own && (!in_step(keys.begin) || queries.end <= prefix_) ? Coverage::none : Coverage::partial;
   }
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key < prefix_) return true;
-    const Index i = query - prefix_, j = key - prefix_;
-    return i >= 0 && i < rows() && j < rows() && sees(i, j);
+    return in_step(query) && in_step(key) && sees(query - prefix_, key - prefix_);
   }
 
   /// Where the token at `position` stands in its text.
   [[nodiscard]] Index text_position(Index position) const noexcept {
+    if (!in_step(position)) return position;
     const Index i = position - prefix_;
-    if (i < 0 || i >= rows()) return position;
     Index others = 0;
     for (Index first = 0; first < rows(); first += 64) {
       std::uint64_t word = bits_[std::size_t(i * words_ + first / 64)];
@@ -71,7 +70,11 @@ class SuffixMask {
   }
 
  private:
-  [[nodiscard]] Index rows() const noexcept { return words_ == 0 ? 0 : Index(bits_.size()) / words_; }
+  [[nodiscard]] Index rows() const noexcept { return words_ < 1 ? 0 : Index(bits_.size()) / words_; }
+  // The difference without a sign: it fits there, whatever the prefix is.
+  [[nodiscard]] bool in_step(Index position) const noexcept {
+    return position >= prefix_ && std::uint64_t(position) - std::uint64_t(prefix_) < std::uint64_t(rows());
+  }
   [[nodiscard]] bool sees(Index i, Index j) const noexcept {
     return ((bits_[std::size_t(i * words_ + j / 64)] >> (j % 64)) & 1) != 0;
   }

@@ -1,0 +1,82 @@
+/// \file
+/// The numbers that arithmetic on a caller's integers must survive. Run under UBSan these tests also see what happens to
+/// give the right answer.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <limits>
+#include <string>
+
+#include <heed/heed.hpp>
+
+namespace heed_test {
+
+using heed::Index;
+
+inline constexpr Index largest = std::numeric_limits<Index>::max(), smallest = std::numeric_limits<Index>::min();
+inline constexpr std::array<Index, 12> extremes{0,
+                                                1,
+                                                -1,
+                                                std::numeric_limits<std::int32_t>::max(),
+                                                (Index{1} << 24) + 1,
+                                                Index{1} << 32,
+                                                Index{1} << 48,
+                                                Index{1} << 62,
+                                                largest / 8,
+                                                largest - 1,
+                                                largest,
+                                                smallest};
+
+/// Calls `call(n)` for every extreme, and `call(m, n)`, `call(l, m, n)` for every combination.
+template <class Call>
+void for_extremes(const Call& call) {
+  for (const Index n : extremes) {
+    if constexpr (std::is_invocable_v<Call, Index>) {
+      SCOPED_TRACE(n);
+      call(n);
+    } else {
+      for_extremes([&](auto... rest) requires(std::is_invocable_v<Call, Index, decltype(rest)...>) {
+        SCOPED_TRACE(n);
+        call(n, rest...);
+      });
+    }
+  }
+}
+
+/// A failure says why.
+inline void expect_said(const heed::Status& status) {
+  if (!status.ok()) {
+    EXPECT_FALSE(status.message().empty());
+  }
+}
+template <class T>
+void expect_said(const heed::Result<T>& result) {
+  if (!result.ok()) {
+    EXPECT_FALSE(result.status().message().empty());
+  }
+}
+/// Refused, and the message has the number.
+template <class R>
+void expect_refused(const R& result, Index number) {
+  EXPECT_FALSE(result.ok());
+  if constexpr (std::is_same_v<R, heed::Status>) {
+    EXPECT_NE(result.message().find(std::to_string(number)), std::string::npos) << result.message();
+  } else {
+    EXPECT_NE(result.status().message().find(std::to_string(number)), std::string::npos) << result.status().message();
+  }
+}
+
+/// Memory of at most 16 MiB a block: what is not refused must not be tried either.
+inline heed::MemoryResource little_memory() {
+  return {.context = nullptr,
+          .allocate = [](void*, std::size_t bytes, std::size_t alignment) -> void* {
+            if (bytes > std::size_t{1} << 24) return nullptr;
+            return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+          },
+          .deallocate = [](void*, void* block, std::size_t, std::size_t) { std::free(block); }};
+}
+
+}  // namespace heed_test
