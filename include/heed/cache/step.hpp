@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include <heed/cache/cache_facts.hpp>
 #include <heed/cache/layer_group.hpp>
 
 namespace heed::inline HEED_ABI {
