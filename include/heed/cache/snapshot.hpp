@@ -100,7 +100,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
     writer.number(token.position);
     writer.number(token.id);
   }
-  writer.bytes(index.near_ids().data(), index.near_ids().size_bytes());
+  index.near_ids().for_each_run([&](std::span<const std::int32_t> run) { writer.bytes(run.data(), run.size_bytes()); });
   writer.number(index.holes().size());
   for (const HoleList::Hole& hole : index.holes().holes()) {
     writer.number(hole.begin);

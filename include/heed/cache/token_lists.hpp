@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include <heed/cache/block_queue.hpp>
 #include <heed/cache/hole_list.hpp>
 #include <heed/cache/landmark_numbers.hpp>
 #include <heed/cache/sliding_array.hpp>
@@ -87,7 +88,7 @@ class TokenLists {
   }
 
   [[nodiscard]] const TokenState& state() const noexcept { return state_; }
-  [[nodiscard]] std::span<const std::int32_t> near_ids() const noexcept { return ids_.span(); }
+  [[nodiscard]] const BlockQueue<std::int32_t>& near_ids() const noexcept { return ids_; }
   [[nodiscard]] std::span<const FarToken> far_tokens() const noexcept { return far_.span(); }
   [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
   [[nodiscard]] const HoleList& holes() const noexcept { return holes_; }
@@ -215,10 +216,10 @@ class TokenLists {
   Index undo_ = 0;
   bool gathers_ = true;  // the rule keeps everything, so what lies before a hole is far
   TokenState state_;
-  SlidingArray<std::int32_t> ids_;  // of the near run
-  SlidingArray<FarToken> far_;      // every landmark that is held, those of the near run included; ascending
-  SlidingArray<Reach> reach_;       // of queries reach_first ... seen + planned, the next one included
-  HoleList holes_;                  // in the near run
+  BlockQueue<std::int32_t> ids_;  // of the near run
+  SlidingArray<FarToken> far_;    // every landmark that is held, those of the near run included; ascending
+  SlidingArray<Reach> reach_;     // of queries reach_first ... seen + planned, the next one included
+  HoleList holes_;                // in the near run
   // Of a plan:
   Index planned_ = 0;
   Index committed_far_ = 0;

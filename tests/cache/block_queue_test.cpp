@@ -1,0 +1,100 @@
+/// \file
+/// A queue in blocks against std::deque: any order of calls, and memory that fails.
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <random>
+#include <vector>
+
+#include <heed/cache/block_queue.hpp>
+
+#include "cache/counting_memory.hpp"
+
+namespace heed_test {
+namespace {
+
+using heed::Index;
+using Queue = heed::BlockQueue<std::int32_t>;
+
+void expect_same(const Queue& queue, const std::deque<std::int32_t>& model) {
+  ASSERT_EQ(queue.size(), Index(model.size()));
+  std::vector<std::int32_t> all;
+  queue.for_each_run([&](std::span<const std::int32_t> run) { all.insert(all.end(), run.begin(), run.end()); });
+  ASSERT_TRUE(std::equal(all.begin(), all.end(), model.begin(), model.end()));
+  for (std::size_t i = 0; i < model.size(); i += 1 + model.size() / 50) ASSERT_EQ(queue[Index(i)], model[i]) << i;
+}
+
+TEST(BlockQueue, IsADeque) {
+  std::mt19937 random(1);
+  for (int walk = 0; walk < 60; ++walk) {
+    CountingMemory memory;
+    {
+      Queue queue;
+      std::deque<std::int32_t> model;
+      for (int i = 0; i < 200; ++i) {
+        const Index most = walk % 3 == 0 ? 30 : 9000;
+        const Index count = Index(random() % std::uint32_t(most));
+        memory.failing_from = random() % 8 == 0 ? memory.allocations + Index(random() % 2) : -1;
+        switch (random() % 6) {
+          case 0:
+          case 1:
+            if (!queue.reserve_back(memory.resource(), count).ok()) break;
+            for (Index n = 0; n < count; ++n) queue.push_back(std::int32_t(n)), model.push_back(std::int32_t(n));
+            break;
+          case 2:
+            if (!queue.reserve_front(memory.resource(), count).ok()) break;
+            for (Index n = 0; n < count; ++n) queue.push_front(std::int32_t(-n)), model.push_front(std::int32_t(-n));
+            break;
+          case 3: {
+            const Index gone = std::min(2 * count, queue.size());
+            queue.pop_front(gone);
+            model.erase(model.begin(), model.begin() + gone);
+            break;
+          }
+          case 4: {
+            const Index gone = std::min(count / 2, queue.size());
+            queue.pop_back(gone);
+            model.erase(model.end() - gone, model.end());
+            break;
+          }
+          default:
+            queue.shrink(memory.resource(), count);
+            if (count % 2 == 0) {
+              Queue copy;
+              if (copy.copy_from(memory.resource(), queue).ok()) queue = std::move(copy);
+            }
+        }
+        ASSERT_NO_FATAL_FAILURE(expect_same(queue, model)) << "walk " << walk << ", call " << i;
+        ASSERT_EQ(queue.allocated(), memory.held);
+      }
+    }
+    ASSERT_EQ(memory.held, 0);
+  }
+}
+
+/// A window's queue slides through blocks it has, and a long queue grows by a block.
+TEST(BlockQueue, SlidesAndGrowsByBlocks) {
+  CountingMemory memory;
+  Queue queue;
+  for (int i = 0; i < 1000000; ++i) {
+    const Index before = memory.held;
+    ASSERT_TRUE(queue.reserve_back(memory.resource(), 1).ok());
+    queue.push_back(i);
+    ASSERT_LE(memory.held - before, 32 * 1024);
+    ASSERT_LE(memory.peak - memory.held, 32 * 1024);
+  }
+  queue.pop_front(1000000 - 9000);
+  EXPECT_EQ(queue[0], 1000000 - 9000);
+  queue.shrink(memory.resource(), 9000);
+  EXPECT_LE(memory.held, 6 * 16384 + 8192);
+  const Index allocations = memory.allocations;
+  for (int i = 0; i < 100000; ++i) {
+    ASSERT_TRUE(queue.reserve_back(memory.resource(), 1).ok());
+    queue.push_back(i);
+    queue.pop_front(1);
+  }
+  EXPECT_EQ(memory.allocations, allocations);
+}
+
+}  // namespace
+}  // namespace heed_test
