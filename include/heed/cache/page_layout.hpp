@@ -9,6 +9,7 @@
 #include <span>
 
 #include <heed/cache/pool_handle.hpp>
+#include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -39,24 +40,20 @@ class PageLayout {
     made.layers_ = layers;
     made.streams_ = int(streams.size());
     made.tokens_ = tokens;
-    bool overflow = false;
     for (std::size_t i = 0; i < streams.size(); ++i) {
       Block& block = made.blocks_[i];
       block.heads = streams[i].heads;
       block.row_bytes = streams[i].row_bytes;
       block.stride = round_up(block.row_bytes, row_alignment);
       block.offset = made.layer_bytes_;
-      Index bytes = 0;
-      overflow |= __builtin_mul_overflow(block.stride, tokens, &block.head_bytes);
-      overflow |= __builtin_mul_overflow(block.head_bytes, block.heads, &bytes);
-      overflow |= __builtin_add_overflow(made.layer_bytes_, bytes, &made.layer_bytes_);
+      const Count head_bytes = Count(block.stride) * tokens;
+      block.head_bytes = head_bytes.value();
+      made.layer_bytes_ = (Count(made.layer_bytes_) + head_bytes * block.heads).value();
     }
-    overflow |= __builtin_mul_overflow(made.layer_bytes_, layers, &made.bytes_);
-    overflow |= __builtin_add_overflow(made.bytes_, read_slack, &made.bytes_);
-    made.marks_ = made.bytes_;
-    overflow |= __builtin_add_overflow(made.bytes_, layers * made.streams_ * Index(sizeof(Index)), &made.bytes_);
-    overflow |= made.bytes_ > (Index{1} << 62);
-    if (overflow) {
+    const Count rows = Count(made.layer_bytes_) * layers + read_slack;
+    made.marks_ = rows.value();
+    made.bytes_ = (rows + Count(layers) * made.streams_ * Index(sizeof(Index))).value();
+    if (made.bytes_ > (Index{1} << 62)) {  // what overflowed is more, too
       return fail(StatusCode::out_of_memory, "rows: a page of ", tokens, " tokens in ", layers,
                   " layers needs more bytes than there are addresses");
     }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <heed/cache/page.hpp>
+#include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -198,12 +199,12 @@ class PagePool {
     return status;
   }
   [[nodiscard]] Status add_slab(PageSize& size, Index pages) {
-    Index bytes = 0;
-    if (__builtin_mul_overflow(pages, size.page_bytes, &bytes) ||
-        __builtin_add_overflow(bytes, block_alignment, &bytes)) {
+    const Count needed = Count(pages) * size.page_bytes + block_alignment;
+    if (!needed.fits()) {
       return fail(StatusCode::out_of_memory, "rows: ", pages, " pages of ", size.page_bytes,
                   " bytes are more bytes than there are addresses");
     }
+    const Index bytes = needed.value();
     void* block = allocate(bytes);
     if (block == nullptr) return fail(StatusCode::out_of_memory, "rows: cannot allocate ", bytes, " bytes");
     Slab* const slab = std::construct_at(static_cast<Slab*>(block));

@@ -12,6 +12,7 @@
 #include <heed/cache/options.hpp>
 #include <heed/cache/recurrent_layer.hpp>
 #include <heed/cache/snapshot_io.hpp>
+#include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -178,11 +179,11 @@ class RecurrentState {
   [[nodiscard]] Index kept_of(Index count) const noexcept { return std::min(count, options_.undo_tokens + 1); }
 
   [[nodiscard]] Status allocate() {
-    Index bytes = 0;
-    if (__builtin_mul_overflow(slots(), slot_floats() * Index(sizeof(float)), &bytes)) {
+    const Count bytes = Count(slots()) * slot_floats() * Index(sizeof(float));
+    if (!bytes.fits()) {
       return fail(StatusCode::out_of_memory, "state: undo_tokens ", options_.undo_tokens, " need too many bytes");
     }
-    Result<Buffer> states = Buffer::allocate(options_.memory, bytes, "state");
+    Result<Buffer> states = Buffer::allocate(options_.memory, bytes.value(), "state");
     if (!states.ok()) return states.status();
     Result<Buffer> written = Buffer::allocate(options_.memory, layers(), "state");
     if (!written.ok()) return written.status();

@@ -22,6 +22,7 @@
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/layer_group.hpp>
 #include <heed/cache/snapshot_io.hpp>
+#include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -177,8 +178,8 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   }
   // Before rows are allocated: a few bytes must not ask for a terabyte.
   const PageLayout& layout = group.near.layout();
-  Index rows = 0;
-  if (__builtin_mul_overflow(kept, layout.encoded_token_bytes(), &rows) || std::size_t(rows) > reader.left()) {
+  const Count rows = Count(kept) * layout.encoded_token_bytes();
+  if (!rows.fits() || std::size_t(rows.value()) > reader.left()) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }
   Status status = group.far.make_writable(0, group.index.held(), {});
