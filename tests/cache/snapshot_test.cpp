@@ -252,7 +252,9 @@ TEST(CacheSnapshot, NamesTheNumberThatCannotBe) {
     const Bytes good = snapshot_of(cache);
     ASSERT_EQ(number_at(good, first_removed), 2);
     ASSERT_EQ(number_at(good, near_begin), 4);
-    for (const Index wrong : {-1, 4, 5}) expect_refused(heed::Causal{}, good, first_removed, wrong, "near_begin");
+    for (const Index wrong : {-1, 1, 3, 6}) {
+      expect_refused(heed::Causal{}, good, first_removed, wrong, "first_removed");
+    }
     expect_refused(heed::Causal{}, good, far_tokens + 12, Index{3}, "position of a landmark");
   }
   {

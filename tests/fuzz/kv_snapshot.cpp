@@ -1,5 +1,5 @@
 // KvCache::restore() of bytes whose checksum is right and whose numbers are not. What it takes must be a cache: it is
-// attended to, forked, cut back, compacted, fed, and its own snapshot must restore.
+// attended to, forked, cut back, fed, tokens are removed, and its own snapshot must restore.
 #include <optional>
 #include <vector>
 
@@ -62,9 +62,27 @@ void compact(Cache& cache, Bytes& in) {
   static_cast<void>(cache.compact(keep));
 }
 
+void remove(Cache& cache, Bytes& in) {
+  const Index begin = in.pick(0, cache.seen()), end = in.pick(begin, cache.seen());
+  static_cast<void>(cache.remove(begin, end));
+}
+
+/// Behind what every layer keeps.
+void resume(Cache& cache, Bytes& in) {
+  Index last = -1;
+  for (Index layer = 0; layer < cache.layers(); ++layer) {
+    const Index kept = cache.kept(layer);
+    if (kept > 0) last = std::max(last, cache.position(kept - 1, layer));
+  }
+  const Index position = in.pick(std::max<Index>(0, last), cache.seen());
+  FUZZ_CHECK(cache.resume_at(position).ok() == (position > last));
+}
+
 void use(Cache& cache, Bytes& in, int moves) {
   for (; moves > 0; --moves) {
-    switch (in.pick(0, 7)) {
+    switch (in.pick(0, 9)) {
+      case 8: remove(cache, in); break;
+      case 9: resume(cache, in); break;
       case 0: cut(cache, in); break;
       case 1: compact(cache, in); break;
       case 2: {
@@ -109,5 +127,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto again = Cache::restore(policy, options, rules, own);
   FUZZ_CHECK(again.ok(), again.status().message());
   use(*restored, in, 8);
+  const auto later = Cache::restore(policy, options, rules, snapshot(*restored));
+  FUZZ_CHECK(later.ok(), later.status().message());
   return 0;
 }

@@ -163,6 +163,56 @@ TEST(Truncate, TakesBackADraft) {
   }
 }
 
+/// The slack counts from the most tokens seen since the cache was empty, not from where a truncation left it.
+TEST(Truncate, TakesBackTheSlackInAll) {
+  TrackedCache cache = make(heed::SlidingWindow{16}, 4);
+  append(cache, plain(100));
+  ASSERT_TRUE(cache.truncate(98).ok());
+  append(cache, plain(1));
+  EXPECT_EQ(cache.truncate(95).message(), "truncate(): tokens is 95, but evicted tokens leave only 0 and 96 .. 99");
+  ASSERT_TRUE(cache.truncate(96).ok());
+  append(cache, plain(5));
+  ASSERT_TRUE(cache.truncate(97).ok()) << "101 were seen now";
+  EXPECT_EQ(cache.rollback_floor(), 97);
+  ASSERT_TRUE(cache.clear().ok());
+  append(cache, plain(30));
+  ASSERT_TRUE(cache.truncate(26).ok()) << "another text";
+}
+
+/// Whatever happened before, within that no truncation is refused; removed tokens take nothing of it.
+TEST(Truncate, IsNeverRefusedWithinTheSlack) {
+  std::mt19937_64 random(7);
+  const auto pick = [&](Index least, Index most) { return least + Index(random() % std::uint64_t(most - least + 1)); };
+  for (const char* kind : rule_kinds) {
+    for (int repeat = 0; repeat < 12; ++repeat) {
+      const Index undo = pick(1, 9);
+      const RuleCase rule = random_case(kind, random);
+      TrackedCache cache = make(rule.rule, undo);
+      RuleModel model(rule, undo);
+      Index most = 0;
+      for (int move = 0; move < 120; ++move) {
+        if (pick(0, 2) == 0) {
+          const Index tokens = pick(std::min(cache.seen(), std::max<Index>(0, most - undo)), cache.seen());
+          ASSERT_TRUE(cache.truncate(tokens).ok()) << kind << ", back to " << tokens << ", most was " << most;
+          model.truncate(tokens);
+          if (tokens == 0) most = 0;
+        } else if (!rule.rule.has_history() && pick(0, 4) == 0) {
+          const Index begin = pick(std::max<Index>(0, cache.seen() - 12), cache.seen());
+          ASSERT_TRUE(cache.remove(begin, std::min(cache.seen(), begin + 2)).ok());
+          model.remove(begin, std::min(cache.seen(), begin + 2));
+        } else {
+          Tokens ids(std::size_t(pick(1, 6)));
+          for (Int& id : ids) id = pick(0, 6);
+          append(cache, ids);
+          model.append(ids);
+          most = std::max(most, cache.seen());
+        }
+        ASSERT_NO_FATAL_FAILURE(expect_holds(cache, model)) << kind;
+      }
+    }
+  }
+}
+
 /// The memory that going back needs may be missing: then nothing has happened.
 TEST(Truncate, MayRunOutOfMemory) {
   CountingMemory memory;

@@ -163,7 +163,8 @@ class KvCache {
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
 
   /// Keeps the first `tokens` tokens of the sequence. out_of_range if that is more than seen() or fewer than
-  /// rollback_floor(), except that 0 always works; out_of_memory; wrong_state while a step is open.
+  /// rollback_floor(), except that 0 always works; out_of_memory; wrong_state while a step is open. Never refused from
+  /// the most tokens seen since the cache was empty, less CacheOptions::undo_tokens, on.
   Status truncate(Index tokens) {
     if (Status status = no_step("truncate()"); !status.ok()) return status;
     ++facts_->change;

@@ -204,7 +204,7 @@ class TokenIndex : public TokenRemoval {
   [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record, std::span<const FarToken> far,
                                std::span<const std::int32_t> ids, std::span<const Interval> holes) {
     Status status = detail::check_record(record, rule_);
-    if (status.ok()) status = check_holes(record, holes);
+    if (status.ok()) status = check_holes(record, far, holes);
     if (status.ok() && Index(ids.size()) != record.seen - record.near_begin) {
       status = detail::bad_snapshot("number of ids", Index(ids.size()));
     }
@@ -346,7 +346,8 @@ class TokenIndex : public TokenRemoval {
   }
 
   /// What a snapshot says of removed tokens.
-  [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const Interval> holes) const {
+  [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const FarToken> far,
+                                   std::span<const Interval> holes) const {
     Index before = r.near_begin - 1;
     for (const Interval& hole : holes) {
       const bool refused = gathers_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
@@ -355,8 +356,13 @@ class TokenIndex : public TokenRemoval {
       }
       before = hole.end;
     }
-    const bool known = r.near_begin == 0 || (r.first_removed >= 0 && r.first_removed < r.near_begin);
-    if (gathers_ && (r.near_begin != r.begin || !known)) return detail::bad_snapshot("near_begin", r.near_begin);
+    if (!gathers_) return {};
+    if (r.near_begin != r.begin) return detail::bad_snapshot("near_begin", r.near_begin);
+    Index first = 0;  // that is missing
+    while (first < Index(far.size()) && far[std::size_t(first)].position == first) ++first;
+    if (r.first_removed != (r.near_begin == 0 ? -1 : first)) {
+      return detail::bad_snapshot("first_removed", r.first_removed);
+    }
     return {};
   }
 };
