@@ -248,11 +248,11 @@ TEST(CacheSnapshot, NamesTheNumberThatCannotBe) {
     // What lies before a removed token is far, and the near run begins behind it.
     Cache cache = make(heed::Causal{});
     ASSERT_NO_FATAL_FAILURE(append(cache, {1, 2, 3, 4, 5, 6}));
-    ASSERT_TRUE(cache.compact(std::vector<Index>{0, 1, 4, 5}).ok());
+    ASSERT_TRUE(cache.compact(std::vector<Index>{0, 2, 4, 5}).ok());
     const Bytes good = snapshot_of(cache);
-    ASSERT_EQ(number_at(good, first_removed), 2);
+    ASSERT_EQ(number_at(good, first_removed), 1);
     ASSERT_EQ(number_at(good, near_begin), 4);
-    for (const Index wrong : {-1, 1, 3, 6}) {
+    for (const Index wrong : {-1, 0, 3, 6}) {
       expect_refused(heed::Causal{}, good, first_removed, wrong, "first_removed");
     }
     expect_refused(heed::Causal{}, good, far_tokens + 12, Index{3}, "position of a landmark");

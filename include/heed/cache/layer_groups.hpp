@@ -10,6 +10,7 @@
 
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/group_memory.hpp>
+#include <heed/cache/group_removal.hpp>
 #include <heed/cache/layer_group.hpp>
 #include <heed/cache/layer_rule.hpp>
 #include <heed/cache/options.hpp>
@@ -185,11 +186,7 @@ class LayerGroups {
 
   // --- going back, dropping ----------------------------------------------------------------------------------------
 
-  [[nodiscard]] Index rollback_floor() const noexcept {
-    Index floor = 0;
-    for (const LayerGroup& g : groups_) floor = std::max(floor, g.index.rollback_floor());
-    return floor;
-  }
+  [[nodiscard]] Index rollback_floor() const noexcept { return detail::rollback_floor(groups_); }
   [[nodiscard]] Status truncate(Index tokens) {
     if (tokens < 0 || tokens > seen()) {
       return fail(StatusCode::out_of_range, "truncate(): tokens is ", tokens, ", but the cache has seen ", seen());
@@ -202,8 +199,7 @@ class LayerGroups {
   }
   /// Text goes on at `position`: nothing that is held lies there or later.
   [[nodiscard]] Status resume_at(Index position) {
-    Index last = -1;
-    for (const LayerGroup& g : groups_) last = std::max(last, g.index.last_kept());
+    const Index last = detail::last_kept(groups_);
     if (position <= last || position > seen()) {
       return fail(StatusCode::out_of_range, "resume_at(): position is ", position, ", must be in ", last + 1, " .. ",
                   seen(), ": behind the last token that is kept");
@@ -212,10 +208,7 @@ class LayerGroups {
   }
   /// Every group supports it.
   [[nodiscard]] Status remove(Index begin, Index end) {
-    if (begin < 0 || end < begin || end > seen()) {
-      return fail(StatusCode::out_of_range, "remove(): positions are ", begin, " .. ", end,
-                  ", must ascend and lie in 0 .. ", seen());
-    }
+    if (Status status = detail::check_removed(begin, end, seen()); !status.ok()) return status;
     const Interval gone{begin, end};
     return remove({&gone, std::size_t(begin < end)}).status();
   }
@@ -225,31 +218,11 @@ class LayerGroups {
   }
   /// Rows moved per head of a layer. Every group supports it.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
-    const auto held = [&](Index position) {
-      return std::any_of(groups_.begin(), groups_.end(), [&](const LayerGroup& g) {
-        return position >= 0 && position < seen() && g.index.first_kept(position) == position;
-      });
-    };
-    SlidingArray<Interval> gone;
-    if (Status status = gone.reserve_exactly(memory(), Index(keep.size()) + 1); !status.ok()) return status;
-    Index next = 0;  // the first position that is not decided
-    for (std::size_t i = 0; i < keep.size(); ++i) {
-      if (keep[i] < next || !held(keep[i])) {
-        return fail(StatusCode::invalid_argument, "compact(): keep[", i, "] is ", keep[i],
-                    ", must be a position that is held, and ascending");
-      }
-      if (keep[i] > next) gone.push_back({next, keep[i]});
-      next = keep[i] + 1;
-    }
-    if (next < seen()) gone.push_back({next, seen()});
-    return remove(gone.span());
+    const Result<SlidingArray<Interval>> gone = detail::all_but(keep, seen(), groups_, memory());
+    return gone.ok() ? remove(gone->span()) : gone.status();
   }
   /// Tokens at the start of the sequence before the first that was removed.
-  [[nodiscard]] Index intact() const noexcept {
-    Index tokens = seen();
-    for (const LayerGroup& g : groups_) tokens = std::min(tokens, g.index.intact());
-    return tokens;
-  }
+  [[nodiscard]] Index intact() const noexcept { return detail::intact(groups_, seen()); }
 
   // --- memory ------------------------------------------------------------------------------------------------------
 
@@ -356,12 +329,7 @@ class LayerGroups {
   LayerGroups() = default;
 
   [[nodiscard]] Status cut(Index tokens) {
-    for (LayerGroup& g : groups_) {
-      if (Status status = g.prepare_truncate(memory(), tokens); !status.ok()) {
-        for (LayerGroup& prepared : groups_) prepared.abandon_truncate();
-        return status;
-      }
-    }
+    if (Status status = detail::prepare_truncate(groups_, memory(), tokens); !status.ok()) return status;
     note_peak();
     for (LayerGroup& g : groups_) g.truncate(tokens);
     if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence

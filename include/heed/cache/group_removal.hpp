@@ -1,0 +1,71 @@
+/// \file
+/// Going back, and removing, in all layer groups of a cache at once: first everything that can fail.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include <heed/cache/layer_group.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// What truncate(tokens) of every group needs. out_of_memory changes nothing.
+[[nodiscard]] inline Status prepare_truncate(std::span<LayerGroup> groups, const MemoryResource& memory, Index tokens) {
+  for (LayerGroup& group : groups) {
+    if (Status status = group.prepare_truncate(memory, tokens); !status.ok()) {
+      for (LayerGroup& prepared : groups) prepared.abandon_truncate();
+      return status;
+    }
+  }
+  return {};
+}
+
+/// The fewest tokens, besides 0, that every group can go back to.
+[[nodiscard]] inline Index rollback_floor(std::span<const LayerGroup> groups) noexcept {
+  Index floor = 0;
+  for (const LayerGroup& group : groups) floor = std::max(floor, group.index.rollback_floor());
+  return floor;
+}
+/// The latest token that a group holds, or -1.
+[[nodiscard]] inline Index last_kept(std::span<const LayerGroup> groups) noexcept {
+  Index last = -1;
+  for (const LayerGroup& group : groups) last = std::max(last, group.index.last_kept());
+  return last;
+}
+/// Tokens at the start of the sequence before the first that was removed.
+[[nodiscard]] inline Index intact(std::span<const LayerGroup> groups, Index seen) noexcept {
+  for (const LayerGroup& group : groups) seen = std::min(seen, group.index.intact());
+  return seen;
+}
+
+[[nodiscard]] inline Status check_removed(Index begin, Index end, Index seen) {
+  if (begin >= 0 && begin <= end && end <= seen) return {};
+  return fail(StatusCode::out_of_range, "remove(): positions are ", begin, " .. ", end,
+              ", must ascend and lie in 0 .. ", seen);
+}
+/// The positions of `seen` tokens that are not in `keep`. invalid_argument unless `keep` ascends, and a group at least
+/// holds each; out_of_memory.
+[[nodiscard]] inline Result<SlidingArray<Interval>> all_but(std::span<const Index> keep, Index seen,
+                                                            std::span<const LayerGroup> groups,
+                                                            const MemoryResource& memory) {
+  const auto held = [&](Index position) {
+    return std::any_of(groups.begin(), groups.end(), [&](const LayerGroup& group) {
+      return position < seen && group.index.first_kept(position) == position;
+    });
+  };
+  SlidingArray<Interval> gone;
+  if (Status status = gone.reserve_exactly(memory, Index(keep.size()) + 1); !status.ok()) return status;
+  Index next = 0;  // the first position that is not decided
+  for (std::size_t i = 0; i < keep.size(); ++i) {
+    if (keep[i] < next || !held(keep[i])) {
+      return fail(StatusCode::invalid_argument, "compact(): keep[", i, "] is ", keep[i],
+                  ", must be a position that is held, and ascending");
+    }
+    if (keep[i] > next) gone.push_back({next, keep[i]});
+    next = keep[i] + 1;
+  }
+  if (next < seen) gone.push_back({next, seen});
+  return gone;
+}
+
+}  // namespace heed::inline HEED_ABI::detail
