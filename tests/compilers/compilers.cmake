@@ -148,7 +148,7 @@ elseif(case STREQUAL "branches")
   set(harmless
     __GNUC__ __clang__ __cplusplus __FLT_EVAL_METHOD__ __GCC_IEC_559 __FAST_MATH__ __FINITE_MATH_ONLY__
     __ASSOCIATIVE_MATH__ __RECIPROCAL_MATH__ __NO_SIGNED_ZEROS__ Status    # refused, or the same code in other words
-    __cpp_exceptions _OPENMP                                              # more functions, no other code in one of them
+    __cpp_exceptions _OPENMP __cpp_lib_to_chars                           # more functions, or how a message spells a number
     __linux__ MADV_HUGEPAGE __x86_64__ __i386__ __arm__ __s390x__         # the same in all units that link
     __riscv __powerpc__ __ARCH__ __BYTE_ORDER__ __ORDER_BIG_ENDIAN__ __ORDER_LITTLE_ENDIAN__
     __ARM_NEON HEED_ALLOW_FAST_MATH                                       # they decide HEED_ISA, HEED_FAST_MATH,
