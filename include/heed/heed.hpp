@@ -8,13 +8,9 @@
 #pragma push_macro("I")
 #pragma push_macro("min")
 #pragma push_macro("max")
-#pragma push_macro("near")
-#pragma push_macro("far")
 #undef I
 #undef min
 #undef max
-#undef near
-#undef far
 
 #include <heed/analysis/fpba_shape.hpp>
 #include <heed/analysis/gmha.hpp>
@@ -86,8 +82,6 @@ using DefaultBackend = Scalar;
 
 }  // namespace heed::inline HEED_ABI
 
-#pragma pop_macro("far")
-#pragma pop_macro("near")
 #pragma pop_macro("max")
 #pragma pop_macro("min")
 #pragma pop_macro("I")

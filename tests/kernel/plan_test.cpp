@@ -42,8 +42,8 @@ Case random_case(oracle::Random& random, Index most_keys) {
     if (random.below(2) == 0) continue;  // else read in two lists
     Job& job = c.jobs.back();
     job.far_keys = random.below(job.num_keys + 1);
-    job.near.first_key = random.below(job.num_keys + 1);
-    job.near.first_lane = random.below(2) == 0 ? random.below(1000) : random.below(5'000'000);
+    job.near_keys.first_key = random.below(job.num_keys + 1);
+    job.near_keys.first_lane = random.below(2) == 0 ? random.below(1000) : random.below(5'000'000);
   }
   c.workers = random.below(3) == 0 ? 1 : 1 + random.below(64);
   return c;
@@ -66,27 +66,27 @@ TEST(Plan, CoversEverythingOnce) {
       ASSERT_TRUE(task.kv_head >= 0 && task.kv_head < c.layout.num_kv_heads);
       ASSERT_TRUE(task.rows.size() > 0 && task.rows.size() <= plan.shape().max_rows);
       ASSERT_LE(task.rows.size(), heed::detail::max_block_rows);
-      ASSERT_TRUE(task.far.size() >= 0 && task.near.size() >= 0);
+      ASSERT_TRUE(task.far_chunks.size() >= 0 && task.near_chunks.size() >= 0);
       for (Index row = task.rows.begin; row < task.rows.end; ++row) {
         Next& expected = next[{task.job, task.kv_head, row}];
         if (expected.near < 0) expected.near = job.near_chunks().begin;
-        if (task.far.size() > 0) {
-          ASSERT_EQ(task.far.begin, expected.far);
+        if (task.far_chunks.size() > 0) {
+          ASSERT_EQ(task.far_chunks.begin, expected.far);
           ASSERT_EQ(expected.near, job.near_chunks().begin) << "far chunks come first";
-          expected.far = task.far.end;
+          expected.far = task.far_chunks.end;
         }
-        if (task.near.size() > 0) {
-          ASSERT_EQ(task.near.begin, expected.near);
+        if (task.near_chunks.size() > 0) {
+          ASSERT_EQ(task.near_chunks.begin, expected.near);
           ASSERT_EQ(expected.far, job.far_chunks());
-          expected.near = task.near.end;
+          expected.near = task.near_chunks.end;
         }
       }
       if (plan.parts(job) == 1) {
         ASSERT_EQ(task.part, -1);
       } else {  // a node of the tree, with a partial state of its own
-        const bool far = task.far.size() > 0;
-        ASSERT_NE(far, task.near.size() > 0);
-        const heed::Interval chunks = far ? task.far : task.near;
+        const bool far = task.far_chunks.size() > 0;
+        ASSERT_NE(far, task.near_chunks.size() > 0);
+        const heed::Interval chunks = far ? task.far_chunks : task.near_chunks;
         const Index first = (far ? 0 : heed::detail::far_away) + chunks.begin;
         ASSERT_TRUE(std::has_single_bit(std::uint64_t(plan.span())));
         ASSERT_EQ(first / plan.span(), plan.part_node(job, part));
@@ -169,7 +169,7 @@ TEST(Plan, ScratchGrowsWithTheQuestion) {
     const Index queries = random.below(200), keys = random.below(10000);
     Job smaller = job_of(random.below(queries + 1), random.below(keys + 1));
     smaller.far_keys = random.below(smaller.num_keys + 1);
-    smaller.near = {random.below(smaller.num_keys + 1), random.below(1000)};
+    smaller.near_keys = {random.below(smaller.num_keys + 1), random.below(1000)};
     ASSERT_LE(bytes(c.layout, smaller, c.workers), bytes(c.layout, job_of(queries, keys), c.workers));
   }
 }
@@ -179,7 +179,7 @@ TEST(Job, ChunksOfNearAndFarKeys) {
   for (const Index first_lane : {0, 1, 255, 256, 4'000'000, 4'000'255}) {
     for (const Index keys : {0, 1, 255, 256, 257, 1000}) {
       Job job = job_of(1, 300 + keys);
-      job.near = {300, first_lane};
+      job.near_keys = {300, first_lane};
       job.far_keys = keys;
       Index next = 300;
       for (Index c = job.near_chunks().begin; c < job.near_chunks().end; ++c) {

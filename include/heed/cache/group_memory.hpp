@@ -12,7 +12,7 @@ namespace heed::inline HEED_ABI::detail {
 /// Pages of `bytes` bytes that groups lack to hold `tokens` tokens.
 [[nodiscard]] inline Index pages_lacking(std::span<const LayerGroup> groups, Index bytes, Index tokens) noexcept {
   Index pages = 0;
-  for (const LayerGroup& g : groups) pages += g.near.layout().bytes() == bytes ? g.pages_lacking(tokens) : 0;
+  for (const LayerGroup& g : groups) pages += g.near_rows.layout().bytes() == bytes ? g.pages_lacking(tokens) : 0;
   return pages;
 }
 
@@ -20,7 +20,7 @@ namespace heed::inline HEED_ABI::detail {
 [[nodiscard]] inline Index capacity(std::span<const LayerGroup> groups, const PagePool& pool, Index most) noexcept {
   const auto fits = [&](Index tokens) {
     return std::all_of(groups.begin(), groups.end(), [&](const LayerGroup& g) {
-      const Index bytes = g.near.layout().bytes();
+      const Index bytes = g.near_rows.layout().bytes();
       return pages_lacking(groups, bytes, tokens) <= pool.free_pages(bytes);
     });
   };
@@ -41,11 +41,11 @@ namespace heed::inline HEED_ABI::detail {
 inline void give_back(std::span<LayerGroup> groups, PagePool& pool, Index step, Index reserved) noexcept {
   for (LayerGroup& g : groups) {
     if (reserved == 0) g.shrink(pool.metered(), step);
-    const Index bytes = g.near.layout().bytes();
+    const Index bytes = g.near_rows.layout().bytes();
     bool bounded = true;
     Index keep = 0;
     for (const LayerGroup& other : groups) {
-      if (other.near.layout().bytes() != bytes) continue;
+      if (other.near_rows.layout().bytes() != bytes) continue;
       const Index most = other.most_pages(step);
       bounded &= most < unlimited;
       if (bounded) keep += std::max(most - other.pages(), other.pages_lacking(reserved));
@@ -57,7 +57,7 @@ inline void give_back(std::span<LayerGroup> groups, PagePool& pool, Index step, 
 /// Bytes of the groups' pages. Does not look at single pages, of which there may be thousands.
 [[nodiscard]] inline Index page_bytes(std::span<const LayerGroup> groups) noexcept {
   Index bytes = 0;
-  for (const LayerGroup& g : groups) bytes += g.pages() * PagePool::page_bytes(g.near.layout().bytes());
+  for (const LayerGroup& g : groups) bytes += g.pages() * PagePool::page_bytes(g.near_rows.layout().bytes());
   return bytes;
 }
 

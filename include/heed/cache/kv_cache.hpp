@@ -353,7 +353,7 @@ class KvCache {
                   tokens, " tokens x ", shape.num_heads, " heads x ", shape.width, " (layer ", layer, ", stream ",
                   stream, ")");
     }
-    PageTable& table = groups_.group(layer).near;
+    PageTable& table = groups_.group(layer).near_rows;
     const Index at = groups_.place(layer).layer;
     if (stream == P::value_stream) {
       table.template encode<ValueCodec>(at, stream, seen(), tokens, shape.num_heads, shape.width, rows.data());

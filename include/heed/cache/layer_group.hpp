@@ -18,38 +18,42 @@ class LayerGroup {
  public:
   /// `kept`: the most that the index holds while a step of one token is open.
   LayerGroup(TokenIndex tokens, const PoolHandle& pool, const PageLayout& layout, const MostKept& kept = {})
-      : index(std::move(tokens)), far(pool, layout), near(pool, layout), kept_(kept), new_near_(pool, layout) {}
+      : index(std::move(tokens)),
+        far_rows(pool, layout),
+        near_rows(pool, layout),
+        kept_(kept),
+        new_near_(pool, layout) {}
 
   /// Plans `count` tokens and makes room for their rows and for what commit() will move. On failure nothing is planned.
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
     if (Status status = index.plan(memory, count, id); !status.ok()) return status;
     const Index seen = index.seen(), held = index.held(), held_after = index.held_after_commit();
-    Status status = near.make_writable(seen, seen + count, {index.near_begin(), seen}, spare_pages());
+    Status status = near_rows.make_writable(seen, seen + count, {index.near_begin(), seen}, spare_pages());
     if (status.ok()) {
       const Index first = index.commit_moves_far() ? 0 : held;
       const Index end = std::max(held_after, index.commit_moves_far() ? held : 0);
-      status = far.make_writable(first, end, {0, held}, spare_pages());
+      status = far_rows.make_writable(first, end, {0, held}, spare_pages());
     }
     if (!status.ok()) index.abort();
     return status;
   }
   void commit(Eviction eviction) noexcept {
     index.commit(Moves{this}, eviction);
-    far.keep_only(0, index.held());
+    far_rows.keep_only(0, index.held());
   }
 
   /// What accept() of some of the planned tokens, or a commit that evicts later, may need, or out_of_memory: the pages are
   /// there, but a rule that forgets landmarks may hold more of them after fewer tokens.
   [[nodiscard]] Status prepare_fewer() {
     if (!index.rule().has_history()) return {};
-    return far.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
+    return far_rows.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
   }
   /// The plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
   void accept(const MemoryResource& memory, std::span<const Index> accepted,
               std::span<const std::int32_t> ids) noexcept {
     const Index seen = index.seen();
-    for (std::size_t i = 0; i < accepted.size(); ++i) near.copy(near, seen + accepted[i], seen + Index(i), 1);
+    for (std::size_t i = 0; i < accepted.size(); ++i) near_rows.copy(near_rows, seen + accepted[i], seen + Index(i), 1);
     index.abort();
     // There is memory: a plan of more tokens was made before, and prepare_fewer().
     static_cast<void>(plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; }));
@@ -61,68 +65,68 @@ class LayerGroup {
     Index begin = 0;
     if (Status status = index.prepare_truncate(memory, tokens, &begin); !status.ok()) return status;
     if (tokens > index.near_begin()) {
-      return near.make_writable(begin, index.near_begin(), {index.near_begin(), index.seen()});
+      return near_rows.make_writable(begin, index.near_begin(), {index.near_begin(), index.seen()});
     }
     return new_near_.make_writable(begin, tokens, {});  // no recent row stays: the run may begin far from where it was
   }
   /// After prepare_truncate(), if there is no truncate().
   void abandon_truncate() noexcept { new_near_.clear(); }
   void truncate(Index tokens) noexcept {
-    if (tokens <= index.near_begin()) near = std::move(new_near_);
+    if (tokens <= index.near_begin()) near_rows = std::move(new_near_);
     index.truncate(tokens, Moves{this});
-    far.keep_only(0, index.held());
+    far_rows.keep_only(0, index.held());
   }
 
   /// What remove(gone) needs, or out_of_memory.
   [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone) {
     Interval slots;
     if (Status status = index.prepare_remove(memory, gone, &slots); !status.ok()) return status;
-    return far.make_writable(slots.begin, slots.end, {0, index.held()});
+    return far_rows.make_writable(slots.begin, slots.end, {0, index.held()});
   }
   /// Rows moved.
   Index remove(std::span<const Interval> gone) noexcept {
     Moves moves{this};
     index.remove(gone, moves);
-    far.keep_only(0, index.held());
+    far_rows.keep_only(0, index.held());
     return moves.moved;
   }
 
   /// The same tokens in shared pages.
   [[nodiscard]] Status share(const MemoryResource& memory, const LayerGroup& other) {
     Status status = index.copy_from(memory, other.index);
-    if (status.ok()) status = far.share(other.far);
-    if (status.ok()) status = near.share(other.near);
+    if (status.ok()) status = far_rows.share(other.far_rows);
+    if (status.ok()) status = near_rows.share(other.near_rows);
     return status;
   }
 
-  [[nodiscard]] Index pages() const noexcept { return far.pages() + near.pages(); }
+  [[nodiscard]] Index pages() const noexcept { return far_rows.pages() + near_rows.pages(); }
   /// body(address, bytes) for every page, shared ones included.
   template <class Body>
   void for_each_page(const Body& body) const {
-    const Index bytes = PagePool::page_bytes(near.layout().bytes());
-    for (const PageTable* const table : {&far, &near}) {
+    const Index bytes = PagePool::page_bytes(near_rows.layout().bytes());
+    for (const PageTable* const table : {&far_rows, &near_rows}) {
       for (const Page* const page : table->span()) body(static_cast<const void*>(page), bytes);
     }
   }
   /// Pages that the group ever needs if no step has more than `step` tokens; `unlimited` without a bound.
   [[nodiscard]] Index most_pages(Index step = 1) const noexcept {
     if (!kept_.bounded()) return unlimited;
-    return detail::most_pages({kept_.recent + step - 1, kept_.landmarks}, near.layout().tokens());
+    return detail::most_pages({kept_.recent + step - 1, kept_.landmarks}, near_rows.layout().tokens());
   }
   /// Gives memory of bookkeeping back that a long prompt left, where there is a bound.
   void shrink(const MemoryResource& memory, Index step) noexcept {
     if (!kept_.bounded()) return;
     index.shrink(memory, most_near(step), kept_.landmarks, step);
-    far.shrink(most_pages(step));
-    near.shrink(most_pages(step));
+    far_rows.shrink(most_pages(step));
+    near_rows.shrink(most_pages(step));
   }
   /// Near tokens that the group ever holds, those of a step of `step` tokens included; `unlimited` without a bound.
   [[nodiscard]] Index most_near(Index step) const noexcept {
     return kept_.bounded() ? kept_.recent + step - 1 : unlimited;
   }
-  [[nodiscard]] Index shared_pages() const noexcept { return far.shared_pages() + near.shared_pages(); }
+  [[nodiscard]] Index shared_pages() const noexcept { return far_rows.shared_pages() + near_rows.shared_pages(); }
   [[nodiscard]] Index bookkeeping() const noexcept {
-    return index.allocated() + far.allocated() + near.allocated() + new_near_.allocated();
+    return index.allocated() + far_rows.allocated() + near_rows.allocated() + new_near_.allocated();
   }
 
   /// Pages that the group needs to hold `tokens` tokens, copies of shared ones included: a rule without a bound is
@@ -130,9 +134,9 @@ class LayerGroup {
   [[nodiscard]] Index pages_lacking(Index tokens) const noexcept {
     const Index more = tokens - index.kept(), seen = index.seen();
     if (more <= 0) return 0;
-    const Index beyond = std::max<Index>(0, more - near.room(seen)), page = near.layout().tokens();
+    const Index beyond = std::max<Index>(0, more - near_rows.room(seen)), page = near_rows.layout().tokens();
     const Index ever = std::max<Index>(0, most_pages(reserved_step) - pages());
-    return near.shared_pages(seen) + std::min((beyond + page - 1) / page, ever);
+    return near_rows.shared_pages(seen) + std::min((beyond + page - 1) / page, ever);
   }
 
   /// Handles on the pool: one of each table.
@@ -141,8 +145,8 @@ class LayerGroup {
   static constexpr Index reserved_step = 512;
 
   TokenIndex index;
-  PageTable far;
-  PageTable near;
+  PageTable far_rows;
+  PageTable near_rows;
 
  private:
   /// Pages still to come.
@@ -154,18 +158,18 @@ class LayerGroup {
     Index moved = 0;
 
     void drop(Index slot, Index count, Index end) {
-      group->far.copy(group->far, slot + count, slot, end - slot - count);
+      group->far_rows.copy(group->far_rows, slot + count, slot, end - slot - count);
     }
     void promote(Index position, Index slot) {
-      group->far.copy(group->near, position, slot, 1);
+      group->far_rows.copy(group->near_rows, position, slot, 1);
       ++moved;
     }
-    void demote(Index slot, Index position) { group->near.copy(group->far, slot, position, 1); }
+    void demote(Index slot, Index position) { group->near_rows.copy(group->far_rows, slot, position, 1); }
     void gather(Index slot, Index to) {
-      group->far.copy(group->far, slot, to, 1);
+      group->far_rows.copy(group->far_rows, slot, to, 1);
       ++moved;
     }
-    void advance(Index begin, Index end) { group->near.keep_only(begin, end); }
+    void advance(Index begin, Index end) { group->near_rows.keep_only(begin, end); }
   };
 
   MostKept kept_;

@@ -238,12 +238,12 @@ class LayerGroups {
       LayerGroup& g = groups_[i];
       const Index more = tokens - g.index.kept();
       if (more <= 0) continue;
-      const Index pages = g.pages_lacking(tokens), bytes = g.near.layout().bytes();
+      const Index pages = g.pages_lacking(tokens), bytes = g.near_rows.layout().bytes();
       Status status = pool_->reserve(bytes, detail::pages_lacking(groups().first(i + 1), bytes, tokens));
       // Twice a bound: what is kept of a window slides through its memory.
       const Index ids = std::min(more, 2 * std::min(g.most_near(LayerGroup::reserved_step), detail::most_tokens));
       if (status.ok()) status = g.index.reserve(memory(), ids, std::min(more, LayerGroup::reserved_step));
-      if (status.ok()) status = g.near.reserve(2 * pages);
+      if (status.ok()) status = g.near_rows.reserve(2 * pages);
       if (!status.ok()) return status;
     }
     reserved_ = std::max(reserved_, tokens);
@@ -261,7 +261,7 @@ class LayerGroups {
   [[nodiscard]] CacheBytes bytes() const noexcept {
     CacheBytes bytes{.layers = options_.layers, .seen = seen()};
     for (const LayerGroup& g : groups_) {
-      const PageLayout& layout = g.near.layout();
+      const PageLayout& layout = g.near_rows.layout();
       bytes.live += g.index.kept() * layout.token_bytes();
       bytes.kept += double(g.index.kept() * layout.layers()) / double(options_.layers);
       bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
@@ -279,7 +279,7 @@ class LayerGroups {
   /// Of a token in all layers, encoded, without padding.
   [[nodiscard]] Index encoded_token_bytes() const noexcept {
     Index bytes = 0;
-    for (const LayerGroup& g : groups_) bytes += g.near.layout().encoded_token_bytes();
+    for (const LayerGroup& g : groups_) bytes += g.near_rows.layout().encoded_token_bytes();
     return bytes;
   }
   [[nodiscard]] RetentionCounters counters(Index layer) const noexcept {

@@ -88,10 +88,10 @@ class LayerView {
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
     const Index held = group_->index.held();
     max = std::min(max, size_ - first);
-    if (first < held) return group_->far.tile(layer_, stream, head, first, std::min(max, held - first));
+    if (first < held) return group_->far_rows.tile(layer_, stream, head, first, std::min(max, held - first));
     const Index position = group_->index.position(first);
     const Index run = group_->index.holes().next(position).begin - position;
-    return group_->near.tile(layer_, stream, head, position, std::min(max, run));
+    return group_->near_rows.tile(layer_, stream, head, position, std::min(max, run));
   }
 
   /// Slots: keys, and holes between them.
@@ -103,8 +103,8 @@ class LayerView {
   [[nodiscard]] Tile slot_tile(int stream, Index head, Index first, Index max) const noexcept {
     const Index held = group_->index.held();
     max = std::min(max, slots_ - first);
-    if (first < held) return group_->far.tile(layer_, stream, head, first, std::min(max, held - first));
-    return group_->near.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
+    if (first < held) return group_->far_rows.tile(layer_, stream, head, first, std::min(max, held - first));
+    return group_->near_rows.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
   }
   /// The tokens of the layer's group; null: there is no cache.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
@@ -128,7 +128,7 @@ class LayerView {
   }
   [[nodiscard]] Tile stage_tile(Index stage, int stream, Index head, Index first, Index max) const noexcept {
     const TokenIndex::Place place = group_->index.stage_place(stage, first);
-    const PageTable& table = place.far ? group_->far : group_->near;
+    const PageTable& table = place.is_far ? group_->far_rows : group_->near_rows;
     return table.tile(layer_, stream, head, place.at, std::min(max, place.run));
   }
 

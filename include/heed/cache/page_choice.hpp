@@ -15,8 +15,8 @@ namespace detail {
 /// its last page. `unlimited` without a bound.
 [[nodiscard]] constexpr Index most_pages(const MostKept& kept, Index tokens) noexcept {
   if (!kept.bounded()) return unlimited;
-  const Index near = kept.recent <= 1 ? 1 : (kept.recent - 2) / tokens + 2;
-  return near + (kept.landmarks + tokens - 1) / tokens;
+  const Index recent = kept.recent <= 1 ? 1 : (kept.recent - 2) / tokens + 2;
+  return recent + (kept.landmarks + tokens - 1) / tokens;
 }
 
 }  // namespace detail

@@ -189,8 +189,8 @@ class PagePool {
 
   /// Adds at least one page.
   [[nodiscard]] Status grow(PageSize& size, Index most) {
-    constexpr Index small = Index{8} << 20, large = Index{32} << 20;
-    const Index slab_bytes = std::clamp(held_ / 32, small, large);
+    constexpr Index least_slab = Index{8} << 20, most_slab = Index{32} << 20;
+    const Index slab_bytes = std::clamp(held_ / 32, least_slab, most_slab);
     const Index pages =
         std::clamp<Index>(std::min(most, size.pages), 1, std::max<Index>(1, slab_bytes / size.page_bytes));
     Status status = add_slab(size, pages);

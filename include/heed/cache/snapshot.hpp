@@ -83,8 +83,9 @@ inline std::size_t write_header(SnapshotWriter& writer, std::uint64_t fingerprin
 /// Calls body(table, slot) for every row that is held, in order.
 template <class Group, class Body>
 void for_each_row(Group& group, const Body& body) {
-  for (Index slot = 0; slot < group.index.held(); ++slot) body(group.far, slot);
-  for (Index key = group.index.held(); key < group.index.kept(); ++key) body(group.near, group.index.position(key));
+  for (Index slot = 0; slot < group.index.held(); ++slot) body(group.far_rows, slot);
+  for (Index key = group.index.held(); key < group.index.kept(); ++key)
+    body(group.near_rows, group.index.position(key));
 }
 
 inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const RetentionCounters& counters) noexcept {
@@ -107,7 +108,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
     writer.number(hole.begin);
     writer.number(hole.end);
   }
-  const PageLayout& layout = group.near.layout();
+  const PageLayout& layout = group.near_rows.layout();
   layout.for_each_head([&](Index layer, int stream, Index head) {
     for_each_row(group, [&](const PageTable& table, Index slot) {
       writer.bytes(table.row(layer, stream, head, slot), std::size_t(layout.row_bytes(stream)));
@@ -143,13 +144,13 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   }
   counters.kept_sum = reader.number<double>();
   counters.seen_sum = reader.number<double>();
-  SlidingArray<FarToken> far;
+  SlidingArray<FarToken> far_rows;
   SlidingArray<std::int32_t> ids;
   const Index num_far = reader.count(sizeof(Index) + sizeof(std::int32_t));
-  if (Status status = far.reserve_back(memory, num_far); !status.ok()) return status;
+  if (Status status = far_rows.reserve_back(memory, num_far); !status.ok()) return status;
   for (Index i = 0; i < num_far; ++i) {
     const auto position = reader.number<Index>();
-    far.push_back({position, reader.number<std::int32_t>()});
+    far_rows.push_back({position, reader.number<std::int32_t>()});
   }
   if (Status status = check_record(record, index.rule()); !status.ok()) return status;
   const Index num_ids = reader.fits(seen - record.near_begin, sizeof(std::int32_t));
@@ -164,7 +165,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   }
   if (!reader.complete()) return fail(StatusCode::invalid_argument, "snapshot: it ends before its index");
   if (Status status = check_counters(counters, seen); !status.ok()) return status;
-  return index.restore(memory, record, far.span(), ids.span(), holes.span());
+  return index.restore(memory, record, far_rows.span(), ids.span(), holes.span());
 }
 
 /// Fills an empty group, or says what is wrong; the group is then useless. out_of_range if it would hold more than
@@ -177,13 +178,13 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
     return fail(StatusCode::out_of_range, "snapshot: it holds ", kept, " tokens, but max_tokens is ", max_tokens);
   }
   // Before rows are allocated: a few bytes must not ask for a terabyte.
-  const PageLayout& layout = group.near.layout();
+  const PageLayout& layout = group.near_rows.layout();
   const Count rows = Count(kept) * layout.encoded_token_bytes();
   if (!rows.fits() || std::size_t(rows.value()) > reader.left()) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }
-  Status status = group.far.make_writable(0, group.index.held(), {});
-  if (status.ok()) status = group.near.make_writable(group.index.near_begin(), group.index.seen(), {});
+  Status status = group.far_rows.make_writable(0, group.index.held(), {});
+  if (status.ok()) status = group.near_rows.make_writable(group.index.near_begin(), group.index.seen(), {});
   if (!status.ok()) return status;
   layout.for_each_head([&](Index layer, int stream, Index head) {
     for_each_row(group, [&](PageTable& table, Index slot) {
@@ -192,7 +193,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
     });
     for (const HoleList::Hole& hole : group.index.holes().holes()) {
       for (Index slot = hole.begin; slot < hole.end; ++slot) {
-        std::memset(group.near.row(layer, stream, head, slot), 0, std::size_t(layout.row_bytes(stream)));
+        std::memset(group.near_rows.row(layer, stream, head, slot), 0, std::size_t(layout.row_bytes(stream)));
       }
     }
   });

@@ -42,9 +42,9 @@ class TokenIndex : public TokenRemoval {
   }
   /// Gives back what a long step left, if there is memory to move the rest to: from now on there are at most `near` near
   /// tokens, `landmarks` landmarks before them, and steps of `step` tokens.
-  void shrink(const MemoryResource& memory, Index near, Index landmarks, Index step) noexcept {
-    ids_.shrink(memory, near);
-    far_.shrink(memory, near + landmarks);
+  void shrink(const MemoryResource& memory, Index recent, Index landmarks, Index step) noexcept {
+    ids_.shrink(memory, recent);
+    far_.shrink(memory, recent + landmarks);
     reach_.shrink(memory, step + undo_ + 2);
     stage_.shrink(memory, step);
     rotary_.shrink(memory, step);
@@ -125,9 +125,9 @@ class TokenIndex : public TokenRemoval {
   /// Before truncate(): memory for it, and where the near run will begin.
   [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens, Index* near_begin) {
     const Index reach = reach_at(tokens).begin, end = std::min(state_.near_begin, tokens);
-    Index begin = end, far = state_.held;
-    while (far > 0 && far_[far - 1].position >= tokens) --far;
-    for (; far > 0 && begin > reach && far_[far - 1].position == begin - 1; --far) --begin;
+    Index begin = end, distant = state_.held;
+    while (distant > 0 && far_[distant - 1].position >= tokens) --distant;
+    for (; distant > 0 && begin > reach && far_[distant - 1].position == begin - 1; --distant) --begin;
     *near_begin = begin;
     return ids_.reserve_front(memory, end - begin);
   }
@@ -201,17 +201,18 @@ class TokenIndex : public TokenRemoval {
   /// Makes an empty index the one of a snapshot: `far` are the far tokens, their roles not yet known, `ids` those of the
   /// near ones, `holes` removed ones among these. invalid_argument for what no sequence of calls leads to, or out_of_memory;
   /// the index is then useless.
-  [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record, std::span<const FarToken> far,
-                               std::span<const std::int32_t> ids, std::span<const Interval> holes) {
+  [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record,
+                               std::span<const FarToken> distant, std::span<const std::int32_t> ids,
+                               std::span<const Interval> holes) {
     Status status = detail::check_record(record, rule_);
-    if (status.ok()) status = check_holes(record, far, holes);
+    if (status.ok()) status = check_holes(record, distant, holes);
     if (status.ok() && Index(ids.size()) != record.seen - record.near_begin) {
       status = detail::bad_snapshot("number of ids", Index(ids.size()));
     }
     if (status.ok()) status = ids_.reserve_back(memory, Index(ids.size()));
     if (status.ok()) status = reach_.reserve_back(memory, record.seen - record.reach_first);
     if (!status.ok()) return status;
-    Index landmarks = Index(far.size());
+    Index landmarks = Index(distant.size());
     for (std::size_t i = 0; i < ids.size(); ++i) {
       landmarks += rule_.role(record.near_begin + Index(i), ids[i]) != Role::plain;
     }
@@ -220,11 +221,11 @@ class TokenIndex : public TokenRemoval {
     if (!status.ok()) return status;
 
     state_ = {.near_begin = record.near_begin,
-              .held = Index(far.size()),
+              .held = Index(distant.size()),
               .reach_first = record.reach_first,
               .floor = record.floor,
               .first_removed = record.first_removed};
-    for (const FarToken& token : far) {
+    for (const FarToken& token : distant) {
       const Index before = far_.empty() ? -1 : far_.back().position;
       if (token.position <= before || token.position >= record.near_begin) {
         return detail::bad_snapshot("position", token.position);
@@ -346,7 +347,7 @@ class TokenIndex : public TokenRemoval {
   }
 
   /// What a snapshot says of removed tokens.
-  [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const FarToken> far,
+  [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const FarToken> distant,
                                    std::span<const Interval> holes) const {
     Index before = r.near_begin - 1;
     for (const Interval& hole : holes) {
@@ -359,7 +360,7 @@ class TokenIndex : public TokenRemoval {
     if (!gathers_) return {};
     if (r.near_begin != r.begin) return detail::bad_snapshot("near_begin", r.near_begin);
     Index first = 0;  // that is missing
-    while (first < Index(far.size()) && far[std::size_t(first)].position == first) ++first;
+    while (first < Index(distant.size()) && distant[std::size_t(first)].position == first) ++first;
     if (r.first_removed != (r.near_begin == 0 ? -1 : first)) {
       return detail::bad_snapshot("first_removed", r.first_removed);
     }

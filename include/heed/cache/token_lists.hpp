@@ -123,8 +123,8 @@ class TokenLists {
 
   /// The mask of committed tokens, or of planned ones, too.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
-    const Index far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
-    return {reach_.span(), state_.reach_first, far_.span().first(std::size_t(far)), state_.held, state_.near_begin};
+    const Index num_far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
+    return {reach_.span(), state_.reach_first, far_.span().first(std::size_t(num_far)), state_.held, state_.near_begin};
   }
 
   // --- stages: lists of keys of a plan ------------------------------------------------------------------------------
@@ -140,30 +140,31 @@ class TokenLists {
   }
   /// Where key `key` of a stage lies: the far token of that number, or a near position.
   struct Place {
-    bool far = false;
+    bool is_far = false;
     Index at = 0;
     Index run = 0;  ///< keys that follow each other from here on
   };
   [[nodiscard]] Place stage_place(Index stage, Index key) const noexcept {
     const Interval queries = stage_queries(stage);
     const Reach& reach = query_reach(queries.begin);
-    const Index far = far_seen(reach);
-    if (key >= far) {
-      const Index number = key - far + holes_.left(state_.near_begin, reach.begin);
+    const Index num_far = far_seen(reach);
+    if (key >= num_far) {
+      const Index number = key - num_far + holes_.left(state_.near_begin, reach.begin);
       const Index position = holes_.position(state_.near_begin, number);
-      return {
-          .far = false, .at = position, .run = std::min(seen() + queries.end, holes_.next(position).begin) - position};
+      return {.is_far = false,
+              .at = position,
+              .run = std::min(seen() + queries.end, holes_.next(position).begin) - position};
     }
     const Index initial = std::min(state_.initial, reach.end_landmark);
     const Index at = key < initial ? key : far_index(first_seen(reach)) + key - initial;
-    if (at >= state_.held) return {.far = false, .at = far_[at].position, .run = 1};
-    return {.far = true, .at = at, .run = std::min((key < initial ? initial : far) - key, state_.held - at)};
+    if (at >= state_.held) return {.is_far = false, .at = far_[at].position, .run = 1};
+    return {.is_far = true, .at = at, .run = std::min((key < initial ? initial : num_far) - key, state_.held - at)};
   }
   /// The rotary position of a key of a stage.
   [[nodiscard]] Index stage_position(Index stage, Index key) const noexcept {
     if (positions_ == Positions::rank) return key;
     const Place place = stage_place(stage, key);
-    return place.far ? far_[place.at].position : place.at;
+    return place.is_far ? far_[place.at].position : place.at;
   }
 
  protected:
@@ -194,20 +195,20 @@ class TokenLists {
     Reach reach = reach_[0];
     reach.blind = false;
     if (rule_.has_history()) return reach;
-    Index far = far_.size();
-    while (far > 0 && far_[far - 1].position >= tokens) --far;
+    Index num_far = far_.size();
+    while (num_far > 0 && far_[num_far - 1].position >= tokens) --num_far;
     if (gathers_) {  // what follows each other at the end is recent again
       reach.begin = std::min(tokens, state_.near_begin);
-      for (; far > 0 && far_[far - 1].position == reach.begin - 1; --far) --reach.begin;
-      reach.end_landmark = far;
+      for (; num_far > 0 && far_[num_far - 1].position == reach.begin - 1; --num_far) --reach.begin;
+      reach.end_landmark = num_far;
       return reach;
     }
-    const Index last = far == 0 ? -1 : far_[far - 1].position;
+    const Index last = num_far == 0 ? -1 : far_[num_far - 1].position;
     // Recent tokens that are gone would be seen only where resume_at() has gone back further than the rule lets truncate().
     reach.begin = std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin,
                                     std::min(state_.last_evicted + 1, tokens), tokens);
-    while (far > 0 && far_[far - 1].position >= reach.begin) --far;
-    reach.end_landmark = far;
+    while (num_far > 0 && far_[num_far - 1].position >= reach.begin) --num_far;
+    reach.end_landmark = num_far;
     return reach;
   }
 

@@ -14,8 +14,8 @@ namespace heed::inline HEED_ABI {
 class TokenRemoval : public TokenLists {
  public:
   /// Before remove(): memory for it, and the far slots that will be written.
-  [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone, Interval* far) {
-    *far = {state_.held, state_.held};
+  [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone, Interval* distant) {
+    *distant = {state_.held, state_.held};
     Index left = 0, first = state_.held;  // far tokens that stay, and the first that does not
     std::size_t at = 0;
     for (Index i = 0; i < state_.held; ++i) {
@@ -24,12 +24,12 @@ class TokenRemoval : public TokenLists {
       left += stays;
     }
     if (!gathers_) {
-      if (first < state_.held) *far = {first, state_.held};
+      if (first < state_.held) *distant = {first, state_.held};
       return holes_.reserve(memory, Index(gone.size()));
     }
     const Index begin = gathered_begin(gone);
     for (Index position = state_.near_begin; position < begin; ++position) left += !is_gone(gone, at, position);
-    *far = {first, std::max(left, state_.held)};
+    *distant = {first, std::max(left, state_.held)};
     return far_.reserve_back(memory, std::max<Index>(0, left - far_.size()));
   }
   /// Removes the tokens at the positions `gone`: disjoint, ascending, none of them empty; whether they are held or not.

@@ -12,13 +12,13 @@ inline constexpr Index far_away = Index{1} << 40;
 
 /// At most 256 keys of the far or the near list of a job. Lane k holds key first + k of that list.
 struct Chunk {
-  bool far = false;
+  bool is_far = false;
   Index number = 0;  ///< of the chunk, in its list
   Index first = 0;   ///< far: number in the far list; near: index in the source. Negative if keys before it are gone
   Interval lanes;    ///< that hold a key
 
   /// Index in the merge tree.
-  [[nodiscard]] Index tree() const noexcept { return far ? number : far_away + number; }
+  [[nodiscard]] Index tree() const noexcept { return is_far ? number : far_away + number; }
 };
 
 }  // namespace heed::inline HEED_ABI::detail

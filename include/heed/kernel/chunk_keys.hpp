@@ -24,7 +24,7 @@ class ChunkKeys {
     have_positions_ = in_text_ = false;
     asked_ = {chunk.first + chunk.lanes.begin, chunk.first + chunk.lanes.end};
     holes_ = {};
-    if (chunk.far) return;
+    if (chunk.is_far) return;
     if (job_->source.has_holes()) find_holes(asked_);
     asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
   }
@@ -34,7 +34,7 @@ class ChunkKeys {
 
   /// How much queries at these positions see.
   [[nodiscard]] Coverage coverage(Interval queries) const {
-    if (chunk_.far) return job_->mask.far_coverage(queries, asked_);
+    if (chunk_.is_far) return job_->mask.far_coverage(queries, asked_);
     const Coverage of_mask = job_->mask.near_coverage(queries, asked_);
     return of_mask == Coverage::full && holes_.any() ? Coverage::partial : of_mask;
   }
@@ -45,7 +45,7 @@ class ChunkKeys {
   [[nodiscard]] const Index* positions() {
     if (have_positions_ && !in_text_) return positions_;
     const Interval lanes = chunk_.lanes;
-    const Index* const list = chunk_.far ? far_list(chunk_) : nullptr;
+    const Index* const list = chunk_.is_far ? far_list(chunk_) : nullptr;
     for (Index k = lanes.begin; k < lanes.end; ++k) {
       positions_[k] = job_->source.position(list != nullptr ? list[k] : chunk_.first + k);
     }
@@ -77,7 +77,7 @@ class ChunkKeys {
       readable &= tile.readable_bytes - offset_bytes >= bytes;
       return tile;
     };
-    if (chunk.far) {  // one tile may have many of the scattered keys
+    if (chunk.is_far) {  // one tile may have many of the scattered keys
       const Index* const key = far_list(chunk);
       for (Index k = live; k < lanes.end;) {
         const Index first = key[k];
@@ -103,7 +103,7 @@ class ChunkKeys {
   [[nodiscard]] KeyBits masked(Index query) {
     const MaskRef& mask = job_->mask;
     if (mask.split()) {
-      const Interval run = chunk_.far ? mask.far_run(query, asked_) : mask.near_run(query, asked_);
+      const Interval run = chunk_.is_far ? mask.far_run(query, asked_) : mask.near_run(query, asked_);
       const Index lane = chunk_.lanes.begin - asked_.begin;
       return KeyBits::of({run.begin + lane, run.end + lane});
     }

@@ -86,7 +86,7 @@ class Edges {
         if constexpr (requires { keys.stage_mask(stage); }) {
           if (const MaskRef mask = keys.stage_mask(stage)) {
             job.mask = mask;
-            job.near = mask.near_keys();
+            job.near_keys = mask.near_keys();
             job.far_keys = mask.far_keys();
           }
         }
@@ -108,7 +108,7 @@ class Edges {
     Job job{.source = {},
             .num_keys = keys,
             .mask = mask,
-            .near = mask.near_keys(),
+            .near_keys = mask.near_keys(),
             .far_keys = mask.far_keys(),
             .num_queries = queries};
     if constexpr (maps_queries) job.q = carver.take<float>(queries * layout_.num_heads * layout_.key_width);
@@ -205,14 +205,15 @@ Status check_positions(const Sequence& sequence) {
   const auto bad = [](const char* what, Index position) {
     return fail(StatusCode::invalid_argument, what, position, ", must be in ", -most_tokens, " .. ", most_tokens);
   };
-  const auto far = [](Index position) { return position < -most_tokens || position > most_tokens; };
+  const auto too_far = [](Index position) { return position < -most_tokens || position > most_tokens; };
   for (const Index position : sequence.query_positions) {
-    if (far(position)) return bad("query_positions has ", position);
+    if (too_far(position)) return bad("query_positions has ", position);
   }
   const Index keys = sequence.keys->size();
   if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok() || keys == 0) return status;
   for (const Index key : {Index{0}, keys - 1}) {  // positions ascend
-    if (const Index position = sequence.keys->position(key); far(position)) return bad("a key has position ", position);
+    if (const Index position = sequence.keys->position(key); too_far(position))
+      return bad("a key has position ", position);
   }
   return {};
 }
@@ -275,9 +276,9 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   if (first_key < 0 || first_key > keys) {
     return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
   }
-  if (const Index far = mask.far_keys(); far > 0) {
+  if (const Index num_far = mask.far_keys(); num_far > 0) {
     Index last = 0;  // they ascend
-    mask.far_list({far - 1, far}, &last);
+    mask.far_list({num_far - 1, num_far}, &last);
     if (last < 0 || last >= keys) return bad("mask has far key ", last, ", keys has ", keys);
   }
   if constexpr (requires { sequence.keys->layout(); }) {

@@ -126,7 +126,7 @@ struct Job {
   SourceRef source;
   Index num_keys = 0;
   MaskRef mask;
-  NearKeys near = {};
+  NearKeys near_keys = {};
   Index far_keys = 0;
   Index num_queries = 0;
   const float* q = nullptr;                               // [num_queries][num_heads][key_width]
@@ -146,19 +146,19 @@ struct Job {
   [[nodiscard]] Index far_chunks() const noexcept { return (far_keys + chunk_keys - 1) / chunk_keys; }
   /// Numbers of the chunks of near keys. They need not start at 0: old lanes may be gone.
   [[nodiscard]] Interval near_chunks() const noexcept {
-    const Index begin = near.first_lane / chunk_keys, keys = num_keys - near.first_key;
-    return {begin, keys == 0 ? begin : (near.first_lane + keys + chunk_keys - 1) / chunk_keys};
+    const Index begin = near_keys.first_lane / chunk_keys, keys = num_keys - near_keys.first_key;
+    return {begin, keys == 0 ? begin : (near_keys.first_lane + keys + chunk_keys - 1) / chunk_keys};
   }
   [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
     const Index first = number * chunk_keys;
-    return {.far = true, .number = number, .first = first, .lanes = {0, std::min(chunk_keys, far_keys - first)}};
+    return {.is_far = true, .number = number, .first = first, .lanes = {0, std::min(chunk_keys, far_keys - first)}};
   }
   [[nodiscard]] Chunk near_chunk(Index number) const noexcept {
-    const Index first = near.first_key + number * chunk_keys - near.first_lane;
-    return {.far = false,
+    const Index first = near_keys.first_key + number * chunk_keys - near_keys.first_lane;
+    return {.is_far = false,
             .number = number,
             .first = first,
-            .lanes = {std::max<Index>(near.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
+            .lanes = {std::max<Index>(near_keys.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
   }
 };
 

@@ -30,9 +30,9 @@ struct Task {
   Index job = 0;
   Index kv_head = 0;
   Interval rows;
-  Interval far;     ///< chunk numbers
-  Interval near;    ///< chunk numbers
-  Index part = -1;  ///< index of the partial state written, -1: writes the final output
+  Interval far_chunks;   ///< chunk numbers
+  Interval near_chunks;  ///< chunk numbers
+  Index part = -1;       ///< index of the partial state written, -1: writes the final output
 };
 
 /// Sizes that decide scratch: the same for every task of a call.
@@ -140,8 +140,8 @@ class Plan {
   }
   /// Part `part` of `job` as a node of the merge tree, among nodes of its size.
   [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
-    const Index far = spans({0, job.far_chunks()}).size();
-    return part < far ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far;
+    const Index far_parts = spans({0, job.far_chunks()}).size();
+    return part < far_parts ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
   }
   [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
 
@@ -162,14 +162,14 @@ class Plan {
     const Index n = parts(job);
     Task t = block(job.first_block + (index - job.first_task) / n);
     if (t.part < 0) return t;
-    const Index part = (index - job.first_task) % n, far = spans(t.far).size();
+    const Index part = (index - job.first_task) % n, far_parts = spans(t.far_chunks).size();
     t.part += part;
-    const Index first = (part < far ? part : spans(t.near).begin + part - far) * span_;
+    const Index first = (part < far_parts ? part : spans(t.near_chunks).begin + part - far_parts) * span_;
     const auto within = [&](Interval all) {
       return Interval{std::max(first, all.begin), std::min(first + span_, all.end)};
     };
-    t.far = part < far ? within(t.far) : Interval{};
-    t.near = part < far ? Interval{} : within(t.near);
+    t.far_chunks = part < far_parts ? within(t.far_chunks) : Interval{};
+    t.near_chunks = part < far_parts ? Interval{} : within(t.near_chunks);
     return t;
   }
 
@@ -181,8 +181,8 @@ class Plan {
     return {.job = &job - jobs_.data(),
             .kv_head = index / blocks,
             .rows = {b * most_rows_, std::min((b + 1) * most_rows_, rows(job))},
-            .far = {0, job.far_chunks()},
-            .near = job.near_chunks(),
+            .far_chunks = {0, job.far_chunks()},
+            .near_chunks = job.near_chunks(),
             .part = n > 1 ? job.first_part + index * n : -1};
   }
 

@@ -33,8 +33,8 @@ class RowBlock {
     for (Index r = 0; r < num_rows_; ++r) scratch_.stacks[r].reset();
     first_position_ = job.query_position(0);
     chunk_.start(job, task.kv_head);
-    for (Index c = task.far.begin; c < task.far.end; ++c) run_chunk(job.far_chunk(c));
-    for (Index c = task.near.begin; c < task.near.end; ++c) run_chunk(job.near_chunk(c));
+    for (Index c = task.far_chunks.begin; c < task.far_chunks.end; ++c) run_chunk(job.far_chunk(c));
+    for (Index c = task.near_chunks.begin; c < task.near_chunks.end; ++c) run_chunk(job.near_chunk(c));
   }
 
   /// The state of row `r` of the task, and its normalised output (null if the row saw no key).
@@ -74,11 +74,11 @@ class RowBlock {
 
   // What is read after this chunk; no lanes if it is the last one.
   [[nodiscard]] Chunk following() const noexcept {
-    const bool far = chunk_.chunk().far;
+    const bool is_far = chunk_.chunk().is_far;
     const Index next = chunk_.chunk().number + 1;
-    if (far && next < task_.far.end) return job_->far_chunk(next);
-    if (!far && next < task_.near.end) return job_->near_chunk(next);
-    return far && task_.near.size() > 0 ? job_->near_chunk(task_.near.begin) : Chunk{};
+    if (is_far && next < task_.far_chunks.end) return job_->far_chunk(next);
+    if (!is_far && next < task_.near_chunks.end) return job_->near_chunk(next);
+    return is_far && task_.near_chunks.size() > 0 ? job_->near_chunk(task_.near_chunks.begin) : Chunk{};
   }
 
   // --- which rows see which keys -----------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class RowBlock {
     value_rows_ = {v, v + ahead(value_bytes), count};
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
-    if (in_place_ && chunk.far && chunk.number == task_.far.begin) {
+    if (in_place_ && chunk.is_far && chunk.number == task_.far_chunks.begin) {
       // Nothing was read before that could prefetch them, and hardware does not guess scattered rows. If they are few, what
       // comes next would be late, too.
       for (Index row = 0; row < ahead(key_bytes); ++row) {

@@ -34,9 +34,9 @@ struct FarToken {
 /// Owns nothing. reach[0] is that of query first_query; queries outside get the nearest.
 class LandmarkMask {
  public:
-  LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far, Index held,
+  LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far_tokens, Index held,
                Index near_begin) noexcept
-      : reach_(reach), first_query_(first_query), far_(far), held_(held), near_begin_(near_begin) {}
+      : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin) {}
 
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key > query) return false;

@@ -88,10 +88,10 @@ class TreeMask {
  private:
   [[nodiscard]] const DraftTree& tree() const noexcept { return reach_->tree(); }
   [[nodiscard]] bool is_far(Index position) const noexcept {
-    const std::span<const FarToken> far = reach_->far();
-    const auto at = std::lower_bound(far.begin(), far.end(), position,
+    const std::span<const FarToken> distant = reach_->far_landmarks();
+    const auto at = std::lower_bound(distant.begin(), distant.end(), position,
                                      [](const FarToken& token, Index p) { return token.position < p; });
-    return at != far.end() && at->position == position;
+    return at != distant.end() && at->position == position;
   }
 
   std::shared_ptr<const detail::TreeReach> reach_;

@@ -98,15 +98,15 @@ class TreePaths {
     if (compact()) {
       const Reach& reach = tree_reach.reach(node);
       const LandmarkNumbers numbers = tree_reach.numbers(node);
-      const Index far = numbers.far_seen(reach), initial = reach.blind ? 0 : numbers.initial_seen(reach);
-      if (key < far) {
+      const Index distant = numbers.far_seen(reach), initial = reach.blind ? 0 : numbers.initial_seen(reach);
+      if (key < distant) {
         const Index at = key < initial ? key : numbers.index(numbers.first_seen(reach)) + key - initial;
-        run = (key < initial ? initial : far) - key;
+        run = (key < initial ? initial : distant) - key;
         key = tree_reach.far_key(node, at);
         run = at < tree_reach.tokens()->held() ? std::min(run, tree_reach.tokens()->held() - at) : 1;
       } else {
-        const Index near = tree_reach.tokens()->near_begin();
-        const Index position = holes().position(near, holes().left(near, reach.begin) + key - far);
+        const Index recent = tree_reach.tokens()->near_begin();
+        const Index position = holes().position(recent, holes().left(recent, reach.begin) + key - distant);
         key = tree_reach.near_key(position);
         run = std::min(tree_reach.prefix() - key, holes().next(position).begin - position);
       }

@@ -96,7 +96,7 @@ class TreeReach {
             .dropped = tokens_->state().dropped};
   }
   /// Landmarks before the nodes.
-  [[nodiscard]] std::span<const FarToken> far() const noexcept {
+  [[nodiscard]] std::span<const FarToken> far_landmarks() const noexcept {
     return tokens_->far_tokens().first(std::size_t(far_));
   }
   /// Position of landmark `i` of the list of a node's text.
