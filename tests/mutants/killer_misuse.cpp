@@ -115,6 +115,24 @@ void infinities() {
   expect(std::isnan(all[0]) && std::isnan(all[1]), "infinities", "a logit of +inf is seen");
 }
 
+void errors() {
+  Cache cache = heed::value_or_throw(Cache::create(policy, {}));
+  append(cache, {0, 1});
+  const auto refused = [&](std::size_t numbers, float soft_cap, std::vector<Index> positions) {
+    const std::vector<float> q(numbers);
+    std::vector<float> out(numbers / 2 * 2);
+    heed::Workspace workspace;
+    heed::SerialExecutor executor;
+    return !heed::attend<heed::Scalar>(policy, q, cache.keys(0), heed::Causal{}, out, workspace, executor,
+                                       {.soft_cap = soft_cap}, {}, positions)
+                .ok();
+  };
+  expect(!refused(2, 0, {}) && !refused(2, 5, {0}), "errors", "a good call");
+  expect(refused(2, -1, {}), "errors", "soft_cap");
+  expect(refused(3, 0, {}), "errors", "a number too many in q");
+  expect(refused(2, 0, {0, 0}), "errors", "query_positions");
+}
+
 void codec() {
   const auto stored = []<class C>(C, float x) { return C::to_float(C::from_float(x)); };
   expect(stored(heed::F16{}, 1e6f) == 65504 && stored(heed::F16{}, -65520) == -65504, "codec", "finite in f16");
@@ -137,6 +155,7 @@ int main() {
   mask();
   alibi();
   merge();
+  errors();
   codec();
   infinities();
   return killer::failures == 0 ? 0 : 1;
