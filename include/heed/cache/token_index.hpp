@@ -352,7 +352,7 @@ class TokenIndex : public TokenRemoval {
     Index before = r.near_begin - 1;
     for (const Interval& hole : holes) {
       const bool refused = gathers_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
-      if (refused || hole.begin <= before || hole.size() <= 0 || hole.end > r.seen) {
+      if (refused || hole.begin <= before || hole.end <= hole.begin || hole.end > r.seen) {
         return detail::bad_snapshot("hole", hole.begin);
       }
       before = hole.end;
