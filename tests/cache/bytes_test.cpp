@@ -88,6 +88,23 @@ TEST(CacheBytes, TruncateFreesLiveBytesOnly) {
   EXPECT_EQ(cache->bytes().peak, full.peak);
 }
 
+/// clear() keeps the memory that capacity asked for, the table of pages included: the next text allocates nothing.
+TEST(CacheBytes, AClearedCacheHasItsCapacity) {
+  CountingMemory memory;
+  auto cache = heed::KvCache<heed::Mqa, heed::Bf16>::create(
+      {.num_heads = 1, .head_dim = 8, .scale = 1}, {.capacity = 100, .page_tokens = 3, .memory = memory.resource()});
+  ASSERT_TRUE(cache.ok());
+  const Index allocations = memory.allocations;
+  for (int text = 0; text < 3; ++text) {
+    for (Seed token = 0; token < 90; ++token) ASSERT_NO_FATAL_FAILURE(append(*cache, {token}));
+    const Index allocated = cache->bytes().allocated;
+    ASSERT_TRUE(cache->clear().ok());
+    EXPECT_EQ(cache->bytes().allocated, allocated);
+    EXPECT_GE(cache->capacity(), 100);
+  }
+  EXPECT_EQ(memory.allocations, allocations);
+}
+
 TEST(CacheBytes, EverythingIsGivenBack) {
   CountingMemory memory;
   {

@@ -72,7 +72,7 @@ class LayerGroup {
   /// After prepare_truncate(), if there is no truncate().
   void abandon_truncate() noexcept { new_near_.clear(); }
   void truncate(Index tokens) noexcept {
-    if (tokens <= index.near_begin()) near_rows = std::move(new_near_);
+    if (tokens > 0 && tokens <= index.near_begin()) near_rows = std::move(new_near_);
     index.truncate(tokens, Moves{this});
     far_rows.keep_only(0, index.held());
   }
