@@ -1,5 +1,7 @@
 /// \file
 /// The default memory resource, and where rows lie.
+#include <thread>
+
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
@@ -136,6 +138,35 @@ TEST(PageLayout, WhatIsReadableIsDefined) {
     ASSERT_NO_FATAL_FAILURE(expect_defined(layer, stream, chunk));
     layout->encode<heed::Bf16>(one.page, layer, stream, chunk, size - chunk, width, ones.data());
     ASSERT_NO_FATAL_FAILURE(expect_defined(layer, stream, size));
+  }
+}
+
+/// Layers and streams of a fresh page are written at once: whoever is first makes its marks.
+TEST(PageLayout, ManyThreadsWriteAFreshPage) {
+  const heed::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 32}};
+  const auto layout = heed::value_or_throw(heed::PageLayout::create(2, streams, 40));
+  for (int repeat = 0; repeat < 50; ++repeat) {
+    CountingMemory memory;
+    heed::PagePool pool(memory.resource());
+    heed::Page* const page = heed::value_or_throw(pool.acquire(layout.bytes()));
+    std::vector<std::thread> threads;
+    for (Index layer = 0; layer < 2; ++layer) {
+      for (int stream = 0; stream < 2; ++stream) {
+        threads.emplace_back([&, layer, stream] {
+          const std::vector<float> ones(40 * 2 * 16, 1.0f);
+          for (Index slot = 0; slot < 40; slot += 8) {
+            layout.encode<heed::Bf16>(page, layer, stream, slot, 8, 16, ones.data());
+          }
+        });
+      }
+    }
+    for (std::thread& thread : threads) thread.join();
+    const auto* const begin = reinterpret_cast<const unsigned char*>(page->rows());
+    EXPECT_EQ(std::count(begin, begin + layout.bytes(), CountingMemory::filling), 0);
+    float number = 0;
+    heed::Bf16::decode(layout.tile(page, 1, 0, 1, 39, 1).data, 1, &number);
+    EXPECT_EQ(number, 1);
+    pool.release(page);
   }
 }
 

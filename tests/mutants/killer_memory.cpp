@@ -101,6 +101,9 @@ void touching() {
   const Index before = memory.touched();
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
   expect(memory.touched() - before < 16 * 1024, "begin", "clears no page");
+  const std::vector<float> row(2 * 64, 0.5f);
+  heed::check(step.write(0, row, row));
+  expect(memory.touched() - before < 64 * 1024, "write", "clears no page");
 
   Memory others;
   heed::PagePool pool(others.resource());

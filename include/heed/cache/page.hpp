@@ -14,18 +14,18 @@ namespace detail {
 struct Slab;
 }
 
-/// A block of rows. Those who hold it share it; only a page held once may be written.
+/// A block of rows. Those who hold it share it; only a page held once may be written. The rows lie elsewhere: to take a
+/// page touches none of them, whose first touch may cost the kernel a huge page.
 struct Page {
   std::atomic<Index> holders{0};
   Page* next_free = nullptr;
   detail::Slab* slab = nullptr;
-  std::uint64_t shape = 0;  ///< of the PageLayout whose marks the page has; 0: none, its bytes are undefined
+  std::byte* data = nullptr;
+  std::atomic<std::uint64_t> shape{
+      0};  ///< of the PageLayout whose marks the page has; 0: none, its bytes are undefined
 
-  /// The rows: right behind this header.
-  [[nodiscard]] std::byte* rows() noexcept { return reinterpret_cast<std::byte*>(this) + block_alignment; }
-  [[nodiscard]] const std::byte* rows() const noexcept {
-    return reinterpret_cast<const std::byte*>(this) + block_alignment;
-  }
+  [[nodiscard]] std::byte* rows() noexcept { return data; }
+  [[nodiscard]] const std::byte* rows() const noexcept { return data; }
 };
 static_assert(sizeof(Page) <= std::size_t(block_alignment));
 
@@ -42,8 +42,7 @@ struct PageSize {
 };
 static_assert(sizeof(PageSize) <= std::size_t(block_alignment));
 
-/// A block of pages, behind this header. Pages that were never handed out have no header yet: to make one would touch
-/// memory that nobody may ever need.
+/// Pages whose rows are one block. Their headers lie behind this one, in a block of their own.
 struct Slab {
   enum List { full, partial, idle };
 
@@ -51,14 +50,14 @@ struct Slab {
   Slab* next = nullptr;
   Slab* previous = nullptr;
   Page* free = nullptr;  ///< handed out before
-  Index pages = 0;
-  Index made = 0;  ///< pages that have been handed out
+  std::byte* data = nullptr;
+  std::int32_t pages = 0;
+  std::int32_t made = 0;  ///< pages that have been handed out
   Index free_pages = 0;
 
   [[nodiscard]] List list() const noexcept { return free_pages == 0 ? full : free_pages < pages ? partial : idle; }
-  [[nodiscard]] static Index bytes(Index page_bytes, Index pages) noexcept {
-    return block_alignment + pages * page_bytes;
-  }
+  /// Bytes of the headers.
+  [[nodiscard]] static Index header_bytes(Index pages) noexcept { return (1 + pages) * block_alignment; }
   /// A free page; there is one.
   [[nodiscard]] Page* take() noexcept {
     --free_pages;
@@ -66,9 +65,11 @@ struct Slab {
       free = page->next_free;
       return page;
     }
-    std::byte* const at = reinterpret_cast<std::byte*>(this) + bytes(size->page_bytes, made++);
+    std::byte* const at = reinterpret_cast<std::byte*>(this) + header_bytes(made);
     Page* const page = std::construct_at(reinterpret_cast<Page*>(at));
     page->slab = this;
+    page->data = data + made * (size->page_bytes - block_alignment);
+    ++made;
     return page;
   }
   void give(Page* page) noexcept {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <thread>
 
 #include <heed/cache/pool_handle.hpp>
 #include <heed/checked.hpp>
@@ -73,19 +74,21 @@ class PageLayout {
     return layers_ * bytes;
   }
 
-  /// To be called when a page was acquired: it may never have been used, or by another layout of the same size.
+  /// Makes the marks of a page that was never used, or by another layout of the same size. Writing does so by itself; of
+  /// several threads that write the first rows one does, and the others wait.
   void prepare(Page* page) const noexcept {
-    if (page->shape == shape_) return;
-    page->shape = shape_;
-    std::memset(page->rows() + marks_, 0, std::size_t(bytes_ - marks_));
-    for (Index layer = 0; layer < layers_; ++layer) {
-      for (int stream = 0; stream < streams_; ++stream) {  // behind the rows of the one before
-        const Block& block = blocks_[std::size_t(stream)];
-        std::memset(at(page, layer, stream, 0, 0), 0,
-                    std::size_t(std::min(read_slack, block.heads * block.head_bytes)));
+    constexpr std::uint64_t busy = 2;
+    std::uint64_t before = page->shape.load(std::memory_order_acquire);
+    while (before != shape_) {
+      if (before == busy || !page->shape.compare_exchange_weak(before, busy, std::memory_order_acquire)) {
+        std::this_thread::yield();
+        before = page->shape.load(std::memory_order_acquire);
+        continue;
       }
+      clear_marks(page);
+      page->shape.store(shape_, std::memory_order_release);
+      return;
     }
-    std::memset(page->rows() + marks_ - read_slack, 0, std::size_t(read_slack));
   }
 
   /// A row to be written.
@@ -163,9 +166,22 @@ class PageLayout {
   [[nodiscard]] std::byte* at(Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
     return page->rows() + offset(layer, stream, head, slot);
   }
+  void clear_marks(Page* page) const noexcept {
+    std::memset(page->rows() + marks_, 0, std::size_t(bytes_ - marks_));
+    for (Index layer = 0; layer < layers_; ++layer) {
+      for (int stream = 0; stream < streams_; ++stream) {  // behind the rows of the one before
+        const Block& block = blocks_[std::size_t(stream)];
+        std::memset(at(page, layer, stream, 0, 0), 0,
+                    std::size_t(std::min(read_slack, block.heads * block.head_bytes)));
+      }
+    }
+    std::memset(page->rows() + marks_ - read_slack, 0, std::size_t(read_slack));
+  }
+
   /// Slots [0, end) of every head and what may be read behind them become zeros, if they never were anything.
   void define(Page* page, Index layer, int stream, Index end) const noexcept {
     constexpr Index at_once = 16;
+    prepare(page);
     const Block& block = blocks_[std::size_t(stream)];
     Index& mark = reinterpret_cast<Index*>(page->rows() + marks_)[layer * streams_ + stream];
     const Index wanted = std::min(tokens_, end + (read_slack + block.stride - 1) / block.stride);
@@ -181,7 +197,7 @@ class PageLayout {
     const auto add = [&hash](Index n) { hash = (hash ^ std::uint64_t(n)) * 0x9e3779b97f4a7c15u, hash ^= hash >> 32; };
     for (const Index n : {layers_, Index(streams_), tokens_}) add(n);
     for (const Block& block : blocks_) add(block.heads), add(block.stride);
-    return hash | 1;  // 0 is no shape
+    return hash | 1;  // 0 is no shape, 2 one in the making
   }
 
   [[nodiscard]] Index offset(Index layer, int stream, Index head, Index slot) const noexcept {

@@ -25,8 +25,9 @@ struct PoolBytes {
 /// allocate. Serves any number of page sizes. Safe to use from many threads.
 ///
 /// Pages are allocated in slabs: as many pages as there are already, within 8 MiB (32 MiB once the pool holds a gigabyte)
-/// and what the caller says it can use. A slab's memory is not touched before its pages are. Free pages are handed out
-/// again. They go back to the memory resource with trim(), with the pool's end, and when the resource has no more memory.
+/// and what the caller says it can use. Headers lie apart, so rows are not touched before they are written. Free pages are
+/// handed out again. They go back to the memory resource with trim(), with the pool's end, and when the resource has no
+/// more memory.
 class PagePool {
  public:
   explicit PagePool(const MemoryResource& memory = default_memory()) noexcept : memory_(memory) {}
@@ -199,17 +200,24 @@ class PagePool {
     return status;
   }
   [[nodiscard]] Status add_slab(PageSize& size, Index pages) {
-    const Count needed = Count(pages) * size.page_bytes + block_alignment;
-    if (!needed.fits()) {
+    Index bytes = 0;
+    if (__builtin_mul_overflow(pages, size.page_bytes, &bytes) ||
+        __builtin_add_overflow(bytes, block_alignment, &bytes) || pages > std::numeric_limits<std::int32_t>::max()) {
       return fail(StatusCode::out_of_memory, "rows: ", pages, " pages of ", size.page_bytes,
                   " bytes are more bytes than there are addresses");
     }
-    const Index bytes = needed.value();
-    void* block = allocate(bytes);
-    if (block == nullptr) return fail(StatusCode::out_of_memory, "rows: cannot allocate ", bytes, " bytes");
+    const Index headers = Slab::header_bytes(pages);
+    void* const block = allocate(headers);
+    void* const data = block == nullptr ? nullptr : allocate(bytes - headers);
+    if (data == nullptr) {
+      if (block != nullptr) deallocate(block, headers);
+      return fail(StatusCode::out_of_memory, "rows: cannot allocate ", bytes, " bytes");
+    }
     Slab* const slab = std::construct_at(static_cast<Slab*>(block));
     slab->size = &size;
-    slab->pages = slab->free_pages = pages;
+    slab->data = static_cast<std::byte*>(data);
+    slab->pages = std::int32_t(pages);
+    slab->free_pages = pages;
     size.free_pages += pages;
     size.pages += pages;
     ++size.num_slabs;
@@ -222,7 +230,8 @@ class PagePool {
     size.pages -= slab->pages;
     size.free_pages -= slab->free_pages;
     --size.num_slabs;
-    deallocate(slab, Slab::bytes(size.page_bytes, slab->pages));
+    deallocate(slab->data, slab->pages * (size.page_bytes - block_alignment));
+    deallocate(slab, Slab::header_bytes(slab->pages));
   }
   /// Of slabs with a free page one with few: slabs that empty can be given back. Looks at a few only.
   [[nodiscard]] static Slab* fullest(const PageSize& size) noexcept {

@@ -167,11 +167,7 @@ class PageTable {
   }
 
  private:
-  [[nodiscard]] Result<Page*> fresh(Index most) {
-    Result<Page*> page = pool_->acquire(layout_.bytes(), most);
-    if (page.ok()) layout_.prepare(*page);
-    return page;
-  }
+  [[nodiscard]] Result<Page*> fresh(Index most) { return pool_->acquire(layout_.bytes(), most); }
 
   PoolHandle pool_;
   PageLayout layout_;
