@@ -133,7 +133,14 @@ void exercise(Cache& cache, const Subject& subject, std::mt19937_64& random) {
   for (Index key = 0; key < other.kept(); key += 1 + Index(random() % 2)) keep.push_back(other.position(key));
   const auto moved = other.compact(keep);
   ASSERT_TRUE(moved.ok() || moved.status().code() == StatusCode::unsupported) << moved.status().message();
+  auto holed = heed::value_or_throw(cache.fork());
+  const heed::Status removed = holed.remove(std::max<Index>(0, seen - 5), std::max<Index>(0, seen - 3));
+  ASSERT_TRUE(removed.ok() || removed.code() == StatusCode::unsupported) << removed.message();
+  const heed::Status resumed = holed.resume_at(std::max<Index>(0, seen - 1));
+  ASSERT_TRUE(resumed.ok() || resumed.code() == StatusCode::out_of_range) << resumed.message();
+  ASSERT_NO_FATAL_FAILURE(expect_view(holed.keys(0), holed.seen()));
   for (const Index count : {1, 2, 7, 1, 12}) {
+    ASSERT_NO_FATAL_FAILURE(append_some(holed, count, random));
     ASSERT_NO_FATAL_FAILURE(append_some(other, count, random));
     ASSERT_NO_FATAL_FAILURE(append_some(cache, count, random));
   }
