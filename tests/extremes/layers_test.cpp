@@ -103,6 +103,23 @@ TEST(Extremes, Layers) {
   });
 }
 
+// Layers that nobody made have a width of 0, by which nothing may be divided.
+TEST(Extremes, LayersOfNothing) {
+  const std::vector<float> some(3);
+  std::vector<float> out(3);
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  const heed::BitLinear<> linear;
+  EXPECT_FALSE(heed::bit_linear<heed::Scalar>(linear, some, out, workspace, executor).ok());
+  EXPECT_FALSE(heed::BitGlu<>().forward<heed::Scalar>(some, out, workspace, executor).ok());
+  EXPECT_FALSE(heed::Mlgru<>().forward<heed::Scalar>(some, heed::RecurrentLayer(), out, workspace, executor).ok());
+  auto state = heed::value_or_throw(heed::RecurrentState::create({.layers = 1, .width = 1}));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
+  const std::vector<std::int32_t> ids{0};
+  const heed::MatMulFreeLm<> model;
+  EXPECT_FALSE(model.forward<heed::Scalar>(ids, step, out, workspace, executor).ok());
+}
+
 TEST(Extremes, MatMulFree) {
   for_extremes([](Index vocabulary, Index width, Index layers) {
     for (const Index inner : {Index{1}, width}) {

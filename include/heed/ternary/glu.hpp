@@ -39,7 +39,7 @@ class BitGlu {
   /// y [tokens][hidden_size] of x of the same shape. y may be x. invalid_argument naming a wrong size, or out_of_memory.
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const float> x, std::span<float> y, Workspace& workspace, E& executor) const {
-    const Index tokens = Index(x.size()) / hidden_size();
+    const Index tokens = hidden_size() == 0 ? 0 : Index(x.size()) / hidden_size();
     Status status = detail::check_rows("x", x.size(), tokens, hidden_size());
     if (status.ok()) status = detail::check_rows("y", y.size(), tokens, hidden_size());
     if (status.ok()) {

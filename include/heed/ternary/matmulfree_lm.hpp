@@ -153,8 +153,10 @@ class MatMulFreeLm {
       status =
           fail(StatusCode::invalid_argument, "ids[", t, "] is ", ids[t], ", must be in 0 .. ", config_.vocab_size - 1);
     }
-    const Index bytes = scratch_bytes<Backend>(tokens, executor.workers());
-    if (status.ok()) status = workspace.reserve(std::size_t(bytes));
+    if (status.ok() && layers_.empty()) status = fail(StatusCode::wrong_state, "forward(): the model has no layers");
+    if (status.ok()) {
+      status = workspace.reserve(std::size_t(scratch_bytes<Backend>(tokens, executor.workers())));
+    }
     if (!status.ok()) return status;
 
     detail::Carver scratch(workspace.data());

@@ -115,7 +115,7 @@ class Mlgru {
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const float> u, const RecurrentLayer& state, std::span<float> y, Workspace& workspace,
                  E& executor, std::span<const std::uint8_t> masked = {}) const {
-    const Index width = hidden_size(), tokens = Index(u.size()) / width;
+    const Index width = hidden_size(), tokens = width == 0 ? 0 : Index(u.size()) / width;
     Status status = detail::check_rows("u", u.size(), tokens, width);
     if (status.ok()) status = detail::check_rows("y", y.size(), tokens, width);
     if (status.ok() && !masked.empty()) status = detail::check_rows("masked", masked.size(), tokens, 1);
