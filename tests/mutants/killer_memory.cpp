@@ -118,9 +118,28 @@ void touching() {
   pool.release(page);
 }
 
+/// More ids than one array holds, of a window that slides through their blocks.
+void ids() {
+  auto cache = heed::value_or_throw(heed::KvCache<heed::Mqa, heed::Bf16>::create(
+      {.num_heads = 1, .head_dim = 8, .scale = 1}, {}, heed::SlidingWindow{5001}));
+  const std::vector<float> rows(500 * 8, 0.5f);
+  std::int32_t next = 0;
+  for (int i = 0; i < 40; ++i) {
+    std::vector<std::int32_t> tokens;
+    while (tokens.size() < 500) tokens.push_back(next++);
+    auto step = heed::value_or_throw(cache.begin(tokens));
+    heed::check(step.write(0, rows, rows));
+    heed::check(step.commit());
+  }
+  bool same = cache.kept() == 5000;
+  for (Index key = 0; key < cache.kept(); ++key) same &= cache.token_id(key) == std::int32_t(15000 + key);
+  expect(same, "ids", "of a long window");
+}
+
 }  // namespace
 
 int main() {
+  ids();
   bounds();
   pools();
   touching();
