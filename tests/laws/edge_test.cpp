@@ -161,7 +161,9 @@ TEST_P(Edge, RowsBeyondTheFormatSaturate) {
     for (std::size_t i = 0; i < p.v.size(); i += 29) p.v[i] = i % 2 == 0 ? beyond(kernel().value_codec()) : -1e6f;
     const Output got = run(kernel(), p);
     for (const float x : got.out) EXPECT_TRUE(std::isfinite(x)) << p;
-    EXPECT_TRUE(oracle::worst_output(got.out, answer(kernel(), p)) <= 1) << p;
+    // A weight is 2^-8 e^(s - max), and may be lost below 2^-126. That much of the largest value counts for each key.
+    const double lost = 300 * 0x1p-118 * double(beyond(kernel().value_codec()));
+    EXPECT_TRUE(oracle::worst_output(got.out, answer(kernel(), p), oracle::eps32, lost) <= 1) << p;
     EXPECT_TRUE(oracle::worst_lse(got.lse, answer(kernel(), p)) <= 1) << p;
   }
 }
