@@ -54,12 +54,14 @@ namespace heed::inline HEED_ABI {
 /// -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros, so heed cannot refuse them at
 /// compile time as it does for GCC. They show in optimised code only. attend() asks and refuses; costs a few nanoseconds.
 [[nodiscard, gnu::always_inline]] inline bool exact_floats() noexcept {
-  volatile float big = 0x1p30f, one = 1, five = 5, third = 1.0f / 3.0f, minus_zero = -0.0f;
-  const float a = big, b = one, x = five, z = minus_zero;
-  const float by_reciprocal = x * third;
-  const bool ordered = (a + b) - a == 0;            // 1 if the compiler may reassociate
-  const bool divided = x / 3.0f != by_reciprocal;   // equal if it may multiply by 1 / 3
-  const bool zeros = !__builtin_signbit(z + 0.0f);  // -0 if the sign of zero does not matter
+  volatile float big = 0x1p30f, one = 1, third = 0x1.555556p-2f, zero = 0, minus_zero = -0.0f;
+  volatile float three = 3, five = 5, eleven = 11;
+  const float a = big, b = one, x = three, y = five, w = eleven, r = third, z = minus_zero, n = zero;
+  const bool ordered = (a + b) - a != b;  // b if the compiler may reassociate; 0 or 128 otherwise
+  // Equal if it may multiply by 1 / 3. To nearest 5 differs, upwards 3, downwards and to zero 11.
+  const bool divided = x / 3.0f != x * r || y / 3.0f != y * r || w / 3.0f != w * r;
+  // -0 if the sign of zero does not matter. Downwards 0 - 0 is -0, too.
+  const bool zeros = !__builtin_signbit(z + 0.0f) || __builtin_signbit(n - n);
   return ordered && divided && zeros;
 }
 

@@ -1,6 +1,6 @@
 /// \file
 /// HEED_ABI, the namespace of every symbol: version, instruction set, and one bit for each macro that decides what the
-/// headers or the compiler make of the same source. Example: v0_1_avx512_vnni_vbmi_bf16_x86ffefff10_c.
+/// headers or the compiler make of the same source. Example: v0_1_avx512_vnni_vbmi_bf16_x86fffc0ffda_d.
 ///
 /// Units that differ in one of these macros have different symbols, so the linker cannot give one unit the other's code.
 /// NDEBUG, -O, -g and sanitizers are not in it.
