@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -58,7 +59,7 @@ inline constexpr Index most_numbers = Index{1} << 56;  // floats of one array
 
 /// Whether `numbers` elements are what `wanted` says.
 [[nodiscard]] constexpr bool has_size(std::size_t numbers, Count wanted) noexcept {
-  return wanted.fits() && numbers == std::size_t(wanted.value());
+  return wanted.fits() && std::uint64_t(numbers) == std::uint64_t(wanted.value());
 }
 
 /// position + distance, which sticks at the ends of Index.

@@ -121,5 +121,23 @@ TEST(CacheGrowth, SizesThatNobodyHasAreRefused) {
   EXPECT_EQ(cache->size(), 0);
 }
 
+/// Capacities around the one at which ids move from one array to blocks.
+TEST(CacheGrowth, ACapacityIsEnough) {
+  for (const Index capacity : {2047, 2048, 2049, 4096, 4097, 5000}) {
+    CountingMemory memory;
+    auto cache = heed::value_or_throw(heed::KvCache<heed::SharedRow, heed::Bf16>::create(
+        {.num_heads = 1, .head_dim = 2, .scale = 1}, {.capacity = capacity, .memory = memory.resource()}));
+    const Index before = memory.allocations;
+    const std::vector<float> rows(2, 1.0f);
+    for (Index token = 0; token < capacity; ++token) {
+      auto step = cache.begin(heed::NumTokens(1));
+      ASSERT_TRUE(step.ok());
+      ASSERT_TRUE(step->write(0, rows).ok());
+      ASSERT_TRUE(step->commit().ok());
+      ASSERT_EQ(memory.allocations, before) << "capacity " << capacity << ", token " << token;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace heed_test

@@ -55,7 +55,8 @@ class BlockQueue {
   }
   /// The same without room to spare for later.
   [[nodiscard]] Status reserve_exactly(const MemoryResource& memory, Index count) {
-    if (blocks_.empty() && few_.size() + count <= block_size) return few_.reserve_exactly(memory, count);
+    // As reserve_back(), which would otherwise move to blocks what was reserved here.
+    if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.reserve_exactly(memory, count);
     return add_blocks(memory, count);
   }
   /// Makes room for `count` more elements at the front, or out_of_memory.
@@ -148,7 +149,7 @@ class BlockQueue {
     if (Status status = blocks_.reserve_back(memory, needed - blocks_.size()); !status.ok()) return status;
     Index added = 0;
     while (blocks_.size() < needed) {
-      void* block = memory.allocate(memory.context, std::size_t(block_bytes), std::size_t(block_alignment));
+      void* block = detail::ask_for(memory, block_bytes);
       if (block == nullptr) {
         free_blocks(added);  // few elements must still be found where they are
         return fail(StatusCode::out_of_memory, "token index: cannot allocate ", block_bytes, " bytes");

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -66,6 +68,11 @@ namespace detail {
   return fail(StatusCode::invalid_argument, "memory has no ", memory.allocate == nullptr ? "allocate" : "deallocate",
               " function");
 }
+/// A block of the resource, or null; also where a size_t is too narrow for the number of bytes.
+[[nodiscard]] inline void* ask_for(const MemoryResource& memory, Index bytes) noexcept {
+  if (bytes < 0 || std::uint64_t(bytes) > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) return nullptr;
+  return memory.allocate(memory.context, std::size_t(bytes), std::size_t(block_alignment));
+}
 }  // namespace detail
 
 /// A block of a MemoryResource, freed at the end of its life. Its bytes are uninitialised.
@@ -89,7 +96,7 @@ class Buffer {
   [[nodiscard]] static Result<Buffer> allocate(const MemoryResource& memory, Index bytes, const char* what) {
     Buffer buffer;
     if (bytes == 0) return buffer;
-    void* block = memory.allocate(memory.context, std::size_t(bytes), std::size_t(block_alignment));
+    void* block = detail::ask_for(memory, bytes);
     if (block == nullptr) return fail(StatusCode::out_of_memory, what, ": cannot allocate ", bytes, " bytes");
     buffer.memory_ = memory;
     buffer.data_ = static_cast<std::byte*>(block);

@@ -271,7 +271,7 @@ class PagePool {
   }
 
   [[nodiscard]] void* allocate(Index bytes) noexcept {
-    void* const block = memory_.allocate(memory_.context, std::size_t(bytes), std::size_t(block_alignment));
+    void* const block = detail::ask_for(memory_, bytes);
     if (block != nullptr) count(bytes);
     return block;
   }

@@ -228,9 +228,12 @@ class RecurrentState {
     if (seen < 0 || seen > most) return bad("it has seen ", seen, " tokens, must be in 0 .. ", most);
     if (depth < 0 || depth > seen || depth > detail::most_undo) return bad("it keeps ", depth, " states of ", seen);
     const auto bytes = std::size_t(state_bytes());
-    const std::size_t wanted = bytes * std::size_t(depth + 1);
-    if (reader.left() != wanted) return bad("it has ", reader.left(), " bytes of states, must have ", wanted);
-    const std::span<const std::byte> oldest = from.subspan(from.size() - sizeof(std::uint32_t) - wanted, bytes);
+    const Count wanted = Count(state_bytes()) * (depth + 1);
+    if (!detail::has_size(reader.left(), wanted)) {
+      return bad("it has ", reader.left(), " bytes of states, must have ", wanted);
+    }
+    const std::span<const std::byte> oldest =
+        from.subspan(from.size() - sizeof(std::uint32_t) - std::size_t(wanted.value()), bytes);
     if (depth == seen && std::ranges::any_of(oldest, [](std::byte b) { return b != std::byte{0}; })) {
       return bad("the state before the first token is not zero");
     }

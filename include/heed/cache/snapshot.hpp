@@ -180,7 +180,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   // Before rows are allocated: a few bytes must not ask for a terabyte.
   const PageLayout& layout = group.near_rows.layout();
   const Count rows = Count(kept) * layout.encoded_token_bytes();
-  if (!rows.fits() || std::size_t(rows.value()) > reader.left()) {
+  if (!rows.fits() || std::uint64_t(rows.value()) > std::uint64_t(reader.left())) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }
   Status status = group.far_rows.make_writable(0, group.index.held(), {});
