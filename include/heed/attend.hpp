@@ -19,8 +19,8 @@ namespace heed::inline HEED_ABI {
 /// One sequence of a ragged batch. Nothing is owned, except that a small mask is copied (MaskRef).
 ///
 /// The last `num_queries` of the keys are usually the queries' own: query i has position p + 1 - num_queries + i, where
-/// p is the position of the last key, unless `query_positions` says otherwise (a draft tree). num_queries is
-/// q.size() / (num_heads * query width).
+/// p is the position of the last key, unless `query_positions` says otherwise. A draft tree says it itself. num_queries
+/// is q.size() / (num_heads * query width).
 ///
 /// Without a mask the source says what each query sees: by its own mask(), or by its stages if it has some now
 /// (StagedSource); then neither a mask nor query_positions may be given.
@@ -123,8 +123,9 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, std::spa
 
 /// Bytes of workspace that suffice for any attend() of this policy with at most `num_queries` queries and `num_keys`
 /// keys in one sequence, on an executor of `workers` workers, whatever the alignment of the memory that holds them.
-/// Reserve them once and no step allocates. They suffice for any mask, whose far keys are keys of the source, and for a
-/// staged source in at most num_stages stages, none with more than num_keys keys; there is at most one stage per query.
+/// Keys are those of the source and the slots of those that were removed. Reserve the bytes once and no step allocates. They
+/// suffice for any mask, whose far keys are keys of the source, and for a staged source in at most num_stages stages, none
+/// with more than num_keys keys. There is at most one stage per query.
 template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers,
                                                   Index num_stages = 1) {

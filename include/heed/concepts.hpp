@@ -171,6 +171,7 @@ concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream
 struct MaskedCall {
   Index queries = 0;
   bool query_positions = false;  ///< whether the caller gives them
+  Index slots = 0;               ///< of the source: its keys, and those that are gone from between them
   Index end = 0;                 ///< position of the last key, plus 1
   const void* tokens = nullptr;  ///< the list of tokens that a cache's layers share; null: the source is no such cache
   const char* rule = nullptr;    ///< name of the rule by which that cache forgets; null: it keeps everything

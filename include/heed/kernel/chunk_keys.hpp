@@ -24,7 +24,10 @@ class ChunkKeys {
     have_positions_ = in_text_ = false;
     asked_ = {chunk.first + chunk.lanes.begin, chunk.first + chunk.lanes.end};
     holes_ = {};
-    if (chunk.is_far) return;
+    if (chunk.is_far) {
+      if (job_->source.has_holes()) find_far_holes();
+      return;
+    }
     if (job_->source.has_holes()) find_holes(asked_);
     asked_ = {job_->source.position(asked_.begin), job_->source.position(asked_.end - 1) + 1};
   }
@@ -34,8 +37,8 @@ class ChunkKeys {
 
   /// How much queries at these positions see.
   [[nodiscard]] Coverage coverage(Interval queries) const {
-    if (chunk_.is_far) return job_->mask.far_coverage(queries, asked_);
-    const Coverage of_mask = job_->mask.near_coverage(queries, asked_);
+    const Coverage of_mask =
+        chunk_.is_far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
     return of_mask == Coverage::full && holes_.any() ? Coverage::partial : of_mask;
   }
   /// The lanes a query at this position sees.
@@ -119,6 +122,14 @@ class ChunkKeys {
     for (Interval hole = job_->source.next_hole(slots.begin); hole.begin < slots.end;
          hole = job_->source.next_hole(hole.end)) {
       holes_ = holes_ | KeyBits::of({hole.begin - chunk_.first, std::min(hole.end, slots.end) - chunk_.first});
+    }
+  }
+
+  // A caller's mask may list a slot whose key was removed.
+  void find_far_holes() {
+    const Index* const list = far_list(chunk_);
+    for (Index k = chunk_.lanes.begin; k < chunk_.lanes.end; ++k) {
+      if (job_->source.next_hole(list[k]).begin <= list[k]) holes_ = holes_ | KeyBits::of({k, k + 1});
     }
   }
 

@@ -48,6 +48,32 @@ class Edges {
     return layout_.value_width;
   }
 
+  /// Widths that the policy states twice must agree, or the kernel would read beyond rows and queries.
+  [[nodiscard]] Status check_widths() const {
+    const auto same = [](const char* name, Index width, const char* other, Index wanted) -> Status {
+      if (width == wanted) return {};
+      return fail(StatusCode::invalid_argument, "policy: ", name, " is ", width, ", must be ", other, " ", wanted);
+    };
+    Status status;
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(std::declval<const P&>().preparation())>, Identity>) {
+      status = same("layout().key_width", layout_.key_width, "the width of its key view,", layout_.key.width);
+      if (status.ok()) {
+        status = same("layout().value_width", layout_.value_width, "the width of its value view,", layout_.value.width);
+      }
+    }
+    if constexpr (maps_queries) {
+      if (status.ok()) {
+        status = same("query_map().out_width()", query_map_.out_width(), "layout().key_width", layout_.key_width);
+      }
+    }
+    if constexpr (maps_outputs) {
+      if (status.ok()) {
+        status = same("output_map().in_width()", output_map_.in_width(), "layout().value_width", layout_.value_width);
+      }
+    }
+    return status;
+  }
+
   template <class Sequence>
   [[nodiscard]] Index num_queries(const Sequence& sequence) const {
     return Index(sequence.q.size()) / (layout_.num_heads * query_width());
@@ -161,6 +187,7 @@ Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index w
   if (status.ok()) status = check_range("query_map().in_width()", edges.query_width(), 1, most_width);
   if (status.ok()) status = check_range("output_map().out_width()", edges.output_width(), 1, most_width);
   if (status.ok()) status = check_range("workers", workers, 1, most_workers);
+  if (status.ok()) status = edges.check_widths();
   return status;
 }
 
@@ -250,8 +277,10 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
     return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
   }
   if (sequence.mask) {
-    MaskedCall call{
-        .queries = queries, .query_positions = !sequence.query_positions.empty(), .end = end_of(*sequence.keys)};
+    MaskedCall call{.queries = queries,
+                    .query_positions = !sequence.query_positions.empty(),
+                    .slots = slots_of(*sequence.keys),
+                    .end = end_of(*sequence.keys)};
     if constexpr (requires { sequence.keys->tokens()->forgets_by(); }) {
       call.tokens = sequence.keys->tokens();
       if (sequence.keys->tokens() != nullptr) call.rule = sequence.keys->tokens()->forgets_by();
@@ -275,6 +304,15 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   const Index keys = slots_of(*sequence.keys), first_key = mask.near_keys().first_key;
   if (first_key < 0 || first_key > keys) {
     return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
+  }
+  if (mask.split() && first_key < keys) {
+    const Index first = slot_position(*sequence.keys, first_key), last = slot_position(*sequence.keys, keys - 1);
+    if (last - first != keys - 1 - first_key) {
+      return bad("mask has near keys from key ", first_key, " on, ", keys - first_key,
+                 " that follow each other, but keys ", "has there positions ", first, " .. ", last);
+    }
+    const Index lane = mask.near_keys().first_lane;
+    if (lane < 0 || lane > most_tokens) return bad("mask has first_lane ", lane, ", must be in 0 .. ", most_tokens);
   }
   if (const Index num_far = mask.far_keys(); num_far > 0) {
     Index last = 0;  // they ascend

@@ -52,6 +52,14 @@ class LandmarkMask {
     return all ? Coverage::full : Coverage::partial;
   }
 
+  /// invalid_argument unless the keys are those that the mask speaks of: its far ones, then every position from the near
+  /// run's first on.
+  [[nodiscard]] Status fits(const MaskedCall& call) const {
+    if (call.slots == 0 || call.end - near_begin_ == call.slots - held_) return {};
+    return fail(StatusCode::invalid_argument, "mask is of ", held_, " far keys and every position from ", near_begin_,
+                " on, but keys has ", call.slots, ", the last at position ", call.end - 1);
+  }
+
   [[nodiscard]] NearKeys near_keys() const noexcept { return {.first_key = held_, .first_lane = near_begin_}; }
   [[nodiscard]] bool near_visible(Index query, Index key) const noexcept {
     return key <= query && key >= reach(query).begin;

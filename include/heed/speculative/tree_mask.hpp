@@ -48,7 +48,7 @@ class TreeMask {
       return none ? Coverage::none : Coverage::partial;
     }
     if (keys.end > first) return Coverage::partial;
-    if (keys.begin >= all_recent_) return Coverage::full;
+    if (reach_->tokens() == nullptr || keys.begin >= all_recent_) return Coverage::full;
     // What is held before the near run is landmarks only.
     return keys.end <= reach_->tokens()->near_begin() && !some_blind_ ? Coverage::full : Coverage::partial;
   }
