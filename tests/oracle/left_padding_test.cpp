@@ -14,8 +14,7 @@
 
 #include "oracle/golden_cases.hpp"
 #include "oracle/matmulfree.hpp"
-#include "oracle/mla_of.hpp"
-#include "oracle/mtp.hpp"
+#include "oracle/mtp_of.hpp"
 
 namespace {
 
@@ -210,21 +209,7 @@ void write_lm(Writer& to, const Safetensors& base, const Json& config, Int paddi
 }
 
 void write_mtp(Writer& to, const Safetensors& base, const Json& config) {
-  const auto weight = [&](const std::string& name) { return base.get<double>(name + ".weight"); };
-  oracle::Mtp mtp{.attention = oracle::golden::mla_of(config, base, "self_attn."),
-                  .eps = config["rms_norm_eps"],
-                  .zero_first_embedding = true,
-                  .embed_tokens = weight("embed_tokens"),
-                  .enorm = weight("enorm"),
-                  .hnorm = weight("hnorm"),
-                  .eh_proj = weight("eh_proj"),
-                  .input_layernorm = weight("input_layernorm"),
-                  .post_attention_layernorm = weight("post_attention_layernorm"),
-                  .gate_proj = weight("mlp.gate_proj"),
-                  .up_proj = weight("mlp.up_proj"),
-                  .down_proj = weight("mlp.down_proj"),
-                  .shared_head_norm = weight("shared_head.norm"),
-                  .shared_head = weight("shared_head.head")};
+  oracle::Mtp mtp = oracle::golden::mtp_of(config, base);
   oracle::Mtp::Slots slots{base.get<Int>("input_ids"), base.get<double>("previous_hidden_states"),
                            base.get<Int>("positions")};
   for (Int& position : slots.positions) position += later;

@@ -7,32 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "oracle/mla_of.hpp"
-#include "oracle/mtp.hpp"
+#include "oracle/mtp_of.hpp"
 
 namespace {
 
 using oracle::Int;
 using oracle::Numbers;
 using oracle::golden::Safetensors;
-
-oracle::Mtp mtp_of(const nlohmann::json& config, const Safetensors& file) {
-  const auto weight = [&](const std::string& name) { return file.get<double>(name + ".weight"); };
-  return {.attention = oracle::golden::mla_of(config, file, "self_attn."),
-          .eps = config["rms_norm_eps"],
-          .zero_first_embedding = true,
-          .embed_tokens = weight("embed_tokens"),
-          .enorm = weight("enorm"),
-          .hnorm = weight("hnorm"),
-          .eh_proj = weight("eh_proj"),
-          .input_layernorm = weight("input_layernorm"),
-          .post_attention_layernorm = weight("post_attention_layernorm"),
-          .gate_proj = weight("mlp.gate_proj"),
-          .up_proj = weight("mlp.up_proj"),
-          .down_proj = weight("mlp.down_proj"),
-          .shared_head_norm = weight("shared_head.norm"),
-          .shared_head = weight("shared_head.head")};
-}
 
 TEST(OracleGolden, Mtp) {
   const auto cases = oracle::golden::cases_of({"mtp"});
@@ -41,7 +22,7 @@ TEST(OracleGolden, Mtp) {
   for (const auto& one : cases) {
     SCOPED_TRACE(one.file);
     const Safetensors file = one.open();
-    oracle::Mtp mtp = mtp_of(one.config, file);
+    oracle::Mtp mtp = oracle::golden::mtp_of(one.config, file);
     EXPECT_EQ(mtp.hidden_size(), Int(one.config["hidden_size"]));
     EXPECT_EQ(mtp.vocabulary(), Int(one.config["vocab_size"]));
     const oracle::Mtp::Slots slots{file.get<Int>("input_ids"), file.get<double>("previous_hidden_states"),
