@@ -1,6 +1,5 @@
 // KvCache::restore() of bytes whose checksum is right and whose numbers are not. What it takes must be a cache: it is
 // attended to, forked, cut back, fed, tokens are removed, and its own snapshot must restore.
-#include <optional>
 #include <vector>
 
 #include <heed/attend.hpp>

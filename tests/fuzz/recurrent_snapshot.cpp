@@ -43,11 +43,10 @@ void use(RecurrentState& state, Bytes& in, int moves) {
       }
     }
   }
-  float sum = 0;
+  [[maybe_unused]] volatile float read = 0;  // a sanitizer sees every number
   for (Index layer = 0; layer < state.layers(); ++layer) {
-    for (const float x : state.state(layer)) sum += x;
+    for (const float x : state.state(layer)) read = x;
   }
-  FUZZ_CHECK(sum == sum || sum != sum);  // every number is read
 }
 
 std::vector<std::byte> snapshot(const RecurrentState& state) {

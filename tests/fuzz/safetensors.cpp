@@ -25,17 +25,16 @@ std::vector<std::byte> file(heed_fuzz::Bytes& in) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   heed_fuzz::Bytes in(data, size);
   try {
-    const auto read = heed_examples::Safetensors::parse(file(in), "fuzzed");
-    for (const auto& [name, info] : read.tensors()) {
+    const auto opened = heed_examples::Safetensors::parse(file(in), "fuzzed");
+    for (const auto& [name, info] : opened.tensors()) {
       try {
-        unsigned sum = 0;
-        for (const std::byte b : read.bytes(name)) sum += unsigned(b);
-        FUZZ_CHECK(sum <= 255u * read.bytes(name).size());
-        FUZZ_CHECK(info.size() == 0 || std::int64_t(read.get<float>(name).size()) == info.size());
+        [[maybe_unused]] volatile std::byte read{};  // a sanitizer sees every byte
+        for (const std::byte b : opened.bytes(name)) read = b;
+        FUZZ_CHECK(info.size() == 0 || std::int64_t(opened.get<float>(name).size()) == info.size());
       } catch (const heed_examples::SafetensorsError&) {  // a type that is no float
       }
     }
-    for (const auto& [key, value] : read.metadata()) FUZZ_CHECK(key.size() + value.size() <= size);
+    for (const auto& [key, value] : opened.metadata()) FUZZ_CHECK(key.size() + value.size() <= size);
   } catch (const heed_examples::SafetensorsError& error) {
     FUZZ_CHECK(error.what()[0] != '\0');
   }
