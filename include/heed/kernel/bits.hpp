@@ -15,9 +15,10 @@ namespace heed::inline HEED_ABI {
 struct KeyBits {
   std::array<std::uint64_t, chunk_keys / 64> word{};
 
+  /// Bit `k`, 0 <= k < 256.
   [[nodiscard]] bool test(Index k) const noexcept { return (word[std::size_t(k / 64)] >> (k % 64)) & 1u; }
 
-  /// The bits of an interval.
+  /// Sets bits [keys.begin, keys.end) and no other. The parts of `keys` outside [0, 256) are ignored.
   [[nodiscard]] static KeyBits of(Interval keys) noexcept {
     const auto below = [](Index n) { return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1; };
     KeyBits bits;
@@ -28,9 +29,10 @@ struct KeyBits {
     return bits;
   }
 
+  /// true if a bit is set.
   [[nodiscard]] bool any() const noexcept { return (word[0] | word[1] | word[2] | word[3]) != 0; }
 
-  /// First position at or after `from` whose bit is `value`, or `end`.
+  /// The first k in [from, end) whose bit is `value`, or `end` if there is none.
   [[nodiscard]] Index find(Index from, Index end, bool value) const noexcept {
     while (from < end) {
       const std::uint64_t w = value ? word[std::size_t(from / 64)] : ~word[std::size_t(from / 64)];
@@ -58,7 +60,7 @@ struct KeyBits {
     for (std::size_t w = 0; w < a.word.size(); ++w) a.word[w] |= b.word[w];
     return a;
   }
-  /// The bits that `other` does not have.
+  /// The bits that are set here and not in `other`.
   [[nodiscard]] KeyBits without(const KeyBits& other) const noexcept {
     KeyBits bits = *this;
     for (std::size_t w = 0; w < word.size(); ++w) bits.word[w] &= ~other.word[w];

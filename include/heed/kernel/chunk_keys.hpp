@@ -8,7 +8,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Asks a job's source and mask about one chunk after the other.
+/// What a job's source and mask say about one chunk. move_to() changes the chunk.
 class ChunkKeys {
  public:
   ChunkKeys(const AttentionLayout& layout, const Scratch& scratch) noexcept
@@ -35,16 +35,17 @@ class ChunkKeys {
   [[nodiscard]] const Chunk& chunk() const noexcept { return chunk_; }
   [[nodiscard]] Interval lanes() const noexcept { return chunk_.lanes; }
 
-  /// How much queries at these positions see.
+  /// How much of the chunk the queries at these positions see.
   [[nodiscard]] Coverage coverage(Interval queries) const {
     const Coverage of_mask =
         chunk_.is_far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
     return of_mask == Coverage::full && holes_.any() ? Coverage::partial : of_mask;
   }
-  /// The lanes a query at this position sees.
+  /// The lanes that a query at this position sees.
   [[nodiscard]] KeyBits visible_to(Index query) { return masked(query).without(holes_); }
 
-  /// Of every lane's key. Near keys follow each other, so those that are gone had the positions before.
+  /// Positions of the keys in lanes [0, lanes().end). Lanes before lanes().begin hold no key: they get the positions
+  /// just before, because near keys have consecutive positions. Valid until text_positions() or move_to() is called.
   [[nodiscard]] const Index* positions() {
     if (have_positions_ && !in_text_) return positions_;
     const Interval lanes = chunk_.lanes;
@@ -57,7 +58,8 @@ class ChunkKeys {
     in_text_ = false;
     return positions_;
   }
-  /// Where every lane's key stands in its text, which decides distances and rotations. In place of positions().
+  /// Positions of the same keys in their text (AttentionMask::text_position): distances and rotations go by these.
+  /// Overwrites what positions() returned.
   [[nodiscard]] const Index* text_positions() {
     if (!job_->mask.moves()) return positions();
     if (have_positions_ && in_text_) return positions_;
@@ -67,8 +69,9 @@ class ChunkKeys {
     return positions_;
   }
 
-  /// Fills pointers to the rows of `lanes` of a chunk, this one or the one that follows; lanes before its first key repeat
-  /// that one. Returns whether every row can be read `bytes` beyond the start of its view.
+  /// Fills row[k] with a pointer to the row in lane lanes.begin + k of `chunk`, which is this chunk or the next one.
+  /// A lane before the chunk's first key gets the first key's row. Returns true if `bytes` bytes can be read from every
+  /// pointer.
   bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index offset_bytes, Index bytes,
                 const std::byte** row) {
     const StreamShape& stream = layout_.streams[std::size_t(view.stream)];
@@ -80,7 +83,7 @@ class ChunkKeys {
       readable &= tile.readable_bytes - offset_bytes >= bytes;
       return tile;
     };
-    if (chunk.is_far) {  // one tile may have many of the scattered keys
+    if (chunk.is_far) {  // far keys are scattered, but several may lie in one tile
       const Index* const key = far_list(chunk);
       for (Index k = live; k < lanes.end;) {
         const Index first = key[k];
@@ -102,7 +105,7 @@ class ChunkKeys {
   }
 
  private:
-  // The lanes that the mask shows a query.
+  // The lanes that the mask lets a query see, holes included.
   [[nodiscard]] KeyBits masked(Index query) {
     const MaskRef& mask = job_->mask;
     if (mask.split()) {
@@ -125,7 +128,7 @@ class ChunkKeys {
     }
   }
 
-  // A caller's mask may list a slot whose key was removed.
+  // A mask that the caller made may still list a slot whose key was removed.
   void find_far_holes() {
     const Index* const list = far_list(chunk_);
     for (Index k = chunk_.lanes.begin; k < chunk_.lanes.end; ++k) {
@@ -133,7 +136,7 @@ class ChunkKeys {
     }
   }
 
-  // Indices in the source of a far chunk's keys. Two chunks are remembered: this one and the one that follows.
+  // Indices in the source of a far chunk's keys. Two chunks are kept: this one and the next, which is prefetched.
   [[nodiscard]] const Index* far_list(const Chunk& chunk) {
     Index* const list = far_list_ + chunk.number % 2 * chunk_keys;
     Index& listed = listed_[chunk.number % 2];
@@ -148,11 +151,11 @@ class ChunkKeys {
   const Job* job_ = nullptr;
   Index kv_head_ = 0;
   Chunk chunk_;
-  Interval asked_;  // its keys, as the mask is asked about them: numbers of far keys, positions of near ones
+  Interval asked_;  // the chunk's keys as the mask counts them. Far: numbers in the list. Near: positions
   Index listed_[2] = {-1, -1};
-  KeyBits holes_;  // its lanes whose keys were removed
+  KeyBits holes_;  // the chunk's lanes whose keys were removed
   bool have_positions_ = false;
-  bool in_text_ = false;  // positions_ are those of text_positions()
+  bool in_text_ = false;  // positions_ holds text positions
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -14,7 +14,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The mask a sequence is read with: its own, else the one its source knows.
+/// The mask that a sequence is read with: its own, else its source's. No mask if there is neither.
 template <class Sequence>
 [[nodiscard]] MaskRef mask_of(const Sequence& sequence) {
   if (sequence.mask) return sequence.mask;
@@ -26,7 +26,7 @@ template <class Sequence>
   return {};
 }
 
-/// The maps of policy `P`, with Identity compiled away.
+/// The query map and the output map of policy `P`. An Identity costs nothing.
 template <AttentionPolicy P>
 class Edges {
   using QueryMap = std::remove_cvref_t<decltype(std::declval<const P&>().query_map())>;
@@ -38,7 +38,7 @@ class Edges {
   Edges(const P& policy, const AttentionLayout& layout)
       : layout_(layout), query_map_(policy.query_map()), output_map_(policy.output_map()) {}
 
-  /// Width of what the caller gives and takes per query head.
+  /// Numbers per query head that the caller gives in q, and that it gets in out.
   [[nodiscard]] Index query_width() const {
     if constexpr (maps_queries) return query_map_.in_width();
     return layout_.key_width;
@@ -48,7 +48,7 @@ class Edges {
     return layout_.value_width;
   }
 
-  /// Widths that the policy states twice must agree, or the kernel would read beyond rows and queries.
+  /// invalid_argument if a width that the policy states twice differs: the kernel would read beyond rows and queries.
   [[nodiscard]] Status check_widths() const {
     const auto same = [](const char* name, Index width, const char* other, Index wanted) -> Status {
       if (width == wanted) return {};
@@ -79,7 +79,7 @@ class Edges {
     return Index(sequence.q.size()) / (layout_.num_heads * query_width());
   }
 
-  /// Room for the jobs of a sequence: one, or one a stage.
+  /// The most jobs that make_jobs() makes of a sequence: one per stage, or one if there are no stages.
   template <class Sequence>
   [[nodiscard]] static Index most_jobs(const Sequence& sequence) {
     if constexpr (StagedSource<std::remove_cvref_t<decltype(*sequence.keys)>>) {
@@ -88,8 +88,8 @@ class Edges {
     return 1;
   }
 
-  /// Makes the jobs of sequence number `index` and returns how many; room for mapped queries and raw outputs comes from
-  /// `carver`.
+  /// Makes the jobs of sequence number `index` at `jobs` and returns how many. Mapped queries and outputs before their
+  /// map get memory from `carver`.
   template <class Sequence>
   Index make_jobs(const Sequence& sequence, Index index, Job* jobs, Carver& carver) const {
     const auto& keys = *sequence.keys;
@@ -117,7 +117,7 @@ class Edges {
           }
         }
         const Index row = queries.begin * layout_.num_heads;
-        if (job.q != nullptr) job.q += row * layout_.key_width;  // it is while room is only counted
+        if (job.q != nullptr) job.q += row * layout_.key_width;  // null while `carver` only counts
         if (job.out != nullptr) job.out += row * layout_.value_width;
         if (job.lse != nullptr) job.lse += row;
         job.first_stage = made == 0;
@@ -129,7 +129,7 @@ class Edges {
     return 1;
   }
 
-  /// A job of that size without data: enough to plan.
+  /// A job of this size without a source: enough for a Plan.
   [[nodiscard]] Job empty_job(Index queries, Index keys, MaskRef mask, Carver& carver) const {
     Job job{.source = {},
             .num_keys = keys,
@@ -165,7 +165,7 @@ class Edges {
   }
 
  private:
-  // Once per sequence and head: the first stage's job has the buffers of all stages.
+  // Calls body(sequence, job, head) once per sequence and head. The first stage's job begins the buffers of all stages.
   template <class Sequence, class Body>
   void for_each_head(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor,
                      const Body& body) const {
@@ -180,7 +180,7 @@ class Edges {
   OutputMap output_map_;
 };
 
-/// What every call multiplies: sizes of the layout, of the edges, and of the executor.
+/// invalid_argument if a size of the layout, the maps or the executor is beyond its limit. Every call multiplies them.
 template <AttentionPolicy P>
 Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index workers) {
   Status status = validate_layout(layout, P::key_stream, P::value_stream);
@@ -191,7 +191,7 @@ Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index w
   return status;
 }
 
-/// No number of a list may be NaN, and none +inf; -inf may be where it means something.
+/// invalid_argument if a number is not finite. -inf is allowed if `may_be_absent`: it then stands for "no sink".
 inline Status check_numbers(const char* name, std::span<const float> numbers, bool may_be_absent) {
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     const bool absent = may_be_absent && numbers[i] == -detail::infinity;
@@ -226,7 +226,7 @@ inline Status check_options(const AttentionLayout& layout, const AttendOptions& 
   return status.ok() ? check_numbers("sink_logits", options.sink_logits, true) : status;
 }
 
-/// Positions and counts that masks and distances may add and subtract: as large as any sequence, with either sign.
+/// invalid_argument if a position or the number of keys exceeds most_tokens. Masks and distances add and subtract them.
 template <class Sequence>
 Status check_positions(const Sequence& sequence) {
   const auto bad = [](const char* what, Index position) {
@@ -238,7 +238,7 @@ Status check_positions(const Sequence& sequence) {
   }
   const Index keys = sequence.keys->size();
   if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok() || keys == 0) return status;
-  for (const Index key : {Index{0}, keys - 1}) {  // positions ascend
+  for (const Index key : {Index{0}, keys - 1}) {  // positions ascend, so the ends decide
     if (const Index position = sequence.keys->position(key); too_far(position))
       return bad("a key has position ", position);
   }
@@ -315,7 +315,7 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
     if (lane < 0 || lane > most_tokens) return bad("mask has first_lane ", lane, ", must be in 0 .. ", most_tokens);
   }
   if (const Index num_far = mask.far_keys(); num_far > 0) {
-    Index last = 0;  // they ascend
+    Index last = 0;  // far keys ascend, so the last one decides
     mask.far_list({num_far - 1, num_far}, &last);
     if (last < 0 || last >= keys) return bad("mask has far key ", last, ", keys has ", keys);
   }

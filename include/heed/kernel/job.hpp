@@ -1,6 +1,6 @@
 /// \file
-/// What the kernel knows of one call, with the types of cache, mask and policy edges erased: they are asked per chunk,
-/// never per key, so the loops are compiled once per codec and backend.
+/// What the kernel knows of one call. The types of cache, mask and preparation are erased, so the loops are compiled
+/// once per codec and backend. The price is an indirect call per chunk, never per key.
 #pragma once
 
 #include <algorithm>
@@ -14,21 +14,23 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Changes to the logits, in the order soft-cap, ALiBi; and what joins the softmax denominator.
+/// What happens to the logits after `scale`: first the soft-cap, then ALiBi, then the mask, then the sink logits join
+/// the softmax denominator. Nothing is owned: the spans must live until attend() returns. attend() checks all of them
+/// (invalid_argument).
 struct AttendOptions {
-  /// s <- cap * tanh(s / cap), after the scale; 0 turns it off.
+  /// s <- soft_cap * tanh(s / soft_cap). Finite and at least 0; 0 turns it off.
   float soft_cap = 0;
-  /// s <- s - slope[h] * |position of query - position of key|; [num_heads], or empty. A mask that shows later keys (an
-  /// encoder's) gets the symmetric form: a key counts less the farther it is, on either side.
+  /// s <- s - slope[h] * |query's position - key's position|; [num_heads] finite numbers, or empty. The distance is
+  /// symmetric: under a mask that shows later keys (an encoder's), those lose as much as earlier ones.
   std::span<const float> alibi_slopes = {};
-  /// One extra logit per head in the denominator, without a value (gpt-oss); [num_heads], or empty. Not in the lse.
-  /// -inf is no sink, with the bits of a call without one; NaN and +inf are refused.
+  /// One extra logit per head in the denominator, without a value (gpt-oss); [num_heads], or empty. It is not part of
+  /// lse. -inf means no sink: the result has the bits of a call without one. NaN and +inf are refused.
   std::span<const float> sink_logits = {};
 };
 
 namespace detail {
 
-/// A KeyValueSource, or one stage of a StagedSource, erased. Keys of a SlottedSource are its slots.
+/// Type-erased KeyValueSource, or one stage of a StagedSource. The keys of a SlottedSource are its slots. Not owned.
 struct SourceRef {
   const void* source = nullptr;
   Index stage = 0;
@@ -74,17 +76,17 @@ struct SourceRef {
   [[nodiscard]] Interval next_hole(Index key) const { return next_hole_(source, stage, key); }
 };
 
-/// A source that knows its mask, which lives as long as the source.
+/// A source with a mask of its own, which lives as long as the source.
 template <class S>
 concept MaskedSource = requires(const S& source) {
   requires AttentionMask<std::remove_cvref_t<decltype(source.mask())>>;
   requires std::is_lvalue_reference_v<decltype(source.mask())>;
 };
 
-/// What the queries of a stage see.
+/// The mask of a stage that has none of its own.
 inline constexpr Causal causal_stage;
 
-/// A TilePreparation, erased; `object` is null for Identity.
+/// Type-erased TilePreparation, not owned. `object` is null if there is nothing to prepare.
 struct PreparationRef {
   const void* object = nullptr;
   bool makes_values = false;
@@ -109,7 +111,7 @@ struct PreparationRef {
     return made;
   }
 
-  /// Enough to plan with.
+  /// The same without the functions: enough for a Plan.
   [[nodiscard]] static PreparationRef shape_of(const Identity&) noexcept { return {}; }
   template <TilePreparation T>
   [[nodiscard]] static PreparationRef shape_of(const T& t) {
@@ -120,8 +122,7 @@ struct PreparationRef {
   }
 };
 
-/// One sequence of a batch, or one stage of it: queries (after the query map), keys, and where outputs (before the output
-/// map) go.
+/// One sequence of a batch, or one stage of a sequence. `q` is after the query map, `out` before the output map.
 struct Job {
   SourceRef source;
   Index num_keys = 0;
@@ -132,10 +133,10 @@ struct Job {
   const float* q = nullptr;                               // [num_queries][num_heads][key_width]
   float* out = nullptr;                                   // [num_queries][num_heads][value_width]
   float* lse = nullptr;                                   // [num_queries][num_heads], or null
-  std::span<const Index> query_positions = {};            // empty: end-aligned
+  std::span<const Index> query_positions = {};            // [num_queries], or empty: end-aligned
   Index sequence = 0;                                     // index in the batch
-  bool first_stage = true;                                // the sequence has a job before this one otherwise
-  Index first_block = 0, first_task = 0, first_part = 0;  // numbers in the plan that this job is part of
+  bool first_stage = true;                                // false for the second and later stages of a sequence
+  Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Plan sets them
 
   [[nodiscard]] Index query_position(Index query) const {
     if (!query_positions.empty()) return query_positions[std::size_t(query)];
@@ -144,7 +145,7 @@ struct Job {
   }
 
   [[nodiscard]] Index far_chunks() const noexcept { return (far_keys + chunk_keys - 1) / chunk_keys; }
-  /// Numbers of the chunks of near keys. They need not start at 0: old lanes may be gone.
+  /// Numbers of the chunks of near keys. They need not start at 0: the keys of earlier chunks may be evicted.
   [[nodiscard]] Interval near_chunks() const noexcept {
     const Index begin = near_keys.first_lane / chunk_keys, keys = num_keys - near_keys.first_key;
     return {begin, keys == 0 ? begin : (near_keys.first_lane + keys + chunk_keys - 1) / chunk_keys};

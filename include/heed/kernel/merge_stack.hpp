@@ -1,9 +1,10 @@
 /// \file
 /// The fixed merge tree, one stack of pending states per query row.
 ///
-/// Node (level k, i) of the tree covers chunks [i 2^k, (i+1) 2^k). Chunks arrive in order; a chunk that completes nodes
-/// merges with what waits to its left, lowest level first. Chunks a row does not see are identities and never arrive,
-/// so the tree for S keys is a prefix of the tree for more: decode, prefill and verify rows agree bit for bit.
+/// Node (level k, i) of the tree covers chunks [i 2^k, (i+1) 2^k). Chunks arrive in order. A chunk that completes nodes
+/// merges with the states that wait to its left, lowest level first. A chunk that a row does not see never arrives and
+/// changes nothing. So the tree over S keys is a prefix of the tree over more keys: decode, prefill and verify rows
+/// agree bit for bit.
 #pragma once
 
 #include <bit>
@@ -14,13 +15,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Most states that wait at once when at most `chunks` arrive, whose indices follow each other from anywhere, plus the one
-/// being made: one node left of the highest boundary within the run, and right of it a node per bit of what is there.
+/// Upper bound on pending states for a run of `chunks` consecutive chunks starting at any index, plus the state being
+/// built. A run crosses one highest power-of-two boundary: at most one node waits to its left, and one per binary digit
+/// to its right.
 [[nodiscard]] constexpr int merge_slots(Index chunks) noexcept {
   return int(std::bit_width(std::uint64_t(chunks > 1 ? chunks - 1 : 0))) + 1;
 }
 
-/// One row's pending nodes. Outputs lie in `slots` buffers of `slot_stride` floats; this class keeps the numbers.
+/// One row's pending nodes. Their outputs lie in buffers of the caller, slot i at slot0 + i * slot_stride, `width`
+/// floats each; merge_slots() says how many slots suffice. This class holds the softmax states and the slot numbers.
 class MergeStack {
  public:
   void reset() noexcept {
@@ -28,12 +31,14 @@ class MergeStack {
     used_ = 0;
     reading_ = 0;
   }
+  /// true if no state is pending.
   [[nodiscard]] bool empty() const noexcept { return depth_ == 0; }
   /// A slot that holds no pending state.
   [[nodiscard]] int free_slot() const noexcept { return std::countr_one(used_); }
 
-  /// Places a new state of index `chunk` (a chunk, or an aligned run of chunks) and says where its output goes: fills
-  /// target.out and target.merge. `slot0` is the row's slot 0. The state becomes pending.
+  /// Makes a new state pending: that of chunk number `chunk`, or of part number `chunk` if all parts have equal size.
+  /// Fills target.out, target.merge and target.merges: where the state's output goes, and what it merges with on the
+  /// way.
   template <class Backend>
   void push(Index chunk, SoftmaxState state, float* slot0, Index slot_stride, Index width, RowTarget& target) noexcept {
     close<Backend>(chunk, slot0, slot_stride, width);
@@ -45,7 +50,7 @@ class MergeStack {
       state = w.state;
       pop();
     }
-    // The popped slots are still read when the output is written, so take one that was free before.
+    // The popped slots are read while the output is written, so the output needs a slot that was free before.
     const int slot = std::countr_one(used_ | reading_);
     reading_ = 0;
     used_ |= std::uint64_t{1} << slot;
@@ -53,7 +58,7 @@ class MergeStack {
     target.out = slot0 + slot * slot_stride;
   }
 
-  /// Merges everything that is pending, latest first, and returns its state and output.
+  /// Merges all pending states, latest first. Returns the merged state and sets `out` to its output. Not if empty().
   template <class Backend>
   SoftmaxState fold(float* slot0, Index slot_stride, Index width, const float** out) noexcept {
     while (depth_ > 1) merge_top<Backend>(slot0, slot_stride, width);
@@ -63,7 +68,7 @@ class MergeStack {
 
  private:
   struct Node {
-    Index chunk;  // the last one it holds
+    Index chunk;  // the last chunk of the node
     SoftmaxState state;
     int slot;
   };
@@ -77,7 +82,7 @@ class MergeStack {
     --depth_;
   }
 
-  // Merges pending nodes whose common ancestor ends before `chunk`: needed only after chunks the row does not see.
+  // Merges pending nodes whose common ancestor ends before `chunk`. Happens only where chunks did not arrive.
   template <class Backend>
   void close(Index chunk, float* slot0, Index slot_stride, Index width) noexcept {
     while (depth_ > 1) {

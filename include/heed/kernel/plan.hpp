@@ -1,5 +1,5 @@
 /// \file
-/// How a call is cut into tasks, and how much scratch they need. None of it can change a bit of the result.
+/// How a call is cut into tasks, and how much scratch they need. No choice made here changes a bit of the result.
 #pragma once
 
 #include <algorithm>
@@ -15,14 +15,15 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Rows of one task. Whole tiles of 6; the scores of a chunk (1 KiB a row) and the states share L2.
+/// Most rows of one task: whole tiles of 6. The scores of a chunk (1 KiB a row) and the states then fit in L2 together.
 inline constexpr Index max_block_rows = 192;
-/// Rows of one task where values are made from a tile: all rows share what is made, and making it costs as much as 400
-/// rows do in expanded MLA. Scores and states of 1020 rows of 128 numbers are 6 MiB a worker at 65,536 keys.
+/// Most rows of one task where a preparation makes values. All rows of a task share the values made from a tile, and in
+/// expanded MLA making them costs as much as 400 rows. The scores and states of 1020 rows of 128 numbers take 6 MiB a
+/// worker at 65,536 keys.
 inline constexpr Index max_block_rows_of_made_values = 1020;
-/// Tasks per worker aimed at when there are fewer (KV head, row block) pairs than that: enough for balance.
+/// Tasks per worker to aim at. Chunk ranges are cut only if there are fewer (KV head, row block) pairs than that.
 inline constexpr Index tasks_per_worker = 4;
-/// Rows prefetched ahead at most; bounds the tail of the pointer list.
+/// Most rows prefetched ahead. Bounds the tail of the pointer list.
 inline constexpr Index max_ahead = 128;
 
 /// One task: rows of one KV head of one job over some of its far and near chunks.
@@ -32,21 +33,21 @@ struct Task {
   Interval rows;
   Interval far_chunks;   ///< chunk numbers
   Interval near_chunks;  ///< chunk numbers
-  Index part = -1;       ///< index of the partial state written, -1: writes the final output
+  Index part = -1;       ///< index of the partial state that the task writes; -1: it writes the final output
 };
 
-/// Sizes that decide scratch: the same for every task of a call.
+/// Sizes that decide how much scratch a worker needs: the same for every task of a call.
 struct Shape {
   Index key_width = 0;
   Index value_width = 0;
-  Index state_width = 0;   ///< value_width, padded
-  Index stream_width = 0;  ///< widest stream row a preparation decodes, 0 without one
+  Index state_width = 0;   ///< value_width, padded to state_align
+  Index stream_width = 0;  ///< widest stream row that a preparation decodes; 0 without a preparation
   bool makes_values = false;
   Index max_rows = 0;  ///< rows of the largest task
   int slots = 0;       ///< pending states per row
 };
 
-/// One worker's scratch.
+/// One worker's scratch. carve() gives the sizes.
 struct Scratch {
   float* q = nullptr;
   float* scores = nullptr;
@@ -86,10 +87,10 @@ struct Scratch {
   }
 };
 
-/// The tasks of a call, addressed by number without a list of them.
+/// The tasks of a call. Task n is computed from n: there is no list of tasks.
 class Plan {
  public:
-  /// Numbers the jobs' blocks, tasks and parts in the jobs.
+  /// Sets first_block, first_task and first_part of the jobs, which must outlive the plan.
   Plan(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers)
       : layout_(layout),
         jobs_(jobs),
@@ -113,7 +114,7 @@ class Plan {
       span_ = Index(std::bit_floor(std::uint64_t(std::max<Index>(work.value() / wanted, 1))));
     }
     number_tasks();
-    // Two lists that start anywhere may have more ends than max_partials() has room for.
+    // The far list and the near list may begin and end within a span. So there may be more parts than max_partials().
     for (; cuts && num_tasks_ > max_partials(); number_tasks()) span_ *= 2;
     shape_.key_width = layout_.key_width;
     shape_.value_width = layout_.value_width;
@@ -127,18 +128,18 @@ class Plan {
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] Index workers() const noexcept { return workers_; }
-  /// Whether some block is cut into parts that must be merged.
+  /// true if a block is cut into parts that must be merged.
   [[nodiscard]] bool cut() const noexcept { return num_tasks_ > num_blocks_; }
 
-  /// Chunks of a part, but for those at the ends of a list: a power of two where something is cut.
+  /// Chunks of a part. A power of two if a block is cut. The first and the last part of a list may be shorter.
   [[nodiscard]] Index span() const noexcept { return span_; }
   [[nodiscard]] static Index chunks(const Job& job) noexcept { return job.far_chunks() + job.near_chunks().size(); }
-  /// Chunk ranges a row block of `job` is cut into; at least one, so that rows without keys are written too.
+  /// How many chunk ranges a row block of `job` is cut into. At least one, so that rows without keys are also written.
   [[nodiscard]] Index parts(const Job& job) const noexcept {
     if (chunks(job) <= span_) return 1;
     return spans({0, job.far_chunks()}).size() + spans(job.near_chunks()).size();
   }
-  /// Part `part` of `job` as a node of the merge tree, among nodes of its size.
+  /// Number of part `part` of `job` among the merge-tree nodes that cover span() chunks.
   [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
     const Index far_parts = spans({0, job.far_chunks()}).size();
     return part < far_parts ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
@@ -148,15 +149,14 @@ class Plan {
   /// Number of (job, KV head, row block) triples.
   [[nodiscard]] Index num_blocks() const noexcept { return num_blocks_; }
   [[nodiscard]] Index num_tasks() const noexcept { return num_tasks_; }
-  /// Room for partial states, whatever the number of keys: blocks are cut only while there are fewer than
-  /// workers * tasks_per_worker, into spans that make at most twice that many more. Every row has its KV heads' blocks,
-  /// so with many of those nothing is ever cut.
+  /// Upper bound on partial states, for any number of keys. With W = workers * tasks_per_worker, blocks are cut only if
+  /// there are fewer than W, and the cuts add at most 2 W tasks. If num_kv_heads >= W, nothing is ever cut.
   [[nodiscard]] Index max_partials() const noexcept {
     const Index wanted = workers_ * tasks_per_worker;
     return workers_ > 1 && layout_.num_kv_heads < wanted ? 3 * wanted : 0;
   }
 
-  /// Task number `index`; the tasks of a block follow each other.
+  /// Task number `index`. The tasks of a block have consecutive numbers.
   [[nodiscard]] Task task(Index index) const noexcept {
     const Job& job = job_of(index, &Job::first_task);
     const Index n = parts(job);
@@ -173,7 +173,7 @@ class Plan {
     return t;
   }
 
-  /// Block number `index`: the union of its tasks; `part` is its first partial state, or -1.
+  /// Block number `index` as the union of its tasks. `part` is its first partial state; -1 if the block is one task.
   [[nodiscard]] Task block(Index index) const noexcept {
     const Job& job = job_of(index, &Job::first_block);
     index -= job.first_block;
@@ -187,15 +187,15 @@ class Plan {
   }
 
  private:
-  // Pending states of rows over any far and near chunks of so many keys: near ones may start and end in the middle of a
-  // chunk, and while they arrive one state of all far keys waits.
+  // Upper bound on a row's pending states over `keys` keys. Near keys may begin and end within a chunk: one chunk more.
+  // While near chunks arrive, one state of all far keys waits.
   [[nodiscard]] static int slots(Index keys) noexcept {
     return merge_slots((keys + chunk_keys - 1) / chunk_keys + 1) + 1;
   }
-  // Blocks of one sequence are of equal size but the last.
+  // All blocks of a job but the last have this many rows.
   [[nodiscard]] Index block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }
   [[nodiscard]] Index row_blocks(const Job& job) const noexcept { return (rows(job) + most_rows_ - 1) / most_rows_; }
-  // The spans that chunks lie in.
+  // Numbers of the spans that `chunks` touch.
   [[nodiscard]] Interval spans(Interval chunks) const noexcept {
     if (chunks.size() == 0) return {};
     return {chunks.begin / span_, (chunks.end + span_ - 1) / span_};
@@ -214,7 +214,7 @@ class Plan {
       if (n > 1) parts_before += blocks * n;
     }
   }
-  // The last job whose first number is at most `index`: jobs without rows share theirs with the next one.
+  // The last job whose first number is at most `index`. A job without rows has the first number of the next job.
   [[nodiscard]] const Job& job_of(Index index, Index Job::*first) const noexcept {
     const auto after =
         std::partition_point(jobs_.begin(), jobs_.end(), [&](const Job& job) { return job.*first <= index; });

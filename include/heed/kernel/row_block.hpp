@@ -50,7 +50,7 @@ class RowBlock {
   [[nodiscard]] Index head_of(Index row) const noexcept {
     return task_.kv_head * group_ + (task_.rows.begin + row) % group_;
   }
-  // Slot i of row r; the rows of one slot lie together, so a tile of rows writes one region.
+  // Slot 0 of row r. The rows of one slot lie together, so a tile of rows writes one region.
   [[nodiscard]] float* row_slots(Index r) const noexcept { return scratch_.states + r * shape_.state_width; }
   [[nodiscard]] Index slot_stride() const noexcept { return shape_.max_rows * shape_.state_width; }
 
@@ -72,7 +72,7 @@ class RowBlock {
     accumulate();
   }
 
-  // What is read after this chunk; no lanes if it is the last one.
+  // The chunk that is read after this one. It has no lanes if this is the last chunk.
   [[nodiscard]] Chunk following() const noexcept {
     const bool is_far = chunk_.chunk().is_far;
     const Index next = chunk_.chunk().number + 1;
@@ -83,14 +83,14 @@ class RowBlock {
 
   // --- which rows see which keys -----------------------------------------------------------------------------------
 
-  // Sets rows_ (first to last row that sees something), panel_rows_ (the same of each 64 keys), keys_ (hull of what they
-  // see) and full_. False if nothing is.
+  // Sets rows_ (first to last row that sees a key), panel_rows_ (the same for each panel of 64 keys), keys_ (hull of
+  // the visible lanes) and full_. Returns false if no row sees a key.
   bool find_visible() {
     const Index first = query_of(0), last = query_of(num_rows_ - 1);
     rows_ = {0, num_rows_};
     keys_ = chunk_.lanes();
     Coverage all = Coverage::partial;
-    if (job_->query_positions.empty()) {  // positions ascend, so one question may answer for all rows
+    if (job_->query_positions.empty()) {  // positions are consecutive, so one question may answer for all rows
       all = chunk_.coverage({query_position(first), query_position(last) + 1});
     }
     if (all == Coverage::none) return false;
@@ -145,7 +145,7 @@ class RowBlock {
     whole &= chunk_.point_at(chunk, located_, layout_.value, V::offset_bytes(layout_.value.offset),
                              round_up(value_bytes, 64), v);
     in_place_ = whole && !preparation_.makes_values && rows_.size() <= Backend::few_rows;
-    // The order of use is K of this chunk, V of this chunk, K of the next: what follows is prefetched while reading.
+    // Rows are used in this order: K of this chunk, V of this chunk, K of the next. Prefetches follow it.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
     follow_ = next_chunk.lanes.size();
@@ -160,8 +160,8 @@ class RowBlock {
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
     if (in_place_ && chunk.is_far && chunk.number == task_.far_chunks.begin) {
-      // Nothing was read before that could prefetch them, and hardware does not guess scattered rows. If they are few, what
-      // comes next would be late, too.
+      // No earlier chunk prefetched these rows, and hardware does not predict scattered rows. With fewer rows than the
+      // prefetch distance, the first rows of the next chunk would also arrive late.
       for (Index row = 0; row < ahead(key_bytes); ++row) {
         for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + byte);
       }
@@ -175,7 +175,7 @@ class RowBlock {
     return {located.row + skip, located.ahead + skip, lanes.size()};
   }
 
-  // Stored rows as floats: where they lie, if they are floats and lie together (MFA-KR: 8 % of a step).
+  // Stored rows as floats. Float rows that lie together are not copied (saves MFA-KR 8 % of a step).
   const float* decoded_rows(const std::byte* const* row, Index count) {
     const Index width = layout_.streams[std::size_t(layout_.key.stream)].width;
     bool together = std::is_same_v<K, F32>;
@@ -185,8 +185,9 @@ class RowBlock {
     return scratch_.decoded;
   }
 
-  // Makes keys (and values) from stored rows, and points at those instead. All of a chunk at once if values are made, too;
-  // else a panel, whose keys are packed while they are in L1.
+  // Makes keys (and values, if the preparation makes them) from the stored rows of `lanes`, and points the row pointers
+  // at them. If values are made, `lanes` is the whole chunk. Otherwise it is a panel: its keys are used while they are
+  // in L1.
   void prepare(Interval lanes) {
     const Index live = std::max(lanes.begin, chunk_.lanes().begin), count = lanes.end - live;
     const std::byte** const keys = scratch_.pointers + (live - located_.begin);
@@ -208,7 +209,7 @@ class RowBlock {
 
   [[nodiscard]] float* scores(Index row) const noexcept { return scratch_.scores + row * chunk_keys; }
 
-  // 64 keys, or what is seen of them at the end of the chunk.
+  // The lanes of a panel: 64, or fewer if the visible keys end earlier.
   [[nodiscard]] Interval panel_lanes(Index panel) const noexcept {
     return {panel * panel_keys, std::min((panel + 1) * panel_keys, keys_.end)};
   }
@@ -227,7 +228,7 @@ class RowBlock {
       return;
     }
     if (in_place_) {
-      constexpr Index group = 32;  // as many keys as score_rows takes at once
+      constexpr Index group = 32;  // the most keys that score_rows takes at once
       const Interval lanes{keys_.begin / group * group, keys_.end};
       Backend::template score_rows<K>(scratch_.q + rows_.begin * width, width, rows_.size(), rows_of(key_rows_, lanes),
                                       width, layout_.scale, scores(rows_.begin) + lanes.begin);
@@ -243,7 +244,7 @@ class RowBlock {
       } else {
         Backend::template pack_keys<K>(keys, width, scratch_.key_panel);
       }
-      // The values of the same keys come next, unless they are the keys themselves.
+      // The values of these keys are read next. They need a prefetch only if they lie in another stream.
       const bool apart = layout_.value.stream != layout_.key.stream;
       Backend::score_panel(scratch_.q + rows.begin * width, width, rows.size(), scratch_.key_panel, width, lanes.size(),
                            layout_.scale, scores(rows.begin) + lanes.begin,
@@ -251,8 +252,8 @@ class RowBlock {
     }
   }
 
-  // The lanes of a row that softmax reads: the hull of what it sees, from a multiple of 16, because the lane of a key
-  // decides when it is added. Lanes beyond weigh nothing.
+  // The lanes of a row that softmax reads: the hull of the visible ones, begun at a multiple of 16. The sum has 16
+  // parts, and lane % 16 decides in which part a key is added. Hidden lanes weigh 0.
   [[nodiscard]] Interval softmax_lanes(Index row) const noexcept {
     if (full_) return keys_;
     const Interval hull = scratch_.visible[row].hull();
@@ -293,7 +294,7 @@ class RowBlock {
       target.out = nullptr;
       if (lanes.size() == 0) continue;
       const ChunkSum chunk_sum = Backend::softmax(scores(r) + lanes.begin, lanes.size());
-      // Whether it sees no key here, or only logits of -inf: an identity.
+      // The row sees no key here, or only logits of -inf: the chunk changes nothing.
       if (chunk_sum.max == -detail::infinity) continue;
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
@@ -301,7 +302,7 @@ class RowBlock {
                                                 {chunk_sum.max, chunk_sum.sum * float(chunk_keys)}, row_slots(r),
                                                 slot_stride(), shape_.state_width, target);
     }
-    // Rows that see nothing still take part in their tile; what they compute goes to a slot nobody reads.
+    // Rows that see nothing are still computed with their tile. Their output goes to a slot that nobody reads.
     for (Index r = rows_.begin; r < rows_.end; ++r) {
       RowTarget& target = scratch_.targets[r];
       if (target.out != nullptr) continue;
@@ -350,14 +351,14 @@ class RowBlock {
     }
   }
 
-  // The share of the next chunk's keys that the value dims from `dim` on should prefetch.
+  // The part of the next chunk's keys that is prefetched while the value dims from `dim` on are accumulated.
   [[nodiscard]] Ahead next_keys(Index dim, Index width) const noexcept {
     const Index begin = follow_ * dim / width, end = follow_ * std::min(dim + panel_dims, width) / width;
     return {value_rows_.row + located_.size() + begin, end - begin, key_lines_};
   }
 
-  // The next rows from `begin` on that go together: all that see the same, in whole tiles, or a tile of rows that see
-  // something each.
+  // The next rows from `begin` on that are accumulated together: whole tiles of rows that see the same keys, if there
+  // are enough of them; otherwise at most one tile of rows that each see some key.
   [[nodiscard]] Interval next_rows(Index begin, Index tile) const noexcept {
     const KeyBits* const visible = scratch_.visible;
     while (begin < rows_.end && !visible[begin].any()) ++begin;
@@ -368,8 +369,8 @@ class RowBlock {
     return {begin, end};
   }
 
-  // Calls body(rows, keys, phase) so that every row adds exactly the keys it sees, in order: a hidden key is never
-  // multiplied, not even by 0, because 0 * NaN is NaN. Rows go together where they see the same.
+  // Calls body(rows, keys, phase) so that every row adds exactly the keys it sees, in order. A hidden key is never
+  // multiplied, not even by 0, because 0 * NaN is NaN.
   template <class Body>
   void each_run(const Body& body, Index tile) {
     if (full_) {
@@ -425,17 +426,17 @@ class RowBlock {
   Index num_rows_ = 0;        // of the task
   Index first_position_ = 0;  // of query 0, if positions follow each other
   ChunkKeys chunk_;
-  bool full_ = false;      // every row sees lanes 0 and on, as many as there are keys
-  bool in_place_ = false;  // few rows: read keys (prepared ones too) and values where they are
+  bool full_ = false;      // true if every row sees every key of the chunk, starting at lane 0
+  bool in_place_ = false;  // few rows: keys and values are read without packing them into panels
   Interval rows_;
   Interval panel_rows_[panels];
-  Interval keys_;     // lanes
-  Interval located_;  // lanes whose rows are located
+  Interval keys_;     // hull of the lanes that some row sees
+  Interval located_;  // lanes whose row pointers are filled: keys_, begun at a multiple of 64
   KeyRows key_rows_;
   KeyRows value_rows_;
   Index key_lines_ = 1;  // cache lines per row
   Index value_lines_ = 1;
-  Index follow_ = 0;  // keys of the next chunk
+  Index follow_ = 0;  // number of keys of the next chunk
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -1,5 +1,5 @@
 /// \file
-/// Runs a planned call: the tasks, then the merge of what was cut, then the edge of every row.
+/// Runs a planned call: first all tasks, then the merge of the blocks that were cut into parts.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// An Executor, erased.
+/// Type-erased Executor. Not owned.
 struct ExecutorRef {
   void* executor = nullptr;
   void (*parallel_for_)(void*, Index, FunctionRef<void(Index, Index)>) = nullptr;
@@ -23,7 +23,7 @@ struct ExecutorRef {
   void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) const { parallel_for_(executor, tasks, body); }
 };
 
-/// Scratch of one call.
+/// Scratch of one call, from the caller's workspace.
 struct CallScratch {
   SoftmaxState* partial_states = nullptr;  // [max_partials][max_rows]
   float* partial_outs = nullptr;           // [max_partials][max_rows][state_width]
@@ -47,7 +47,7 @@ struct CallScratch {
   }
 };
 
-/// Writes one finished row: the sink logit joins here, once, and nowhere else.
+/// Writes one finished row. The sink logit joins the denominator here and nowhere else.
 inline void write_row(const AttentionLayout& layout, const AttendOptions& options, const Job& job, Index query,
                       Index head, const SoftmaxState& state, const float* out) {
   const Index row = query * layout.num_heads + head;
@@ -96,7 +96,7 @@ void run(const AttentionLayout& layout, const PreparationRef& preparation, const
   };
   executor.parallel_for(plan.num_tasks(), attend_task);
 
-  // A part is a node of the same tree, so the parts merge by the same rule as chunks do.
+  // A part is a node of the merge tree, so parts merge as chunks do.
   const auto merge_block = [&](Index index, Index worker) {
     const Task task = plan.block(index);
     if (task.part < 0) return;
