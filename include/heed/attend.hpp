@@ -18,16 +18,15 @@ namespace heed::inline HEED_ABI {
 
 /// One sequence of a ragged batch. Nothing is owned, except that a small mask is copied (MaskRef).
 ///
-/// The last `num_queries` of the keys are usually the queries' own: query i has position p + 1 - num_queries + i, where
-/// p is the position of the last key, unless `query_positions` says otherwise. A draft tree says it itself. num_queries
-/// is q.size() / (num_heads * query width).
+/// num_queries is q.size() / (num_heads * query width). Without `query_positions` the queries are end-aligned: query i
+/// has position p + 1 - num_queries + i, where p is the position of the last key. A draft tree gives its own positions.
 ///
-/// Without a mask the source says what each query sees: by its own mask(), or by its stages if it has some now
-/// (StagedSource); then neither a mask nor query_positions may be given.
+/// Without a mask the source says what each query sees: by its own mask(), or by its stages (StagedSource). If the
+/// source has stages now, neither a mask nor query_positions may be given.
 template <KeyValueSource S>
 struct Sequence {
-  const S* keys = nullptr;
-  MaskRef mask = {};
+  const S* keys = nullptr;    ///< must not be null
+  MaskRef mask = {};          ///< no mask: the source's own
   std::span<const float> q;   ///< [num_queries][num_heads][head_dim], or what the policy's query map takes
   std::span<float> out;       ///< [num_queries][num_heads][v_head_dim], or what the policy's output map gives
   std::span<float> lse = {};  ///< [num_queries][num_heads] natural log-sum-exp without sinks, or empty
@@ -38,16 +37,18 @@ struct Sequence {
 ///
 ///     s_j = scale * (q . k_j) -> soft-cap -> ALiBi -> mask;   out = sum_j softmax_j(s) v_j;   lse = ln sum_j e^s_j
 ///
-/// over the keys each query sees. A query that sees nothing gets out = 0 and lse = -inf; a NaN or infinity in a key or
-/// value it does not see never reaches it, one it sees does.
+/// over the keys each query sees. Shapes are those of Sequence. A query that sees nothing gets out = 0 and lse = -inf.
+/// A NaN or infinity reaches only the queries that see its key.
 ///
-/// Results are the same bits for any number of workers, batch composition, tiling of the cache and chunking of the
+/// Results have the same bits for any number of workers, batch composition, tiling of the cache and chunking of the
 /// queries (same ISA and build). Sums are fp32; the error bound is in docs/design.md.
 ///
-/// `workspace` grows if it owns its memory and is too small (workspace_bytes() says how much is needed); nothing else
-/// is allocated. Errors: invalid_argument naming the argument and the number, out_of_memory, and what a cache's view says
-/// of itself (LayerView::readable): wrong_state naming a layer and stream that the open step has not written, for example.
-/// Outputs are then untouched.
+/// `workspace` grows if it owns its memory and is too small; workspace_bytes() says how much is needed. Nothing else is
+/// allocated. Outputs must not overlap queries, nor each other.
+///
+/// Errors, which leave all outputs untouched: invalid_argument naming the argument and the number; unsupported under
+/// parts of fast-math; out_of_memory; and what a cache's view says of itself (LayerView::readable), for example
+/// wrong_state naming a layer and stream that the open step has not written.
 template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Workspace& workspace, E& executor,
                     const AttendOptions& options = {}) {
@@ -94,7 +95,7 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
   }
 }
 
-/// Attention of one sequence; see attend_batch().
+/// Attention of one sequence. Shapes as in Sequence, all else as in attend_batch().
 template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef mask, std::span<float> out,
               Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {},
@@ -104,7 +105,7 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef 
   return attend_batch<Backend>(policy, std::span<const Sequence<S>>(&sequence, 1), workspace, executor, options);
 }
 
-/// The same with a mask that MaskRef does not copy, which only has to live as long as the call.
+/// The same with a mask that MaskRef does not copy. A temporary is fine: the mask only has to live as long as the call.
 template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, AttentionMask M, Executor E>
   requires(!MaskRef::copies<M>)
 Status attend(const P& policy, std::span<const float> q, const S& keys, const M& mask, std::span<float> out,
@@ -113,7 +114,7 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, const M&
   return attend<Backend>(policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
 }
 
-/// The same with the mask of the cache's own retention rule, or its stages.
+/// The same without a mask: the source's own mask or stages say what each query sees (a cache's retention rule).
 template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
   requires(detail::MaskedSource<S> || StagedSource<S>)
 Status attend(const P& policy, std::span<const float> q, const S& keys, std::span<float> out, Workspace& workspace,
@@ -121,11 +122,12 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, std::spa
   return attend<Backend>(policy, q, keys, MaskRef(), out, workspace, executor, options, lse);
 }
 
-/// Bytes of workspace that suffice for any attend() of this policy with at most `num_queries` queries and `num_keys`
-/// keys in one sequence, on an executor of `workers` workers, whatever the alignment of the memory that holds them.
-/// Keys are those of the source and the slots of those that were removed. Reserve the bytes once and no step allocates. They
-/// suffice for any mask, whose far keys are keys of the source, and for a staged source in at most num_stages stages, none
-/// with more than num_keys keys. There is at most one stage per query.
+/// Bytes of workspace that suffice for every attend() of this policy with one sequence of at most `num_queries` queries
+/// and `num_keys` keys, on an executor with `workers` workers. Reserve them once, and no step allocates.
+///
+/// num_keys counts the keys of the source and the slots of removed ones. The bytes suffice for any mask, for memory of
+/// any alignment, and for a staged source with at most `num_stages` stages of at most num_keys keys each. A call has at
+/// most one stage per query. invalid_argument for a wrong policy or a number out of range.
 template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers,
                                                   Index num_stages = 1) {

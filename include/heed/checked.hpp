@@ -11,12 +11,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a count becomes that does not fit into 64 bits, so that no total can wrap around to a small number.
+/// 2^63 - 1, the value of every Count that does not fit into 64 bits. So no total wraps around to a small number.
 inline constexpr Index count_limit = std::numeric_limits<Index>::max();
 
-/// A number of things, at least 0. Sums and products stick at count_limit (2^63 - 1) instead of overflowing, and so does
-/// a number below 0, which counts nothing. Nothing real has count_limit elements, so comparing what is there with a Count
-/// refuses every size that overflowed.
+/// A number of things, at least 0. A sum or product that overflows becomes count_limit; so does a number below 0, which
+/// counts nothing. Nothing real has count_limit elements. So every size that overflowed differs from what is there, and
+/// is refused.
 class Count {
  public:
   constexpr Count(Index value) noexcept
@@ -29,7 +29,7 @@ class Count {
   friend constexpr Count operator+(Count a, Count b) noexcept {
     return a.value_ > count_limit - b.value_ ? count_limit : a.value_ + b.value_;
   }
-  // A division, because clang calls a function for __builtin_mul_overflow on 32-bit targets that libgcc does not have.
+  // By division: for __builtin_mul_overflow clang calls a function that libgcc lacks on 32-bit targets.
   friend constexpr Count operator*(Count a, Count b) noexcept {
     return b.value_ != 0 && a.value_ > count_limit / b.value_ ? count_limit : a.value_ * b.value_;
   }
@@ -47,8 +47,8 @@ class Count {
 
 namespace detail {
 
-// Beyond any model and any memory, and small enough that sizes can be multiplied before they are compared.
-inline constexpr Index most_tokens = Index{1} << 48;  // positions, too
+// Limits beyond any model and any memory. They are small enough to multiply sizes before comparing them.
+inline constexpr Index most_tokens = Index{1} << 48;  // also of positions
 inline constexpr Index most_undo = Index{1} << 20;
 inline constexpr Index most_layers = Index{1} << 16;
 inline constexpr Index most_heads = Index{1} << 16;        // of a stream
@@ -57,7 +57,7 @@ inline constexpr Index most_width = Index{1} << 24;        // of a row
 inline constexpr Index most_workers = Index{1} << 16;
 inline constexpr Index most_numbers = Index{1} << 56;  // floats of one array
 
-/// Whether `numbers` elements are what `wanted` says.
+/// true if `numbers` equals `wanted` and `wanted` did not overflow.
 [[nodiscard]] constexpr bool has_size(std::size_t numbers, Count wanted) noexcept {
   return wanted.fits() && std::uint64_t(numbers) == std::uint64_t(wanted.value());
 }

@@ -1,9 +1,10 @@
 /// \file
 /// The five concepts heed is made of. Read this file first.
 ///
-/// KV bytes per token = what a token leaves (policy) x how an element is stored (codec) x which tokens stay (retention).
-/// One kernel, attend(), reads a policy's description, asks a cache for rows and a mask for visibility, runs its inner
-/// loops on a SIMD backend, and spreads its tasks over an executor. None of the five knows another.
+/// KV bytes per token = what a token leaves (policy) x how an element is stored (codec) x which tokens stay
+/// (retention). One kernel, attend(), reads a policy's description, asks a cache for rows and a mask for visibility,
+/// runs its inner loops on a SIMD backend, and spreads its tasks over an executor. No implementation of one concept
+/// needs to know an implementation of another.
 #pragma once
 
 #include <concepts>
@@ -19,11 +20,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Says that an edge of a policy does nothing. Policies write it out: there are no silent defaults.
+/// The map or preparation of a policy that has none. A policy must say so: there are no silent defaults.
 struct Identity {};
 
-/// A linear map per query head at an edge of a policy: out[r] = map_head(in[r]) for `rows` rows.
-/// Rows of `in` are `in_stride` floats apart, rows of `out` `out_stride`. `linear` is the backend's product.
+/// A linear map per query head, before or after the kernel: out[r] = map_head(in[r]) for r in [0, rows).
+/// in [rows][in_width()], its rows `in_stride` floats apart; out [rows][out_width()], its rows `out_stride` floats
+/// apart. They do not overlap. `linear` is the backend's matrix product.
 template <class M>
 concept HeadMap = requires(const M& map, Index head, Index rows, const float* in, Index stride, float* out,
                            Linear linear) {
@@ -32,15 +34,17 @@ concept HeadMap = requires(const M& map, Index head, Index rows, const float* in
   map.apply(head, rows, in, stride, out, stride, linear);
 };
 
-/// What stands at an edge of a policy: nothing, or a map.
+/// What a policy has before or after the kernel: Identity or a HeadMap.
 template <class M>
 concept EdgeMap = std::same_as<std::remove_cvref_t<M>, Identity> || HeadMap<std::remove_cvref_t<M>>;
 
 /// 1. A description of a mechanism: what is cached, and how the kernel reads it. It has no loop over tokens.
 ///
-/// `layout()` gives streams, views, head counts and scale. `key_stream` and `value_stream` name the streams the views
-/// lie in. `query_map()` and `output_map()` are linear maps at the edges (HeadMap, or Identity). `preparation()` makes
-/// keys or values from stored rows once per tile (TilePreparation, or Identity).
+/// `layout()` gives streams, views, head counts and scale. `key_stream` and `value_stream` are the streams of its key
+/// view and its value view. `validate()` is invalid_argument if an option is wrong. `query_map()` and `output_map()`
+/// are linear maps before and after the kernel (HeadMap, or Identity). `preparation()` makes keys or values from stored
+/// rows once per tile (TilePreparation, or Identity). Maps and preparations may point into the policy, which outlives
+/// the call.
 template <class P>
 concept AttentionPolicy = requires(const P& policy) {
   { P::key_stream } -> std::convertible_to<int>;
@@ -52,10 +56,14 @@ concept AttentionPolicy = requires(const P& policy) {
   policy.preparation();
 };
 
-/// Makes the keys (and, if it says so, the values) that the kernel reads from a tile of stored rows.
-/// `rows` are decoded: `count` rows of the whole stream row, contiguous. `positions[i]` is row i's position. `linear` is
-/// the backend's product. It may also say `idle()`: nothing to make now, rows are read as they are; and `rotates_keys()`:
-/// keys are stored un-rotated, so a cache may place them by rank.
+/// Makes keys from a tile of stored rows, and values if makes_values() is true. The kernel reads these instead.
+///
+/// rows       [count][stream width] floats: decoded rows of the stream, contiguous
+/// positions  [count]: positions of the rows in their text
+/// linear     the backend's matrix product
+///
+/// Two members are optional. `idle()` is true if there is nothing to make: the kernel then reads the stored rows.
+/// `rotates_keys()` is true if keys are stored un-rotated: a cache may then give them in-cache rank positions.
 template <class T>
 concept TilePreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,
                                    float* out, Linear linear) {
@@ -66,7 +74,7 @@ concept TilePreparation = requires(const T& t, Index kv_head, Index count, const
 
 namespace detail {
 
-/// Whether a policy turns stored keys by their position when it reads them.
+/// true if the policy rotates stored keys by their position when it reads them.
 template <AttentionPolicy P>
 [[nodiscard]] bool rotates_keys(const P& policy) {
   if constexpr (requires { policy.preparation().rotates_keys(); }) return policy.preparation().rotates_keys();
@@ -75,7 +83,8 @@ template <AttentionPolicy P>
 
 }  // namespace detail
 
-/// How a stored row becomes numbers.
+/// How a row of numbers is stored. `row_bytes(n)` is the size of n numbers, `offset_bytes(n)` where number n begins.
+/// `encode(numbers, n, store)` and `decode(stored, n, out)` convert n numbers; memory may have any alignment.
 template <class C>
 concept Codec = requires(const float* numbers, const std::byte* stored, std::byte* store, float* out, Index n) {
   { C::name } -> std::convertible_to<const char*>;
@@ -87,9 +96,10 @@ concept Codec = requires(const float* numbers, const std::byte* stored, std::byt
 
 /// 2. What the kernel asks of a cache: how many keys there are, where each lies, and which position it has.
 ///
-/// `tile(stream, head, first, max)` is the longest run of rows from `first` that share a stride, at most `max`, at
-/// least one. Contiguous answers with everything, paged stops at a page end, an evicting cache at a hole.
-/// `position(i)` is the logical token index of key i: strictly increasing, and equal to i unless something was evicted.
+/// `size()` is the number of keys. `tile(stream, head, first, max)` is a run of rows from key `first` on that share a
+/// stride: at least one row, at most `max`. Longer runs are faster. Contiguous memory can answer with `max` rows; a
+/// paged cache stops at the end of a page. `position(i)` is the logical token index of key i. Positions are strictly
+/// increasing. position(i) is i if nothing was evicted or removed and the text began at 0.
 template <class C>
 concept KeyValueSource = requires(const C& cache, int stream, Index n) {
   requires Codec<typename C::KeyCodec>;
@@ -99,16 +109,20 @@ concept KeyValueSource = requires(const C& cache, int stream, Index n) {
   { cache.position(n) } -> std::same_as<Index>;
 };
 
-/// A source that knows whether it can be read now, by a policy that rotates keys at read or by one that does not.
+/// A source that can refuse to be read. `readable(policy_rotates)` is not ok if it cannot be read now, or not by a
+/// policy that rotates keys at read (policy_rotates), or not by one that does not. attend() then fails with that
+/// Status.
 template <class S>
 concept GuardedSource = KeyValueSource<S> && requires(const S& source, bool policy_rotates) {
   { source.readable(policy_rotates) } -> std::same_as<Status>;
 };
 
-/// A source that the kernel reads by *slots*, some of which are holes: their keys were removed, and no query sees them,
-/// whatever its mask says. The other slots hold the keys, in order. So removing a key leaves the lanes of all others as
-/// they are. A split mask's near and far keys are slots; `next_hole(slot)` is the first run of holes at or after a slot, or
-/// begins at slots() or later if there is none. The rows of a hole can be read, and may say anything.
+/// A source that the kernel reads by *slots*. Each slot holds a key, in order, or is a *hole*: its key was removed, and
+/// no query sees it, whatever the mask says. So removing a key does not change the lanes of other keys.
+///
+/// `next_hole(slot)` is the first run of holes that ends after `slot`; without one it begins at slots() or later. The
+/// rows of a hole can be read; their contents have no meaning. In a SplitMask over such a source, key indices are
+/// slots.
 template <class S>
 concept SlottedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
   { source.slots() } -> std::same_as<Index>;
@@ -119,7 +133,7 @@ concept SlottedSource = KeyValueSource<S> && requires(const S& source, int strea
 
 namespace detail {
 
-/// Keys of a source as the kernel counts them: slots, if it has some.
+/// Number of keys of a source as the kernel counts them: its slots if it is a SlottedSource.
 template <KeyValueSource S>
 [[nodiscard]] Index slots_of(const S& source) {
   if constexpr (SlottedSource<S>) {
@@ -144,7 +158,7 @@ template <KeyValueSource S>
     return source.tile(stream, head, first, max);
   }
 }
-/// The position after the last slot.
+/// Position of the last slot, plus 1; 0 without slots.
 template <KeyValueSource S>
 [[nodiscard]] Index end_of(const S& source) {
   const Index slots = slots_of(source);
@@ -153,11 +167,12 @@ template <KeyValueSource S>
 
 }  // namespace detail
 
-/// A source whose keys depend on when they are read, so that queries of one call see different lists. Stage n serves the
-/// queries [begin, end) of the call and has a list of its own, the last keys of which are those queries' own; within it
-/// queries are causal and end-aligned, and chunks go by the number in the list. No stages: an ordinary source.
-/// A stage's list may have a mask of its own, `stage_mask(n)` (a MaskRef): then chunks go by that. It may have holes, too,
-/// as a SlottedSource has: `stage_hole(n, key)` is the first run of them at or after a key.
+/// A source whose queries see different lists of keys within one call. Stage n serves the queries stage_queries(n) and
+/// has its own list of keys; the last keys of the list are those queries' own. Within a stage queries are causal and
+/// end-aligned, and a key's lane is its number in the list. A source with 0 stages is read as an ordinary source.
+///
+/// Two members are optional. `stage_mask(n)` is a MaskRef; if it holds a mask, that mask decides what queries see and
+/// which lanes keys have. `stage_hole(n, key)` gives the holes of the list, as SlottedSource::next_hole does.
 template <class S>
 concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
   { source.stages() } -> std::same_as<Index>;
@@ -167,35 +182,37 @@ concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream
   { source.stage_position(n, n) } -> std::same_as<Index>;           // stage, then as position()
 };
 
-/// What a mask may want to know of a sequence before it is read.
+/// What attend() tells a mask about a sequence, so that the mask can refuse it.
 struct MaskedCall {
-  Index queries = 0;
-  bool query_positions = false;  ///< whether the caller gives them
-  Index slots = 0;               ///< of the source: its keys, and those that are gone from between them
+  Index queries = 0;             ///< number of queries
+  bool query_positions = false;  ///< true if the caller gives query positions
+  Index slots = 0;               ///< slots of the source: its keys and its holes
   Index end = 0;                 ///< position of the last key, plus 1
-  const void* tokens = nullptr;  ///< the list of tokens that a cache's layers share; null: the source is no such cache
-  const char* rule = nullptr;    ///< name of the rule by which that cache forgets; null: it keeps everything
+  const void* tokens = nullptr;  ///< identity of the token list that layers of a cache share; null: not from a KvCache
+  const char* rule = nullptr;    ///< name of the rule by which that cache evicts; null: it keeps everything
 };
 
-/// 3a. Which keys a query sees, by logical token index. `coverage` may answer `partial` when it does not know;
-/// `none` and `full` are promises. Asked per tile; `visible` is asked only inside partial tiles.
+/// 3a. Which keys a query sees. `visible(query, key)` takes two positions. `coverage(queries, keys)` takes two ranges
+/// of positions: `none` and `full` are promises, `partial` is always allowed. The kernel asks `coverage` per chunk, and
+/// `visible` only inside partial chunks.
 ///
-/// A mask over guesses, of which several are for one place of a text, may also have `text_position(position)`: where what
-/// lies at `position` stands in its text. ALiBi and keys rotated at read go by that. And `fits(MaskedCall)`: a Status
-/// other than ok, and attend() refuses to read these keys with it.
+/// Two members are optional. `text_position(position)`, for a mask over drafts: the place in the text of what lies at
+/// `position`, where several drafts may stand for one place. ALiBi and keys rotated at read go by it.
+/// `fits(MaskedCall)`: a Status; if it is not ok, attend() fails with it.
 template <class M>
 concept AttentionMask = requires(const M& mask, Interval queries, Interval keys, Index token) {
   { mask.coverage(queries, keys) } -> std::same_as<Coverage>;
   { mask.visible(token, token) } -> std::same_as<bool>;
 };
 
-/// 3b. A mask that is read in two lists: every query sees the *near* keys at positions [begin(query), query], and of the
-/// *far* keys (anchors, separators, first tokens), which lie scattered before them, the first few, or none.
+/// 3b. A mask that is read in two lists. Every query sees the *near* keys at positions [begin(query), query]. Of the
+/// *far* keys (anchors, separators, first tokens), which lie scattered before them, it sees the first few in the list,
+/// or none.
 ///
-/// Far keys are read through a list, as dense tiles, whose chunks are numbers in the list / 256; the chunks of near keys
-/// are lanes / 256. Neither depends on what else is cached, so evicting keys that nobody sees changes no bit.
-/// `far_key(i)` is the index in the source of number i, ascending. A far key in a query's near run is near: it is read
-/// there only. coverage() and visible() are the whole truth of both lists.
+/// Far keys are gathered through their list into dense chunks: far key number i lies in chunk i / 256. A near key lies
+/// in chunk lane / 256 (NearKeys). Neither depends on what else is cached, so evicting keys that nobody sees changes no
+/// bit. `far_key(i)` is the index in the source of far key number i, ascending. A key may be in both lists; for a query
+/// whose near keys include it, far_visible() must be false. coverage() and visible() speak of both lists together.
 template <class M>
 concept SplitMask = AttentionMask<M> && requires(const M& mask, Interval queries, Interval keys, Index i) {
   { mask.near_keys() } -> std::same_as<NearKeys>;
@@ -207,15 +224,21 @@ concept SplitMask = AttentionMask<M> && requires(const M& mask, Interval queries
   { mask.far_visible(i, i) } -> std::same_as<bool>;                 // query position, number in the far list
 };
 
-/// 3c. Which tokens stay. A rule says of every token whether it is a landmark, and of every query where the recent tokens
-/// begin; see retention/rule.hpp. It is a value without state: all that may change is in History.
+/// 3c. Which tokens stay. A rule says of every token whether it is a landmark, and of every query where the recent
+/// tokens begin; see retention/rule.hpp. A rule is a value without state: all that changes is in History.
 ///
-/// `has_history`: what a query sees depends on more than positions and ids, so there is no mask (SepLLM's stream).
-/// `has_ranks`: in-cache rank positions mean something for it. `evicts_before_step()`: the cache holds what the last query
-/// saw until the next step; otherwise what the next one may see. `rollback_floor(evicted, begin)`: the fewest tokens a
-/// cache can be cut back to, when the latest evicted position is `evicted` and recent tokens begin at `begin`.
-/// `describe(field)` calls field(name, value) for every parameter: numbers, or a TokenSet. A rule may also have
-/// `most_kept()`, the MostKept it ever holds.
+///     has_history         true: what a query sees depends on more than positions and ids, so no mask can say it
+///     has_ranks           true: the rule is defined for in-cache rank positions
+///     needs_ids()         true: the rule looks at token ids, so KvCache::begin() needs them
+///     role(position, id)  what the token is to the rule
+///     sees_landmarks(position, id)      false: as a query, the token sees no landmark that is not recent
+///     recall(history)     what the next query sees
+///     evicts_before_step()              true: the cache evicts at the next step, so it holds what the last query saw;
+///                                       false: it evicts at commit, so it holds what the next query may see
+///     rollback_floor(evicted, begin)    the fewest tokens that a cache can be cut back to, if the latest evicted
+///                                       position is `evicted` and recent tokens begin at `begin`
+///     describe(field)     calls field(name, value) for every parameter; a value is a number or a TokenSet
+///     most_kept()         optional: the most that the rule ever holds (MostKept)
 template <class R>
 concept Retention = requires(const R& rule, Index n, std::int32_t id, const History& history) {
   { R::name } -> std::convertible_to<const char*>;
@@ -231,9 +254,10 @@ concept Retention = requires(const R& rule, Index n, std::int32_t id, const Hist
   rule.describe([](const char*, const auto&) {});
 };
 
-/// 4. The inner loops, per tile of at most 256 keys. Every backend obeys the arithmetic contract of docs/design.md:
-/// one accumulator per 32 dims of a score and one per output element, a fixed order of additions. How many rows are
-/// computed together, and how keys get into lanes, is free. simd/scalar.hpp is the readable definition of every function.
+/// 4. The inner loops, per chunk of at most 256 keys. Every backend obeys the arithmetic contract of docs/design.md:
+/// one accumulator per 32 dims of a score and one per output element, and a fixed order of additions. A backend is free
+/// to choose how many rows it computes together and how keys get into registers. simd/scalar.hpp is the readable
+/// definition of every function.
 template <class B>
 concept SimdBackend = requires(const float* in, float* out, Index n, float x, KeyRows rows, Interval keys,
                                RowTarget* targets, Accumulate phase, Ahead ahead, const Matrix& m) {
@@ -254,8 +278,9 @@ concept SimdBackend = requires(const float* in, float* out, Index n, float x, Ke
   B::linear(m, n, in, n, out, n);
 };
 
-/// 5. Runs independent tasks. `body(task, worker)` with worker < workers(); two calls with one worker never overlap.
-/// parallel_for returns when all tasks are done. The library starts no thread of its own.
+/// 5. Runs independent tasks. `parallel_for(tasks, body)` calls body(task, worker) once for every task in [0, tasks),
+/// with a worker in [0, workers()). Calls with the same worker never overlap. It returns when all tasks are done. heed
+/// starts no thread of its own: only an executor that the caller makes has threads.
 template <class E>
 concept Executor = requires(E& executor, Index tasks, FunctionRef<void(Index, Index)> body) {
   { executor.workers() } -> std::same_as<Index>;

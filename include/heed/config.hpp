@@ -1,12 +1,12 @@
 /// \file
 /// Version, refused compiler modes, and the namespace every heed symbol lives in.
 ///
-/// Units with different instruction sets may be linked into one program.
-///   Promised      Each unit runs its own heed: HEED_ABI gives its symbols names of their own. heed's headers call no inline
-///                 float function of the standard library (math.hpp), which the linker would share.
-///   Not promised  Containers of floats, std::mutex and whatever else of the standard library is inline have one name in all
-///                 units. The linker keeps the first copy of each function that was not inlined, and that copy may hold
-///                 the newer instructions. -O2 inlines nearly all of them.
+/// Translation units compiled for different instruction sets may be linked into one program.
+///   Promised      Each unit runs its own heed: HEED_ABI gives its symbols names of their own. heed's headers call no
+///                 inline float function of the standard library (math.hpp): the linker would share it.
+///   Not promised  Inline functions of the standard library (containers of floats, std::mutex, ...) have one name in
+///                 all units. The linker keeps the first copy of each function that was not inlined, and that copy may
+///                 hold the newer instructions. -O2 inlines nearly all of them.
 ///   So            A program that must also start on an older CPU links the object files for the oldest CPU first, or
 ///                 loads the newer ones from a shared library that hides its symbols.
 #pragma once
@@ -29,9 +29,9 @@
 #define HEED_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it, and
-// -Wall reports each one that was inlined (GCC bug 105593). These two silence that warning, and no other, for the code
-// between them. What a user calls is not between them.
+// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it,
+// and -Wall reports each one that was inlined (GCC bug 105593). These two silence that warning, and no other, for the
+// code between them. What a user calls is not between them.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 #define HEED_INTRINSICS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
 #define HEED_INTRINSICS_END _Pragma("GCC diagnostic pop")
@@ -50,17 +50,18 @@ namespace heed::inline HEED_ABI {
 /// Name of the loops this translation unit was compiled for, such as "avx512_vnni_bf16" or "neon".
 [[nodiscard]] constexpr const char* isa_name() noexcept { return HEED_QUOTE(HEED_ISA); }
 
-/// Whether float arithmetic means what the source says in the translation unit that calls this. Clang has no macro for
-/// -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros, so heed cannot refuse them at
-/// compile time as it does for GCC. They show in optimised code only. attend() asks and refuses; costs a few nanoseconds.
+/// true if float arithmetic means what the source says in the translation unit that calls this. Clang has no macro for
+/// -funsafe-math-optimizations, -fassociative-math, -freciprocal-math and -fno-signed-zeros, so heed cannot refuse them
+/// at compile time as it does for GCC. They take effect in optimised code only. Under Clang attend() calls this and
+/// refuses to run if it is false. Costs a few nanoseconds.
 [[nodiscard, gnu::always_inline]] inline bool exact_floats() noexcept {
   volatile float big = 0x1p30f, one = 1, third = 0x1.555556p-2f, zero = 0, minus_zero = -0.0f;
   volatile float three = 3, five = 5, eleven = 11;
   const float a = big, b = one, x = three, y = five, w = eleven, r = third, z = minus_zero, n = zero;
-  const bool ordered = (a + b) - a != b;  // b if the compiler may reassociate; 0 or 128 otherwise
+  const bool ordered = (a + b) - a != b;  // equal if the compiler may reassociate; otherwise it is 0 or 128
   // Equal if it may multiply by 1 / 3. To nearest 5 differs, upwards 3, downwards and to zero 11.
   const bool divided = x / 3.0f != x * r || y / 3.0f != y * r || w / 3.0f != w * r;
-  // -0 if the sign of zero does not matter. Downwards 0 - 0 is -0, too.
+  // -0 + 0 is -0 if the sign of zero does not matter. In the rounding mode downwards it is -0 anyway, and so is 0 - 0.
   const bool zeros = !__builtin_signbit(z + 0.0f) || __builtin_signbit(n - n);
   return ordered && divided && zeros;
 }

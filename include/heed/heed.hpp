@@ -1,10 +1,11 @@
 /// \file
-/// Everything. Backends come with the library they need, if it is there and knows the architecture (config/backends.hpp).
+/// Includes all of heed. A backend is included if its library is found and knows the architecture
+/// (config/backends.hpp).
 #pragma once
 
 #include <heed/config.hpp>  // first: it refuses what would make the rest wrong
 
-// Macros of <windows.h>, and of <complex.h>, which Eigen cannot bear. They are back after the last line.
+// Macros of <windows.h> and <complex.h> break Eigen and the headers below. They are restored at the end of this file.
 #pragma push_macro("I")
 #pragma push_macro("min")
 #pragma push_macro("max")

@@ -1,9 +1,10 @@
 /// \file
 /// Float functions whose symbols are heed's own.
 ///
-/// The standard library's (std::sqrt(float), std::isfinite, std::max<float>, ...) are inline functions with one name for the
-/// whole program. Where they are not inlined the linker keeps one copy, which may hold instructions that another unit's CPU
-/// lacks. Functions of double that are no templates (std::exp, std::cos) lie in the C library and do not matter.
+/// The standard library's (std::sqrt(float), std::isfinite, std::max<float>, ...) are inline functions with one name
+/// for the whole program. Where the compiler does not inline them, the linker keeps one copy. That copy may hold
+/// instructions that the CPU of another translation unit lacks. Functions of double that are not templates (std::exp,
+/// std::cos) lie in the C library and are safe.
 #pragma once
 
 #include <heed/config.hpp>
@@ -21,7 +22,7 @@ inline constexpr float infinity = __builtin_inff();
 [[nodiscard]] inline float logarithm(float x) noexcept { return __builtin_logf(x); }
 [[nodiscard]] inline float hyperbolic_tangent(float x) noexcept { return __builtin_tanhf(x); }
 
-/// As std::max and std::min: the first one if they are equal or one is NaN.
+/// As std::max and std::min: returns `a` if both are equal or one is NaN.
 template <class T>
 [[nodiscard]] constexpr T larger(T a, T b) noexcept {
   return a < b ? b : a;

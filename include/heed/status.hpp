@@ -20,8 +20,9 @@
 
 namespace heed::inline HEED_ABI {
 
+/// What kind of failure a Status reports.
 enum class StatusCode {
-  ok,
+  ok,                ///< no failure
   invalid_argument,  ///< a shape, range, type or option is wrong; the message names it and the number
   out_of_range,      ///< an index lies outside what exists
   out_of_memory,     ///< an allocation failed; nothing was changed
@@ -29,7 +30,8 @@ enum class StatusCode {
   unsupported,       ///< this combination is refused; the message says why
 };
 
-/// The outcome of an operation that returns nothing. A failed operation has changed nothing.
+/// The outcome of an operation that returns no value. A failed operation has changed nothing, unless its own comment
+/// says what it changed.
 class [[nodiscard]] Status {
  public:
   Status() = default;
@@ -38,7 +40,7 @@ class [[nodiscard]] Status {
   [[nodiscard]] bool ok() const noexcept { return code_ == StatusCode::ok; }
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
   [[nodiscard]] StatusCode code() const noexcept { return code_; }
-  /// Empty when ok, else one sentence naming the argument and the number.
+  /// Empty if ok. Else one sentence that names the argument and the number.
   [[nodiscard]] const std::string& message() const noexcept { return message_; }
 
  private:
@@ -52,7 +54,7 @@ inline void append(std::string& out, const std::string& text) { out += text; }
 template <class N>
   requires std::is_integral_v<N>
 void append(std::string& out, N number) { out += std::to_string(number); }
-/// The shortest decimal that reads back as the same number: 1e-07 is not printed as zero.
+/// Appends a decimal that reads back as the same number: 1e-07 is not printed as zero.
 template <class N>
   requires std::is_floating_point_v<N>
 void append(std::string& out, N number) {
@@ -128,7 +130,7 @@ namespace detail {
 }
 }  // namespace detail
 
-/// A value, or the Status that says why there is none.
+/// A value, or the failed Status that says why there is no value.
 template <class T>
 class [[nodiscard]] Result {
  public:
@@ -139,7 +141,7 @@ class [[nodiscard]] Result {
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
   [[nodiscard]] const Status& status() const noexcept { return status_; }
 
-  /// The value; only when ok().
+  /// The value. Only if ok(): otherwise the behaviour is undefined.
   [[nodiscard]] T& operator*() & noexcept { return *value_; }
   [[nodiscard]] const T& operator*() const& noexcept { return *value_; }
   [[nodiscard]] T&& operator*() && noexcept { return *std::move(value_); }
@@ -152,7 +154,7 @@ class [[nodiscard]] Result {
 };
 
 #if defined(__cpp_exceptions)
-/// What the throwing convenience throws.
+/// What check() and value_or_throw() throw. Absent under -fno-exceptions.
 class Error : public std::runtime_error {
  public:
   explicit Error(Status status) : std::runtime_error(status.message()), status_(std::move(status)) {}

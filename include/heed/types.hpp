@@ -13,10 +13,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Every count, offset and stride: 64 bits, because caches pass 2^31 elements.
+/// Type of every count, offset and stride. 64 bits, because caches have more than 2^31 elements.
 using Index = std::int64_t;
 
-/// A number of tokens where a bare integer could also be a token id: `cache.begin(NumTokens(1))`.
+/// A number of tokens, where a bare integer could be taken for a token id: `cache.begin(NumTokens(1))`.
 class NumTokens {
  public:
   template <class N>
@@ -33,17 +33,18 @@ inline constexpr Index chunk_keys = 256;
 
 /// What one token leaves in one stream of one layer: `num_heads` rows of `width` elements.
 struct StreamShape {
-  Index num_heads = 0;
-  Index width = 0;
+  Index num_heads = 0;  ///< 1 .. 2^16
+  Index width = 0;      ///< elements, 1 .. 2^24
 
   friend bool operator==(const StreamShape&, const StreamShape&) = default;
 };
 
-/// A slice [offset, offset + width) of every row of a stream. Views may overlap: MLA's values are a prefix of its keys.
+/// The slice [offset, offset + width) of every row of a stream. Views may overlap: MLA's values are a prefix of its
+/// keys.
 struct View {
-  int stream = 0;
-  Index offset = 0;
-  Index width = 0;
+  int stream = 0;    ///< number of the stream
+  Index offset = 0;  ///< elements
+  Index width = 0;   ///< elements
 
   friend bool operator==(const View&, const View&) = default;
 };
@@ -54,29 +55,30 @@ struct View {
 struct AttentionLayout {
   static constexpr int max_streams = 4;
 
-  int num_streams = 0;
-  std::array<StreamShape, max_streams> streams{};
-  View key;
-  View value;
-  Index num_heads = 0;
-  Index num_kv_heads = 0;
-  Index key_width = 0;    ///< what a query is multiplied with: key.width, unless the policy prepares keys
+  int num_streams = 0;                             ///< 1 .. max_streams
+  std::array<StreamShape, max_streams> streams{};  ///< the first num_streams of them are cached
+  View key;                                        ///< what the kernel reads as keys
+  View value;                                      ///< what the kernel reads as values
+  Index num_heads = 0;                             ///< query heads
+  Index num_kv_heads = 0;                          ///< KV heads; must divide num_heads
+  Index key_width = 0;    ///< numbers of a query that meet a key: key.width, unless the policy prepares keys
   Index value_width = 0;  ///< width of one head's output before the output map: value.width, unless prepared
   float scale = 0;        ///< softmax scale, applied to q.k
 
+  /// Query heads that read one KV head.
   [[nodiscard]] Index heads_per_group() const noexcept { return num_heads / num_kv_heads; }
 };
 
 /// A run of stored rows that share a stride: row i starts at data + i * stride_bytes.
 struct Tile {
-  const std::byte* data = nullptr;
+  const std::byte* data = nullptr;  ///< row 0; not owned
   Index rows = 0;
   Index stride_bytes = 0;
-  /// Bytes that may be read from the start of each row, padding included. At least the encoded row.
+  /// Bytes that may be read from the start of each row, padding included. At least the bytes of an encoded row.
   Index readable_bytes = 0;
 };
 
-/// Half-open range of token indices.
+/// The half-open range [begin, end) of positions, keys or other numbers.
 struct Interval {
   Index begin = 0;
   Index end = 0;
@@ -85,28 +87,30 @@ struct Interval {
   friend bool operator==(const Interval&, const Interval&) = default;
 };
 
-/// Where the near keys of a source begin: key first_key has lane first_lane, the next one first_lane + 1, and so on.
-/// Their positions follow each other, too. A key's chunk is its lane / 256, so the lane must be the key's own (usually its
-/// position), whatever else is cached.
+/// Where the near keys of a source begin. Keys from `first_key` on have consecutive positions. Key `first_key + i` has
+/// lane `first_lane + i`. A lane decides where a key is added: chunk lane / 256, place lane % 256 in it. So a key must
+/// keep its lane whatever else is cached; usually it is the key's position.
 struct NearKeys {
-  Index first_key = 0;
-  Index first_lane = 0;
+  Index first_key = 0;   ///< index in the source
+  Index first_lane = 0;  ///< at least 0
 
   friend bool operator==(const NearKeys&, const NearKeys&) = default;
 };
 
-/// How much of a (queries x keys) rectangle a mask leaves visible.
+/// How much of a (queries x keys) rectangle a mask leaves visible. `none` and `full` are promises; `partial` may also
+/// mean that the mask does not know.
 enum class Coverage { none, partial, full };
 
-/// Rounds `n` up to a multiple of `multiple`.
+/// The smallest multiple of `multiple` that is at least n. n >= 0, multiple >= 1.
 [[nodiscard]] constexpr Index round_up(Index n, Index multiple) noexcept {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-/// A non-owning reference to a callable, for calls outside the token loop.
+/// A reference to a callable, which must outlive every call. Nothing is owned, copied or allocated.
 template <class Signature>
 class FunctionRef;
 
+/// FunctionRef of a callable that takes Args and returns R.
 template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:

@@ -14,16 +14,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Scratch for attend(). Either grows by itself (an allocation at warm-up, none later), or wraps memory of the caller
-/// and never allocates. One workspace serves one attend() at a time; its contents mean nothing between calls.
+/// Scratch for attend(). It either owns memory and grows when a call needs more, or wraps memory of the caller and
+/// never allocates. A workspace serves one call at a time. Its contents mean nothing between calls.
 class Workspace {
  public:
+  /// Alignment of data() in bytes.
   static constexpr std::size_t alignment = 64;
 
-  /// Empty; grows when attend() needs more.
+  /// Owns no memory yet; grows when a call needs more.
   Workspace() = default;
-  /// Uses `memory`, which must outlive the workspace and may have any alignment; attend() fails with out_of_memory if
-  /// it does not suffice.
+  /// Uses `memory`, which must outlive the workspace and may have any alignment. A call that needs more fails with
+  /// out_of_memory.
   explicit Workspace(std::span<std::byte> memory) noexcept : owned_(false) {
     void* at = memory.data();
     std::size_t left = memory.size();
@@ -46,7 +47,8 @@ class Workspace {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::byte* data() noexcept { return data_; }
 
-  /// Makes sure that `bytes` are there; see workspace_bytes() for how many a call needs. Old contents are lost.
+  /// Makes size() at least `bytes`; workspace_bytes() says how many a call needs. If it grows, the old contents are
+  /// lost. out_of_memory if memory of the caller is too small or cannot be allocated; the workspace is then unchanged.
   Status reserve(std::size_t bytes) {
     if (bytes <= size_) return {};
     if (!owned_) {
@@ -72,7 +74,7 @@ class Workspace {
 
 namespace detail {
 
-/// Carves typed arrays out of one block of bytes; with a null base it only counts.
+/// Takes typed arrays, aligned to 64 bytes, from one block of bytes. With a null base it only counts bytes.
 class Carver {
  public:
   explicit Carver(std::byte* base) noexcept : base_(base) {}
