@@ -15,7 +15,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a scale is until somebody sets it; validate() refuses it.
+/// NaN: the scale of a policy whose scale was not set. validate() refuses it.
 inline constexpr float unset_scale = std::numeric_limits<float>::quiet_NaN();
 
 /// 1 / sqrt(head_dim), the softmax scale of most models.
@@ -54,13 +54,16 @@ inline AttentionLayout grouped_layout(Index num_heads, Index num_kv_heads, Index
 
 }  // namespace detail
 
-/// Grouped-query attention. Caches k[head_dim] and v[v_head_dim] per token and KV head.
+/// Grouped-query attention. Caches k[head_dim] (stream 0) and v[v_head_dim] (stream 1) per token and KV head.
+/// Keys and queries come with their rotation, if the model has one.
 struct Gqa {
-  Index num_heads = 0;
-  Index num_kv_heads = 0;
-  Index head_dim = 0;
-  Index v_head_dim = head_dim;
-  float scale = unset_scale;
+  Index num_heads = 0;          ///< query heads
+  Index num_kv_heads = 0;       ///< KV heads; must divide num_heads
+  Index head_dim = 0;           ///< width of a query and of a key
+  Index v_head_dim = head_dim;  ///< width of a value and of a head's output
+  float scale = unset_scale;    ///< softmax scale; must be set, usually default_scale(head_dim)
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
@@ -75,12 +78,14 @@ struct Gqa {
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
 };
 
-/// Multi-head attention: as many KV heads as query heads.
+/// Multi-head attention: as many KV heads as query heads. Cache and fields as in Gqa.
 struct Mha {
   Index num_heads = 0;
   Index head_dim = 0;
   Index v_head_dim = head_dim;
   float scale = unset_scale;
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
@@ -95,12 +100,14 @@ struct Mha {
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
 };
 
-/// Multi-query attention: one KV head for all query heads.
+/// Multi-query attention: one KV head for all query heads. Cache and fields as in Gqa.
 struct Mqa {
   Index num_heads = 0;
   Index head_dim = 0;
   Index v_head_dim = head_dim;
   float scale = unset_scale;
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;

@@ -1,5 +1,5 @@
 /// \file
-/// What the kernel and a cache ask of a policy's layout, whoever wrote the policy.
+/// Checks of a policy's layout. The kernel and the caches make them for every policy, also for one written elsewhere.
 #pragma once
 
 #include <heed/checked.hpp>
@@ -8,7 +8,8 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// A view must lie inside a stream that exists, is the one the policy names, and has a row for every KV head.
+/// invalid_argument unless `view` lies inside a row of a stream that exists, that the policy names, and that has one
+/// head or num_kv_heads heads.
 inline Status validate_view(const char* name, const AttentionLayout& layout, const View& view, int named_stream) {
   if (view.stream != named_stream || view.stream < 0 || view.stream >= layout.num_streams) {
     return fail(StatusCode::invalid_argument, "layout: ", name, ".stream is ", view.stream, ", must be the policy's ",
@@ -26,7 +27,8 @@ inline Status validate_view(const char* name, const AttentionLayout& layout, con
   return {};
 }
 
-/// Sizes that the kernel and a cache may multiply without asking again. Every policy's, those written elsewhere included.
+/// invalid_argument unless every size is within its limit. The kernel and the caches multiply them without asking
+/// again.
 inline Status validate_layout(const AttentionLayout& layout, int key_stream, int value_stream) {
   Status status = check_range("layout: num_streams", layout.num_streams, 1, AttentionLayout::max_streams);
   if (status.ok()) status = check_range("layout: num_heads", layout.num_heads, 1, most_query_heads);

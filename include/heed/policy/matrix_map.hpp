@@ -1,5 +1,5 @@
 /// \file
-/// The linear map that stands at the edges of MLA and MFA-KR.
+/// The linear map that MLA and MFA-KR have before or after the kernel.
 #pragma once
 
 #include <cstring>
@@ -8,11 +8,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A HeadMap: [x (in) | tail] -> [x m | tail], with a matrix per head, or one for all. Without a matrix, a copy.
+/// A HeadMap: [x | t] -> [x m | t], with x of matrix.in numbers and t of `tail` numbers. Each head has its own matrix
+/// m, or all share one. Without a matrix (matrix.in = 0) it copies t.
 struct MatrixMap {
-  Matrix matrix = {};     ///< of head 0; its memory is not owned
-  Index head_stride = 0;  ///< floats from one head's matrix to the next; 0: all heads share it
-  Index tail = 0;         ///< trailing numbers that pass unchanged
+  Matrix matrix = {};     ///< the matrix of head 0; its memory is not owned
+  Index head_stride = 0;  ///< floats from one head's matrix to the next; 0: all heads share one matrix
+  Index tail = 0;         ///< trailing numbers that are copied
 
   [[nodiscard]] Index in_width() const noexcept { return matrix.in + tail; }
   [[nodiscard]] Index out_width() const noexcept { return matrix.out + tail; }

@@ -1,12 +1,13 @@
 /// \file
-/// Multi-matrix factorisation attention (MFA, arXiv 2412.19255; Step-3, arXiv 2507.19427) and its key-reuse form MFA-KR:
-/// many large query heads on one KV head.
+/// Multi-matrix factorisation attention (MFA, arXiv 2412.19255; Step-3, arXiv 2507.19427) and its key-reuse form
+/// MFA-KR: many large query heads on one KV head.
 ///
 ///     MFA      s_j = scale (q_c . k_j),          o_c = sum_j softmax_j(s) v_j
 ///     MFA-KR   s_j = scale (q_c . RoPE_j(k_j)),  o_c = sum_j softmax_j(s) M k_j,     M = I + diag(alpha) N
 ///
-/// MFA-KR caches the un-rotated key alone. Rotation and M do not commute, so the value is made of the un-rotated key;
-/// M is linear and leaves the sum: o_c = M z_c with z_c = sum_j softmax_j(s) k_j, which folds into the output projection.
+/// MFA-KR caches only the un-rotated key: rotation and M do not commute, and the value is made from the un-rotated key.
+/// M is linear, so it moves out of the sum: o_c = M z_c with z_c = sum_j softmax_j(s) k_j. It may be folded into the
+/// output projection.
 #pragma once
 
 #include <span>
@@ -17,11 +18,13 @@
 
 namespace heed::inline HEED_ABI {
 
-/// MFA. Caches k[head_dim] (rotated) and v[head_dim] per token. Step-3: 64 heads of 256; scale = head_dim^-1/2.
+/// MFA. Caches k[head_dim] (rotated, stream 0) and v[head_dim] (stream 1) per token. Step-3 has 64 heads of 256.
 struct Mfa {
-  Index num_heads = 0;
-  Index head_dim = 0;
-  float scale = unset_scale;
+  Index num_heads = 0;        ///< query heads
+  Index head_dim = 0;         ///< width of a query, the key, the value and a head's output
+  float scale = unset_scale;  ///< softmax scale; must be set, usually default_scale(head_dim)
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
@@ -35,16 +38,17 @@ struct Mfa {
 };
 
 /// MFA-KR. Caches k[head_dim] per token, un-rotated. Queries come rotated.
-///
-/// `rope` turns keys as they are read, once per tile for all heads; null for models without rotation. It is not owned.
-/// `value_map` is M transposed, [head_dim][head_dim]: out = M z. Empty if M was folded into the output projection
-/// (fold_value_map() in layer/mfa.hpp) or is I.
 struct MfaKr {
-  Index num_heads = 0;
-  Index head_dim = 0;
-  float scale = unset_scale;
+  Index num_heads = 0;        ///< query heads
+  Index head_dim = 0;         ///< width of a query, the key and a head's output
+  float scale = unset_scale;  ///< softmax scale; must be set, usually default_scale(head_dim)
+  /// Rotates keys when they are read, once per tile for all heads. Not owned. Null: the model has no rotation.
   const Rope* rope = nullptr;
+  /// M transposed, [head_dim][head_dim]: out = M z. Not owned. Empty if M is I, or if it was folded into the output
+  /// projection (fold_value_map() in layer/mfa.hpp).
   std::span<const float> value_map = {};
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;

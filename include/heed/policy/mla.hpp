@@ -1,12 +1,14 @@
 /// \file
-/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434; V3, arXiv 2412.19437): one row per token for all heads,
+/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434; V3, arXiv 2412.19437). A token leaves one row for all
+/// heads:
 ///
 ///     row_s = [c_s | k_s],   c_s the normalised latent [kv_lora_rank], k_s the rotated rope key [qk_rope_head_dim]
 ///
-/// of which every head makes its own keys [W_UK c_s | k_s] and values W_UV c_s. Two forms with one result:
+/// Head h has the keys [W_UK c_s | k_s] and the values W_UV c_s, with its own W_UK and W_UV. There are two forms. Their
+/// results agree within rounding:
 ///
-///     absorbed   q' = [W_UK^T q_nope | q_rope] meets the rows themselves, the output is W_UV sum_s p_s c_s: cheap decode
-///     expanded   keys and values are made, a tile at a time inside the kernel: cheap prefill
+///     absorbed   q' = [W_UK^T q_nope | q_rope] meets the rows themselves; o = W_UV sum_s p_s c_s. Cheap decode
+///     expanded   keys and values are made from the rows, a tile at a time inside the kernel. Cheap prefill
 #pragma once
 
 #include <span>
@@ -19,32 +21,33 @@ namespace heed::inline HEED_ABI {
 
 /// The up-projections of one layer, as both forms read them. Not owned; PackedMlaWeights in layer/mla.hpp makes them.
 struct MlaWeights {
-  std::span<const float> w_uk;   ///< [num_heads][qk_nope_head_dim][kv_lora_rank]: absorbs queries
-  std::span<const float> w_ukv;  ///< [num_heads][kv_lora_rank][qk_nope_head_dim + v_head_dim]: expands rows and outputs
+  std::span<const float> w_uk;   ///< [num_heads][qk_nope_head_dim][kv_lora_rank]: W_UK, for queries
+  std::span<const float> w_ukv;  ///< [num_heads][kv_lora_rank][qk_nope_head_dim + v_head_dim]: [W_UK^T | W_UV^T]
 
   [[nodiscard]] bool empty() const noexcept { return w_uk.empty() && w_ukv.empty(); }
 };
 
-/// MLA in absorbed form. Caches one row of kv_lora_rank + qk_rope_head_dim numbers per token, whatever num_heads.
+/// MLA in absorbed form. Caches one row of kv_lora_rank + qk_rope_head_dim numbers per token, whatever num_heads is.
 ///
-/// With `weights`, q is [num_heads][qk_nope_head_dim + qk_rope_head_dim], its rope part rotated, and out
-/// [num_heads][v_head_dim]. Without them, q must come absorbed, [num_heads][kv_lora_rank + qk_rope_head_dim], and out
-/// stays latent, [num_heads][kv_lora_rank]. A cache needs no weights: make it with one Mla, attend with each layer's.
-///
-/// `rope`, of qk_rope_head_dim numbers, turns rope keys when they are read: rows are then stored with the rope key
-/// un-rotated, as in-cache rank positions need it. Null: rows come rotated. It is not owned.
-///
-/// `scale` is (qk_nope_head_dim + qk_rope_head_dim)^-1/2, times Yarn::softmax_factor() if the model has one; never the root
-/// of the row's width.
+/// With `weights`, q is [num_heads][qk_nope_head_dim + qk_rope_head_dim], its rope part rotated, and out is
+/// [num_heads][v_head_dim]. Without them, q must be absorbed, [num_heads][kv_lora_rank + qk_rope_head_dim], and out is
+/// latent, [num_heads][kv_lora_rank]. A cache needs no weights: create it with an Mla without weights, and call
+/// attend() with each layer's Mla.
 struct Mla {
-  Index num_heads = 0;
-  Index kv_lora_rank = 0;
-  Index qk_rope_head_dim = 0;
-  Index qk_nope_head_dim = 0;
-  Index v_head_dim = 0;
+  Index num_heads = 0;         ///< query heads
+  Index kv_lora_rank = 0;      ///< width of the latent
+  Index qk_rope_head_dim = 0;  ///< width of the rope key; 0: none
+  Index qk_nope_head_dim = 0;  ///< width of the part of a query that is not rotated
+  Index v_head_dim = 0;        ///< width of a head's output
+  /// (qk_nope_head_dim + qk_rope_head_dim)^-1/2, times Yarn::softmax_factor() if the model uses YaRN. It is not made
+  /// from the width of the row. Must be set.
   float scale = unset_scale;
-  MlaWeights weights = {};
+  MlaWeights weights = {};  ///< of one layer, or none
+  /// Rotates rope keys when they are read; its head_dim is qk_rope_head_dim. Rows are then stored with un-rotated rope
+  /// keys, as in-cache rank positions need them. Not owned. Null: rows are stored with rotated rope keys.
   const Rope* rope = nullptr;
+
+  // What AttentionPolicy asks for (concepts.hpp), and widths.
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
@@ -102,7 +105,7 @@ struct Mla {
     return {.rope = rope, .key = layout().key, .stream_width = row_width(), .offset = kv_lora_rank};
   }
 
-  /// Head 0's matrices that make nope keys and values of a latent.
+  /// Matrices of head 0 that make nope keys and values from a latent: W_UK^T and W_UV^T.
   [[nodiscard]] Matrix to_keys() const noexcept {
     return {weights.w_ukv.data(), kv_lora_rank, qk_nope_head_dim, qk_nope_head_dim + v_head_dim};
   }
@@ -111,7 +114,7 @@ struct Mla {
   }
 };
 
-/// Makes one head's keys and values of a tile of latent rows.
+/// TilePreparation: makes one head's keys and values from a tile of latent rows.
 struct MlaExpansion {
   Mla mla;
 
@@ -136,10 +139,13 @@ struct MlaExpansion {
   }
 };
 
-/// MLA in expanded form: the same cache, queries, outputs and answers as an Mla with weights, which it must have. Keys
-/// and values of a tile exist once per worker, so a prompt of any length needs a few MiB, not num_heads times its cache.
+/// MLA in expanded form. Cache, queries and outputs are those of an Mla with weights; the results agree within
+/// rounding. Keys and values exist for one tile per worker, so a prompt of any length needs a few MiB, not num_heads
+/// times its cache.
 struct MlaExpanded {
-  Mla mla;
+  Mla mla;  ///< must have weights
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
@@ -163,18 +169,24 @@ struct MlaExpanded {
   [[nodiscard]] MlaExpansion preparation() const noexcept { return {mla}; }
 };
 
-/// Which form a call takes.
-enum class MlaForm { automatic, absorbed, expanded };
+/// Which form a call uses.
+enum class MlaForm {
+  automatic,  ///< what mla_expands() says
+  absorbed,
+  expanded
+};
 
-/// Whether expanding costs fewer multiplications than absorbing, for `num_queries` causal queries at the end of
-/// `num_keys` keys. Per head, with P the visible pairs:
+/// true if expanding costs fewer multiplications than absorbing, for `num_queries` causal queries at the end of
+/// `num_keys` keys. Multiplications per head, where `pairs` is the number of (query, key) pairs with the key visible:
 ///
-///     absorbed   q rank (nope + v) + P (2 rank + rope)          expanded   keys rank (nope + v) + P (nope + rope + v)
+///     absorbed   num_queries kv_lora_rank (nope + v) + pairs (2 kv_lora_rank + rope)
+///     expanded   num_keys    kv_lora_rank (nope + v) + pairs (nope + rope + v)
 ///
-/// Decode, verification of drafts and chunks below about 128 tokens absorb; a long prefill expands.
+/// Absorbing is cheaper for decode, verification of drafts and chunks below about 128 tokens; expanding for long
+/// prompts.
 [[nodiscard]] constexpr bool mla_expansion_is_cheaper(const Mla& mla, Index num_queries, Index num_keys) noexcept {
-  // Both sides without what they share: (keys - q) map < P (2 rank - nope - v). The left one fits into 64 bits for
-  // every model, so the comparison is exact even where the right one sticks.
+  // Without the common terms: (num_keys - q) kv_lora_rank (nope + v) < pairs (2 kv_lora_rank - nope - v). The left side
+  // fits into 64 bits for every model, so the comparison is right even where the right side sticks at count_limit.
   const Index q = num_queries > 0 ? num_queries : 0, before = num_keys > q ? num_keys - q : 0;
   const Count made = Count(mla.qk_nope_head_dim) + mla.v_head_dim, read = 2 * Count(mla.kv_lora_rank);
   if (read.value() <= made.value()) return false;
@@ -184,8 +196,8 @@ enum class MlaForm { automatic, absorbed, expanded };
   return expanding.value() < saved.value();
 }
 
-/// What MlaForm::automatic takes: the cheaper form, but for up to 16 queries always the absorbed one, so that the
-/// verification of drafts has the bits of the decode steps it stands for, from the first token on.
+/// true if MlaForm::automatic expands. Up to 16 queries it always absorbs: so the verification of drafts has the bits
+/// of the decode steps it stands for. Beyond, it takes the cheaper form.
 [[nodiscard]] constexpr bool mla_expands(const Mla& mla, Index num_queries, Index num_keys) noexcept {
   return num_queries > 16 && mla_expansion_is_cheaper(mla, num_queries, num_keys);
 }

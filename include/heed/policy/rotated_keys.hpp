@@ -1,8 +1,8 @@
 /// \file
 /// Keys cached without their rotation and rotated when they are read.
 ///
-/// Two things need it: models whose values are made from the un-rotated key (MFA-KR), and caches whose positions change
-/// after the write (in-cache ranks, as in StreamingLLM and SepLLM streaming).
+/// Two cases need it: models whose values are made from the un-rotated key (MFA-KR), and caches in which a key's
+/// position changes after it was written (in-cache ranks, as in StreamingLLM and SepLLM's streaming).
 #pragma once
 
 #include <concepts>
@@ -14,17 +14,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A TilePreparation: the key view of every row, of which rope->options().head_dim numbers from `offset` on are rotated by
-/// the row's position. Values stay what the cache holds. Without a rope there is nothing to prepare.
+/// A TilePreparation: copies the key view of every row and rotates rope->options().head_dim numbers of it, from
+/// `offset` on, by the row's position. Values stay as they are stored. Without a rope there is nothing to prepare.
 struct KeyRotation {
-  const Rope* rope = nullptr;
-  View key;
-  Index stream_width = 0;
-  Index offset = 0;
-  bool unrotated = false;  ///< there is no rotation, but keys of other layers of the cache have one
+  const Rope* rope = nullptr;  ///< not owned
+  View key;                    ///< the policy's key view
+  Index stream_width = 0;      ///< width of a stored row
+  Index offset = 0;            ///< first rotated number of the key view
+  bool unrotated = false;      ///< this layer has no rotation, but other layers of the cache have one
 
   [[nodiscard]] bool makes_values() const noexcept { return false; }
-  /// Whether keys are stored without a position: a cache with in-cache ranks needs that.
+  /// true if keys are stored un-rotated. A cache with in-cache ranks needs that.
   [[nodiscard]] bool rotates_keys() const noexcept { return rope != nullptr || unrotated; }
   [[nodiscard]] bool idle() const noexcept { return rope == nullptr; }
 
@@ -43,23 +43,24 @@ struct KeyRotation {
   void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}
 };
 
-/// How a layer hands its keys to the cache.
+/// How a layer makes keys for the cache.
 enum class CachedKeys {
-  rotated,    ///< by their position, for good
-  unrotated,  ///< to be turned when they are read: in-cache rank positions need that
+  rotated,    ///< rotated by their position when they are written
+  unrotated,  ///< rotated when they are read; in-cache rank positions need that
 };
 
-/// `policy` with keys rotated at read. Queries come rotated, each by its own position; keys are written un-rotated.
-/// `rope` is not owned and must outlive every use; its head_dim is the width of the policy's key view.
+/// `policy` with keys rotated at read. Queries come rotated, each by its own position. Keys are written un-rotated.
 ///
-/// A cache made with it is read with it: attend() refuses `policy` alone. Layers without a rotation in such a cache say so by
-/// `without_rotation`, and need no rope.
+/// A cache created with RotatedKeys must be read with RotatedKeys: attend() refuses the bare `policy`. A layer of such
+/// a cache that has no rotation sets `without_rotation`, and needs no rope.
 template <AttentionPolicy P>
   requires std::same_as<decltype(std::declval<const P&>().preparation()), Identity>
 struct RotatedKeys {
   P policy;
-  const Rope* rope = nullptr;
+  const Rope* rope = nullptr;  ///< not owned; its head_dim is the width of the policy's key view
   bool without_rotation = false;
+
+  // What AttentionPolicy asks for (concepts.hpp).
 
   static constexpr int key_stream = P::key_stream;
   static constexpr int value_stream = P::value_stream;
