@@ -189,6 +189,7 @@ struct MaskedCall {
   Index slots = 0;               ///< slots of the source: its keys and its holes
   Index end = 0;                 ///< position of the last key, plus 1
   const void* tokens = nullptr;  ///< identity of the token list that layers of a cache share; null: not from a KvCache
+  std::uint64_t change = 0;      ///< identity of that cache's open step: every step has another one
   const char* rule = nullptr;    ///< name of the rule by which that cache evicts; null: it keeps everything
 };
 

@@ -146,10 +146,14 @@ void tree_rules() {
   refused(read(step.keys(0), early, out), "another prefix");
   refused(read(step.keys(0), suffix, out, {}, tree.positions(3)), "depths as query positions");
   refused(read(step.keys(0), of_window, out), "a mask of another rule");
+  step.abort();
+  auto next = open(full, {0, 0, 0, 0, 0});
+  refused(read(next.keys(0), of_full, out), "a mask of the step before");
+  const heed::TreeMask of_next(next.keys(0), tree);
   const DraftTree large = heed::value_or_throw(DraftTree::chain(6));
   std::vector<float> six(6);
-  refused(read(heed::TreePaths(step.keys(0), large), {}, six), "more nodes than tokens");
-  heed::check(read(step.keys(0), of_full, out));
+  refused(read(heed::TreePaths(next.keys(0), large), {}, six), "more nodes than tokens");
+  heed::check(read(next.keys(0), of_next, out));
 }
 
 void acceptance() {

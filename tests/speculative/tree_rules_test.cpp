@@ -461,6 +461,28 @@ TEST_F(TreeErrors, NameKeysThatTheMaskIsNotOf) {
                  "the mask has 70 words in rows of 1, must have (n + 63) / 64 in each of n rows");
 }
 
+/// Other tokens are other landmarks: the mask of a step says nothing of the next one's tokens, even where the sizes agree.
+TEST_F(TreeErrors, NameAMaskOfAnotherStep) {
+  for (const heed::AnyRule& rule : {heed::AnyRule(heed::Causal{}), heed::AnyRule(heed::SlidingWindow{16}),
+                                    heed::AnyRule(heed::Separators{.window = 16, .ids = {1, 2}})}) {
+    auto cache = make_cache<heed::F32>(subject, {.undo_tokens = 7}, rule);
+    heed::check(begin(cache, random_rows(subject, 100, random)).commit());
+    for (const bool aborts : {true, false}) {
+      auto old = begin(cache, random_rows(subject, 7, random));
+      const heed::TreeMask mask(old.keys(0), tree);
+      if (aborts) {
+        old.abort();
+      } else {
+        heed::check(old.commit());
+        heed::check(cache.truncate(100));
+      }
+      auto step = begin(cache, random_rows(subject, 7, random));
+      expect_refused(step.keys(0), mask, 7, StatusCode::wrong_state,
+                     "the mask of the tree was made in another step of the cache");
+    }
+  }
+}
+
 /// Depths are what a mask knows, and not how it tells its queries apart.
 TEST_F(TreeErrors, RefuseQueryPositions) {
   auto cache = cache_of(heed::Causal{});

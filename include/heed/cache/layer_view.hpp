@@ -108,6 +108,8 @@ class LayerView {
   }
   /// The tokens of the layer's group; null: there is no cache.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
+  /// CacheFacts::change when the view was taken: views of one step have the same one, and those of another step another.
+  [[nodiscard]] std::uint64_t change() const noexcept { return change_; }
   /// The last ones of size() that are new tokens of the open step; 0 if that is closed.
   [[nodiscard]] Index in_step() const noexcept {
     return with_plan_ && facts_ != nullptr && change_ == facts_->change ? group_->index.planned() : 0;

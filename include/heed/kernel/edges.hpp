@@ -283,6 +283,7 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
                     .end = end_of(*sequence.keys)};
     if constexpr (requires { sequence.keys->tokens()->forgets_by(); }) {
       call.tokens = sequence.keys->tokens();
+      call.change = sequence.keys->change();
       if (sequence.keys->tokens() != nullptr) call.rule = sequence.keys->tokens()->forgets_by();
     }
     if (Status status = sequence.mask.fits(call); !status.ok()) {

@@ -69,12 +69,15 @@ class TreeMask {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
     if (!reach_->status().ok()) return reach_->status();
     const TokenLists* const tokens = reach_->tokens();
+    if (call.tokens != tokens) return bad("the mask of the tree was made with keys of another cache or layer group");
+    if (call.change != reach_->change()) {
+      return fail(StatusCode::wrong_state, "the mask of the tree was made in another step of the cache");
+    }
     if (tokens != nullptr && tokens->staged()) {
       return fail(StatusCode::unsupported, "a tree is no mask over a cache with ",
                   tokens->rule().has_history() ? "a rule with a history" : "in-cache ranks",
                   ": take TreePaths(keys, tree)");
     }
-    if (call.tokens != tokens) return bad("the mask of the tree was made with keys of another cache or layer group");
     if (call.end != reach_->first() + tree().size()) {
       return bad("the mask of the tree is of ", tree().size(), " nodes from position ", reach_->first(),
                  " on, but keys end at ", call.end);

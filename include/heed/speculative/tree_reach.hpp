@@ -16,6 +16,7 @@ namespace heed::inline HEED_ABI::detail {
 template <class S>
 concept CachedSource = KeyValueSource<S> && requires(const S& source) {
   { source.tokens() } -> std::same_as<const TokenLists*>;
+  { source.change() } -> std::same_as<std::uint64_t>;
   { source.in_step() } -> std::same_as<Index>;
 };
 
@@ -61,6 +62,7 @@ class TreeReach {
     first_ = tree.size() > 0 ? slot_position(keys, prefix_) : end_of(keys);
     if constexpr (CachedSource<S>) {
       tokens_ = keys.tokens();
+      change_ = keys.change();
       if (tree.size() > keys.in_step()) {
         status_ = fail(StatusCode::invalid_argument, "tree has ", tree.size(), " nodes, the open step of keys has ",
                        keys.in_step(), " tokens");
@@ -79,6 +81,8 @@ class TreeReach {
   [[nodiscard]] const DraftTree& tree() const noexcept { return *tree_; }
   /// Null: the source is no cache's, and every node sees every key before the step.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return tokens_; }
+  /// CacheFacts::change of the step.
+  [[nodiscard]] std::uint64_t change() const noexcept { return change_; }
   /// Slots before the nodes.
   [[nodiscard]] Index prefix() const noexcept { return prefix_; }
   /// Position of a node without parent.
@@ -169,6 +173,7 @@ class TreeReach {
   Status status_;
   const DraftTree* tree_;
   const TokenLists* tokens_ = nullptr;
+  std::uint64_t change_ = 0;
   Index prefix_ = 0, first_ = 0;
   Index first_token_ = 0;        // of the open step that is a node
   Index far_ = 0, initial_ = 0;  // landmarks before the nodes, initial ones of them
