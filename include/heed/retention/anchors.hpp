@@ -1,5 +1,6 @@
 /// \file
-/// AnSAN, the anchor-based self-attention of AnLLM (arXiv 2402.07616): an anchor ends its segment and stands for it.
+/// AnSAN, the anchor-based self-attention of AnLLM (arXiv 2402.07616). An anchor is the last token of a segment. Later
+/// tokens see the anchor in place of the segment.
 #pragma once
 
 #include <heed/concepts.hpp>
@@ -7,16 +8,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// With seg(i) = number of anchors strictly before i, and an anchor being a token whose id is in `ids`:
+/// An anchor is a token whose id is in `ids`. With seg(i) the number of anchors at positions below i:
 ///
 ///     visible(i, j) = j <= i and (seg(j) = seg(i) or (anchor(j) and not anchor(i)))
 ///
-/// An anchor as a query sees its own segment only: it sums that segment up. `anchor_sees_anchors` is the rule of an older
-/// file of AnLLM's repository. A segment is evicted right after the step in which its anchor is the input.
-/// Positions are absolute.
+/// As a query an anchor sees only its own segment, because it sums that segment up. A segment is evicted right after
+/// the step in which its anchor is the input. Positions are absolute. A Retention (concepts.hpp).
 struct Anchors {
-  TokenSet ids;
-  bool anchor_sees_anchors = false;
+  TokenSet ids;                      ///< anchors; at least one id
+  bool anchor_sees_anchors = false;  ///< an anchor as a query also sees earlier anchors: an older file of AnLLM's code
 
   static constexpr const char* name = "anchors";
   static constexpr bool has_history = false;

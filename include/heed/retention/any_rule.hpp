@@ -1,5 +1,6 @@
 /// \file
-/// A retention rule with its type erased: a cache asks it once per token, never per key, so caches are compiled once.
+/// A retention rule with its type erased, so a cache is compiled once for all rules. The cache asks it once per token,
+/// never per key.
 #pragma once
 
 #include <cstring>
@@ -12,16 +13,18 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any Retention, as an immutable value; copies share it. The default keeps everything.
+/// Any Retention as an immutable value. Copies share one rule. Members are those of the concept (concepts.hpp).
 class AnyRule {
  public:
+  /// Keeps everything.
   AnyRule() : AnyRule(Causal{}) {}
+  /// Takes a copy of `rule`. Allocates from the C++ heap.
   template <Retention R>
     requires(!std::same_as<std::remove_cvref_t<R>, AnyRule>)
   AnyRule(R rule)  // NOLINT(google-explicit-constructor)
       : rule_(std::make_shared<const Model<R>>(std::move(rule))) {}
-  /// Whatever is no rule does not compile, and the compiler says what of the concept is missing. Lists are no rules, but what
-  /// a list of LayerRule is for.
+  /// For better compile errors: a class that is no rule selects this constructor, and the compiler names what the
+  /// concept misses. Classes with begin() are left out, because a list of LayerRule may stand in place of a rule.
   template <class R>
     requires(std::is_class_v<R> && !Retention<R> && !std::derived_from<R, AnyRule> &&
              !requires(const R& list) { list.begin(); })
@@ -43,12 +46,12 @@ class AnyRule {
   [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
     return rule_->rollback_floor(evicted, begin);
   }
-  /// What the rule says, or no bound.
+  /// The rule's bound, or none.
   [[nodiscard]] MostKept most_kept() const noexcept { return rule_->most_kept(); }
-  /// Hands every parameter to `field(name, number)`; a set of ids as its size and then its ids.
+  /// Calls field(name, number) for every parameter. A set of ids gives its size first, then each id.
   void describe(FunctionRef<void(const char*, Index)> field) const { rule_->describe(field); }
 
-  /// The same rule with the same parameters.
+  /// true if both are the same rule with the same parameters, by fingerprint().
   [[nodiscard]] bool same_as(const AnyRule& other) const { return fingerprint() == other.fingerprint(); }
   /// 64-bit FNV-1a hash of name and parameters: the same in every build.
   [[nodiscard]] std::uint64_t fingerprint() const {

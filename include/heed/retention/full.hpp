@@ -1,12 +1,13 @@
 /// \file
-/// Nothing is forgotten: the causal mask, and the absence of a mask.
+/// Masks that forget nothing: causal, and none at all.
 #pragma once
 
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// Every key at or before the query: visible(i, j) = j <= i. As a rule of a cache: nothing is evicted.
+/// Every key at or before the query: visible(i, j) = j <= i. As a cache's rule: nothing is evicted. An AttentionMask
+/// and a Retention (concepts.hpp).
 struct Causal {
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept { return key <= query; }
 
@@ -29,7 +30,7 @@ struct Causal {
   void describe(Field&&) const {}
 };
 
-/// Every key, later ones included: encoders and cross-attention.
+/// Every key, later ones included: visible(i, j) = true. For encoders and cross-attention. An AttentionMask.
 struct Unmasked {
   [[nodiscard]] constexpr bool visible(Index, Index) const noexcept { return true; }
   [[nodiscard]] constexpr Coverage coverage(Interval, Interval) const noexcept { return Coverage::full; }

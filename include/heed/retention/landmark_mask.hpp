@@ -1,5 +1,5 @@
 /// \file
-/// The mask of every rule without history: recent tokens in a run, landmarks gathered from afar.
+/// The mask of every rule without history: a run of recent tokens, and landmarks in a far list.
 #pragma once
 
 #include <algorithm>
@@ -9,31 +9,34 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What one query sees. Landmarks are numbered in order, initial ones first.
+/// What one query sees. Landmarks are numbered in order of position, so initial ones come first.
 struct Reach {
-  Index begin = 0;           ///< recent tokens: [begin, query]
-  Index first_landmark = 0;  ///< landmarks [first_landmark, end_landmark), and the initial ones below end_landmark
-  Index end_landmark = 0;    ///< the landmarks before this one lie before `begin`
-  Index most_landmarks = 0;  ///< the most that were seen at once so far, initial ones not counted; 0 if no rule asks
-  bool blind = false;        ///< sees no landmark that is not recent
+  Index begin = 0;           ///< the query sees the recent tokens [begin, query]
+  Index first_landmark = 0;  ///< it sees landmarks [first_landmark, end_landmark), and initial ones below end_landmark
+  Index end_landmark = 0;    ///< number of landmarks before `begin`
+  Index most_landmarks = 0;  ///< most landmarks seen at once so far, without initial ones; 0 for rules without history
+  bool blind = false;        ///< true: it sees no landmark before `begin`
 
   friend bool operator==(const Reach&, const Reach&) = default;
 };
 
-/// A token that is, or will be, seen from afar.
+/// A landmark of the far list. Some queries may still see it as a recent token.
 struct FarToken {
   Index position = 0;
   std::int32_t id = no_token_id;
   Role role = Role::landmark;
 };
 
-/// A SplitMask over a source that holds `held` far tokens, and then the near run, which begins at position near_begin.
+/// A SplitMask over a source that holds `held` far tokens and then the near run, which begins at position near_begin.
 ///
 ///     visible(i, j) = j <= i and (j >= reach(i).begin or (landmark(j) and not reach(i).blind))
 ///
-/// Owns nothing. reach[0] is that of query first_query; queries outside get the nearest.
+/// Owns nothing: caches and RuleMask make it from their lists, which must outlive it. reach(i) is reach[i -
+/// first_query]; a query before the first or after the last has the nearest one's reach.
 class LandmarkMask {
  public:
+  /// `reach` has at least one entry. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
+  /// others in the near run.
   LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far_tokens, Index held,
                Index near_begin) noexcept
       : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin) {}
@@ -52,8 +55,8 @@ class LandmarkMask {
     return all ? Coverage::full : Coverage::partial;
   }
 
-  /// invalid_argument unless the keys are those that the mask speaks of: its far ones, then every position from the near
-  /// run's first on.
+  /// invalid_argument unless the source holds the keys that the mask was made for: the far ones, then every position
+  /// from near_begin on.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     if (call.slots == 0 || call.end - near_begin_ == call.slots - held_) return {};
     return fail(StatusCode::invalid_argument, "mask is of ", held_, " far keys and every position from ", near_begin_,
@@ -76,7 +79,7 @@ class LandmarkMask {
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
     const Reach& seen = reach(query);
-    return far_[std::size_t(i)].position < seen.begin && !seen.blind;  // else it is read in the near run
+    return far_[std::size_t(i)].position < seen.begin && !seen.blind;  // from `begin` on it is read as a near key
   }
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval keys) const noexcept {
     const Index front = far_[std::size_t(keys.begin)].position, back = far_[std::size_t(keys.end - 1)].position;

@@ -12,12 +12,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied, so a temporary may be given: masks of
-/// rules and of a cache's views are such. Of a larger one this is a reference, and the mask must outlive it; a temporary that
-/// would not does not compile.
+/// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied, so a temporary may be given.
+/// Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must outlive the MaskRef;
+/// a temporary of that kind does not compile.
 class MaskRef {
  public:
-  /// Whether masks of this type are copied.
+  /// true if masks of type M are copied.
   template <class M>
   static constexpr bool copies = std::is_trivially_copyable_v<M> && sizeof(M) <= 64 &&
                                  alignof(M) <= alignof(std::max_align_t);
@@ -33,29 +33,30 @@ class MaskRef {
     if constexpr (SplitMask<std::remove_cvref_t<M>>) two_ = &two_lists<std::remove_cvref_t<M>>;
   }
 
-  /// Whether a mask is given. Nothing else may be asked without one.
+  /// true if there is a mask. Without one only moves(), text_position(), split(), near_keys() and far_keys() may be
+  /// called.
   [[nodiscard]] explicit operator bool() const noexcept { return one_ != nullptr; }
 
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const {
     return one_->coverage(mask_, queries, keys);
   }
 
-  /// Sets bit k of `bits` if `query` sees the key at positions[k]; `bits` must be zero.
+  /// Sets bit k of `bits` if `query` sees the key at positions[k], for k in [0, count). `bits` must be zero before.
   void fill(Index query, const Index* positions, Index count, std::uint64_t* bits) const {
     one_->fill(mask_, query, positions, count, bits);
   }
 
-  /// Whether what lies at a position may stand elsewhere in its text: guesses for one place do.
+  /// true if the mask has text positions of its own: several drafts may stand for one place of the text.
   [[nodiscard]] bool moves() const noexcept { return one_ != nullptr && one_->text_position != nullptr; }
   [[nodiscard]] Index text_position(Index position) const {
     return moves() ? one_->text_position(mask_, position) : position;
   }
-  /// Why these keys cannot be read with the mask, if they cannot.
+  /// Not ok if these keys cannot be read with the mask; the message says why.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     return one_->fits == nullptr ? Status() : one_->fits(mask_, call);
   }
 
-  /// Whether the mask is a SplitMask. Of one that is not, all keys are near.
+  /// true if the mask is a SplitMask. Otherwise all keys are near.
   [[nodiscard]] bool split() const noexcept { return two_ != nullptr; }
   [[nodiscard]] NearKeys near_keys() const { return split() ? two_->near_keys(mask_) : NearKeys{}; }
   [[nodiscard]] Index far_keys() const { return split() ? two_->far_keys(mask_) : 0; }
@@ -63,26 +64,26 @@ class MaskRef {
     return split() ? two_->near_coverage(mask_, queries, keys) : coverage(queries, keys);
   }
 
-  // Only of a SplitMask:
+  // Only for a SplitMask:
 
-  /// Writes the indices in the source of the far keys with these numbers.
+  /// Writes the source indices of the far keys with these numbers to keys[0, numbers.size()).
   void far_list(Interval numbers, Index* keys) const { two_->far_list(mask_, numbers, keys); }
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval numbers) const {
     return two_->far_coverage(mask_, queries, numbers);
   }
-  /// Which of the near keys at these positions a query sees.
+  /// The part of `positions` whose near keys the query sees. It is one run.
   [[nodiscard]] Interval near_run(Index query, Interval positions) const {
     return two_->near_run(mask_, query, positions);
   }
-  /// Which of the far keys with these numbers a query sees.
+  /// The part of `numbers` whose far keys the query sees. It is one run from numbers.begin on.
   [[nodiscard]] Interval far_run(Index query, Interval numbers) const { return two_->far_run(mask_, query, numbers); }
 
  private:
   struct OneList {
     Coverage (*coverage)(const void*, Interval, Interval);
     void (*fill)(const void*, Index, const Index*, Index, std::uint64_t*);
-    Index (*text_position)(const void*, Index);      // null: a position is that in the text
-    Status (*fits)(const void*, const MaskedCall&);  // null: it fits any
+    Index (*text_position)(const void*, Index);      // null: text positions are positions
+    Status (*fits)(const void*, const MaskedCall&);  // null: the mask fits every call
   };
   struct TwoLists {
     NearKeys (*near_keys)(const void*);
@@ -94,7 +95,7 @@ class MaskRef {
     Interval (*far_run)(const void*, Index, Interval);
   };
 
-  /// Where the mask is: here, or where its owner keeps it.
+  /// Holds a copy of the mask, or a pointer to it.
   class Place {
    public:
     Place() = default;
@@ -119,7 +120,7 @@ class MaskRef {
   [[nodiscard]] static const M& as(const void* mask) noexcept {
     return *static_cast<const M*>(mask);
   }
-  // The first i in [begin, end) for which holds(i); it holds for all later ones, too.
+  // The first i in [begin, end) with holds(i), or `end`. If holds(i) is true, it must be true for all later i.
   template <class Holds>
   [[nodiscard]] static Index bisect(Index begin, Index end, const Holds& holds) {
     while (begin < end) {

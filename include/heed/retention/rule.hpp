@@ -1,9 +1,9 @@
 /// \file
 /// The vocabulary of retention rules: what a token is to a rule, what a rule may look at, and what it answers.
 ///
-/// Every rule of heed has one shape. A query sees the recent tokens [begin, query], and of the older ones the landmarks:
-/// separators, anchors, the first tokens. So a rule says of each token whether it is a landmark, and of each query where
-/// the recent tokens begin. What is neither recent for the next query nor a landmark is evicted.
+/// Every rule of heed has one shape. A query sees the recent tokens [begin, query], and of the older tokens the
+/// landmarks: separators, anchors, the first tokens. So a rule says of each token whether it is a landmark, and of each
+/// query where the recent tokens begin. A token that is neither recent for the next query nor a landmark is evicted.
 #pragma once
 
 #include <cstdint>
@@ -13,44 +13,45 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The id of a token whose id was not given.
+/// The id of a token that came without an id.
 inline constexpr std::int32_t no_token_id = -1;
 
 /// What a token is to a rule.
 enum class Role : std::uint8_t {
   plain,     ///< seen while it is recent
-  landmark,  ///< seen when it is no longer recent, too
-  initial,   ///< a landmark that is never dropped; the first tokens of a sequence
+  landmark,  ///< stays visible when it is no longer recent
+  initial,   ///< one of the first tokens: a landmark that is never dropped
 };
 
-/// What a rule may look at when it is asked what the next query sees. Numbers of keys are those of the query before.
+/// What a rule may look at when it is asked what the next query sees. All but `next` and `last_landmark` speak of the
+/// query before it.
 struct History {
-  Index next = 0;            ///< position of the next query: so many tokens came before it
-  Index begin = 0;           ///< where the recent tokens began
-  Index seen = 0;            ///< keys, the query's own included
-  Index landmarks = 0;       ///< of these, landmarks before `begin`, initial ones not counted
-  Index most_landmarks = 0;  ///< the largest that number has been
-  Index last_landmark = -1;  ///< position of the latest landmark before `next`; -1: none
+  Index next = 0;            ///< position of the next query: the number of tokens before it
+  Index begin = 0;           ///< position of the first recent token
+  Index seen = 0;            ///< visible keys, the query's own included
+  Index landmarks = 0;       ///< how many of these are landmarks before `begin`; initial ones are not counted
+  Index most_landmarks = 0;  ///< the largest value that `landmarks` has had
+  Index last_landmark = -1;  ///< position of the latest landmark before `next`; -1: there is none
 };
 
-/// No bound on a number of tokens, and the window of a layer that sees everything.
+/// No bound on a number of tokens. Also the window of a layer that sees everything.
 inline constexpr Index unlimited = std::numeric_limits<Index>::max();
 
 /// What the next query sees.
 struct Recall {
-  Index begin = 0;              ///< recent tokens begin here; not before History::begin
-  Index landmarks = unlimited;  ///< at most so many landmarks, the latest ones; initial ones are not counted
-  bool forget = false;          ///< the landmarks before History::begin go, whatever their number
+  Index begin = 0;              ///< position of the first recent token; not before History::begin
+  Index landmarks = unlimited;  ///< how many landmarks are kept at most: the latest ones; initial ones are not counted
+  bool forget = false;          ///< true: all landmarks before History::begin are dropped, except initial ones
 };
 
-/// The most that a rule holds while a query is computed. A rule that knows a bound says it in `most_kept()`, so that a cache
-/// can choose its pages and take no more memory than the rule will use.
+/// The most tokens that a rule holds while a query is computed. A rule that knows a bound returns it from
+/// `most_kept()`. A cache then chooses its page size by it, and takes no more memory than the rule will use.
 struct MostKept {
-  Index recent = unlimited;     ///< tokens from where the recent ones begin to the query, its own included
+  Index recent = unlimited;     ///< recent tokens, the query's own included
   Index landmarks = unlimited;  ///< older landmarks, initial ones included
-  Index total = unlimited;      ///< of both, if that is less than their sum
+  Index total = unlimited;      ///< both together, if that is less than their sum
 
-  /// Beyond any memory there is no bound.
+  /// true if there is a bound. A bound of more than 2^48 tokens is none: no memory holds as many.
   [[nodiscard]] constexpr bool bounded() const noexcept {
     constexpr Index most = Index{1} << 48;
     return recent <= most && landmarks <= most;

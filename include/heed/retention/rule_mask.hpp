@@ -1,5 +1,6 @@
 /// \file
-/// A rule as a mask over tokens that are all there: full forward passes, evaluation, tests of caches that forget.
+/// A rule as a mask over a text that is held whole: for full forward passes, evaluation, and tests of caches that
+/// evict.
 #pragma once
 
 #include <span>
@@ -9,12 +10,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What the queries of a whole text see under a rule, as a SplitMask over keys 0 ... tokens - 1 at the same positions.
-/// attend() with it gives the same bits as a cache that evicts by the rule, in any calls.
+/// What the queries of a whole text see under a rule: a SplitMask over keys 0 .. tokens() - 1, key i at position i.
+/// attend() with it gives the same bits as a cache that evicts by the rule, however the text is fed to that cache.
 class RuleMask {
  public:
-  /// For tokens with these ids. What rule.validate() says; unsupported for a rule with a history, which is no mask;
-  /// out_of_memory.
+  /// The mask for a text with these token ids. Errors: those of rule.validate(); unsupported for a rule with a history,
+  /// which no mask can say; out_of_memory.
   [[nodiscard]] static Result<RuleMask> create(const AnyRule& rule, std::span<const std::int32_t> ids,
                                                const MemoryResource& memory = default_memory()) {
     if (Status status = rule.validate(); !status.ok()) return status;
@@ -28,8 +29,9 @@ class RuleMask {
     return made;
   }
 
+  /// Number of tokens of the text.
   [[nodiscard]] Index tokens() const noexcept { return index_.planned(); }
-  /// Points into this object, which may move.
+  /// The mask. It points to memory that this object owns, so it stays valid if the object moves.
   [[nodiscard]] LandmarkMask mask() const noexcept { return index_.mask(true); }
 
  private:

@@ -1,5 +1,6 @@
 /// \file
-/// SepLLM's streaming cache (arXiv 2412.12094, section on streaming): initial | separators | past | local, of bounded size.
+/// SepLLM's streaming cache (arXiv 2412.12094, section on streaming): initial | separators | past | local, of bounded
+/// size.
 #pragma once
 
 #include <algorithm>
@@ -9,32 +10,31 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Whose trigger it is.
+/// When a compression happens. Two implementations exist.
 enum class StreamForm {
-  manager,    ///< HKUDS/SepLLM's cache manager: after the step, once the length exceeds the capacity
-  sep_cache,  ///< transformers' SepCache: before attention, once the length with the new token reaches the capacity
+  manager,    ///< HKUDS/SepLLM's cache manager: after a step, if the length exceeds the capacity
+  sep_cache,  ///< transformers' SepCache: before attention, if the length with the new token reaches the capacity
 };
 
-/// Everything is kept until the cache is full. Then the separators of the past join the block of separators, which keeps
-/// the last `separators` of them, the rest of the past goes, and the last `local` tokens stay:
+/// Everything is kept until the cache is full. Then a compression keeps the `initial` first tokens, the latest
+/// `separators` separators of the past, and the last `local` tokens. All other tokens are evicted:
 ///
-///     length after that = initial + separators + local ... capacity;   initial + separators + local < capacity
+///     length after a compression <= initial + separators + local < capacity        if bounded
 ///
-/// What a query sees depends on all that came before; there is no mask. The paper uses in-cache rank positions
-/// (CacheOptions::positions), SepCache absolute ones.
+/// Then the length grows to `capacity` again.
 ///
-/// `accumulate = false`: a compression drops all earlier separators. `bounded = false`: the block of separators and the
-/// capacity grow by the separators that do not fit. `prompt`: so many first tokens never trigger a compression; SepCache
-/// stores a prompt whole, however long.
+/// What a query sees depends on all earlier compressions, so no mask can say it. The paper uses in-cache rank positions
+/// (CacheOptions::positions), SepCache absolute ones. A Retention (concepts.hpp).
 struct SeparatorStream {
-  Index initial = 0;
-  Index separators = 0;
-  Index local = 0;
-  Index capacity = 0;
-  TokenSet ids;
+  Index initial = 0;     ///< first tokens that always stay, at least 0
+  Index separators = 0;  ///< separators that stay, at least 1
+  Index local = 0;       ///< last tokens that stay at a compression, at least 1
+  Index capacity = 0;    ///< tokens; more than initial + separators + local
+  TokenSet ids;          ///< separators; at least one id
   StreamForm form = StreamForm::manager;
-  bool accumulate = true;
-  bool bounded = true;
+  bool accumulate = true;  ///< false: a compression drops all separators of earlier compressions
+  bool bounded = true;     ///< false: any number of separators stays; the capacity grows by those beyond `separators`
+  /// The first `prompt` tokens trigger no compression. SepCache stores a prompt whole, however long it is.
   Index prompt = 0;
 
   static constexpr const char* name = "separator_stream";
@@ -71,10 +71,9 @@ struct SeparatorStream {
             .landmarks = bounded ? separators : unlimited,
             .forget = !accumulate};
   }
-  /// The rule has a history, so the cache asks that.
+  /// Not used: for a rule with a history the cache records the floor itself.
   [[nodiscard]] Index rollback_floor(Index, Index) const noexcept { return 0; }
-  /// A compression is due once the length exceeds the capacity, and not before `prompt` tokens; SepCache's waits for the
-  /// step to end.
+  /// The longest that the cache gets before a compression. The 2 covers both forms of the trigger.
   [[nodiscard]] MostKept most_kept() const noexcept {
     if (!bounded) return {};
     const Index most = std::max(capacity, prompt) + 2;

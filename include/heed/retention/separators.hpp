@@ -8,17 +8,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The first tokens, every separator, and a window that counts the query itself:
+/// The first tokens, every separator, and a window that includes the query itself:
 ///
 ///     visible(i, j) = j <= i and (j < initial or id(j) in ids or i - j < window)
 ///
-/// This is the form of training, prefill and unbounded decoding; SeparatorStream is the bounded one. Positions are
-/// absolute. A model whose layers have different windows has a layer group for each; `window = unlimited` sees
-/// everything. The paper's experiments use initial = 3.
+/// This is the form of training, prefill and unbounded decoding; SeparatorStream is the bounded form. Positions are
+/// absolute. If layers have different windows, give each its own rule (LayerRule). The paper's experiments use initial
+/// = 3. A Retention (concepts.hpp).
 struct Separators {
-  Index initial = 0;
-  Index window = 0;
-  TokenSet ids;
+  Index initial = 0;  ///< first tokens that always stay, at least 0
+  Index window = 0;   ///< keys, at least 1; `unlimited`: the layer sees everything
+  TokenSet ids;       ///< separators; at least one id
 
   static constexpr const char* name = "separators";
   static constexpr bool has_history = false;
@@ -51,16 +51,16 @@ struct Separators {
   [[nodiscard]] SlidingWindow recent() const noexcept { return {window}; }
 };
 
-/// FixLLM, the ablation of SepLLM's paper: a token stays if it lies on a grid, whatever it says:
+/// FixLLM, the ablation of SepLLM's paper: a token stays if its position lies on a grid, whatever it says:
 ///
 ///     visible(i, j) = j <= i and (j < initial or (j >= first and (j - first) mod distance = 0) or i - j < window)
 ///
-/// The paper does not say where its grid begins, so `first` must be.
+/// The paper does not say where its grid begins: choose `first`. Positions are absolute. A Retention (concepts.hpp).
 struct FixedGrid {
-  Index initial = 0;
-  Index window = 0;
-  Index distance = 0;
-  Index first = 0;
+  Index initial = 0;   ///< first tokens that always stay, at least 0
+  Index window = 0;    ///< keys, at least 1; `unlimited`: the layer sees everything
+  Index distance = 0;  ///< from one grid position to the next, at least 1
+  Index first = 0;     ///< first position of the grid, at least 0
 
   static constexpr const char* name = "grid";
   static constexpr bool has_history = false;

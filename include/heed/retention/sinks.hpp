@@ -1,5 +1,5 @@
 /// \file
-/// StreamingLLM (arXiv 2309.17453): the first tokens, which draw attention whatever they say, and a window.
+/// StreamingLLM (arXiv 2309.17453): a window, and the first tokens, which attract attention whatever they say.
 #pragma once
 
 #include <algorithm>
@@ -8,10 +8,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The two forms of StreamingLLM differ by one key.
+/// The two forms of StreamingLLM. They differ by one key.
 enum class SinkForm {
-  mask,  ///< a query sees initial + window keys, itself included: the mask; also evict_for_space(1) of the code
-  evict_after_step,  ///< the code's __call__: initial + window keys are stored, so a query sees one more
+  mask,              ///< a query sees initial + window keys, its own included; evict_for_space(1) of the paper's code
+  evict_after_step,  ///< initial + window keys stay after a step, a query sees one more; __call__ of the paper's code
 };
 
 /// Attention sinks and a window:
@@ -19,11 +19,11 @@ enum class SinkForm {
 ///     visible(i, j) = j <= i and (j < initial or i - j < window)            form mask
 ///     visible(i, j) = j <= i and (j < initial or i - j < window + 1)        form evict_after_step
 ///
-/// The paper uses in-cache rank positions (CacheOptions::positions); with absolute ones it is a mask like others.
-/// initial >= 0, window >= 1.
+/// The paper uses in-cache rank positions (CacheOptions::positions). Absolute positions also work: the rule is then a
+/// mask. A Retention (concepts.hpp).
 struct SinkWindow {
-  Index initial = 0;
-  Index window = 0;
+  Index initial = 0;  ///< first tokens that always stay, at least 0
+  Index window = 0;   ///< keys, at least 1 and less than unlimited
   SinkForm form = SinkForm::mask;
 
   static constexpr const char* name = "sinks";
@@ -56,12 +56,13 @@ struct SinkWindow {
     field("form", Index(form));
   }
 
-  /// What the code's evict_for_space(coming) leaves of a cache of `cached` tokens: the first `initial` of the result,
-  /// then the last ones, `recent` of them. For engines that make room themselves, with KvCache::compact().
+  /// What room_for() leaves of a cache.
   struct Room {
-    Index initial = 0;
-    Index recent = 0;
+    Index initial = 0;  ///< first tokens that stay
+    Index recent = 0;   ///< last tokens that stay
   };
+  /// What evict_for_space(coming) of the paper's code leaves of a cache of `cached` tokens, so that `coming` more fit.
+  /// For engines that make room themselves, with KvCache::compact().
   [[nodiscard]] constexpr Room room_for(Index cached, Index coming) const noexcept {
     cached = std::max<Index>(cached, 0);
     coming = std::max<Index>(coming, 0);

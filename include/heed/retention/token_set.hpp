@@ -13,8 +13,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Ids are compared exactly: a merged token that contains a separator is another token. Order and repetition of the
-/// given ids do not matter.
+/// A set of token ids, owned. Ids are compared exactly: a merged token that contains a separator's text is another
+/// token. The order of the given ids does not matter, nor does repetition.
 class TokenSet {
  public:
   TokenSet() = default;
@@ -28,7 +28,7 @@ class TokenSet {
     return std::binary_search(ids_.begin(), ids_.end(), id);
   }
   [[nodiscard]] bool empty() const noexcept { return ids_.empty(); }
-  /// Ascending, each once.
+  /// The ids, ascending, each once.
   [[nodiscard]] std::span<const std::int32_t> ids() const noexcept { return ids_; }
 
   /// invalid_argument if there is no id, or a negative one.
@@ -44,7 +44,7 @@ class TokenSet {
   std::vector<std::int32_t> ids_;
 };
 
-/// Separator ids as HKUDS/SepLLM uses them, and the anchor of AnLLM-EP (pangjh3/AnLLM). Every tokeniser needs its own.
+/// Separator ids as HKUDS/SepLLM uses them, and the anchors of AnLLM (pangjh3/AnLLM). Every tokeniser has other ids.
 namespace separators {
 
 /// Pythia and GPT-NeoX: . , ? ! ; : space tab newline
@@ -53,7 +53,7 @@ namespace separators {
 [[nodiscard]] inline TokenSet pythia_streaming() {
   return {15, 13, 32, 2, 28, 27, 209, 186, 187, 964, 1157, 3736, 2195, 3706, 1163, 2490, 50276, 586, 4928, 50275};
 }
-/// Llama-3 without training; 128000 is its beginning-of-text token. No tab.
+/// Llama-3 without training: . , ? ! ; : space newline, and 128000, its beginning-of-text token. No tab.
 [[nodiscard]] inline TokenSet llama3() { return {13, 11, 30, 0, 26, 25, 198, 220, 128000}; }
 /// Llama-3, streaming.
 [[nodiscard]] inline TokenSet llama3_streaming() {

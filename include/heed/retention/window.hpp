@@ -9,10 +9,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The last `window` keys, the query itself included: visible(i, j) = 0 <= i - j < window.
-/// llama.cpp's `n_swa` counts the same way. `window` must be at least 1.
+/// The last `window` keys, the query's own included: visible(i, j) = 0 <= i - j < window. llama.cpp's `n_swa` counts
+/// the same way. An AttentionMask and a Retention (concepts.hpp).
 struct SlidingWindow {
-  Index window = 0;
+  Index window = 0;  ///< keys, at least 1
 
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept {
     return key <= query && query - key < window;
