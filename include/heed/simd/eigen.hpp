@@ -7,7 +7,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Inner loops on the widest packet Eigen enables under the compiler's flags.
+/// SimdBackend on the widest packet that Eigen enables under the compiler's flags.
 struct EigenPackets : Loops<EigenVector> {};
 
 }  // namespace heed::inline HEED_ABI

@@ -9,14 +9,14 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Elementwise loops over n numbers. V has the arithmetic, Exp the exponential. Every number has the same bits wherever it
-/// stands. Outputs may be inputs.
+/// Elementwise loops over arrays of n floats. `V` is the vector type, `Exp::exp` its exponential. The result for a
+/// number does not depend on its place in the array. `out` may be `a` or `b`.
 template <class V, class Exp>
 struct GateLoops {
   using Reg = typename V::Reg;
   static constexpr Index W = V::width;
 
-  /// 1 / (1 + exp(-x)), without overflow: exp is only asked for -|x|.
+  /// 1 / (1 + exp(-x)). It cannot overflow, because only exp(-|x|) is computed.
   [[gnu::always_inline]] static Reg sigmoid(Reg x) {
     const Reg zero = V::set1(0), minus = V::sub(zero, x);
     const Reg e = Exp::exp(V::select_less(x, zero, x, minus));
@@ -45,8 +45,10 @@ struct GateLoops {
         });
   }
 
-  /// One step of MLGRU's state: f = sigmoid(forget), raised to bound + (1 - bound) f where there is a bound;
-  /// state <- f state + swish(input) (1 - f), or f state where the input is masked.
+  /// One step of MLGRU's state, `n` floats:
+  ///
+  ///     f = sigmoid(forget);   f = bound + (1 - bound) f        the second only if bound is not null
+  ///     state <- f state + swish(input) (1 - f)                 f state if `masked`
   static void mlgru(const float* input, const float* forget, const float* bound, bool masked, Index n, float* state) {
     for (Index i = 0; i < n; i += W) {
       const Index count = std::min(W, n - i);
@@ -69,7 +71,7 @@ struct GateLoops {
       put(out + i, count, f(some(a + i, count), some(b + i, count)));
     }
   }
-  // The last register is filled up with zeros, so that its numbers take the same way as all others.
+  // Pads the last register with zeros, so that its numbers are computed like all others.
   [[gnu::always_inline]] static Reg some(const float* from, Index count) {
     if (count == W) return V::load(from);
     float padded[std::size_t(W)] = {};

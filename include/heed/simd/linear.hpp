@@ -1,5 +1,5 @@
 /// \file
-/// The product a policy's linear maps need: rows times a matrix, for any vector type.
+/// Rows times a matrix, for any vector type: the product of a policy's linear maps.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// y[r][o] = sum_i x[r][i] W[i][o]: i in blocks of 32, one accumulator each, ascending from 0; the blocks added in
-/// order. The same bits for a row alone and a row among many, as a score has.
+/// y[r][o] = sum_i x[r][i] m[i][o], summed as a score is: i in blocks of 32, each with its own accumulator, ascending
+/// from 0; the block sums are added in order. So a row has the same bits alone and among others.
 template <class V>
 struct LinearLoop {
   using Reg = typename V::Reg;
@@ -27,8 +27,8 @@ struct LinearLoop {
   }
 
  private:
-  // Columns from `first` in tiles of N vectors while they are whole; returns the first one left. The part of the matrix
-  // that all rows share at once is at most 32 KiB, so it stays in L1.
+  // Computes the columns from `first` on in whole tiles of N vectors. Returns the first column that is left. The part
+  // of the matrix that is used for all rows before the next one is at most 32 KiB, so it stays in L1.
   template <int N>
   static Index columns(const Matrix& m, Index first, Index rows, const float* x, Index x_stride, float* y,
                        Index y_stride) {
@@ -50,7 +50,7 @@ struct LinearLoop {
     return first;
   }
 
-  // The columns after the last whole vector, through a padded copy of them.
+  // Computes the columns after the last whole vector, from a padded copy of them.
   static void last(const Matrix& m, Index first, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
     const Index count = m.out - first;
     float weights[std::size_t(score_dims * W)] = {};

@@ -1,8 +1,8 @@
 /// \file
 /// The inner loops, written once over a vector type `V` (simd/vector_xsimd.hpp, simd/vector_eigen.hpp).
 ///
-/// The arithmetic contract (docs/design.md) fixes the order of the additions; tile shapes only decide how much is
-/// done at once. simd/scalar.hpp says the same in plain loops.
+/// The arithmetic contract (docs/design.md) fixes the order of the additions. Tile shapes only decide how much is
+/// computed at once. simd/scalar.hpp computes the same in plain loops.
 #pragma once
 
 #include <algorithm>
@@ -30,17 +30,17 @@ struct Loops {
   /// Products of ternary weights.
   using Ternary = typename detail::TernaryOf<W>::type;
 
-  /// Up to this many query rows read keys and values in place; from there on tiles are packed.
+  /// Up to this many query rows read keys and values in place. More rows read packed panels.
   static constexpr Index few_rows = 8;
 
-  // Tile shapes, from the number of registers: accumulators + one row of operands + one broadcast.
+  // Tile shapes follow from the number of registers: accumulators + one row of operands + one broadcast.
   static constexpr int panel_vectors = V::registers >= 32 ? 4 : 2;  // 6 x 4 + 4 + 1 = 29 of 32, or 6 x 2 + 2 + 1 = 15
   static constexpr int row_accumulators = V::registers >= 32 ? 16 : 8;
 
   // --- scores ------------------------------------------------------------------------------------------------------
 
-  /// Writes the keys of `rows`, at most 64, to panel[d][64] as floats: whole tiles, in which keys beyond the last
-  /// repeat it. Reads nothing beyond `width` numbers.
+  /// panel[d][k] = number d of key k, for d in [0, width). panel [width][64] floats, at most 64 keys. The panel is
+  /// filled to whole tiles: the last key is repeated. Reads no byte beyond `width` numbers of a row.
   template <class C>
   static void pack_keys(const KeyRows& rows, Index width, float* panel) {
     const Index words = width / C::per_word;
@@ -60,7 +60,7 @@ struct Loops {
           }
         }
       }
-      for (int j = 0; j < W; ++j) {  // what is left of each row, without reading past it
+      for (int j = 0; j < W; ++j) {  // the rest of each row, without reading beyond it
         float tail[std::size_t(2 * block_words + 1)];
         const Index begin = whole * C::per_word, n = width - begin;
         C::decode(row[j] + C::offset_bytes(begin), n, tail);
@@ -69,8 +69,8 @@ struct Loops {
     }
   }
 
-  /// s[r][k] = scale * (q[r] . key k) for keys [0, count) of a packed panel. Rows of s are 256 floats apart;
-  /// count is rounded up to whole vectors.
+  /// s[r][k] = scale * (q[r] . key k) for keys [0, count) of a packed panel. Rows of s are 256 floats apart. Writes
+  /// whole vectors: up to panel_vectors * W - 1 more floats of a row. Prefetches `ahead`.
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
                           float scale, float* s, const Ahead& ahead) {
     Index loop = 0;
@@ -82,8 +82,8 @@ struct Loops {
     }
   }
 
-  /// s[r][k] = scale * (q[r] . key k), reading the encoded rows in place. At most few_rows rows. Rows must be readable
-  /// to whole vectors.
+  /// s[r][k] = scale * (q[r] . key k) for rows r in [0, rows), reading the encoded keys where they lie. They must be
+  /// readable up to whole vectors.
   template <class C>
   static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
@@ -114,8 +114,8 @@ struct Loops {
     }
   }
 
-  /// Replaces s[0, count) by 2^-8 exp(s - max) and returns max and sum; -inf becomes exactly 0. Slots from `count` to
-  /// the next multiple of 16 become 0. The sum runs in 16 lanes, then halves them.
+  /// Replaces s[k] by 2^-8 exp(s[k] - max) for k in [0, count) and returns max and sum. -inf becomes exactly 0, and so
+  /// do the floats from `count` to the next multiple of 16. The sum has 16 parts, which become 8, 4, 2, 1.
   static ChunkSum softmax(float* s, Index count) {
     constexpr int parts = 16 / W;
     const Index padded = round_up(count, 16);
@@ -172,7 +172,8 @@ struct Loops {
     }
   }
 
-  /// Writes dims [0, dims) of `rows` to panel[k][64] as floats, zero beyond dims. dims <= 64.
+  /// panel[k][d] = number first_dim + d of value k, for d in [0, dims); zeros up to a multiple of 16. panel [count][64]
+  /// floats, dims <= 64.
   template <class C>
   static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
     const Index whole = dims / W * W;
@@ -185,8 +186,9 @@ struct Loops {
     }
   }
 
-  /// Adds p[r][k] * v[k] for keys in `keys`, ascending, one accumulator per element. `dims` is rounded up to whole
-  /// registers of 16. `p` rows are 256 floats apart. Output goes to targets[r].out + first_dim.
+  /// targets[r].out[first_dim + d] = sum over k in `keys` of p[r][k] * panel[k][d], k ascending, one accumulator per
+  /// element; then normalised and merged if phase.finish. `dims` is rounded up to a multiple of 16. Rows of p are 256
+  /// floats apart. Prefetches `ahead`.
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
                                Index dims, RowTarget* targets, Accumulate phase, const Ahead& ahead) {
     const Panel load{panel};
@@ -199,8 +201,8 @@ struct Loops {
     });
   }
 
-  /// The same from encoded rows in place, which must be readable to whole vectors. Keys are taken in blocks, so that
-  /// each value is fetched from memory once for all rows.
+  /// The same, reading the encoded values where they lie. They must be readable up to whole vectors. Keys are taken in
+  /// blocks, so that each value is fetched from memory once for all rows.
   template <class C>
   static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
                               Index dims, RowTarget* targets, Accumulate phase) {
@@ -224,12 +226,12 @@ struct Loops {
     } while (begin < keys.end);  // at least once: an empty range still starts, parks or finishes
   }
 
-  /// Normalises and merges sums parked by accumulate_* with finish = false.
+  /// Normalises and merges the sums that accumulate_rows() or accumulate_panel() left with finish = false.
   static void finish(RowTarget* targets, Index rows, Index dims) {
     for (Index r = 0; r < rows; ++r) finish_tile(targets[r], 0, dims);
   }
 
-  /// out[d] = fma(left_weight, left[d], right_weight * right[d]) for d in [0, n), rounded up to whole registers of 16.
+  /// out[d] = fma(left_weight, left[d], right_weight * right[d]) for d in [0, n). Writes whole vectors.
   static void merge(float left_weight, const float* left, float right_weight, const float* right, Index n, float* out) {
     const Reg a = V::set1(left_weight), b = V::set1(right_weight);
     for (Index d = 0; d < n; d += W) {
@@ -242,8 +244,8 @@ struct Loops {
     LinearLoop<V>::run(m, rows, x, x_stride, y, y_stride);
   }
 
-  /// 2^Bias * exp(x): exactly 0 below `floor` (where the scaled result would be subnormal), NaN for NaN. Worst error
-  /// 1.1 ulp on [-87.3, 88].
+  /// 2^Bias * exp(x). Exactly 0 if x < floor, where the scaled result would be subnormal. NaN for NaN. Worst error 1.1
+  /// ulp on [-87.3, 88].
   template <int Bias = 0>
   [[gnu::always_inline]] static Reg exp(Reg x, float floor = exponential::underflow) {
     using namespace exponential;
@@ -284,13 +286,14 @@ struct Loops {
   }
 
  private:
-  // The address need not be one: lists of what comes next run past their end. Integers, so that the sum is defined.
+  // `from` may lie outside any object, because prefetch lists run past the last row. The offset is added to an integer:
+  // pointer arithmetic there would be undefined.
   [[gnu::always_inline]] static void prefetch(const std::byte* from, Index offset) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(offset)));
   }
 
-  // Cuts `rows` into tiles of 6, and of 4 and 1 at the end. Two tiles of 4 beat one of 6 and what is left, whose few
-  // accumulators wait for each other.
+  // Cuts `rows` into tiles of 6, then of 4 and 1. 8 rows are two tiles of 4, not 6 + 1 + 1: a small tile has few
+  // accumulators, and each waits for its own last addition.
   template <class Tile>
   [[gnu::always_inline]] static void for_row_tiles(Index rows, const Tile& tile) {
     Index r = 0;
@@ -314,8 +317,8 @@ struct Loops {
     }
   }
 
-  // R rows against panel_vectors vectors of keys of a packed panel; `fetch` is prefetched a line per dim.
-  // Never inlined: in a large function GCC 12 spills accumulators (a tenth of a prefill).
+  // Scores of R rows and panel_vectors vectors of keys of a packed panel. Prefetches one line per dim from `fetch` on.
+  // Never inlined: in a large function GCC 12 spills accumulators, which costs a tenth of a prefill.
   template <int R>
   [[gnu::noinline]] static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width,
                                                  float scale, float* s, const std::byte* fetch) {
@@ -356,8 +359,10 @@ struct Loops {
     }
   }
 
-  // R rows against the encoded rows. Two halves of a word make each accumulator wait for itself twice, so with 2 to 4
-  // rows two groups of W keys are scored at once; one row waits for memory, not for itself. Keys beyond the last repeat it.
+  // Scores of R rows and all keys, read where they lie. With 2 to 4 rows of 16-bit numbers two groups of W keys are
+  // scored at once: the two numbers of a word are added to the same accumulator one after the other, and one group has
+  // too few accumulators to hide that. A single row waits for memory instead. The last key is repeated up to whole
+  // groups.
   template <class C, int R>
   static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
     constexpr int G = W == 16 && C::per_word == 2 && R > 1 && R <= 4 ? 2 : 1;
@@ -368,8 +373,8 @@ struct Loops {
     for (Index first = 0; first < keys.count; first += G * W) {
       const std::byte* row[std::size_t(G * W)];
       for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
-      // One line per line read, row by row: hardware prefetchers follow it where rows follow each other, and a group's rows
-      // all arrive in time.
+      // One line is prefetched per line read, row after row. Where rows lie together this is one stream for the
+      // hardware, and all rows of a group arrive in time.
       const std::byte* const* fetch = keys.ahead + first;
       Index fetch_offset = 0;
       Reg sum[std::size_t(G)][std::size_t(R)], acc[std::size_t(G)][std::size_t(R)];
@@ -460,7 +465,8 @@ struct Loops {
     }
   };
 
-  // R rows by N vectors of value dims from `d`; `fetch`, if any, is prefetched a line per key.
+  // Sums of R rows and N vectors of value dims from `d` on. Prefetches one line per key from `fetch` on, unless it is
+  // null.
   template <int R, int N, class Load>
   static void accumulate_tile(const float* p, Interval keys, Index d, Index out_dim, RowTarget* targets,
                               Accumulate phase, const Load& load, const std::byte* fetch) {
@@ -505,7 +511,7 @@ struct Loops {
     }
   }
 
-  // Not worth registers: the sums were just written and lie in L1.
+  // The sums are reloaded from L1. Keeping them in registers would spill accumulators and gained nothing.
   static void finish_tile(const RowTarget& target, Index first, Index dims) {
     for (Index d = first; d < first + dims; d += W) {
       Reg x = V::mul(V::set1(target.normalise), V::load(target.out + d));

@@ -1,5 +1,5 @@
 /// \file
-/// What every vector register can do without knowing who wraps it: bit tricks, widening, the word transpose.
+/// Operations on vector registers that need neither xsimd nor Eigen: conversions of 16-bit numbers, the word transpose.
 /// Written with GNU vector extensions, which GCC and Clang map to the instructions of each ISA.
 #pragma once
 
@@ -47,7 +47,8 @@ struct VectorTypes<16> {
 
 HEED_INTRINSICS_BEGIN
 
-/// Bit-level operations on the native register `Traits::type` of `Traits::size` floats.
+/// Operations on the native register `Traits::type` of `Traits::size` floats: the base of heed's vector types. Memory
+/// may have any alignment.
 template <class Traits>
 struct Registers {
   static constexpr int W = int(Traits::size);
@@ -57,22 +58,25 @@ struct Registers {
   using Halves = typename detail::VectorTypes<W>::Halves;
   static constexpr int width = W;
 
+  /// The same bits as integers, and as floats.
   [[gnu::always_inline]] static Words words(Reg x) { return (Words)x; }
   [[gnu::always_inline]] static Reg floats(Words x) { return (Reg)x; }
 
-  /// W 32-bit words from memory of any alignment.
+  /// Reads W words of 32 bits.
   [[gnu::always_inline]] static Reg load_words(const std::byte* from) {
     Reg x;
     std::memcpy(&x, from, sizeof x);
     return x;
   }
 
+  /// Reads W words of 16 bits.
   [[gnu::always_inline]] static Halves load_halves(const std::byte* from) {
     Halves h;
     std::memcpy(&h, from, sizeof h);
     return h;
   }
 
+  /// Zero-extends 16 bits to 32.
   [[gnu::always_inline]] static Words widen(Halves h) {
 #if defined(__AVX512F__)  // GCC 12 makes five instructions of the conversion below
     if constexpr (W == 16) return (Words)_mm512_cvtepu16_epi32((__m256i)h);
@@ -83,10 +87,10 @@ struct Registers {
     return __builtin_convertvector(h, Words);
   }
 
-  /// W bf16 values, widened exactly.
+  /// Reads W bf16 numbers as floats, exactly.
   [[gnu::always_inline]] static Reg load_bf16(const std::byte* from) { return floats(widen(load_halves(from)) << 16); }
 
-  /// W f16 values, widened exactly.
+  /// Reads W f16 numbers as floats, exactly.
   [[gnu::always_inline]] static Reg load_f16(const std::byte* from) {
 #if defined(__AVX512F__)
     if constexpr (W == 16) return _mm512_cvtph_ps((__m256i)load_halves(from));
@@ -97,7 +101,8 @@ struct Registers {
     return widen_f16(widen(load_halves(from)));
   }
 
-  /// Whether the ISA rounds a * b + c once, and the instruction: xsimd 8.1 multiplies and adds on AVX-512.
+  /// has_fma: the ISA has an instruction that rounds a * b + c once. fused() is that instruction; xsimd 8.1's fma is
+  /// not used, because on AVX-512 it multiplies and then adds.
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
   static constexpr bool has_fma = true;
   [[gnu::always_inline]] static Reg fused(Reg a, Reg b, Reg c) {
@@ -115,18 +120,17 @@ struct Registers {
   static constexpr bool has_fma = false;
 #endif
 
-  /// The first and the second 16-bit element of every 32-bit word, as floats.
+  /// The first or the second 16-bit number of every 32-bit word, as floats.
   [[gnu::always_inline]] static Reg bf16_first(Reg x) { return floats(words(x) << 16); }
   [[gnu::always_inline]] static Reg bf16_second(Reg x) { return floats(words(x) & 0xffff0000u); }
   [[gnu::always_inline]] static Reg f16_first(Reg x) { return narrow_f16(words(x) & 0xffffu); }
   [[gnu::always_inline]] static Reg f16_second(Reg x) { return narrow_f16(words(x) >> 16); }
 
-  /// Words of one transposed block. Half a register for 16 lanes: two blocks and their accumulators then fit in 32
+  /// Words per row of one transposed block. With 16 lanes only 8: two blocks and their accumulators then fit in 32
   /// registers, which hides the latency of the additions.
   static constexpr int block_words = W == 16 ? 8 : W;
 
-  /// Reads `block_words` words at `offset` of each of W rows; afterwards block[c] holds word c of every row.
-  /// Moves data, adds nothing.
+  /// Reads `block_words` words of each of W rows, from byte `offset` on: lane j of block[c] is word c of row j.
   [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Reg* block) {
     Reg x[std::size_t(block_words)], t[std::size_t(block_words)];
     HEED_UNROLL
@@ -232,8 +236,9 @@ struct Registers {
     return widen_f16(low16);
   }
 
-  // f16 bits in the low half of each word. A normal number gets its fields shifted into place and another bias; a
-  // subnormal one is an integer times 2^-24. No operand is subnormal, so the host's DAZ and FTZ change nothing.
+  // f16 bits in the low half of each word, as floats. The fields of a normal number are shifted and its bias is
+  // changed. A subnormal number is an integer times 2^-24. No float operand is subnormal, so DAZ and FTZ change
+  // nothing.
   [[gnu::always_inline]] static Reg widen_f16(Words h) {
     using Types = detail::VectorTypes<W>;
     const Words sign = (h & 0x8000u) << 16;

@@ -1,6 +1,6 @@
 /// \file
-/// The root mean square of a row, with the same bits on every instruction set: sums have 16 lanes and a fixed tree
-/// everywhere, and squares of floats are exact in float64, so that a fused multiply-add changes nothing.
+/// The root mean square of a row, with the same bits on every instruction set: the sum always has 16 parts that are
+/// added in a fixed order, and squares of floats are exact in float64, so a fused multiply-add changes nothing.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Numbers [at, at + 16) of n; zeros beyond the end.
+/// to[j] = from[at + j] for j in [0, 16); zeros from number n on.
 [[gnu::always_inline]] inline void load_16(const float* from, Index at, Index n, float* to) noexcept {
   if (at + 16 <= n) {
     std::memcpy(to, from + at, 64);
@@ -20,7 +20,7 @@ namespace heed::inline HEED_ABI::detail {
   }
 }
 
-/// The sum of squares in float64.
+/// Sum of x[i]^2 in float64.
 [[nodiscard]] inline double sum_of_squares(const float* x, Index n) noexcept {
   double lane[16] = {};
   for (Index i = 0; i < n; i += 16) {
@@ -34,7 +34,7 @@ namespace heed::inline HEED_ABI::detail {
   return lane[0];
 }
 
-/// 1 / sqrt(mean of squares + eps), rounded once.
+/// 1 / sqrt(squares / n + eps), computed in float64 and rounded to float.
 [[nodiscard]] inline float reciprocal_rms(double squares, Index n, double eps) noexcept {
   return float(1 / std::sqrt(squares / double(n) + eps));
 }

@@ -1,6 +1,6 @@
 /// \file
-/// The scalar backend: the arithmetic contract in plain loops. Read this to know what the other backends compute;
-/// where the ISA has a fused multiply-add they give the same bits.
+/// The scalar backend: the arithmetic contract (docs/design.md) in plain loops. Read this to know what the other
+/// backends compute. Where the ISA has a fused multiply-add, they give the same bits, soft-cap aside.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Inner loops without SIMD.
+/// SimdBackend without SIMD. Functions write rows of scores, `s` and `p`, 256 floats apart.
 struct Scalar {
   static constexpr const char* name = "scalar";
   using Ternary = TernaryScalar;
@@ -23,7 +23,7 @@ struct Scalar {
   using Gates = GateLoops<Lane, Scalar>;
   static constexpr Index few_rows = 8;
 
-  /// a * b + c, rounded once where the hardware can, as every backend does.
+  /// a * b + c, rounded once if the ISA has a fused multiply-add, as in every backend.
   [[nodiscard]] static float fma(float a, float b, float c) noexcept {
 #if defined(__FMA__) || defined(__FP_FAST_FMAF)
     return __builtin_fmaf(a, b, c);
@@ -32,7 +32,7 @@ struct Scalar {
 #endif
   }
 
-  /// panel[d][k] = number d of key k.
+  /// panel[d][k] = number d of key k. panel [width][64] floats, at most 64 keys.
   template <class C>
   static void pack_keys(const KeyRows& rows, Index width, float* panel) {
     for (Index k = 0; k < rows.count; ++k) {
@@ -40,8 +40,8 @@ struct Scalar {
     }
   }
 
-  /// Score of (row, key): dims in blocks of 32, one accumulator each, d ascending from 0; the blocks added in order; then
-  /// times scale.
+  /// s[r][k] = scale * (q[r] . key k of the panel). Dims are summed in blocks of 32, each with its own accumulator, d
+  /// ascending from 0. The block sums are added in order, then multiplied by scale.
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
                           float scale, float* s, const Ahead&) {
     for (Index r = 0; r < rows; ++r) {
@@ -52,6 +52,7 @@ struct Scalar {
     }
   }
 
+  /// The same, reading the encoded keys where they lie.
   template <class C>
   static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
@@ -66,15 +67,18 @@ struct Scalar {
     }
   }
 
+  /// s[k] = cap * tanh(s[k] / cap).
   static void soft_cap(float* s, Index count, float cap) {
     for (Index k = 0; k < count; ++k) s[k] = cap * detail::hyperbolic_tangent(s[k] / cap);
   }
 
+  /// s[k] -= slope * |position[k] + shift|.
   static void add_bias(float* s, Index count, float slope, const float* position, float shift) {
     for (Index k = 0; k < count; ++k) s[k] = fma(-slope, detail::magnitude(position[k] + shift), s[k]);
   }
 
-  /// p = 2^-8 exp(s - max). The sum has 16 lanes (lane j takes slots j, j + 16, ...), which are then halved.
+  /// Replaces s[k] by 2^-8 exp(s[k] - max) and returns max and sum. The sum has 16 parts: part j adds s[j], s[j + 16],
+  /// ...; then 16 parts become 8, 4, 2, 1. Slots from `count` to the next multiple of 16 are overwritten.
   static ChunkSum softmax(float* s, Index count) {
     constexpr float lowest = -detail::infinity;
     detail::fill(s + count, s + round_up(count, 16), lowest);
@@ -105,6 +109,8 @@ struct Scalar {
     for (Index k = 0; k < rows.count; ++k) C::decode(rows.row[k], width, out + k * width);
   }
 
+  /// panel[k][d] = number first_dim + d of value k, for d in [0, dims); zeros up to a multiple of 16. panel
+  /// [count][64].
   template <class C>
   static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
     for (Index k = 0; k < rows.count; ++k) {
@@ -114,7 +120,8 @@ struct Scalar {
     }
   }
 
-  /// Output element (row, d): one accumulator, keys ascending from 0.
+  /// targets[r].out[first_dim + d] = sum over k in `keys` of p[r][k] * panel[k][d]. One accumulator per element, k
+  /// ascending.
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
                                Index dims, RowTarget* targets, Accumulate phase, const Ahead&) {
     for (Index r = 0; r < rows; ++r) {
@@ -127,6 +134,7 @@ struct Scalar {
     }
   }
 
+  /// The same, reading the encoded values where they lie.
   template <class C>
   static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
                               Index dims, RowTarget* targets, Accumulate phase) {
@@ -144,13 +152,14 @@ struct Scalar {
     }
   }
 
+  /// Normalises and merges the sums that a call with finish = false left in the targets.
   static void finish(RowTarget* targets, Index rows, Index dims) {
     for (Index r = 0; r < rows; ++r) {
       for (Index d = 0; d < dims; ++d) targets[r].out[d] = merged(targets[r].out[d], targets[r], d);
     }
   }
 
-  /// The merge of two states' outputs: fma(a, left, b * right).
+  /// Output of two merged states: out[d] = fma(left_weight, left[d], right_weight * right[d]).
   static void merge(float left_weight, const float* left, float right_weight, const float* right, Index n, float* out) {
     for (Index d = 0; d < n; ++d) out[d] = fma(left_weight, left[d], right_weight * right[d]);
   }
@@ -164,7 +173,7 @@ struct Scalar {
     }
   }
 
-  /// 2^Bias * exp(x), exactly 0 below `floor`, NaN for NaN.
+  /// 2^Bias * exp(x). Exactly 0 if x < floor, NaN for NaN.
   template <int Bias = 0>
   [[nodiscard]] static float exp(float x, float floor = exponential::underflow) noexcept {
     using namespace exponential;

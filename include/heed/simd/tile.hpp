@@ -8,78 +8,81 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Keys per packed panel: 64 keys x 128 dims of f32 are 32 KiB and stay in L1.
+/// Keys per packed panel. 64 keys x 128 dims of f32 are 32 KiB, so a panel stays in L1.
 inline constexpr Index panel_keys = 64;
 /// Value dims per packed panel.
 inline constexpr Index panel_dims = 64;
-/// Dims of a score that share an accumulator. A longer sum loses more to rounding: one accumulator over 128 dims errs
-/// 3.3 times as much (docs/design.md).
+/// Dims of a score that share an accumulator. A longer sum has a larger rounding error: 3.3 times as large with one
+/// accumulator over 128 dims (docs/design.md).
 inline constexpr Index score_dims = 32;
-/// Floats every row of partial outputs is padded to, so that loops over it have no tail.
+/// Rows of partial outputs are padded to a multiple of this many floats, so that loops over them have no tail.
 inline constexpr Index state_align = 16;
-/// Deepest merge tree: 2^32 chunks.
+/// Levels of the deepest merge tree: 2^32 chunks.
 inline constexpr int max_merges = 32;
 
-/// A matrix of [in][out] floats, `stride` apart from one input to the next. Nothing is owned.
+/// A matrix m[in][out] of floats, m[i][o] at data[i * stride + o]. Nothing is owned.
 struct Matrix {
   const float* data = nullptr;
-  Index in = 0;
-  Index out = 0;
-  Index stride = out;
+  Index in = 0;        ///< inputs
+  Index out = 0;       ///< outputs
+  Index stride = out;  ///< floats from one input's row to the next
 };
 
-/// A backend's product: y[r][o] = sum_i x[r][i] m[i][o] for `rows` rows, which are x_stride and y_stride floats apart.
-/// x and y do not overlap.
+/// A backend's matrix product: y[r][o] = sum_i x[r][i] m[i][o] for r in [0, rows). Rows of x are x_stride floats apart,
+/// rows of y are y_stride floats apart. x and y do not overlap.
 using Linear = void (*)(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride);
 
-/// Encoded rows of consecutive keys, by pointer, so that contiguous, paged, strided and gathered rows are one thing.
+/// Encoded rows of `count` keys, each by a pointer: contiguous, paged, strided and gathered rows are read by one loop.
+/// Nothing is owned.
 struct KeyRows {
   const std::byte* const* row = nullptr;    ///< row[k]: where key k's view starts
-  const std::byte* const* ahead = nullptr;  ///< ahead[k]: what to prefetch while key k is read
-  Index count = 0;
+  const std::byte* const* ahead = nullptr;  ///< ahead[k]: what to prefetch while key k is read; may lie in no object
+  Index count = 0;                          ///< number of keys
 };
 
-/// Rows to bring into L2 while a packed tile computes, one cache line per inner step: what the next tiles will pack.
-/// Bursts between tiles were measured to lose; lines are taken as if rows followed each other in memory.
+/// Rows to prefetch into L2 while a packed tile computes: those that will be packed next. Each inner step prefetches
+/// one cache line. Prefetching in bursts between tiles was slower. A loop's lines are consecutive in memory from
+/// begin() on, so they hit the right rows only if rows lie together.
 struct Ahead {
-  const std::byte* const* row = nullptr;
-  Index rows = 0;
-  Index lines = 1;  ///< cache lines per row
+  const std::byte* const* row = nullptr;  ///< row[r]: where row r starts
+  Index rows = 0;                         ///< number of rows; 0: prefetch nothing
+  Index lines = 1;                        ///< cache lines per row
 
-  /// Where the `steps` lines of inner loop number `loop` begin; null when all lines are taken.
+  /// Where the `steps` lines of inner loop number `loop` begin; null if no lines are left.
   [[nodiscard]] const std::byte* begin(Index loop, Index steps) const noexcept {
     const Index line = loop * steps, r = line / lines;
     return r < rows ? row[r] + line % lines * 64 : nullptr;
   }
 };
 
-/// Maximum of one row's logits in a chunk, and the sum of its 2^-8-scaled exponentials.
-/// max = -inf and sum = 0 when nothing was visible; both NaN when a visible logit was.
+/// Softmax numbers of one row in a chunk. If no key was visible, max = -inf and sum = 0. If a visible logit was NaN,
+/// both are NaN.
 struct ChunkSum {
-  float max = 0;
-  float sum = 0;
+  float max = 0;  ///< largest logit
+  float sum = 0;  ///< sum of 2^-8 exp(logit - max)
 };
 
-/// One step up the merge tree: x = fma(left_weight, left, right_weight * x).
+/// One step up the merge tree: x = fma(left_weight, left[d], right_weight * x) for every element d of a row.
 struct Merge {
-  const float* left = nullptr;
+  const float* left = nullptr;  ///< output of the left state
   float left_weight = 0;
   float right_weight = 0;
 };
 
-/// Where one row's chunk output goes: x = normalise * accumulated, then every merge in turn, then to `out`.
-/// `out` is no merge's `left`: it also parks sums between calls.
+/// Where one row's chunk output goes: x = normalise * accumulated sum, then merge[0], merge[1], ... in turn, then to
+/// `out`. `out` must not alias any `merge[i].left`. Between calls it holds unfinished sums.
 struct RowTarget {
-  float* out = nullptr;
-  float normalise = 0;
-  int merges = 0;
-  Merge merge[max_merges];
+  float* out = nullptr;     ///< [width] floats, padded to state_align
+  float normalise = 0;      ///< 1 / sum of the chunk's weights
+  int merges = 0;           ///< number of merges
+  Merge merge[max_merges];  ///< the first `merges` of them
 };
 
-/// Which part of an accumulation a call is: a tile cut into several key ranges parks its sums in `out` between calls.
+/// Which part of an accumulation a call does. An accumulation may be cut into several ranges of keys, one call each.
+/// Between the calls the unfinished sums are in RowTarget::out.
 struct Accumulate {
-  bool resume = false;  ///< start from the sums parked in out, else from zero
-  bool finish = true;   ///< normalise and merge, else park
+  bool resume = false;  ///< true: start from the sums in out; false: start from zero
+  bool finish = true;   ///< true: normalise and merge; false: leave the sums in out
 };
 
 }  // namespace heed::inline HEED_ABI

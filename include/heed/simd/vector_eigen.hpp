@@ -1,5 +1,5 @@
 /// \file
-/// The thin shim between heed's loops and Eigen's packet operations (Eigen 3.4 to 5.x).
+/// All that heed's loops use of Eigen's packet operations (Eigen 3.4 to 5.x).
 #pragma once
 
 #include <Eigen/Core>
@@ -10,7 +10,7 @@ namespace heed::inline HEED_ABI {
 
 HEED_INTRINSICS_BEGIN
 
-/// A vector of floats of the widest packet this translation unit's Eigen has.
+/// A vector of floats: the widest packet that Eigen has in this translation unit. Members as in XsimdVector.
 struct EigenVector : Registers<Eigen::internal::packet_traits<float>> {
   using Reg = Eigen::internal::packet_traits<float>::type;
   static constexpr const char* name = "eigen";

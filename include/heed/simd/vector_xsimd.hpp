@@ -1,6 +1,5 @@
 /// \file
-/// The thin shim between heed's loops and xsimd: everything heed uses of xsimd is in this file.
-/// Works with xsimd 8.1 (Debian 12) to 14.
+/// All that heed's loops use of xsimd. Works with xsimd 8.1 (Debian 12) to 14.
 #pragma once
 
 #include <xsimd/xsimd.hpp>
@@ -16,8 +15,8 @@ struct XsimdRegister {
   static constexpr int size = int(xsimd::batch<float, Arch>::size);
 };
 
-// What `Xsimd<>` runs on. With an SVE width fixed at compile time xsimd's default would be registers of SVE, which do not
-// convert to GNU vectors; NEON is there, too, and its loops are what isa_name() says.
+// The architecture of `Xsimd<>`. If an SVE width is fixed at compile time, xsimd's default would be SVE registers,
+// which do not convert to GNU vectors. Such a CPU also has NEON; isa_name() then says NEON.
 #if defined(__aarch64__) && defined(__ARM_FEATURE_SVE)
 using XsimdArch = xsimd::neon64;
 #else
@@ -33,7 +32,7 @@ struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
   using Batch = xsimd::batch<float, Arch>;
   using Reg = typename Batch::register_type;
   static constexpr const char* name = "xsimd";
-  /// Architectural registers, which decide the tile shapes.
+  /// Number of vector registers of the ISA. It decides the tile shapes.
 #if defined(__AVX512F__) || defined(__aarch64__)
   static constexpr int registers = 32;
 #else
@@ -52,9 +51,9 @@ struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
     if constexpr (XsimdVector::has_fma) return XsimdVector::fused(a, b, c);
     return Batch(a) * Batch(b) + Batch(c);
   }
-  /// Unspecified which operand comes back when one is NaN.
+  /// The larger one, lane by lane. If an operand is NaN, either may be returned.
   [[gnu::always_inline]] static Reg max(Reg a, Reg b) { return xsimd::max(Batch(a), Batch(b)); }
-  /// x < y ? a : b, lane by lane; a NaN comparison picks b.
+  /// x < y ? a : b, lane by lane. If x or y is NaN, the result is b.
   [[gnu::always_inline]] static Reg select_less(Reg x, Reg y, Reg a, Reg b) {
     return xsimd::select(Batch(x) < Batch(y), Batch(a), Batch(b));
   }

@@ -7,7 +7,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Inner loops on xsimd batches of architecture `Arch`; the default is the widest that the compiler's flags allow.
+/// SimdBackend on xsimd batches of architecture `Arch`. The default is the widest that the compiler's flags allow.
 template <class Arch = detail::XsimdArch>
 struct Xsimd : Loops<XsimdVector<Arch>> {};
 

@@ -1,5 +1,6 @@
 /// \file
-/// Ternary products with AVX2: pairs of code times activation in 16 bits, which hold only so many of them.
+/// Ternary products with AVX2. Products are added in 16 bits, which hold 60 of them; then the sums are widened to 32
+/// bits.
 #pragma once
 
 #include <heed/simd/ternary/scalar.hpp>
@@ -11,7 +12,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Ternary loops on 16-bit sums of AVX2.
+/// TernaryLoops of AVX2. Members as in TernaryScalar.
 struct TernaryAvx2 {
   static constexpr const char* name = "avx2";
   static constexpr Index tile_tokens = 4;
@@ -38,7 +39,7 @@ struct TernaryAvx2 {
   }
 
  private:
-  // A product of two pairs is at most 2 * 2 * 128 = 512 in size, so 60 of them stay below 2^15.
+  // One instruction adds two products: at most 2 * 2 * 128 = 512 in magnitude. 60 of these sums stay below 2^15.
   static constexpr Index safe_sums = 60;
 
   static __m256i load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
@@ -53,10 +54,10 @@ struct TernaryAvx2 {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 
-  // Bytes below `unit` stay, others lose it: below it, the difference wraps to something large.
+  // x - unit for bytes of at least `unit`, x for smaller ones: there the difference wraps around to a large number.
   static __m256i lower(__m256i x, int unit) { return _mm256_min_epu8(x, _mm256_sub_epi8(x, bytes(unit))); }
 
-  // Plane p of every byte, planes above being gone already.
+  // Plane p of every byte. The planes above p were taken out before.
   template <class L>
   [[gnu::always_inline]] static __m256i take_code(__m256i& x, int p) {
     if constexpr (L::planes == 4) {

@@ -1,5 +1,5 @@
 /// \file
-/// Ternary products for any vector type, with nothing but 32-bit lanes: the floor that every instruction set has.
+/// Ternary products with 32-bit integer lanes only, so that they work on every instruction set.
 #pragma once
 
 #include <heed/simd/registers.hpp>
@@ -7,7 +7,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// W lanes of 32 bits, 4, 8 or 16.
+/// TernaryLoops on `W` lanes of 32 bits; W is 4, 8 or 16. Members as in TernaryScalar.
 template <int W>
 struct TernaryLanes {
   using Words = typename detail::VectorTypes<W>::Words;
@@ -64,7 +64,7 @@ struct TernaryLanes {
   // Modulo 2^32 a signed product is an unsigned one.
   static std::uint32_t factor(std::int8_t q) { return std::uint32_t(std::int32_t(q)); }
 
-  // Plane p of every byte, planes above being gone already.
+  // Plane p of every byte. The planes above p were taken out before.
   template <class L>
   [[gnu::always_inline]] static Words take_code(Words& byte, int p) {
     if constexpr (L::planes == 4) {

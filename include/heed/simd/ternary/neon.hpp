@@ -9,7 +9,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Ternary loops on NEON's dot product.
+/// TernaryLoops on NEON's dot product. Members as in TernaryScalar.
 struct TernaryNeon {
   static constexpr const char* name = "neon-dotprod";
   static constexpr Index tile_tokens = 4;
@@ -89,10 +89,10 @@ struct TernaryNeon {
   static int8x16_t quad(const std::int8_t* from) {
     return vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const std::int32_t*>(from)));
   }
-  // Bytes below `unit` stay, others lose it: below it, the difference wraps to something large.
+  // x - unit for bytes of at least `unit`, x for smaller ones: there the difference wraps around to a large number.
   static uint8x16_t lower(uint8x16_t x, int unit) { return vminq_u8(x, vsubq_u8(x, vdupq_n_u8(std::uint8_t(unit)))); }
 
-  // Plane p of every byte, planes above being gone already. Codes are small, so signed ones will do.
+  // Plane p of every byte. The planes above p were taken out before. Codes are 0 to 2, so signed bytes hold them.
   template <class L>
   [[gnu::always_inline]] static int8x16_t take_code(uint8x16_t& x, int p) {
     if constexpr (L::planes == 4) {

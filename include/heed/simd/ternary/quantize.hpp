@@ -1,8 +1,8 @@
 /// \file
-/// The activation quantiser: one row of floats to int8, with an RMSNorm before it or without.
+/// The activation quantiser: one row of floats to int8, with or without an RMSNorm before it.
 ///
-/// Its result must not depend on the instruction set, or rounding at .5 flips an integer: nothing is left for the compiler
-/// to fuse.
+/// Its result must not depend on the instruction set: near .5 the last bit decides which integer comes out. So the code
+/// leaves the compiler no multiply-add to fuse.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +13,23 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How an activation that lies between two integers is rounded. PyTorch rounds half to even; MatMul-free LM's fused GPU
-/// kernel rounds half away from zero. They differ only at exact halves.
-enum class Rounding { half_even, half_away };
+/// How an activation exactly between two integers is rounded.
+enum class Rounding {
+  half_even,  ///< to the even one, as PyTorch
+  half_away   ///< away from zero, as MatMul-free LM's fused GPU kernel
+};
 
 namespace detail {
 
-/// Least value that the largest activation of a row counts for.
+/// A row whose largest activation is smaller is quantised as if it were this. So a row of zeros gives zeros.
 inline constexpr float least_absmax = 1e-5f;
 
-/// Sixteen of them, whatever the registers: the compiler cuts them up.
+/// Sixteen numbers on every ISA: the compiler cuts them into registers.
 using Floats16 [[gnu::vector_size(64)]] = float;
 using Words16 [[gnu::vector_size(64)]] = std::uint32_t;
 using Ints16 [[gnu::vector_size(64)]] = std::int32_t;
 
-/// What becomes of a row: x * rstd * gain, or x itself where there is no gain.
+/// The row to quantise: x * rstd * gain, or x if gain is null. Nothing is owned.
 struct NormedRow {
   const float* x = nullptr;
   Index n = 0;
@@ -46,18 +48,18 @@ struct NormedRow {
   }
 };
 
-/// A quantised row: the integers went to where they belong, this is the rest.
+/// What quantize_row() returns besides the integers.
 struct QuantizedRow {
   float scale = 0;       ///< a / 127: activation = integer * scale; NaN if the row has a number that is not finite
-  std::int32_t sum = 0;  ///< of the integers
+  std::int32_t sum = 0;  ///< sum of the integers
 };
 
-/// a = max(max |x|, 1e-5), q = round(x * (127 / a)) for the row's n numbers, each quad of four stored `quad_stride` bytes
-/// after the one before; zeros up to `padded` numbers, a multiple of 4. |q| <= 127. A row with a number that is not finite
-/// gives zeros and a scale of NaN, so that every output is NaN.
+/// Quantises a row of n numbers: a = max(max |x|, 1e-5), q = round(x * (127 / a)), |q| <= 127. Writes q to `to` in
+/// quads of four, `quad_stride` bytes apart, then zeros up to `padded` numbers (a multiple of 4). If a number of the
+/// row is not finite, the integers are zeros and the scale is NaN, so that every output is NaN.
 inline QuantizedRow quantize_row(const NormedRow& row, Rounding rounding, Index padded, std::int8_t* to,
                                  Index quad_stride) noexcept {
-  Words16 most{};  // of floats without their sign: as integers they compare alike, and NaN is the largest
+  Words16 most{};  // largest float without its sign: as integers such floats compare alike, and NaN is the largest
   for (Index i = 0; i < row.n; i += 16) {
     Floats16 v;
     row.load(i, v);
@@ -80,7 +82,7 @@ inline QuantizedRow quantize_row(const NormedRow& row, Rounding rounding, Index 
       v = v * factor;
       std::memcpy(product, &v, sizeof v);
     }
-    asm("" : "+m"(product));  // the product is rounded by itself: fused with the addition below it would not be
+    asm("" : "+m"(product));  // the product must be rounded: the compiler must not fuse it with the addition below
     Floats16 v;
     std::memcpy(&v, product, sizeof v);
     const Floats16 shifted = v + magic;

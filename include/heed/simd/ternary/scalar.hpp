@@ -1,5 +1,5 @@
 /// \file
-/// The integer loops of ternary products in plain code: read this to know what the others compute. All of them give the
+/// The integer loops of ternary products in plain code. Read this to know what the other loops compute: all give the
 /// same integers.
 #pragma once
 
@@ -11,17 +11,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Rows of a group of weights, and of a panel made from it.
+/// Rows of a group of weights, and of the panel made from it.
 inline constexpr Index ternary_rows = 32;
 
-/// Ternary loops without SIMD: what the others compute.
+/// TernaryLoops without SIMD.
 struct TernaryScalar {
   static constexpr const char* name = "scalar";
-  /// Tokens of the largest tile; a tile has 4, 8, ... or so many.
+  /// Tokens of the largest tile. A tile has a multiple of 4 tokens, up to this.
   static constexpr Index tile_tokens = 4;
 
-  /// acc[r] = sum over columns of q times stored code (weight + 1) for the 32 rows of a group, whose `blocks` blocks are at
-  /// w. q has blocks * block_cols numbers.
+  /// One token: acc[r] = sum over columns c of q[c] * code(r, c) for the 32 rows of a group. A code is weight + 1. The
+  /// group's `blocks` blocks begin at w. q [blocks * block_cols], acc [32].
   template <TernaryLayout L>
   static void rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* acc) {
     std::fill_n(acc, ternary_rows, 0);
@@ -35,7 +35,8 @@ struct TernaryScalar {
     }
   }
 
-  /// The codes of a group, one byte each: columns 4 c .. 4 c + 3 of row r go to panel[128 c + 4 r].
+  /// Unpacks the codes of a group to one byte each: columns 4 c .. 4 c + 3 of row r go to panel[128 c + 4 r] and the
+  /// three bytes after it. panel [blocks * block_cols * 32].
   template <TernaryLayout L>
   static void unpack(const std::byte* w, Index blocks, std::uint8_t* panel) {
     for (Index b = 0; b < blocks; ++b, w += L::block_bytes) {
@@ -45,8 +46,9 @@ struct TernaryScalar {
     }
   }
 
-  /// acc[t][r] = (resume ? acc[t][r] : 0) + sum over columns of q times code, for the 32 rows of a panel and `tokens`
-  /// tokens: 4, 8, ... or tile_tokens. q is [quads][tokens][4], a quad being 4 columns.
+  /// acc[t][r] = (resume ? acc[t][r] : 0) + sum over columns c of q[t][c] * code(r, c), for the 32 rows of a panel and
+  /// `tokens` tokens: a multiple of 4, at most tile_tokens. A quad is 4 columns; q [quads][tokens][4], acc
+  /// [tokens][32].
   static void tile(const std::uint8_t* panel, Index quads, const std::int8_t* q, Index tokens, bool resume,
                    std::int32_t* acc) {
     if (!resume) std::fill_n(acc, tokens * ternary_rows, 0);

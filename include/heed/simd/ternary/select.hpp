@@ -1,5 +1,5 @@
 /// \file
-/// Which ternary loops a backend of so many float lanes uses: the best that the compiler's flags allow.
+/// Ternary loops for a backend with `W` float lanes: the fastest that the compiler's flags allow.
 #pragma once
 
 #include <type_traits>

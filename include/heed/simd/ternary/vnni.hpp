@@ -1,6 +1,6 @@
 /// \file
-/// Ternary products with VNNI: 4 unsigned codes times 4 signed activations, added to a 32-bit lane by one instruction.
-/// Never its saturating form.
+/// Ternary products with VNNI: one instruction multiplies 4 unsigned codes with 4 signed activations and adds the
+/// products to a 32-bit lane. Its saturating form is not used.
 #pragma once
 
 #include <heed/simd/ternary/scalar.hpp>
@@ -39,7 +39,7 @@ struct Zmm {
   static Reg add_bytes(Reg a, Reg b) { return _mm512_add_epi8(a, b); }
   static Reg sub_bytes(Reg a, Reg b) { return _mm512_sub_epi8(a, b); }
   static Reg min_bytes(Reg a, Reg b) { return _mm512_min_epu8(a, b); }
-  // Not the intrinsics, of which GCC 12 says that they use uninitialised values.
+  // Without intrinsics: of those GCC 12 warns that they use uninitialised values.
   static Reg shift(Reg x, int n) { return (Reg)((__v16su)x >> n); }
   static Reg shift_signed(Reg x, int n) { return (Reg)((__v16si)x >> n); }
 #if defined(__AVX512VBMI__)
@@ -48,7 +48,7 @@ struct Zmm {
     return _mm512_permutex2var_epi8(load(table), x, load(table + 64));
   }
 #endif
-  // GCC 12 copies the accumulator before and after the intrinsic: 1.8 times as slow in cache.
+  // In assembly, because GCC 12 copies the accumulator before and after the intrinsic: 1.8 times as slow in cache.
   [[gnu::always_inline]] static Reg dot(Reg acc, Reg codes, Reg q) {
 #if defined(__clang__)
     return _mm512_dpbusd_epi32(acc, codes, q);
@@ -97,7 +97,7 @@ struct Ymm {
 
 }  // namespace detail
 
-/// The loops over registers of V's kind.
+/// TernaryLoops on the registers of V. Members as in TernaryScalar.
 template <class V>
 struct TernaryVnni {
   using Reg = typename V::Reg;
@@ -109,7 +109,8 @@ struct TernaryVnni {
     for (Index r = 0; r < ternary_rows; r += N * V::lanes) packed_rows<L, 1, N>(w + 4 * r, blocks, q, acc + r);
   }
 
-  /// The same for 4 tokens, without unpacking weights that so few would read: q is [quads][4][4], acc [4][32].
+  /// rows() for 4 tokens. It does not unpack the weights, because for 4 tokens that does not pay. q [quads][4][4],
+  /// acc [4][32].
   template <TernaryLayout L>
   static void four_rows(const std::byte* w, Index blocks, const std::int8_t* q, std::int32_t* acc) {
     for (Index r = 0; r < ternary_rows; r += V::lanes) packed_rows<L, 4, 1>(w + 4 * r, blocks, q, acc + r);
@@ -144,19 +145,19 @@ struct TernaryVnni {
 
  private:
   static constexpr int bytes = V::lanes * 4;
-  // Vectors of codes at once. A tile of 12 tokens then has 24 accumulators, 2 codes and 1 operand in 32 registers, one of
-  // 4 tokens 8 + 2 + 1 in 16; both hide the latency of the sums.
+  // Vectors of codes in use at once. A tile of 12 tokens then needs 24 accumulators, 2 codes and 1 operand of 32
+  // registers; a tile of 4 tokens needs 8 + 2 + 1 of 16. Both hide the latency of the sums.
   static constexpr int N = 2;
-  // Ahead of the weights in use: 8 KiB came to 99 % of read bandwidth, 1 KiB to 65 %.
+  // How far ahead weights are prefetched: 8 KiB reached 99 % of read bandwidth, 1 KiB 65 %.
   static constexpr Index prefetch_bytes = 8192;
 
   [[gnu::always_inline]] static Reg zero() { return V::words(0); }
   [[gnu::always_inline]] static Reg quad(const std::int8_t* q) { return V::words(detail::load_quad(q)); }
 
-  // Bytes below `unit` stay, others lose it: below it, the difference wraps to something large.
+  // x - unit for bytes of at least `unit`, x for smaller ones: there the difference wraps around to a large number.
   [[gnu::always_inline]] static Reg lower(Reg x, int unit) { return V::min_bytes(x, V::sub_bytes(x, V::bytes(unit))); }
 
-  // Plane p of every byte, planes above being gone already.
+  // Plane p of every byte. The planes above p were taken out before.
   template <class L>
   [[gnu::always_inline]] static Reg take_code(Reg& x, int p) {
     if constexpr (L::planes == 4) {
@@ -171,13 +172,14 @@ struct TernaryVnni {
     }
   }
 
-  // The planes of every byte, plane p times some unit(p) that combine() divides by: no shifts.
+  // The planes of every byte, without shifting them down: plane p comes multiplied by a unit that combine() divides by.
   template <class L>
   [[gnu::always_inline]] static void planes_of(Reg x, Reg* planes) {
     if constexpr (L::planes == 4) {
       mask_planes(x, planes);
     } else if constexpr (has_look_up) {
-      // 81 values of four trits to four 2-bit codes at once; what the byte has above them is 81 times the fifth.
+      // A table turns the 81 values of four base-3 digits into four 2-bit codes. The rest of the byte is 81 times the
+      // fifth digit.
       const Reg four = lower(lower(x, 81), 81);
       planes[4] = V::sub_bytes(x, four);
       mask_planes(V::look_up(four_codes.data(), four), planes);
@@ -193,8 +195,9 @@ struct TernaryVnni {
     planes[3] = V::both(x, V::bytes(0xc0));
   }
 
-  // The sum of all planes. Sums are exact multiples of their units, and stay below 2^31 up to L::max_cols: the largest
-  // is 128 * 128 for every 4 columns, or 162 * 128 for every 5, times 4 of them at once: 524,287 and 517,000 columns.
+  // The sum of all planes. A plane's sum is an exact multiple of its unit. It stays below 2^31 for up to L::max_cols
+  // columns. The largest plane grows by at most 128 * 128 per 4 columns of a byte, or by 162 * 128 per 5, in 4 bytes at
+  // once: the limits would be 524,287 and 517,000 columns.
   template <class L>
   [[gnu::always_inline]] static Reg combine(const Reg* acc) {
     if constexpr (L::planes == 4 || has_look_up) {
@@ -271,7 +274,7 @@ struct TernaryVnni {
     }
   }
 
-  // The lines of a block, or of this half of it. The address need not exist.
+  // Prefetches the lines of a block, or of this half of it. The address may lie outside any object.
   [[gnu::always_inline]] static void prefetch(const std::byte* w) {
     const auto at = reinterpret_cast<std::uintptr_t>(w) + std::uintptr_t(prefetch_bytes);
     HEED_UNROLL
