@@ -2,11 +2,11 @@
 /// BitLinear: a linear layer of ternary weights and int8 activations (BitNet b1.58, arXiv 2402.17764; MatMul-free LM,
 /// arXiv 2406.02528).
 ///
-///     xn = x / sqrt(mean(x^2) + eps) * gain        or x itself, in models that normalise outside
+///     xn = x / sqrt(mean(x^2) + eps) * gain                      or xn = x, in models that normalise outside
 ///     a = max(max |xn|, 1e-5),  q = round(xn * (127 / a))        per token, int8
-///     y = (float(sum q w) * (a / 127)) * scale        the sum exact in 32 bits
+///     y = (float(sum q w) * (a / 127)) * scale                   the sum is exact in 32 bits
 ///
-/// The integers, and so y, have the same bits on every instruction set, for any number of tokens and workers.
+/// The integers, and so y, have the same bits on every instruction set and for any number of tokens and workers.
 #pragma once
 
 #include <array>
@@ -20,20 +20,22 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How a layer makes int8 activations of its input: y = scale * W q, q the rounded rows (docs/design.md, ternary products).
+/// How a layer makes int8 activations from its input.
 struct BitLinearOptions {
-  /// Of the inner norm. MatMul-free LM's fused layers, which its models use, have 1e-6; the plain class says 1e-8.
+  /// eps of the inner norm, at least 0. MatMul-free LM's models use its fused layers, which have 1e-6; its plain class
+  /// has 1e-8.
   double norm_eps = 1e-6;
   Rounding rounding = Rounding::half_even;
 };
 
-/// y = BitLinear(x). Owns its weights. Immutable: threads may share it.
+/// The weights of a layer y = BitLinear(x); bit_linear() computes it. Owns its weights. Immutable: threads may share
+/// it.
 template <TernaryLayout L = TwoBit>
 class BitLinear {
  public:
   BitLinear() = default;
 
-  /// From ternary weights, and the inner norm's gain of [in] numbers; without a gain, tokens are quantised as they come.
+  /// From ternary weights and the inner norm's gain, [in]. Without a gain there is no inner norm. The gain is copied.
   /// invalid_argument naming `name`, or out_of_memory.
   [[nodiscard]] static Result<BitLinear> create(const char* name, TernaryMatrix<L> weights, const Tensor& norm = {},
                                                 const BitLinearOptions& options = {}) {
@@ -64,13 +66,15 @@ class BitLinear {
     return create(name, *std::move(weights), norm, options);
   }
 
+  /// Number of inputs.
   [[nodiscard]] Index in() const noexcept { return weights_.cols(); }
+  /// Number of outputs.
   [[nodiscard]] Index out() const noexcept { return weights_.rows(); }
   [[nodiscard]] const TernaryMatrix<L>& weights() const noexcept { return weights_; }
   [[nodiscard]] const BitLinearOptions& options() const noexcept { return options_; }
-  /// [in], or null without an inner norm.
+  /// Gain of the inner norm, [in]; null without an inner norm.
   [[nodiscard]] const float* gain() const noexcept { return has_norm_ ? gain_.data() : nullptr; }
-  /// Weights and gain.
+  /// Bytes of weights and gain.
   [[nodiscard]] Index bytes() const noexcept { return weights_.bytes() + Index(gain_.span().size_bytes()); }
 
  private:
@@ -80,16 +84,16 @@ class BitLinear {
   BitLinearOptions options_;
 };
 
-/// One product of a call: y [tokens][linear.out()].
+/// One layer of a bit_linear() call and where its output goes. Nothing is owned.
 template <TernaryLayout L>
 struct BitLinearOutput {
-  const BitLinear<L>* linear = nullptr;
-  std::span<float> y = {};
+  const BitLinear<L>* linear = nullptr;  ///< must not be null
+  std::span<float> y = {};               ///< [tokens][linear->out()]
 };
 
 namespace detail {
 
-/// The outputs of `tokens` tokens at y.
+/// `linear` with its output for `tokens` tokens at y.
 template <TernaryLayout L>
 [[nodiscard]] BitLinearOutput<L> output_of(const BitLinear<L>& linear, float* y, Index tokens) noexcept {
   return {&linear, {y, std::size_t(tokens * linear.out())}};
@@ -102,7 +106,7 @@ inline constexpr std::size_t most_outputs = 8;
 template <TernaryLoops T, TernaryLayout L>
 struct BitLinearScratch {
   TokenTiles<T> tiles;
-  Index inputs = 0;  ///< that are quantised on their own
+  Index inputs = 0;  ///< quantised copies of x: layers that quantise alike share one
   Index workers = 0;
 
   [[nodiscard]] Index q_bytes() const noexcept { return round_up(tiles.bytes(), block_alignment); }
@@ -121,7 +125,7 @@ struct BitLinearScratch {
   }
 };
 
-/// Whether two layers quantise an input to the same integers.
+/// true if two layers quantise an input to the same integers.
 template <TernaryLayout L>
 [[nodiscard]] bool same_input(const BitLinear<L>& a, const BitLinear<L>& b) noexcept {
   if (a.options().rounding != b.options().rounding || (a.gain() == nullptr) != (b.gain() == nullptr)) return false;
@@ -133,14 +137,14 @@ template <TernaryLayout L>
 
 namespace detail {
 
-/// Scratch that a call for `tokens` tokens needs, if its outputs are `outputs` layers with `in` inputs.
+/// Bytes of scratch for a call with `tokens` tokens and `outputs` layers of `in` inputs each.
 template <TernaryBackend Backend, TernaryLayout L>
 [[nodiscard]] Index bit_linear_bytes(Index in, Index outputs, Index tokens, Index workers) noexcept {
   return BitLinearScratch<typename Backend::Ternary, L>{{tokens, L::blocks(in) * L::block_cols}, outputs, workers}
       .bytes();
 }
 
-/// The call whose sizes were checked, in `scratch` of bit_linear_bytes(), aligned to block_alignment.
+/// bit_linear() without checks. `data` is bit_linear_bytes() of scratch, aligned to block_alignment.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
 void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, Index tokens, std::byte* data,
                    E& executor) {
@@ -179,7 +183,7 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
   if (tokens == 1) {
     quantize(0, 0);
   } else {
-    for (Index i = 0; i < count; ++i) {  // tokens that only fill the last tile
+    for (Index i = 0; i < count; ++i) {  // zeros for the tokens that only fill up the last tile
       std::int8_t* const q = scratch.input(data, i).q;
       for (Index t = tokens; t < tiles.padded_tokens(); ++t) {
         std::int8_t* quad = q + tiles.offset(t);
@@ -189,8 +193,8 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
     executor.parallel_for(tokens, quantize);
   }
 
-  // Few tasks, because each begins to read somewhere else (two workers with tasks of 64 KiB: 37 GB/s of 42), but enough
-  // that workers end together; and enough weights in each to pay for handing it out.
+  // Few tasks, because each begins to read at another place (two workers with tasks of 64 KiB: 37 GB/s of 42). Enough
+  // tasks, so that all workers end at about the same time. Enough weights in a task to pay for handing it out.
   constexpr Index task_bytes = 64 * 1024, worker_tasks = 4;
   const Index group_bytes = L::blocks(in) * L::block_bytes, most_tasks = worker_tasks * executor.workers();
   const Index least = std::max<Index>(task_bytes / (group_bytes * std::min<Index>(tokens, 16)), 1);
@@ -212,9 +216,10 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
 
 }  // namespace detail
 
-/// Several layers of one input, as MLGRU's three or attention's q, k and v: x [tokens][in] is read once for its norm, tokens
-/// are quantised once for layers that quantise alike, and all rows are one parallel loop. At most 8 outputs. y must not
-/// overlap x. invalid_argument naming a wrong size, or out_of_memory if the workspace cannot grow; nothing is then written.
+/// Several layers of one input, such as MLGRU's three or an attention's q, k and v. x [tokens][in]; outputs as in
+/// BitLinearOutput, 1 to 8 of them; no y may overlap x. Layers that quantise alike share one quantised copy of x, and
+/// the rows of all layers are one parallel loop. Allocates only if `workspace` is too small. invalid_argument naming a
+/// wrong size, or out_of_memory; nothing is then written.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
 Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const float> x, Workspace& workspace,
                   E& executor) {
@@ -238,7 +243,7 @@ Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const f
   return {};
 }
 
-/// One layer: y [tokens][out] of x [tokens][in]. Errors as above.
+/// One layer: y [tokens][out] = BitLinear(x [tokens][in]). All else as above.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
 Status bit_linear(const BitLinear<L>& linear, std::span<const float> x, std::span<float> y, Workspace& workspace,
                   E& executor) {

@@ -14,9 +14,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Hugging Face names without "self_attn.". The norms of a BitNet block are the inner norms of the projections that follow
-/// them: q, k and v have input_layernorm (and are then quantised once for all three), o has attn_sub_norm. 2B4T's eps is
-/// 1e-5.
+/// The projections of a layer; names are Hugging Face's without "self_attn.". The norms of a BitNet block are inner
+/// norms of these projections: q, k and v have input_layernorm, so x is quantised once for all three; o has
+/// attn_sub_norm. 2B4T's eps is 1e-5.
 template <TernaryLayout L>
 struct BitNetProjections {
   BitLinear<L> q_proj;  ///< [num_heads * head_dim, hidden_size]
@@ -25,12 +25,13 @@ struct BitNetProjections {
   BitLinear<L> o_proj;  ///< [hidden_size, num_heads * v_head_dim]
 };
 
-/// One layer. Immutable: threads may share it.
+/// One attention layer: project(), write k and v to the cache, attend() with policy(), then output(). Owns its weights.
+/// Immutable: threads may share it.
 template <TernaryLayout L = TwoBit>
 class BitNetAttention {
  public:
-  /// `rope` describes the rotation of a head, or is empty for models without one. invalid_argument naming a projection or
-  /// option, or out_of_memory.
+  /// `rope` is the rotation of a head; empty if the model has none. invalid_argument naming a projection or option, or
+  /// out_of_memory.
   [[nodiscard]] static Result<BitNetAttention> create(Index hidden_size, const Gqa& shape,
                                                       const std::optional<RopeOptions>& rope,
                                                       BitNetProjections<L> projections) {
@@ -91,7 +92,8 @@ class BitNetAttention {
     return s;
   }
 
-  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
+  /// y [tokens][hidden_size] from the outputs of the heads, `heads` [tokens][num_heads][v_head_dim]. Errors as
+  /// project().
   template <TernaryBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, Workspace& workspace, E& executor) const {
     return bit_linear<Backend>(projections_.o_proj, heads, y, workspace, executor);

@@ -10,23 +10,24 @@
 
 namespace heed::inline HEED_ABI {
 
+/// The activation of a gate.
 enum class GluActivation {
   swish,         ///< MatMul-free LM
   relu_squared,  ///< BitNet b1.58 2B4T
 };
 
-/// One layer. Immutable: threads may share it. A norm that a model applies to the product before the down projection is
-/// that projection's inner norm.
+/// One gated linear unit. Owns its weights. Immutable: threads may share it. If a model normalises the product before
+/// the down projection, give that norm as the inner norm of `down`.
 template <TernaryLayout L = TwoBit>
 class BitGlu {
  public:
-  /// From one projection [2 * intermediate_size, hidden_size] with one scale and one norm, the gate's rows first, as
-  /// MatMul-free LM has it, and down [hidden_size, intermediate_size]. invalid_argument naming a wrong shape.
+  /// `gate_and_up` [2 * intermediate_size, hidden_size] is one projection with one scale and one norm, the gate's rows
+  /// first, as in MatMul-free LM. `down` [hidden_size, intermediate_size]. invalid_argument naming a wrong shape.
   [[nodiscard]] static Result<BitGlu> create(BitLinear<L> gate_and_up, BitLinear<L> down,
                                              GluActivation activation = GluActivation::swish) {
     return make(std::move(gate_and_up), {}, std::move(down), activation);
   }
-  /// From two projections [intermediate_size, hidden_size], which may have scales of their own.
+  /// `gate` and `up` [intermediate_size, hidden_size] are two projections, each with its own scale. `down` as above.
   [[nodiscard]] static Result<BitGlu> create(BitLinear<L> gate, BitLinear<L> up, BitLinear<L> down,
                                              GluActivation activation) {
     return make(std::move(gate), std::move(up), std::move(down), activation);
@@ -36,7 +37,8 @@ class BitGlu {
   [[nodiscard]] Index intermediate_size() const noexcept { return down_.in(); }
   [[nodiscard]] Index bytes() const noexcept { return gate_.bytes() + (up_ ? up_->bytes() : 0) + down_.bytes(); }
 
-  /// y [tokens][hidden_size] of x of the same shape. y may be x. invalid_argument naming a wrong size, or out_of_memory.
+  /// y [tokens][hidden_size] from x [tokens][hidden_size]. y may be x. Allocates only if `workspace` is too small.
+  /// invalid_argument naming a wrong size, or out_of_memory; y is then unchanged.
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const float> x, std::span<float> y, Workspace& workspace, E& executor) const {
     const Index tokens = hidden_size() == 0 ? 0 : Index(x.size()) / hidden_size();
@@ -50,7 +52,7 @@ class BitGlu {
     return {};
   }
 
-  /// Scratch of a call.
+  /// Bytes of scratch of a call.
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
     detail::Carver scratch(nullptr);
@@ -60,7 +62,7 @@ class BitGlu {
                     detail::bit_linear_bytes<Backend, L>(intermediate_size(), 1, tokens, workers));
   }
 
-  /// forward() with sizes checked and scratch_bytes() of scratch.
+  /// forward() without checks. `memory` is scratch_bytes() of scratch, aligned to 64 bytes.
   template <TernaryBackend Backend, Executor E>
   void forward_in(const float* x, Index tokens, float* y, std::byte* memory, E& executor) const {
     const Index width = intermediate_size(), count = tokens * width;
@@ -71,8 +73,8 @@ class BitGlu {
                                           up_ ? detail::output_of(*up_, both + count, tokens) : BitLinearOutput<L>()};
     detail::bit_linear_in<Backend>(std::span<const BitLinearOutput<L>>(outputs, up_ ? 2 : 1), x, tokens, inner,
                                    executor);
-    // Rows of `both` are a gate and its up one after the other, or all gates come first. The products go to its front,
-    // behind what is still to be read.
+    // With one projection a row of `both` is a token's gate, then its up. With two, all gates come first, then all ups.
+    // The products overwrite the front of `both`, where everything was already read.
     const Index gate_stride = up_ ? width : 2 * width;
     const float* const up = up_ ? both + count : both + width;
     for (Index t = 0; t < tokens; ++t) {

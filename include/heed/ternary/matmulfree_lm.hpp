@@ -1,6 +1,6 @@
 /// \file
-/// The MatMul-free language model (arXiv 2406.02528; ridgerchu/matmulfreellm): embedding, blocks of MLGRU and GLU, ternary
-/// head. Every product is ternary; nothing grows with the text.
+/// The MatMul-free language model (arXiv 2406.02528; ridgerchu/matmulfreellm): embedding, blocks of MLGRU and GLU,
+/// ternary head. Every matrix product is ternary, and no memory grows with the text.
 ///
 ///     x = embedding[id]
 ///     x <- x + MLGRU(RMSNorm(x; attn_norm)),  x <- x + GLU(RMSNorm(x; mlp_norm))       for each layer
@@ -15,32 +15,33 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Keys as in the models' config.json, which also say num_heads 1, expand_ratio 1 and use_short_conv false: other values
-/// are other models.
+/// Sizes and options of a model; names are those of its config.json. heed supports num_heads 1, expand_ratio 1 and
+/// use_short_conv false, which all released models have.
 struct MatMulFreeConfig {
   Index vocab_size = 32000;
   Index hidden_size = 0;
   Index num_hidden_layers = 0;
   Index intermediate_size = 0;
   double rms_norm_eps = 1e-6;
-  double bitlinear_norm_eps = 1e-6;  ///< of the norms inside BitLinear; not in config.json, see BitLinearOptions
+  double bitlinear_norm_eps = 1e-6;  ///< eps of the norms inside BitLinear; not in config.json, see BitLinearOptions
   bool use_lower_bound = true;
   GateOrder gate_order = GateOrder::norm_gate_swish_h;  ///< not in config.json, see GateOrder
   Rounding rounding = Rounding::half_even;
 
-  /// 256 ceil(floor(8 hidden_size / 3) / 256), what the released models have.
+  /// floor(8 hidden_size / 3), rounded up to a multiple of 256: what the released models have.
   [[nodiscard]] static constexpr Index default_intermediate_size(Index hidden_size) noexcept {
     return round_up(Count((8 * Count(hidden_size)).value() / 3), 256).value();
   }
-  /// Weights that are ternary; norms do not count.
+  /// Number of ternary weights. Norms, lower bounds and the embedding do not count.
   [[nodiscard]] constexpr Index ternary_parameters() const noexcept {
     const Count width = hidden_size, layer = 4 * width * width + 3 * width * intermediate_size;
     return (num_hidden_layers * layer + vocab_size * width).value();
   }
+  /// Number of weights of the embedding.
   [[nodiscard]] constexpr Index embedding_parameters() const noexcept {
     return (Count(vocab_size) * hidden_size).value();
   }
-  /// Bytes of a sequence's state: float32, whatever its length.
+  /// Bytes of a sequence's state, in float32. They do not depend on its length.
   [[nodiscard]] constexpr Index state_bytes() const noexcept {
     return (Count(num_hidden_layers) * hidden_size * Index(sizeof(float))).value();
   }
@@ -54,20 +55,22 @@ inline constexpr MatMulFreeConfig matmulfree_1_3b{
 inline constexpr MatMulFreeConfig matmulfree_2_7b{
     .hidden_size = 2560, .num_hidden_layers = 32, .intermediate_size = 6912};
 
-/// A model with ternary weights in layout L and its embedding stored by codec C. Immutable: threads may share it.
+/// A model with ternary weights in layout L and its embedding stored by codec C. Owns its weights. Immutable: threads
+/// may share it.
 template <TernaryLayout L = TwoBit, Codec C = Bf16>
 class MatMulFreeLm {
  public:
-  /// Where weights come from: floats by name, or a ternary projection by name. Names are Hugging Face's,
-  /// "model.layers.3.attn.f_proj.weight"; a projection's name has neither ".weight" nor ".norm.weight".
+  /// Where weights come from: float tensors by name, and ternary projections by name. Names are Hugging Face's, such as
+  /// "model.layers.3.mlp_norm.weight" for a tensor and "model.layers.3.attn.f_proj" for a projection.
   struct Source {
-    /// The tensor, which may be forgotten when the next one is asked for.
+    /// Returns the tensor. Its memory only has to last until the next call.
     FunctionRef<Result<Tensor>(const char* name)> tensor;
-    /// The projection of shape [out, in] with its inner norm. Use from_floats() for checkpoints of float weights.
+    /// Returns the projection of shape [out, in] with its inner norm. For float checkpoints use from_floats() instead.
     FunctionRef<Result<BitLinear<L>>(const char* name, Index out, Index in)> projection;
   };
 
-  /// Every projection quantised here from a checkpoint of float weights. `tensor` is asked for one name at a time.
+  /// From a checkpoint of float weights: every projection is quantised here (ternary_from_floats()). `tensor` is called
+  /// for one name at a time; its memory only has to last until the next call. Errors as create().
   [[nodiscard]] static Result<MatMulFreeLm> from_floats(const MatMulFreeConfig& config,
                                                         FunctionRef<Result<Tensor>(const char* name)> tensor) {
     const auto projection = [&](const char* name, Index out, Index in) -> Result<BitLinear<L>> {
@@ -78,13 +81,13 @@ class MatMulFreeLm {
       if (!ternary.ok()) return ternary.status();
       const Result<Tensor> norm = tensor((std::string(name) + ".norm.weight").c_str());
       if (!norm.ok()) return norm.status();
-      if (Status status = check_tensor(name, *norm, 1, in); !status.ok()) return status;  // none is another model
+      if (Status status = check_tensor(name, *norm, 1, in); !status.ok()) return status;  // every projection has a norm
       return BitLinear<L>::create(name, *std::move(ternary), *norm, {config.bitlinear_norm_eps, config.rounding});
     };
     return create(config, {tensor, projection});
   }
 
-  /// invalid_argument naming an option or tensor, out_of_memory, or what the source says.
+  /// From `source`. Errors: invalid_argument naming an option or tensor, out_of_memory, or what the source returns.
   [[nodiscard]] static Result<MatMulFreeLm> create(const MatMulFreeConfig& config, const Source& source) {
     MatMulFreeLm made;
     made.config_ = config;
@@ -122,16 +125,17 @@ class MatMulFreeLm {
     }
     return sum;
   }
-  /// What a sequence of this model remembers: an empty RecurrentState.
+  /// An empty state for one sequence. layers and width of `options` are set here. Errors as RecurrentState::create().
   [[nodiscard]] Result<RecurrentState> make_state(RecurrentOptions options = {}) const {
     options.layers = config_.num_hidden_layers;
     options.width = config_.hidden_size;
     return RecurrentState::create(options);
   }
 
-  /// logits [tokens][vocab_size] after each of the tokens, or of the last token alone if `logits` has room for one. `step` is
-  /// an open step of so many tokens; commit it afterwards. masked[t] != 0 is left padding. invalid_argument naming a wrong
-  /// size or id, wrong_state if the step is closed, or out_of_memory; nothing is then written.
+  /// Reads ids [tokens] and writes logits [tokens][vocab_size], those after each token. If `logits` is [vocab_size], it
+  /// gets those after the last token only. `step` is an open step of `tokens` tokens; commit it afterwards. masked[t]
+  /// != 0 marks left padding. Allocates only if `workspace` is too small. invalid_argument naming a wrong size or id,
+  /// wrong_state if the step is closed, or out_of_memory; nothing is then written.
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const std::int32_t> ids, RecurrentState::Step& step, std::span<float> logits,
                  Workspace& workspace, E& executor, std::span<const std::uint8_t> masked = {}) const {

@@ -1,5 +1,5 @@
 /// \file
-/// A matrix of weights in {-1, 0, 1} and one scale.
+/// A matrix of weights -1, 0 and 1, with one scale.
 #pragma once
 
 #include <algorithm>
@@ -14,20 +14,21 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Weight (row, col) is `scale() * w` with w in {-1, 0, 1}; rows are outputs. Immutable: threads may share it. The scale
-/// belongs to the ternary weights: it is stored with them and never worked out again from rounded ones, because weights
-/// near half of it would flip.
+/// Weight (row, col) is scale() * w with w in {-1, 0, 1}. Rows are outputs, columns are inputs. Owns its memory.
+/// Immutable: threads may share it. The scale is stored with the weights and never computed again from rounded weights,
+/// because weights near scale / 2 would flip.
 template <TernaryLayout L = TwoBit>
 class TernaryMatrix {
  public:
   using Layout = L;
-  /// Fills a row with -1, 0 and 1, or says why it cannot.
+  /// Fills `to` with row `row`: cols() entries -1, 0 or 1. A failed Status ends create().
   using ReadRow = FunctionRef<Status(Index row, std::span<std::int8_t> to)>;
 
   TernaryMatrix() = default;
 
-  /// Packs the rows that `read` gives, in order. invalid_argument naming `name` for a shape, a scale that is not finite and
-  /// positive, or a weight that is not ternary; out_of_memory.
+  /// Packs the rows that `read` gives, in order. `memory` must outlive the matrix. Errors, naming `name`:
+  /// invalid_argument for a wrong shape, a scale that is not finite and positive, or a weight that is not ternary;
+  /// out_of_memory; what `read` returns.
   [[nodiscard]] static Result<TernaryMatrix> create(const char* name, Index rows, Index cols, float scale, ReadRow read,
                                                     const MemoryResource& memory = default_memory()) {
     if (rows < 1 || rows > most_rows || cols < 1 || cols > L::max_cols) {
@@ -47,12 +48,12 @@ class TernaryMatrix {
     made.rows_ = rows;
     made.cols_ = cols;
     made.scale_ = scale;
-    std::memset(made.bytes_.data(), zero_byte, std::size_t(made.bytes_.size()));  // padding is zero weights, too
+    std::memset(made.bytes_.data(), zero_byte, std::size_t(made.bytes_.size()));  // the padding has zero weights
     std::memset(line->data(), 0, std::size_t(padded));
     const std::span<std::int8_t> row{reinterpret_cast<std::int8_t*>(line->data()), std::size_t(cols)};
     for (Index r = 0; r < rows; ++r) {
       if (Status status = read(r, row); !status.ok()) return status;
-      unsigned largest = 0;  // of w + 1 modulo 256; all of them first, because a loop that may stop is slow
+      unsigned largest = 0;  // largest w + 1 modulo 256; of the whole row, because a loop that may stop early is slow
       for (const int w : row) largest = std::max(largest, unsigned(std::uint8_t(w + 1)));
       for (Index c = 0; largest > 2 && c < cols; ++c) {
         const int w = row[std::size_t(c)];
@@ -79,7 +80,7 @@ class TernaryMatrix {
   /// Bytes held, padding included.
   [[nodiscard]] Index bytes() const noexcept { return bytes_.size(); }
 
-  /// Row `row` as -1, 0 and 1. `to` has cols() entries.
+  /// Writes row `row` as -1, 0 and 1. `to` must have cols() entries.
   void read_row(Index row, std::span<std::int8_t> to) const noexcept {
     for (Index c = 0; c < cols_; ++c) {
       const auto byte = std::uint8_t(bytes_.data()[L::byte_of(row, c, cols_)]);
@@ -91,6 +92,7 @@ class TernaryMatrix {
   [[nodiscard]] Index blocks() const noexcept { return L::blocks(cols_); }
   /// Groups of 32 rows, the last one padded.
   [[nodiscard]] Index groups() const noexcept { return (rows_ + L::block_rows - 1) / L::block_rows; }
+  /// The blocks of group `g`.
   [[nodiscard]] const std::byte* group(Index g) const noexcept { return bytes_.data() + g * blocks() * L::block_bytes; }
 
  private:
@@ -107,7 +109,7 @@ class TernaryMatrix {
   float scale_ = 0;
 };
 
-/// The same weights in another layout.
+/// The same weights and scale in another layout. `name` is for messages.
 template <TernaryLayout To, TernaryLayout From>
 [[nodiscard]] Result<TernaryMatrix<To>> with_layout(const char* name, const TernaryMatrix<From>& from) {
   return TernaryMatrix<To>::create(name, from.rows(), from.cols(), from.scale(),

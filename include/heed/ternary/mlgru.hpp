@@ -3,7 +3,7 @@
 /// projections, with a state of constant size.
 ///
 ///     i, f, g = BitLinear_i(u), BitLinear_f(u), BitLinear_g(u)
-///     f = sigmoid(f);  f = bound + (1 - bound) f        the bound from the second layer on
+///     f = sigmoid(f);  f = bound + (1 - bound) f         the second from the second layer on
 ///     h_t = f_t h_(t-1) + swish(i_t) (1 - f_t)           in float32
 ///     y = BitLinear_o(gate(g, h))
 #pragma once
@@ -17,16 +17,16 @@
 
 namespace heed::inline HEED_ABI {
 
-/// gate(g, h). Three forms exist, and a model needs the one it was trained with.
+/// The function gate(g, h). Three forms exist; a model needs the one it was trained with.
 enum class GateOrder {
-  norm_gate_swish_h,  ///< RMSNorm(g) * swish(h): the released code of MatMul-free LM, and so its models
-  norm_h_swish_gate,  ///< RMSNorm(h) * swish(g): flash-linear-attention's HGRN since its order was mended (July 2024)
+  norm_gate_swish_h,  ///< RMSNorm(g) * swish(h): the released code and models of MatMul-free LM
+  norm_h_swish_gate,  ///< RMSNorm(h) * swish(g): flash-linear-attention's HGRN since its correction of July 2024
   sigmoid_gate,       ///< sigmoid(g) * h, no norm: the paper's printed equation
 };
 
-/// Lower bounds of the forget gates of all layers, from the parameter [layers][width]: with p = softmax over layers,
-/// bound_l = sum of p_1 .. p_l, so bound_0 = 0. Returns [layers][width]; nothing if the parameter has another size or none.
-/// Computed in float64.
+/// Lower bounds of the forget gates of all layers, [layers][width], from the parameter [layers][width]. With p the
+/// softmax of the parameter over the layers, bound_l = p_1 + ... + p_l, so bound_0 = 0. Returns an empty vector if the
+/// parameter has another size. Computed in float64.
 [[nodiscard]] inline std::vector<float> forget_lower_bounds(std::span<const float> parameter, Index layers,
                                                             Index width) {
   if (layers < 1 || width < 1 || !detail::has_size(parameter.size(), Count(layers) * width)) return {};
@@ -53,18 +53,19 @@ struct MlgruProjections {
   BitLinear<L> i, f, g, o;
 };
 
-/// The two things in which released MLGRU models differ: what follows the state, and how its norm divides.
+/// What differs between MLGRU models.
 struct MlgruOptions {
   GateOrder gate_order = GateOrder::norm_gate_swish_h;
-  double norm_eps = 1e-6;  ///< of g_norm
+  double norm_eps = 1e-6;  ///< eps of g_norm
 };
 
-/// One layer. Immutable: threads may share it.
+/// One MLGRU layer. Owns its weights. Immutable: threads may share it. The state of a sequence is in a RecurrentState.
 template <TernaryLayout L = TwoBit>
 class Mlgru {
  public:
-  /// `g_norm` is [hidden_size], or empty for sigmoid_gate; `lower_bound` [hidden_size], or empty for none (the first
-  /// layer). invalid_argument naming what is wrong, or out_of_memory.
+  /// `g_norm` [hidden_size] is the gain of the gate's norm; empty for sigmoid_gate. `lower_bound` [hidden_size], each
+  /// in 0 .. 1; empty for none, as in the first layer. Both are copied. invalid_argument naming what is wrong, or
+  /// out_of_memory.
   [[nodiscard]] static Result<Mlgru> create(MlgruProjections<L> projections, const Tensor& g_norm,
                                             std::span<const float> lower_bound, const MlgruOptions& options = {}) {
     const Index width = projections.i.in();
@@ -103,15 +104,16 @@ class Mlgru {
 
   [[nodiscard]] Index hidden_size() const noexcept { return projections_.i.in(); }
   [[nodiscard]] const MlgruProjections<L>& projections() const noexcept { return projections_; }
-  /// Projections, norm and lower bound.
+  /// Bytes of projections, norm and lower bound.
   [[nodiscard]] Index bytes() const noexcept {
     return projections_.i.bytes() + projections_.f.bytes() + projections_.g.bytes() + projections_.o.bytes() +
            g_norm_.width() * Index(sizeof(float)) + Index(bound_.span().size_bytes());
   }
 
-  /// y [tokens][hidden_size] of u of the same shape, a prompt or one token: the same bits in any split. Reads and writes
-  /// `state`, a layer of an open RecurrentState step of so many tokens. masked[t] != 0 leaves out token t's input, as
-  /// left padding does; empty masks nothing. y may be u. invalid_argument naming a wrong size, or out_of_memory.
+  /// y [tokens][hidden_size] from u [tokens][hidden_size], a prompt or one token: the same bits however the tokens are
+  /// split into calls. `state` is a layer of an open RecurrentState step of `tokens` tokens; it is read and written.
+  /// masked[t] != 0 leaves out token t's input (left padding); empty: nothing is masked. y may be u. Allocates only if
+  /// `workspace` is too small. invalid_argument naming a wrong size, or out_of_memory; nothing is then written.
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const float> u, const RecurrentLayer& state, std::span<float> y, Workspace& workspace,
                  E& executor, std::span<const std::uint8_t> masked = {}) const {
@@ -130,7 +132,7 @@ class Mlgru {
     return {};
   }
 
-  /// Scratch of a call.
+  /// Bytes of scratch of a call.
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
     detail::Carver scratch(nullptr);
@@ -139,7 +141,7 @@ class Mlgru {
     return Index(scratch.bytes()) + detail::bit_linear_bytes<Backend, L>(hidden_size(), 3, tokens, workers);
   }
 
-  /// forward() with sizes checked and scratch_bytes() of scratch.
+  /// forward() without checks. `memory` is scratch_bytes() of scratch, aligned to 64 bytes.
   template <TernaryBackend Backend, Executor E>
   void forward_in(const float* u, Index tokens, const RecurrentLayer& state, float* y, std::byte* memory, E& executor,
                   std::span<const std::uint8_t> masked) const {
@@ -168,7 +170,7 @@ class Mlgru {
   }
 
  private:
-  // gate <- gate(g, h); `normed` is scratch
+  // gate <- gate(gate, h). `normed` is scratch.
   template <TernaryBackend Backend>
   void apply_gate(float* gate, const float* h, float* normed) const noexcept {
     const Index width = hidden_size();
@@ -176,7 +178,7 @@ class Mlgru {
       case GateOrder::norm_gate_swish_h:
         g_norm_.apply(1, gate, width);
         return Backend::Gates::swish_times(h, gate, width, gate);
-      case GateOrder::norm_h_swish_gate:  // h stays as it is: it is the next token's state
+      case GateOrder::norm_h_swish_gate:  // h must not change: it is the next token's state
         g_norm_.apply(1, h, width, normed, width);
         return Backend::Gates::swish_times(gate, normed, width, gate);
       case GateOrder::sigmoid_gate: return Backend::Gates::sigmoid_times(gate, h, width, gate);

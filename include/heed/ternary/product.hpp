@@ -1,5 +1,5 @@
 /// \file
-/// Quantised activations times ternary weights: what one worker does for some groups of rows.
+/// Quantised activations times ternary weights: the part of one worker.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The integer loops of a backend; simd/ternary/scalar.hpp is the readable definition. All give the same integers.
+/// The integer loops of a backend. All loops give the same integers. simd/ternary/scalar.hpp is the readable
+/// definition.
 template <class T>
 concept TernaryLoops = requires(const std::byte* w, Index n, const std::int8_t* q, std::int32_t* acc,
                                 std::uint8_t* panel, const std::uint8_t* codes) {
@@ -33,12 +34,13 @@ concept TernaryBackend = TernaryLoops<typename B::Ternary> && requires(const flo
 
 namespace detail {
 
-/// How the quantised activations of some tokens lie for loops T: in tiles of T::tile_tokens, the last one of as many
-/// fours as it needs; a tile is [quads][tokens][4]. One token alone is one row.
+/// How the quantised activations of some tokens lie for the loops T: in tiles of T::tile_tokens tokens, each
+/// [quads][tokens][4]. The last tile has as many tokens as needed, rounded up to a multiple of 4. One token alone is a
+/// row without padding.
 template <TernaryLoops T>
 struct TokenTiles {
   Index tokens = 0;
-  Index cols = 0;  ///< padded
+  Index cols = 0;  ///< columns, padded to whole blocks
 
   [[nodiscard]] Index padded_tokens() const noexcept { return tokens == 1 ? 1 : round_up(tokens, 4); }
   [[nodiscard]] Index bytes() const noexcept { return padded_tokens() * cols; }
@@ -56,18 +58,18 @@ struct QuantizedTokens {
   QuantizedRow* rows = nullptr;
 };
 
-/// Columns that are unpacked at once: 32 rows of them are 512 KiB and stay in L2 while all tokens pass by. Fewer were no
-/// faster, and partial sums of many tokens between them cost half the speed.
+/// Columns that are unpacked at once. 32 rows of them are 512 KiB, which stay in L2 for all tokens. Fewer columns were
+/// no faster. Wider matrices must keep partial sums of all tokens, which cost half the speed.
 inline constexpr Index panel_cols = 16384;
 
-/// Scratch of a worker.
+/// Scratch of one worker: a panel of unpacked codes, then sums.
 template <TernaryLoops T, TernaryLayout L>
 struct ProductScratch {
   TokenTiles<T> tiles;
 
   [[nodiscard]] static constexpr Index step() noexcept { return panel_cols / L::block_cols * L::block_cols; }
   [[nodiscard]] Index panel_bytes() const noexcept { return std::min(tiles.cols, step()) * ternary_rows; }
-  /// Sums of a tile; of all tokens, if columns are cut.
+  /// Bytes for the sums of one tile, or of all tokens if the columns are cut.
   [[nodiscard]] Index sum_bytes() const noexcept {
     const Index sums = tiles.cols <= step() ? Index(T::tile_tokens) : tiles.padded_tokens();
     return sums * ternary_rows * Index(sizeof(std::int32_t));
@@ -75,7 +77,8 @@ struct ProductScratch {
   [[nodiscard]] Index bytes() const noexcept { return round_up(panel_bytes() + sum_bytes(), block_alignment); }
 };
 
-/// y[t][r] = (float(acc) * (a_t / 127)) * scale for rows [first, first + 32) of the matrix that exist.
+/// y[t][r] = (float(acc[t][r] - rows[t].sum) * (a_t / 127)) * scale for r in [0, min(count, 32)). acc adds q * (w + 1),
+/// so the sum of q is subtracted.
 inline void write_outputs(const std::int32_t* acc, Index tokens, const QuantizedRow* rows, float scale, Index count,
                           float* y, Index y_stride) noexcept {
   for (Index t = 0; t < tokens; ++t, acc += ternary_rows) {

@@ -1,5 +1,5 @@
 /// \file
-/// Ternary products with AVX2. Products are added in 16 bits, which hold 60 of them; then the sums are widened to 32
+/// Ternary products with AVX2. Products are added in 16 bits. After at most 60 additions the sums are widened to 32
 /// bits.
 #pragma once
 

@@ -1,5 +1,5 @@
 /// \file
-/// Ternary matrices from what a checkpoint holds unpacked: float master weights, or the ternary values themselves.
+/// Ternary matrices from unpacked weights of a checkpoint: float master weights, or the ternary values themselves.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The least that a weight scale, or the largest activation of a row, counts for: all-zero input quantises to zeros.
+/// The smallest weight scale. So a matrix of zeros is quantised to zeros.
 inline constexpr float least_quantiser_scale = 1e-5f;
 
-/// BitNet b1.58's absmean quantiser (arXiv 2402.17764, and MatMul-free LM, arXiv 2406.02528): one scale for the tensor,
-/// m = max(mean |W|, 1e-5) in float32 from a float64 sum, and round(W / m) clipped to -1 .. 1. |W| = m / 2 gives 0, as
-/// rounding half to even does. invalid_argument naming `name` for another shape or a weight that is not finite.
+/// BitNet b1.58's absmean quantiser (arXiv 2402.17764; also MatMul-free LM, arXiv 2406.02528):
+///
+///     m = max(mean |W|, 1e-5)          the scale of the whole tensor, in float32 from a float64 sum
+///     w = clip(round(W / m), -1, 1)    |W| = m / 2 gives 0, as rounding half to even does
+///
+/// invalid_argument naming `name` for a wrong shape or a weight that is not finite.
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_floats(const char* name, const Tensor& weight) {
   if (Status status = check_tensor(name, weight, weight.rows, weight.cols); !status.ok()) return status;
@@ -38,7 +41,7 @@ template <TernaryLayout L = TwoBit>
                                   });
 }
 
-/// From rows * cols values -1, 0 and 1, row by row. invalid_argument naming `name`.
+/// From the ternary values themselves: `values` [rows][cols], each -1, 0 or 1. invalid_argument naming `name`.
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_values(const char* name, std::span<const std::int8_t> values,
                                                            Index rows, Index cols, float scale) {

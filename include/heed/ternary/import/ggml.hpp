@@ -9,6 +9,7 @@
 
 namespace heed::inline HEED_ABI {
 
+/// ggml's two ternary block types. The scale is a float16.
 enum class GgmlTernary {
   tq2_0,  ///< 64 bytes of 2-bit codes, then the scale: 66 bytes for 256 weights
   tq1_0,  ///< 52 bytes of base-3 digits, then the scale: 54 bytes for 256 weights
@@ -22,9 +23,10 @@ inline constexpr Index ggml_block = 256;
   return type == GgmlTernary::tq2_0 ? 66 : 54;
 }
 
-/// Weight k of a block. TQ2_0: each half of 128 weights is 32 bytes, byte m holding weights m, 32 + m, 64 + m, 96 + m from
-/// its low bits up. TQ1_0: 32 bytes of five digits 32 apart, 16 bytes of five digits 16 apart, 4 bytes of four digits 4
-/// apart; a byte is ceil(256 v / 243), its leading digit being the first.
+/// Weight k of a block.
+///   TQ2_0   Each half of 128 weights is 32 bytes. Byte m holds weights m, 32 + m, 64 + m, 96 + m from its low bits up.
+///   TQ1_0   32 bytes of five digits, their weights 32 apart; 16 bytes of five digits, 16 apart; 4 bytes of four digits,
+///           4 apart. A byte of base-3 value v is stored as ceil(256 v / 243); its leading digit is the first weight.
 [[nodiscard]] inline int ggml_weight(GgmlTernary type, const std::uint8_t* block, Index k) noexcept {
   if (type == GgmlTernary::tq2_0) return ((block[k / 128 * 32 + k % 32] >> (2 * (k % 128 / 32))) & 3) - 1;
   constexpr int powers[] = {1, 3, 9, 27, 81};
@@ -36,8 +38,9 @@ inline constexpr Index ggml_block = 256;
 
 }  // namespace detail
 
-/// From rows * cols / 256 blocks. A block has a scale of its own in float16; a BitLinear matrix has one for all, so blocks
-/// that disagree are refused, except that a block of zeros may have any. invalid_argument naming `name`, and the block.
+/// From the rows * cols / 256 blocks of a ggml tensor. Every block has its own scale, but a ternary matrix has one:
+/// blocks with different scales are refused. A block of zeros may have any scale. invalid_argument naming `name` and
+/// the block.
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_ggml(const char* name, std::span<const std::uint8_t> bytes,
                                                          Index rows, Index cols, GgmlTernary type) {

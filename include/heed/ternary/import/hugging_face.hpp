@@ -6,15 +6,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Two classes of that integration write a tensor `weight_scale` with opposite meanings; config.json says which in
-/// `linear_class`.
+/// What the tensor `weight_scale` means. Two classes of the integration give it opposite meanings; `linear_class` in
+/// config.json says which class was used.
 enum class WeightScale {
   divisor,     ///< BitLinear (`bitlinear`): y = acc / (weight_scale * 127 / a)
   multiplier,  ///< AutoBitLinear (`autobitlinear`, BitNet b1.58 2B4T): y = acc * (a / 127) * weight_scale
 };
 
-/// From `packed` of shape [ceil(rows / 4), cols]: bits 2i and 2i + 1 of byte [r, c] hold weight [i * ceil(rows / 4) + r, c]
-/// plus 1. invalid_argument naming `name` for another size, a scale that is not positive, or the code 3.
+/// From `packed` [ceil(rows / 4)][cols]: bits 2i and 2i + 1 of byte [r][c] hold weight [i * ceil(rows / 4) + r][c],
+/// plus 1. invalid_argument naming `name` for a wrong size, a scale that is not positive, or the code 3.
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_hugging_face(const char* name, std::span<const std::uint8_t> packed,
                                                                  Index rows, Index cols, float weight_scale,

@@ -6,17 +6,21 @@
 
 namespace heed::inline HEED_ABI {
 
-/// I2_S files are not portable: the block depends on the machine that wrote them.
+/// Which machine wrote the file. I2_S files are not portable: the size of a block depends on it.
 enum class I2sBlock : int {
   x86 = 128,  ///< 128 weights in 32 bytes
   arm = 64,   ///< 64 weights in 16 bytes
 };
 
-/// From the bytes of an I2_S tensor: rows * cols / 4 bytes of codes (weight + 1), then the scale as float32, then padding
-/// that is not looked at. A block of B weights is B / 4 bytes; byte p holds weights p, B/4 + p, 2B/4 + p and 3B/4 + p from
-/// its high bits to its low ones. Blocks run through the whole tensor, so a row may begin within one (8640 columns of
-/// BitNet 3B). A last block that is not whole is refused: bitnet.cpp's quantiser does not write it. invalid_argument
-/// naming `name` for that, too few bytes, a scale that is not positive, or the code 3.
+/// From the bytes of an I2_S tensor: rows * cols / 4 bytes of codes (weight + 1), then the scale as float32. Bytes
+/// after the scale are padding and are ignored.
+///
+/// A block of B weights is B / 4 bytes. Byte p holds weights p, B/4 + p, 2B/4 + p and 3B/4 + p, from its high bits to
+/// its low bits. Blocks run through the whole tensor, so a row may begin within a block (BitNet 3B has rows of 8640
+/// columns).
+///
+/// invalid_argument naming `name` for: rows * cols that is no multiple of B (bitnet.cpp's quantiser does not write
+/// that), too few bytes, a scale that is not positive, the code 3.
 template <TernaryLayout L = TwoBit>
 [[nodiscard]] Result<TernaryMatrix<L>> ternary_from_i2_s(const char* name, std::span<const std::uint8_t> bytes,
                                                          Index rows, Index cols, I2sBlock kind) {
