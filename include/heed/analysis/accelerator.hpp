@@ -1,5 +1,5 @@
 /// \file
-/// The Step-3 report's cost model: what a decoded token costs on accelerators, attention and FFN on one kind each.
+/// The Step-3 report's cost model: what a decoded token costs if attention and FFN each run on one kind of accelerator.
 #pragma once
 
 #include <algorithm>
@@ -10,19 +10,19 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// Prices of an accelerator at full use (Step-3 report, arXiv 2507.19427, three digits).
+/// Prices of an accelerator at full use (Step-3 report, arXiv 2507.19427, printed with three digits).
 struct Accelerator {
   const char* name = "";
   double usd_per_flop = 0;      ///< U_f
-  double usd_per_byte = 0;      ///< U_b, of memory traffic
+  double usd_per_byte = 0;      ///< U_b, per byte of memory traffic
   double printed_roofline = 0;  ///< FLOP per byte, as the report prints it
 
-  /// FLOP per byte at which both cost the same: U_b / U_f. It is the roofline within the digits of the printed prices:
-  /// 592.9 for H800's 591, 174.4 for 910B's 175.
+  /// FLOP per byte at which computing and reading cost the same: U_b / U_f. Within the digits of the printed prices it
+  /// is the roofline: 592.9 for H800's 591, 174.4 for 910B's 175.
   [[nodiscard]] constexpr double priced_roofline() const noexcept { return usd_per_byte / usd_per_flop; }
 };
 
-/// Work of one decoded token.
+/// Work of one decoded token, in FLOPs and bytes.
 struct DecodeWork {
   Index attention_flops = 0;
   Index kv_bytes = 0;
@@ -30,9 +30,10 @@ struct DecodeWork {
   Index ffn_flops = 0;
 };
 
-/// USD per decoded token with attention and its projections on one device, the FFN on another.
+/// USD per decoded token, with attention and its projections on one device and the FFN on another: the sum of
 ///
-///     max(attention_flops U_f, kv_bytes U_b) + linear_flops U_f   on the attention's,   ffn_flops U_f   on the FFN's
+///     max(attention_flops U_f, kv_bytes U_b) + linear_flops U_f      with the prices of `attention`
+///     ffn_flops U_f                                                  with the price of `ffn`
 [[nodiscard]] constexpr double usd_per_token(const DecodeWork& work, const Accelerator& attention,
                                              const Accelerator& ffn) noexcept {
   const double reading = double(work.kv_bytes) * attention.usd_per_byte;
@@ -41,14 +42,15 @@ struct DecodeWork {
          double(work.ffn_flops) * ffn.usd_per_flop;
 }
 
-/// Which device does what, and what a token costs there.
+/// Which device does what, and the price.
 struct Placement {
-  Accelerator attention;
-  Accelerator ffn;
-  double usd_per_token = std::numeric_limits<double>::infinity();
+  Accelerator attention;                                           ///< attention and its projections
+  Accelerator ffn;                                                 ///< the FFN
+  double usd_per_token = std::numeric_limits<double>::infinity();  ///< USD per decoded token
 };
 
-/// The cheapest pair of `devices`, the first one of equals; infinitely dear if there are none.
+/// Returns the cheapest pair of `devices` (the first of equally cheap ones). If `devices` is empty, the price is
+/// infinity.
 [[nodiscard]] constexpr Placement best_placement(const DecodeWork& work,
                                                  std::span<const Accelerator> devices) noexcept {
   Placement best;

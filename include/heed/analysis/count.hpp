@@ -12,8 +12,7 @@ using heed::Count;
 using heed::count_limit;
 
 /// `count` rounded to its first `digits` decimal digits, half to even: round_significant(287834112, 3) is 288000000,
-/// what a paper prints as 2.88e8. Numbers outside `count` >= 0 and `digits` 1 .. 18
-/// count as the nearest.
+/// which a paper prints as 2.88e8. A negative count becomes 0; digits is clamped to 1 .. 18.
 [[nodiscard]] constexpr Index round_significant(Index count, int digits) noexcept {
   count = std::max<Index>(count, 0);
   digits = std::clamp(digits, 1, 18);
@@ -25,12 +24,12 @@ using heed::count_limit;
   return (Count(kept + (up ? 1 : 0)) * unit).value();
 }
 
-/// part / whole, and 0 for whole 0: 0.0625 is what MFA-KR keeps of MHA in the MFA paper.
+/// part / whole; 0 if whole is 0. Of MHA's cache MFA-KR keeps 0.0625 in the MFA paper.
 [[nodiscard]] constexpr double ratio(Index part, Index whole) noexcept {
   return whole == 0 ? 0.0 : double(part) / double(whole);
 }
 
-/// 1 - part / whole, what papers call the KV cache saved: 0.875 is 87.5 %.
+/// 1 - part / whole: the share of the KV cache that is saved, in the words of papers. 0.875 is 87.5 %.
 [[nodiscard]] constexpr double saved(Index part, Index whole) noexcept { return 1.0 - ratio(part, whole); }
 
 }  // namespace heed::inline HEED_ABI::analysis

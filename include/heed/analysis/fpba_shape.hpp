@@ -7,7 +7,7 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// FPBA: what a softmax attention could do at most, with two full D x D matrices for each of D channels.
+/// FPBA: the upper bound of softmax attention, with two full D x D matrices for each of D channels.
 ///
 ///     O_i = sum_c ( sum_j softmax_j( x_i W_c x_j^T / sqrt(D) ) x_j U_c )
 ///
@@ -16,10 +16,12 @@ namespace heed::inline HEED_ABI::analysis {
 ///     FLOPs per cached token            4 D^2, if the D channels' keys and values are cached
 ///     FRH = D      SLSD = D      TER = D^2
 ///
-/// The MFA paper (arXiv 2412.19255), known here through secondary summaries; the FLOPs are derived. Parameters fit into
-/// 64 bits up to D = 1,664,510 and stick at count_limit above.
+/// D is hidden_size. Source: the MFA paper (arXiv 2412.19255), known here through secondary summaries; the FLOPs are
+/// derived. The parameters fit into 64 bits up to D = 1,664,510; above, they are count_limit.
 struct FpbaShape {
   Index hidden_size = 0;
+
+  /// invalid_argument for a size below 1.
 
   [[nodiscard]] Status validate() const { return check_sizes(1, {{"hidden_size", hidden_size}}); }
 

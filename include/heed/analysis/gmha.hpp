@@ -1,9 +1,9 @@
 /// \file
-/// The MFA paper's comparison of mechanisms in the terms of its generalised multi-head attention (GMHA): every head is
-/// a linear query-key circuit W_c, a linear value-output circuit U_c and a softmax.
+/// The MFA paper's comparison of mechanisms as generalised multi-head attention (GMHA): every head is a linear
+/// query-key circuit W_c, a linear value-output circuit U_c and a softmax.
 ///
-/// arXiv 2412.19255, known here through secondary summaries, which disagree in three places: both versions are offered
-/// by name and none is the default. The counts of deployed layers are those of MlaShape, MfaShape and so on.
+/// Source: arXiv 2412.19255, known here through secondary summaries. Where these disagree, every version has a name and
+/// none is the default. For the counts of deployed layers use MlaShape, MfaShape and so on.
 #pragma once
 
 #include <heed/analysis/count.hpp>
@@ -11,7 +11,7 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// The symbols of the comparison.
+/// The sizes of the comparison, with the paper's symbols.
 struct GmhaSizes {
   Index hidden_size = 0;   ///< D
   Index num_heads = 0;     ///< n, heads of MHA, GQA and MQA; d = D / n
@@ -20,7 +20,10 @@ struct GmhaSizes {
   Index latent_heads = 0;  ///< m, heads of MLA and MFA
   Index rope_dim = 0;      ///< d_r, MLA's shared rope key
 
+  /// d = D / n; 0 without heads.
   [[nodiscard]] constexpr Index head_dim() const noexcept { return num_heads < 1 ? 0 : hidden_size / num_heads; }
+
+  /// invalid_argument for a size that is too small, or one that does not divide another as it must.
 
   [[nodiscard]] Status validate() const {
     if (Status status = check_sizes(1, {{"hidden_size", hidden_size},
@@ -45,10 +48,12 @@ struct GmhaSizes {
 /// One row of the comparison, per layer. FRH, SLSD and TER as in AttentionCosts.
 struct GmhaRow {
   Index kv_elements = 0;  ///< per token
-  Index parameters = 0;
+  Index parameters = 0;   ///< number of weights
   Index heads = 0;
   Index frh = 0;
   Index slsd = 0;
+
+  /// TER: heads x FRH.
 
   [[nodiscard]] constexpr Index ter() const noexcept { return (Count(heads) * frh).value(); }
   friend bool operator==(const GmhaRow&, const GmhaRow&) = default;
@@ -79,14 +84,14 @@ struct GmhaRow {
   return gmha_gqa(s);
 }
 
-/// Which count of MLA's cache.
+/// Which count of MLA's cache to use, in elements per token.
 enum class MlaCache {
   two_latents,           ///< 2 C
   two_latents_and_rope,  ///< 2 C + d_r
-  latent_and_rope,       ///< C + d_r: what DeepSeek's models cache, rk + dr
+  latent_and_rope,       ///< C + d_r: what DeepSeek's models cache
 };
 
-/// Which count of MLA's parameters.
+/// Which count of MLA's parameters to use.
 enum class MlaParameters {
   with_rope,  ///< D (3 C + d_r + m d) + m C (3 d + d_r)
   short_sum,  ///< 5 D C + D^2
@@ -102,10 +107,10 @@ enum class MlaParameters {
   return {(latents + rope).value(), weights.value(), s.latent_heads, s.head_dim(), s.latent_dim};
 }
 
-/// Which count of MFA's parameters.
+/// Which count of MFA's parameters to use.
 enum class MfaParameters {
-  full_output,    ///< D (3 C + m C) + m C^2: each head's O_c is D x C; what MfaShape counts with r = C
-  square_output,  ///< 3 C D + 2 m C^2: as if O_c were C x C, which does not lead back to D
+  full_output,    ///< D (3 C + m C) + m C^2: each head's O_c is D x C; the count of MfaShape with r = C
+  square_output,  ///< 3 C D + 2 m C^2: as if O_c were C x C, although the output has D numbers
 };
 
 /// MFA: 2 C elements, m heads of FRH C, SLSD C.
@@ -116,13 +121,13 @@ enum class MfaParameters {
   return {(2 * C).value(), weights.value(), s.latent_heads, s.latent_dim, s.latent_dim};
 }
 
-/// Whether MFA-KR's mixer is still there.
+/// Whether MFA-KR's mixer, N and alpha, is counted.
 enum class MfaKrMixer {
   kept,    ///< N and alpha are stored: D (2 C + m C) + m C^2 + C^2 + C
   folded,  ///< folded into the output projection: D (2 C + m C) + m C^2
 };
 
-/// MFA-KR: C elements, m heads of FRH C, SLSD C. Inferred from its formulas; no source prints the counts.
+/// MFA-KR: C elements, m heads of FRH C, SLSD C. The counts are inferred from the formulas; no source prints them.
 [[nodiscard]] constexpr GmhaRow gmha_mfa_kr(const GmhaSizes& s, MfaKrMixer mixer) noexcept {
   const Count D = s.hidden_size, C = s.latent_dim, m = s.latent_heads;
   const Count extra = mixer == MfaKrMixer::kept ? C * C + C : Count(0);

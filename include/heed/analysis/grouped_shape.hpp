@@ -14,14 +14,15 @@ namespace heed::inline HEED_ABI::analysis {
 ///     FLOPs per cached token            4 H dh
 ///     FRH = dh      SLSD = G dh      TER = H dh
 ///
-/// D hidden_size, H num_heads, G num_kv_heads, dh head_dim. With H dh = D the parameters are (2 + 2 G/H) D^2, and 4 D^2
-/// for MHA. One summary of the MFA paper prints G dh as GQA's TER; by the definition that is its SLSD.
+/// D is hidden_size, H num_heads, G num_kv_heads, dh head_dim. With H dh = D there are (2 + 2 G/H) D^2 parameters, and
+/// 4 D^2 for MHA. One summary of the MFA paper prints G dh as GQA's TER; by the definition that is its SLSD.
 struct GroupedShape {
   Index hidden_size = 0;
   Index num_heads = 0;
   Index num_kv_heads = 0;
   Index head_dim = 0;
 
+  /// invalid_argument for a size below 1, or if num_kv_heads does not divide num_heads.
   [[nodiscard]] Status validate() const {
     if (Status status = check_sizes(1, {{"hidden_size", hidden_size},
                                         {"num_heads", num_heads},
@@ -49,10 +50,12 @@ struct GroupedShape {
   }
 };
 
+/// MHA: num_kv_heads = num_heads.
 [[nodiscard]] constexpr GroupedShape mha_shape(Index hidden_size, Index num_heads, Index head_dim) noexcept {
   return {.hidden_size = hidden_size, .num_heads = num_heads, .num_kv_heads = num_heads, .head_dim = head_dim};
 }
 
+/// MQA: num_kv_heads = 1.
 [[nodiscard]] constexpr GroupedShape mqa_shape(Index hidden_size, Index num_heads, Index head_dim) noexcept {
   return {.hidden_size = hidden_size, .num_heads = num_heads, .num_kv_heads = 1, .head_dim = head_dim};
 }

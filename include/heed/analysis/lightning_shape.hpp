@@ -7,21 +7,25 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// A layer that keeps a head_dim x head_dim state per head instead of a cache (MiniMax-M1's other layers).
+/// A layer that keeps a head_dim x head_dim state per head instead of a cache (MiniMax-M1's layers without softmax).
 ///
 ///     KV elements per token and layer   0
 ///     parameters per layer              num_projections D H dh
 ///     FLOPs per step                    flops_per_state_element H dh dh
 ///     state bytes per step              state_element_bytes H dh dh
 ///
-/// The two factors belong to the source whose figures are computed. FRH, SLSD and TER are about softmax heads: 0 here.
+/// D is hidden_size, H num_heads, dh head_dim. Sources count flops_per_state_element and state_element_bytes
+/// differently: take those of the source whose figures are computed. FRH, SLSD and TER are defined for softmax heads
+/// and are 0 here.
 struct LightningShape {
   Index hidden_size = 0;
   Index num_heads = 0;
   Index head_dim = 0;
-  Index num_projections = 0;
-  Index flops_per_state_element = 0;
-  Index state_element_bytes = 0;  ///< read and written: 8 for float
+  Index num_projections = 0;          ///< matrices of D x H dh
+  Index flops_per_state_element = 0;  ///< per step
+  Index state_element_bytes = 0;      ///< read and written per step: 8 for float
+
+  /// invalid_argument for a size below 1.
 
   [[nodiscard]] Status validate() const {
     return check_sizes(1, {{"hidden_size", hidden_size},

@@ -16,15 +16,17 @@ namespace heed::inline HEED_ABI::analysis {
 ///     FLOPs per cached token            4 m C
 ///     FRH = C      SLSD = C      TER = m C
 ///
-/// D hidden_size, m num_heads, C head_dim, r q_lora_rank. As deployed in Step-3 (arXiv 2507.19427; vLLM step3_text.py).
-/// The MFA paper's form (arXiv 2412.19255, known through secondary summaries) is r = C without the norm, which makes
-/// D (3 C + m C) + m C^2 parameters; the other count in circulation is in gmha.hpp. With r < C the rank of W_c is r.
+/// D is hidden_size, m num_heads, C head_dim, r q_lora_rank. This is MFA as deployed in Step-3 (arXiv 2507.19427; vLLM
+/// step3_text.py). The MFA paper's form (arXiv 2412.19255, known through secondary summaries) has r = C and no norm, so
+/// D (3 C + m C) + m C^2 parameters; another count in circulation is in gmha.hpp. If r < C, the rank of W_c is r.
 struct MfaShape {
   Index hidden_size = 0;
   Index num_heads = 0;
   Index head_dim = 0;
   Index q_lora_rank = 0;
-  bool query_norm = false;  ///< RMSNorm over the query latent: Step-3 has it, the theory does not
+  bool query_norm = false;  ///< RMSNorm over the query latent: Step-3 has it, the paper's form does not
+
+  /// invalid_argument for a size below 1.
 
   [[nodiscard]] Status validate() const {
     return check_sizes(
@@ -50,7 +52,7 @@ struct MfaShape {
   }
 };
 
-/// The theory's MFA: a square C x C query matrix per head, no norm.
+/// The MFA paper's form: a square C x C query matrix per head, no norm.
 [[nodiscard]] constexpr MfaShape mfa_theory(Index hidden_size, Index num_heads, Index head_dim) noexcept {
   return {.hidden_size = hidden_size, .num_heads = num_heads, .head_dim = head_dim, .q_lora_rank = head_dim};
 }
@@ -62,10 +64,11 @@ struct MfaShape {
 ///     FLOPs per cached token            4 m C; the key's rotation at read, about 3 C, is not counted
 ///     FRH = C      SLSD = C      TER = m C
 ///
-/// N and alpha fold into the output projection. The counts are inferred from the formulas, no source prints them.
+/// Symbols as in MfaShape. N and alpha may be folded into the output projection. The counts are inferred from the
+/// formulas; no source prints them.
 struct MfaKrShape {
-  MfaShape mfa;
-  bool keeps_mixer = false;  ///< N and alpha are stored and trained, not yet folded
+  MfaShape mfa;              ///< sizes
+  bool keeps_mixer = false;  ///< true: N and alpha are stored, as in training; false: folded
 
   [[nodiscard]] Status validate() const { return mfa.validate(); }
 

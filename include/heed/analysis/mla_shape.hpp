@@ -9,11 +9,11 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// What is cached, and how its FLOPs are counted.
+/// What is cached, and how many FLOPs are counted per head and cached token. Symbols as in MlaShape.
 enum class MlaForm {
-  absorbed,             ///< the latent row is key and value: 2 (rk + dr) + 2 rk per head and cached token
-  absorbed_full_width,  ///< the same cache; values counted as wide as keys, 4 (rk + dr), as the Step-3 report does
-  expanded,             ///< every head's keys and values are cached: 2 (dn + dr) + 2 dv per head and cached token
+  absorbed,             ///< the latent row is cached as key and value: 2 (rk + dr) + 2 rk
+  absorbed_full_width,  ///< the same cache; values are counted as wide as keys, as in the Step-3 report: 4 (rk + dr)
+  expanded,             ///< every head's keys and values are cached: 2 (dn + dr) + 2 dv
 };
 
 /// MLA as DeepSeek-V2 and V3 deploy it (arXiv 2405.04434; deepseek-ai/DeepSeek-V3 inference/model.py).
@@ -24,17 +24,18 @@ enum class MlaForm {
 ///     FLOPs per cached token            see MlaForm
 ///     FRH = min(dn, dv), as the MFA paper counts: without the shared rope part      SLSD = rk      TER = H FRH
 ///
-/// D hidden_size, H num_heads, rq q_lora_rank, rk kv_lora_rank, dn qk_nope_head_dim, dr qk_rope_head_dim, dv
-/// v_head_dim. The MFA paper's own counts of MLA are in gmha.hpp.
+/// D is hidden_size, H num_heads, rq q_lora_rank, rk kv_lora_rank, dn qk_nope_head_dim, dr qk_rope_head_dim, dv
+/// v_head_dim. The MFA paper's counts of MLA are in gmha.hpp.
 struct MlaShape {
   Index hidden_size = 0;
   Index num_heads = 0;
-  Index q_lora_rank = 0;  ///< 0: queries come straight from the hidden vector, as in DeepSeek-V2-Lite
+  Index q_lora_rank = 0;  ///< 0: queries are made from the hidden vector by one matrix, as in DeepSeek-V2-Lite
   Index kv_lora_rank = 0;
   Index qk_nope_head_dim = 0;
   Index qk_rope_head_dim = 0;
   Index v_head_dim = 0;
 
+  /// invalid_argument for a size below 1; q_lora_rank and qk_rope_head_dim may be 0.
   [[nodiscard]] Status validate() const {
     Status status = check_sizes(1, {{"hidden_size", hidden_size},
                                     {"num_heads", num_heads},
@@ -62,23 +63,26 @@ struct MlaShape {
   }
 
   /// FLOPs to expand one cached row into every head's key and value: 2 rk H (dn + dv). A decoder that caches latent
-  /// rows and does not absorb pays it for the whole context in every step.
+  /// rows and does not absorb expands the whole context in every step.
   [[nodiscard]] constexpr Index expansion_flops_per_key() const noexcept {
     return (2 * (Count(up_parameters(qk_nope_head_dim)) + up_parameters(v_head_dim))).value();
   }
 
-  /// Weights of one token's products, by part; the FLOPs are twice as many.
+  /// Number of weights of the query projection, D rq + rq H (dn + dr). Here and below one token's FLOPs are twice as
+  /// many.
   [[nodiscard]] constexpr Index query_parameters() const noexcept {
     const Count width = Count(num_heads) * (Count(qk_nope_head_dim) + qk_rope_head_dim);
     return (q_lora_rank == 0 ? width * hidden_size : Count(hidden_size) * q_lora_rank + width * q_lora_rank).value();
   }
+  /// Number of weights that make a row: D (rk + dr).
   [[nodiscard]] constexpr Index latent_parameters() const noexcept {
     return (Count(hidden_size) * (Count(kv_lora_rank) + qk_rope_head_dim)).value();
   }
-  /// W_UK for head_dim = qk_nope_head_dim (absorbed into the query), W_UV for v_head_dim (applied to the output).
+  /// Number of weights of an up-projection, rk H head_dim: W_UK for head_dim = dn, W_UV for head_dim = dv.
   [[nodiscard]] constexpr Index up_parameters(Index head_dim) const noexcept {
     return (Count(num_heads) * kv_lora_rank * head_dim).value();
   }
+  /// Number of weights of the output projection: H dv D.
   [[nodiscard]] constexpr Index output_parameters() const noexcept {
     return (Count(num_heads) * v_head_dim * hidden_size).value();
   }

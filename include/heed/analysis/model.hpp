@@ -1,5 +1,5 @@
 /// \file
-/// A model as its attention layers.
+/// A model, described by its attention layers.
 #pragma once
 
 #include <algorithm>
@@ -11,24 +11,26 @@ namespace heed::inline HEED_ABI::analysis {
 
 /// Layers of one kind.
 struct LayerGroup {
-  Index layers = 0;
-  AttentionCosts attention;
-  RowFormat format;       ///< how its rows are stored in the figures of the source
-  Index max_context = 0;  ///< tokens that a query can see at most: chunked and windowed layers; 0 is all
+  Index layers = 0;          ///< number of layers
+  AttentionCosts attention;  ///< of one layer
+  RowFormat format;          ///< how rows are stored in the source's figures
+  Index max_context = 0;     ///< most tokens that a query can see, for chunked and windowed layers; 0: all
+
+  /// Tokens that a query sees of a context of `context` tokens.
 
   [[nodiscard]] constexpr Index visible(Index context) const noexcept {
     return max_context == 0 ? context : std::min(context, max_context);
   }
 };
 
-/// One kind of layer, or two as in hybrid models.
+/// A model with one kind of layer, or with two (hybrid models).
 struct Model {
   const char* name = "";
-  std::array<LayerGroup, 2> groups;
-  Index mtp_layers = 0;  ///< multi-token prediction layers, attention as in groups[0]; not in any total below
+  std::array<LayerGroup, 2> groups;  ///< the second one may have 0 layers
+  Index mtp_layers = 0;              ///< multi-token prediction layers, as in groups[0]; not counted in any total below
 };
 
-/// A model whose layers are all alike.
+/// A model whose layers are all equal.
 [[nodiscard]] constexpr Model uniform_model(const char* name, Index layers, const AttentionCosts& attention,
                                             const RowFormat& format, Index mtp_layers = 0) noexcept {
   return {.name = name,
@@ -36,7 +38,7 @@ struct Model {
           .mtp_layers = mtp_layers};
 }
 
-/// `model` with its MTP layers as further main layers: what a server that speculates with them holds.
+/// `model` with its MTP layers counted as main layers: what a server holds that speculates with them.
 [[nodiscard]] constexpr Model with_mtp_layers(Model model) noexcept {
   model.groups[0].layers = (Count(model.groups[0].layers) + model.mtp_layers).value();
   model.mtp_layers = 0;
@@ -52,6 +54,7 @@ template <class F>
 }
 }  // namespace detail
 
+/// Number of layers, without MTP layers.
 [[nodiscard]] constexpr Index num_layers(const Model& model) noexcept {
   return detail::sum_of_layers(model, [](const LayerGroup&) { return Index{1}; });
 }
@@ -71,20 +74,20 @@ template <class F>
   return detail::sum_of_layers(model, [&](const LayerGroup& g) { return kv_bytes_per_token(g.attention, format); });
 }
 
-/// Cache bytes that one decoded token reads in all layers, in the model's own formats: kv_bytes_per_token times the
-/// visible context, plus the traffic of states.
+/// Cache bytes of one decoded token in all layers, in the model's own formats: kv_bytes_per_token times the visible
+/// context, plus the bytes of states.
 [[nodiscard]] constexpr Index decode_kv_bytes(const Model& model, Index context) noexcept {
   return detail::sum_of_layers(
       model, [&](const LayerGroup& g) { return decode_kv_bytes(g.attention, g.visible(context), g.format); });
 }
 
-/// FLOPs of softmax attention and states of one decoded token, all layers.
+/// FLOPs of one decoded token in softmax attention and state updates, all layers.
 [[nodiscard]] constexpr Index attention_flops(const Model& model, Index context) noexcept {
   return detail::sum_of_layers(model,
                                [&](const LayerGroup& g) { return attention_flops(g.attention, g.visible(context)); });
 }
 
-/// FLOPs of the attention's projections of one token, all layers.
+/// FLOPs of one token in the attention's projections, all layers.
 [[nodiscard]] constexpr Index linear_flops(const Model& model) noexcept {
   return detail::sum_of_layers(model, [](const LayerGroup& g) { return linear_flops(g.attention); });
 }

@@ -1,8 +1,8 @@
 /// \file
 /// Published models: their attention's sizes, as data.
 ///
-/// Each `<model>_attention` is the shape of one layer, each `<model>` the stack of them, stored as it is released: 16
-/// bits per cached element unless said otherwise. MLA is absorbed.
+/// `<model>_attention` is the shape of one layer. `<model>` is all layers, with 16 bits per cached element unless a
+/// comment says otherwise. MLA is absorbed.
 #pragma once
 
 #include <heed/analysis/grouped_shape.hpp>
@@ -12,6 +12,8 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
+// Llama and SmolLM2: config.json on Hugging Face.
+
 inline constexpr GroupedShape llama_3_8b_attention{
     .hidden_size = 4096, .num_heads = 32, .num_kv_heads = 8, .head_dim = 128};
 inline constexpr Model llama_3_8b = uniform_model("Llama-3-8B", 32, llama_3_8b_attention.costs(), rows_16bit);
@@ -20,7 +22,7 @@ inline constexpr GroupedShape smollm2_135m_attention{
     .hidden_size = 576, .num_heads = 9, .num_kv_heads = 3, .head_dim = 64};
 inline constexpr Model smollm2_135m = uniform_model("SmolLM2-135M", 30, smollm2_135m_attention.costs(), rows_16bit);
 
-/// karpathy/llama2.c's smallest model, a float file.
+/// The smallest model of karpathy/llama2.c, stored in float32.
 inline constexpr GroupedShape stories260k_attention{
     .hidden_size = 64, .num_heads = 8, .num_kv_heads = 4, .head_dim = 8};
 inline constexpr Model stories260k = uniform_model("stories260K", 5, stories260k_attention.costs(), rows_f32);
@@ -80,14 +82,14 @@ inline constexpr MfaShape mlra_mfa_attention{
     .hidden_size = 3072, .num_heads = 24, .head_dim = 256, .q_lora_rank = 2048, .query_norm = true};
 inline constexpr Model mlra_mfa = uniform_model("MLRA's MFA", 24, mlra_mfa_attention.costs(), rows_16bit);
 
-/// A model of the MFA paper (arXiv 2412.19255). Its head counts are not known, and its cache does not depend on them.
+/// A model of the MFA paper (arXiv 2412.19255). Its numbers of heads are not known; its cache does not depend on them.
 struct MfaPaperModel {
   const char* name = "";
   Index layers = 0;
   Index hidden_size = 0;
   Index head_dim = 0;  ///< C
 
-  /// KV bytes per token, 16 bits: 2 D of MHA, 2 C of MFA, C of MFA-KR elements per layer.
+  /// KV bytes per token at 16 bits an element. Elements per layer: 2 D for MHA, 2 C for MFA, C for MFA-KR.
   [[nodiscard]] constexpr Index mha_bytes_per_token() const noexcept { return bytes(2 * Count(hidden_size)); }
   [[nodiscard]] constexpr Index mfa_bytes_per_token() const noexcept { return bytes(2 * Count(head_dim)); }
   [[nodiscard]] constexpr Index mfa_kr_bytes_per_token() const noexcept { return bytes(head_dim); }
@@ -96,7 +98,7 @@ struct MfaPaperModel {
   [[nodiscard]] constexpr Index bytes(Count elements) const noexcept { return (2 * elements * layers).value(); }
 };
 
-/// Layers, D and C inferred from the KV bytes that the paper prints.
+/// Layers, D and C are inferred from the KV bytes that the paper prints.
 inline constexpr MfaPaperModel mfa_paper_1b{.name = "1B dense", .layers = 20, .hidden_size = 2048, .head_dim = 256};
 inline constexpr MfaPaperModel mfa_paper_7b{.name = "7B MoE", .layers = 24, .hidden_size = 2048, .head_dim = 256};
 

@@ -1,5 +1,5 @@
 /// \file
-/// How the shapes refuse sizes that make no sense.
+/// Checks of a shape's sizes.
 #pragma once
 
 #include <initializer_list>
@@ -9,13 +9,13 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// A size and what it is called.
+/// A size and its name for messages.
 struct NamedSize {
   const char* name = "";
   Index value = 0;
 };
 
-/// invalid_argument for the first of `sizes` below `least`.
+/// invalid_argument naming the first of `sizes` that is below `least`.
 [[nodiscard]] inline Status check_sizes(Index least, std::initializer_list<NamedSize> sizes) {
   for (const NamedSize& size : sizes) {
     if (size.value < least) {

@@ -1,8 +1,9 @@
 /// \file
 /// The cost tables of the Step-3 report (arXiv 2507.19427, tables 2 and 3): models, devices, and the printed figures.
 ///
-/// Per decoded token. 8-bit KV, except Llama-4's full layers and MiniMax-M1's softmax layers, which are 16-bit. The
-/// report counts MLA's values as wide as its keys (MlaForm::absorbed_full_width); the absorbed form does 5.6 % less.
+/// All figures are per decoded token. KV is 8-bit, except Llama-4's full layers and MiniMax-M1's softmax layers, which
+/// are 16-bit. The report counts MLA's values as wide as its keys (MlaForm::absorbed_full_width); the absorbed form
+/// needs 5.6 % fewer FLOPs.
 #pragma once
 
 #include <array>
@@ -13,7 +14,8 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-/// A model of the report, and what the report prints of it: three digits each.
+/// A model of the report, and the figures that the report prints for it, with three digits, at contexts of 8192 and
+/// 32768 tokens.
 struct ReportRow {
   Model model;
   Index printed_kv_bytes_8k = 0;
@@ -22,12 +24,13 @@ struct ReportRow {
   Index printed_attention_flops_32k = 0;
   Index printed_linear_flops = 0;
   Index printed_ffn_flops = 0;
-  Index exact_ffn_flops = 0;  ///< 0: not computed, no source here for the experts' sizes
+  Index exact_ffn_flops = 0;  ///< 0: unknown, because the sizes of the experts are not known here
 
+  /// The exact FLOPs of the FFN if they are known, else the printed ones.
   [[nodiscard]] constexpr Index ffn_flops() const noexcept {
     return exact_ffn_flops == 0 ? printed_ffn_flops : exact_ffn_flops;
   }
-  /// What a token costs to decode at `context`.
+  /// Work to decode one token at a context of `context` tokens.
   [[nodiscard]] constexpr DecodeWork work(Index context) const noexcept {
     return {.attention_flops = attention_flops(model, context),
             .kv_bytes = decode_kv_bytes(model, context),
@@ -36,7 +39,8 @@ struct ReportRow {
   }
 };
 
-/// FLOPs of one token in gated FFNs: three products of hidden_size x width, so 6 D times the sum of active widths.
+/// FLOPs of one token in gated FFNs: 6 hidden_size active_width, where active_width is the sum of the active widths.
+/// Each FFN has three products of hidden_size x width.
 [[nodiscard]] constexpr Index gated_ffn_flops(Index hidden_size, Index active_width) noexcept {
   return (6 * Count(hidden_size) * active_width).value();
 }
@@ -52,7 +56,7 @@ inline constexpr GroupedShape llama_4_maverick_attention{
     .hidden_size = 5120, .num_heads = 40, .num_kv_heads = 8, .head_dim = 128};
 inline constexpr GroupedShape minimax_m1_attention{
     .hidden_size = 6144, .num_heads = 64, .num_kv_heads = 8, .head_dim = 128};
-/// 5 projections of D x 8192; 10 FLOP per state element was fitted to the report's totals, not read in it.
+/// 5 projections of D x 8192. The 10 FLOPs per state element are not in the report: they were fitted to its totals.
 inline constexpr LightningShape minimax_m1_lightning{.hidden_size = 6144,
                                                      .num_heads = 64,
                                                      .head_dim = 128,
@@ -64,7 +68,7 @@ inline constexpr GroupedShape ernie_4_5_attention{
 inline constexpr GroupedShape pangu_pro_attention{
     .hidden_size = 5120, .num_heads = 40, .num_kv_heads = 8, .head_dim = 128};
 
-/// Chunked attention over at most 8192 tokens in 36 of 48 layers.
+/// 36 of 48 layers have chunked attention over at most 8192 tokens.
 inline constexpr Model llama_4_maverick{
     .name = "Llama-4 Maverick",
     .groups = {
@@ -72,12 +76,13 @@ inline constexpr Model llama_4_maverick{
             .layers = 36, .attention = llama_4_maverick_attention.costs(), .format = rows_8bit, .max_context = 8192},
         LayerGroup{.layers = 12, .attention = llama_4_maverick_attention.costs(), .format = rows_16bit}}};
 
-/// Softmax attention in 10 of 80 layers.
+/// 10 of 80 layers have softmax attention.
 inline constexpr Model minimax_m1{
     .name = "MiniMax-M1",
     .groups = {LayerGroup{.layers = 10, .attention = minimax_m1_attention.costs(), .format = rows_16bit},
                LayerGroup{.layers = 70, .attention = minimax_m1_lightning.costs(), .format = rows_f32}}};
 
+/// The models of the report.
 inline constexpr std::array<ReportRow, 9> step3_report = {
     ReportRow{uniform_model("DeepSeek-V3", 61, deepseek_v3_attention.costs(MlaForm::absorbed_full_width), rows_8bit),
               288'000'000, 147'000'000'000, 1'150'000'000, 589'000'000'000, 22'800'000'000, 48'400'000'000},
@@ -100,6 +105,7 @@ inline constexpr std::array<ReportRow, 9> step3_report = {
               step3_ffn_flops},
 };
 
+/// The devices of the report.
 inline constexpr std::array<Accelerator, 4> step3_report_accelerators = {
     Accelerator{.name = "H800", .usd_per_flop = 2.80e-19, .usd_per_byte = 1.66e-16, .printed_roofline = 591},
     Accelerator{.name = "H20", .usd_per_flop = 7.51e-19, .usd_per_byte = 5.56e-17, .printed_roofline = 74},
@@ -107,15 +113,16 @@ inline constexpr std::array<Accelerator, 4> step3_report_accelerators = {
     Accelerator{.name = "910B", .usd_per_flop = 6.65e-19, .usd_per_byte = 1.16e-16, .printed_roofline = 175},
 };
 
-/// A cost that the report prints: USD per million decoded tokens on the best pair of devices, 8-bit KV.
+/// A cost that the report prints, on the best pair of devices.
 struct ReportCost {
-  const ReportRow* row = nullptr;
-  Index context = 0;
-  double printed_usd = 0;
+  const ReportRow* row = nullptr;  ///< the model
+  Index context = 0;               ///< tokens
+  double printed_usd = 0;          ///< USD per million decoded tokens
   const char* attention_device = "";
   const char* ffn_device = "";
 };
 
+/// The costs of the report.
 inline constexpr std::array<ReportCost, 6> step3_report_costs = {
     ReportCost{&step3_report[8], 8192, 0.055, "H20", "H800"},
     ReportCost{&step3_report[8], 32768, 0.129, "H20", "H800"},

@@ -25,8 +25,9 @@ inline constexpr Index ggml_block = 256;
 
 /// Weight k of a block.
 ///   TQ2_0   Each half of 128 weights is 32 bytes. Byte m holds weights m, 32 + m, 64 + m, 96 + m from its low bits up.
-///   TQ1_0   32 bytes of five digits, their weights 32 apart; 16 bytes of five digits, 16 apart; 4 bytes of four digits,
-///           4 apart. A byte of base-3 value v is stored as ceil(256 v / 243); its leading digit is the first weight.
+///   TQ1_0   32 bytes of five digits, their weights 32 apart; 16 bytes of five digits, 16 apart; 4 bytes of four
+///           digits, 4 apart. A byte of base-3 value v is stored as ceil(256 v / 243); its leading digit is the first
+///           weight.
 [[nodiscard]] inline int ggml_weight(GgmlTernary type, const std::uint8_t* block, Index k) noexcept {
   if (type == GgmlTernary::tq2_0) return ((block[k / 128 * 32 + k % 32] >> (2 * (k % 128 / 32))) & 3) - 1;
   constexpr int powers[] = {1, 3, 9, 27, 81};
