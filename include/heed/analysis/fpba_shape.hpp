@@ -22,7 +22,6 @@ struct FpbaShape {
   Index hidden_size = 0;
 
   /// invalid_argument for a size below 1.
-
   [[nodiscard]] Status validate() const { return check_sizes(1, {{"hidden_size", hidden_size}}); }
 
   [[nodiscard]] constexpr AttentionCosts costs() const noexcept {

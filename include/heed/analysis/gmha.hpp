@@ -24,7 +24,6 @@ struct GmhaSizes {
   [[nodiscard]] constexpr Index head_dim() const noexcept { return num_heads < 1 ? 0 : hidden_size / num_heads; }
 
   /// invalid_argument for a size that is too small, or one that does not divide another as it must.
-
   [[nodiscard]] Status validate() const {
     if (Status status = check_sizes(1, {{"hidden_size", hidden_size},
                                         {"num_heads", num_heads},
@@ -54,7 +53,6 @@ struct GmhaRow {
   Index slsd = 0;
 
   /// TER: heads x FRH.
-
   [[nodiscard]] constexpr Index ter() const noexcept { return (Count(heads) * frh).value(); }
   friend bool operator==(const GmhaRow&, const GmhaRow&) = default;
 };

@@ -26,7 +26,6 @@ struct LightningShape {
   Index state_element_bytes = 0;      ///< read and written per step: 8 for float
 
   /// invalid_argument for a size below 1.
-
   [[nodiscard]] Status validate() const {
     return check_sizes(1, {{"hidden_size", hidden_size},
                            {"num_heads", num_heads},

@@ -27,7 +27,6 @@ struct MfaShape {
   bool query_norm = false;  ///< RMSNorm over the query latent: Step-3 has it, the paper's form does not
 
   /// invalid_argument for a size below 1.
-
   [[nodiscard]] Status validate() const {
     return check_sizes(
         1,

@@ -17,7 +17,6 @@ struct LayerGroup {
   Index max_context = 0;     ///< most tokens that a query can see, for chunked and windowed layers; 0: all
 
   /// Tokens that a query sees of a context of `context` tokens.
-
   [[nodiscard]] constexpr Index visible(Index context) const noexcept {
     return max_context == 0 ? context : std::min(context, max_context);
   }

@@ -13,7 +13,6 @@ struct KvRows {
   Index rope_width = 0;  ///< elements of a rotated part that some formats store separately: MLA's rope key; 0 elsewhere
 
   /// num_rows * (width + rope_width).
-
   [[nodiscard]] constexpr Index elements() const noexcept {
     return (Count(num_rows) * (Count(width) + rope_width)).value();
   }

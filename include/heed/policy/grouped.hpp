@@ -64,7 +64,6 @@ struct Gqa {
   float scale = unset_scale;    ///< softmax scale; must be set, usually default_scale(head_dim)
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const {
@@ -86,7 +85,6 @@ struct Mha {
   float scale = unset_scale;
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const {
@@ -108,7 +106,6 @@ struct Mqa {
   float scale = unset_scale;
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const { return detail::validate_heads(num_heads, 1, head_dim, v_head_dim, scale); }

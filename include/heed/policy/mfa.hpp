@@ -25,7 +25,6 @@ struct Mfa {
   float scale = unset_scale;  ///< softmax scale; must be set, usually default_scale(head_dim)
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const { return detail::validate_heads(num_heads, 1, head_dim, head_dim, scale); }
@@ -49,7 +48,6 @@ struct MfaKr {
   std::span<const float> value_map = {};
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {

@@ -48,7 +48,6 @@ struct Mla {
   const Rope* rope = nullptr;
 
   // What AttentionPolicy asks for (concepts.hpp), and widths.
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
 
@@ -146,7 +145,6 @@ struct MlaExpanded {
   Mla mla;  ///< must have weights
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {

@@ -61,7 +61,6 @@ struct RotatedKeys {
   bool without_rotation = false;
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = P::key_stream;
   static constexpr int value_stream = P::value_stream;
   [[nodiscard]] Status validate() const {

@@ -16,7 +16,6 @@ struct SharedRow {
   float scale = unset_scale;    ///< softmax scale; must be set
 
   // What AttentionPolicy asks for (concepts.hpp).
-
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {
