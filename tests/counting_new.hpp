@@ -1,34 +1,27 @@
 /// \file
-/// Counts what operator new gives, under sanitizers, too. To be included by one file of an executable: it replaces every
-/// form of the operator, because a sanitizer has its own of each and would find memory of the one freed by the other.
+/// Counts what operator new gives and lets it fail, under sanitizers as well. To be included by one file of an executable:
+/// it replaces every form of the operator, because a sanitizer has its own of each and would find memory of the one freed
+/// by the other.
 #pragma once
 
-#include <atomic>
 #include <cstdlib>
 #include <new>
 
-namespace heed_test {
-/// Calls of any operator new so far.
-inline std::atomic<long> news{0};
+#include "heap.hpp"
 
+namespace heed_test {
 // Not inlined: GCC would see malloc meet delete, and warn.
 [[gnu::noinline]] inline void* counted_new(std::size_t bytes, std::size_t alignment) noexcept {
-  ++news;
+  const long number = news++;
+  if (first_failing >= 0 && number >= first_failing && number < end_failing) return nullptr;
   return std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment);
 }
-[[gnu::noinline]] inline void* must(void* block) noexcept {
-  if (block == nullptr) std::abort();
+[[gnu::noinline]] inline void* must(void* block) {
+  if (block == nullptr) throw std::bad_alloc();
   return block;
 }
 [[gnu::noinline]] inline void counted_delete(void* block) noexcept { std::free(block); }
 inline constexpr std::size_t default_alignment = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
-
-/// Whether the counter counts: a test that relies on it asks first.
-[[nodiscard]] inline bool counts_news() {
-  const long before = news.load();
-  ::operator delete(::operator new(1));  // unlike `delete new int`, never optimised away
-  return news.load() == before + 1;
-}
 }  // namespace heed_test
 
 // NOLINTBEGIN(misc-definitions-in-headers)

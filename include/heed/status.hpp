@@ -30,17 +30,48 @@ enum class StatusCode {
   unsupported,       ///< this combination is refused; the message says why
 };
 
+namespace detail {
+/// What a message says for which there is no memory: short enough for a string without any.
+inline constexpr const char* no_memory_for_text = "no memory";
+
+/// Calls body(), which makes text; `out` says no_memory_for_text if the C++ heap has none left. So what fails for want of
+/// memory can say so. Without exceptions the standard library ends the program there.
+template <class Body>
+void make_text(std::string& out, const Body& body) noexcept {
+#if defined(__cpp_exceptions)
+  try {
+    body();
+  } catch (...) {
+    out = no_memory_for_text;
+  }
+#else
+  body();
+  static_cast<void>(out);
+#endif
+}
+}  // namespace detail
+
 /// The outcome of an operation that returns no value. A failed operation has changed nothing, unless its own comment
 /// says what it changed.
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(StatusCode code, std::string message) : code_(code), message_(std::move(message)) {}
+  Status(StatusCode code, std::string message) noexcept : code_(code), message_(std::move(message)) {}
+  Status(const Status& other) noexcept : code_(other.code_) {
+    detail::make_text(message_, [&] { message_ = other.message_; });
+  }
+  Status(Status&& other) noexcept = default;
+  Status& operator=(Status other) noexcept {
+    code_ = other.code_;
+    message_ = std::move(other.message_);
+    return *this;
+  }
+  ~Status() = default;
 
   [[nodiscard]] bool ok() const noexcept { return code_ == StatusCode::ok; }
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
   [[nodiscard]] StatusCode code() const noexcept { return code_; }
-  /// Empty if ok. Else one sentence that names the argument and the number.
+  /// Empty if ok. Else one sentence that names the argument and the number, or "no memory" if there was none for it.
   [[nodiscard]] const std::string& message() const noexcept { return message_; }
 
  private:
@@ -114,12 +145,16 @@ class Sentence {
 };
 }  // namespace detail
 
-/// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`.
+/// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`. Does not throw.
 template <class... Parts>
-[[nodiscard]] Status fail(StatusCode code, const Parts&... parts) {
-  detail::Sentence message;
-  (message.add(parts), ...);
-  return Status(code, message.take());
+[[nodiscard]] Status fail(StatusCode code, const Parts&... parts) noexcept {
+  std::string text;
+  detail::make_text(text, [&] {
+    detail::Sentence message;
+    (message.add(parts), ...);
+    text = message.take();
+  });
+  return Status(code, std::move(text));
 }
 
 namespace detail {

@@ -5,11 +5,28 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <utility>
 
 #include <heed/cache/memory.hpp>
 
 namespace heed_test {
+
+/// Keeps the meter's own nodes out of the heap that a test counts or lets fail.
+template <class T>
+struct MallocAllocator {
+  using value_type = T;
+  MallocAllocator() = default;
+  template <class U>
+  MallocAllocator(const MallocAllocator<U>&) noexcept {}  // NOLINT(google-explicit-constructor)
+  T* allocate(std::size_t n) { return static_cast<T*>(std::malloc(n * sizeof(T))); }
+  void deallocate(T* block, std::size_t) noexcept { std::free(block); }
+  template <class U>
+  bool operator==(const MallocAllocator<U>&) const noexcept {
+    return true;
+  }
+};
 
 /// Held and peak bytes as the resource sees them. Must outlive every cache that uses it. Blocks are filled with a byte, so
 /// that whoever relies on zeros notices, and that touched() can tell what was written.
@@ -22,7 +39,8 @@ struct CountingMemory {
   heed::Index failures = 1;
   heed::Index most_held = heed::Index{1} << 62;  ///< no block is given that would make it more
   heed::Index largest = 0;                       ///< block that was ever given
-  std::map<void*, std::size_t> given = {};       ///< every block that is held
+  using Blocks = std::map<void*, std::size_t, std::less<>, MallocAllocator<std::pair<void* const, std::size_t>>>;
+  Blocks given = {};  ///< every block that is held
   static constexpr unsigned char filling = 0xA5;
   static constexpr heed::Index most = heed::Index{1} << 33;  ///< no larger block is given
 

@@ -6,6 +6,7 @@
 #include <heed/policy/grouped.hpp>
 #include <heed/retention/window.hpp>
 
+#include "counting_new.hpp"
 #include "mutants/expect.hpp"
 
 namespace {
@@ -117,9 +118,53 @@ void refuse() {
   expect(!prefixes.insert(numbers(8), fed(numbers(8), heed::SlidingWindow{4})).ok(), "refuse", "another rule");
 }
 
+/// Whichever allocation fails, the entries are what they were. The text parts from others within a run of ids.
+void without_memory() {
+  bool reached = true, says = true, same = true, throws = false, text = true;
+  for (long k = 0; reached && k < 1000; ++k) {
+    heed::PagePool pool;
+    Prefixes prefixes;
+    insert(prefixes, numbers(40), fed(numbers(40), {}, &pool));
+    const Cache cache = fed(parted(21), {}, &pool);
+    const Ids ids = parted(21);
+    const Index before = prefixes.bytes().total();
+    heed_test::HeapFails fails(k, k % 2 == 0 ? 1 : heed_test::HeapFails::all);
+    heed::Status status;
+    try {
+      status = prefixes.insert(ids, cache).status();
+    } catch (...) {
+      throws = true;
+    }
+    fails.stop();
+    reached = fails.reached();
+    if (reached && !throws) says = says && status.code() == heed::StatusCode::out_of_memory;
+    if (reached) text = text && !status.message().empty();
+    if (reached) same = same && prefixes.size() == 1 && prefixes.bytes().total() == before && prefixes.erase(1);
+    if (reached) same = same && prefixes.bytes().total() == 0 && found(prefixes, numbers(41)) == 0;
+  }
+  expect(!throws && says && text && !reached, "memory", "a status, no exception");
+  expect(same, "memory", "nothing changes");
+
+  Prefixes prefixes;
+  const auto first = insert(prefixes, numbers(20), fed(numbers(20)));
+  insert(prefixes, numbers(20, 500), fed(numbers(20, 500)));
+  const Ids prompt = numbers(21);
+  {
+    const heed_test::HeapFails fails(0);
+    try {
+      says = !prefixes.find(prompt).ok();
+    } catch (...) {
+      says = false;
+    }
+  }
+  heed::check(prefixes.set_max_bytes(prefixes.bytes().total() - 1));
+  expect(says && !prefixes.erase(first), "memory", "a find that failed is no use");
+}
+
 }  // namespace
 
 int main() {
+  without_memory();
   find();
   hold();
   refuse();

@@ -11,6 +11,7 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/prefix/check.hpp>
 #include <heed/cache/prefix/entries.hpp>
+#include <heed/heap.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -95,7 +96,7 @@ class PrefixCache {
   ///
   /// invalid_argument for a negative id, no ids, another number of ids than the cache has seen, an id that is not the
   /// cache's, a cache with another fingerprint(); unsupported if tokens were removed; out_of_range if the entry alone exceeds
-  /// max_bytes; what fork() says otherwise. Nothing changes then.
+  /// max_bytes; out_of_memory; what fork() says otherwise. Nothing changes then.
   [[nodiscard]] Result<std::uint64_t> insert(Ids ids, const Cache& cache, const PrefixScope& scope = {}) {
     if (Index(ids.size()) != cache.seen() || ids.empty()) {
       return fail(StatusCode::invalid_argument, "insert(): there are ", ids.size(), " ids, the cache has seen ",
@@ -104,24 +105,7 @@ class PrefixCache {
     Status status = detail::check_ids_of("insert()", ids, cache);
     if (status.ok()) status = check_kind("insert()", cache);
     if (!status.ok()) return status;
-    std::uint64_t key = entries_.exactly(ids, scope);
-    if (key != 0 && cache.rollback_floor() >= entries_.at(key).rollback_floor()) {
-      entries_.use(key);
-      return key;
-    }
-    Result<Cache> fork = cache.fork();
-    if (!fork.ok()) return fork.status();
-    if (const Index bytes = entries_.bytes_alone(Index(ids.size()), *fork); max_bytes_ > 0 && bytes > max_bytes_) {
-      return fail(StatusCode::out_of_range, "insert(): an entry of ", ids.size(), " tokens holds ", bytes,
-                  " bytes, max_bytes is ", max_bytes_);
-    }
-    if (key == 0) {
-      key = entries_.add(ids, *std::move(fork), scope);
-    } else {
-      entries_.replace(key, *std::move(fork));
-    }
-    shrink(1);
-    return key;
+    return store("insert()", ids, cache, scope);
   }
 
   /// step.commit(), and insert() before anything is evicted: `ids` are all tokens, those of the step included. So later
@@ -146,7 +130,7 @@ class PrefixCache {
     }
     if (status.ok()) status = step.commit(Eviction::later);
     if (!status.ok()) return status;
-    return insert(ids, cache, scope);
+    return store("commit()", ids, cache, scope);
   }
 
   /// The cache of the longest beginning of `ids` that an entry of this scope can give, with at least `leave` ids left: an
@@ -160,9 +144,10 @@ class PrefixCache {
     const detail::IdTree::Found found = entries_.longest(ids.first(std::size_t(most)), scope);
     Match match;
     if (found.length > 0) {
-      Result<Cache> fork = entries_.use(found.number).fork();
+      Result<Cache> fork = detail::with_heap("find()", [&] { return entries_.at(found.number).fork(); });
       if (!fork.ok()) return fork.status();
       if (Status status = fork->truncate(found.length); !status.ok()) return status;
+      entries_.use(found.number);
       match.tokens = found.length;
       match.key = found.number;
       match.cache.emplace(*std::move(fork));
@@ -176,9 +161,9 @@ class PrefixCache {
   }
 
   /// Drops an entry; false if there is none.
-  bool erase(std::uint64_t key) { return entries_.erase(key); }
+  bool erase(std::uint64_t key) noexcept { return entries_.erase(key); }
   /// Drops all entries.
-  void clear() {
+  void clear() noexcept {
     while (size() > 0) entries_.erase_oldest();
   }
 
@@ -194,8 +179,31 @@ class PrefixCache {
     }
     return {};
   }
+  /// A fork of `cache`, whose ids were checked, becomes the latest entry.
+  [[nodiscard]] Result<std::uint64_t> store(const char* call, Ids ids, const Cache& cache, const PrefixScope& scope) {
+    std::uint64_t key = entries_.exactly(ids, scope);
+    if (key != 0 && cache.rollback_floor() >= entries_.at(key).rollback_floor()) {
+      entries_.use(key);
+      return key;
+    }
+    return detail::with_heap(call, [&]() -> Result<std::uint64_t> {
+      Result<Cache> fork = cache.fork();
+      if (!fork.ok()) return fork.status();
+      if (const Index bytes = entries_.bytes_alone(Index(ids.size()), *fork); max_bytes_ > 0 && bytes > max_bytes_) {
+        return fail(StatusCode::out_of_range, call, ": an entry of ", ids.size(), " tokens holds ", bytes,
+                    " bytes, max_bytes is ", max_bytes_);
+      }
+      if (key == 0) {
+        key = entries_.add(ids, *std::move(fork), scope);
+      } else {
+        entries_.replace(key, *std::move(fork));
+      }
+      shrink(1);
+      return key;
+    });
+  }
   /// Keeps max_bytes, and the `latest` entries used last.
-  void shrink(std::size_t latest) {
+  void shrink(std::size_t latest) noexcept {
     for (; max_bytes_ > 0 && bytes().total() > max_bytes_ && size() > latest; ++counters_.evicted) {
       entries_.erase_oldest();
     }

@@ -13,6 +13,7 @@
 #include <heed/cache/prefix/id_tree.hpp>
 #include <heed/cache/prefix/page_tally.hpp>
 #include <heed/cache/prefix/scope.hpp>
+#include <heed/heap.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -44,20 +45,20 @@ class PrefixEntries {
     const auto tree = trees_.find(scope.key());
     return tree == trees_.end() ? IdTree::Found() : tree->second.longest(ids);
   }
-  [[nodiscard]] const Cache& at(std::uint64_t key) const { return places_.at(key)->cache; }
+  [[nodiscard]] const Cache& at(std::uint64_t key) const noexcept { return places_.find(key)->second->cache; }
   /// Any; there is one.
-  [[nodiscard]] const Cache& latest() const { return entries_.front().cache; }
+  [[nodiscard]] const Cache& latest() const noexcept { return entries_.front().cache; }
 
   /// The entry becomes the latest used one.
-  const Cache& use(std::uint64_t key) {
-    entries_.splice(entries_.begin(), entries_, places_.at(key));
+  const Cache& use(std::uint64_t key) noexcept {
+    entries_.splice(entries_.begin(), entries_, places_.find(key)->second);
     return latest();
   }
-  /// The same with a new cache of the same ids.
+  /// The same with a new cache of the same ids. Nothing changes if the heap has no memory (std::bad_alloc).
   void replace(std::uint64_t key, Cache cache) {
+    tally_.add(cache);
     use(key);
     Entry& entry = entries_.front();
-    tally_.add(cache);
     tally_.remove(entry.cache);
     own_bytes_ -= entry.own_bytes;
     entry.own_bytes = entry_bytes(cache);
@@ -65,29 +66,43 @@ class PrefixEntries {
     entry.cache = std::move(cache);
     entry.tree->second.set_floor(entry.place, entry.cache.rollback_floor());
   }
-  /// A new entry of ids that are not there yet, the latest used one; its key.
+  /// A new entry of ids that are not there yet, the latest used one; its key. Nothing changes if the heap has no memory
+  /// (std::bad_alloc).
   std::uint64_t add(Ids ids, Cache cache, const PrefixScope& scope) {
     const auto tree = trees_.try_emplace(scope.key()).first;
-    const std::uint64_t key = ++last_key_;
-    tree_bytes_ -= tree->second.bytes();
-    const IdTree::Place place = tree->second.add(ids, key, cache.rollback_floor());
-    tree_bytes_ += tree->second.bytes();
-    tally_.add(cache);
-    const Index own_bytes = entry_bytes(cache);
-    own_bytes_ += own_bytes;
-    entries_.push_front(Entry{key, std::move(cache), tree, place, own_bytes});
-    places_.emplace(key, entries_.begin());
+    Undo no_tree([&]() noexcept {
+      if (tree->second.empty()) trees_.erase(tree);
+    });
+    const std::uint64_t key = last_key_ + 1;
+    Entries made;
+    made.push_front(Entry{key, std::move(cache), tree, 0, 0});
+    Entry& entry = made.front();
+    entry.own_bytes = entry_bytes(entry.cache);
+    places_.emplace(key, made.begin());
+    Undo no_place([&]() noexcept { places_.erase(key); });
+    tally_.add(entry.cache);
+    Undo no_pages([&]() noexcept { tally_.remove(entry.cache); });
+    const Index tree_bytes = tree->second.bytes();
+    entry.place = tree->second.add(ids, key, entry.cache.rollback_floor());
+    // Nothing fails from here on.
+    no_tree.keep();
+    no_place.keep();
+    no_pages.keep();
+    tree_bytes_ += tree->second.bytes() - tree_bytes;
+    own_bytes_ += entry.own_bytes;
+    last_key_ = key;
+    entries_.splice(entries_.begin(), made);
     return key;
   }
   /// False if there is none.
-  bool erase(std::uint64_t key) {
+  bool erase(std::uint64_t key) noexcept {
     const auto at = places_.find(key);
     if (at == places_.end()) return false;
     drop(at->second);
     return true;
   }
   /// There is one.
-  void erase_oldest() { drop(std::prev(entries_.end())); }
+  void erase_oldest() noexcept { drop(std::prev(entries_.end())); }
 
  private:
   using Trees = std::map<std::string, IdTree>;  // by scope
@@ -103,7 +118,7 @@ class PrefixEntries {
   /// Beside pages, ids and nodes.
   [[nodiscard]] static Index entry_bytes(const Cache& cache) { return own_bytes_of(cache) + Index(sizeof(Entry)); }
 
-  void drop(typename Entries::iterator at) {
+  void drop(typename Entries::iterator at) noexcept {
     tally_.remove(at->cache);
     own_bytes_ -= at->own_bytes;
     IdTree& tree = at->tree->second;

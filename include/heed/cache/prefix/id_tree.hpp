@@ -7,9 +7,11 @@
 #include <limits>
 #include <map>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <heed/heap.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -33,7 +35,7 @@ class IdTree {
 
   /// Bytes of ids and nodes.
   [[nodiscard]] Index bytes() const noexcept {
-    return ids_ * Index(sizeof(std::int32_t)) + (Index(nodes_.size() - free_.size()) - 1) * node_bytes;
+    return ids_ * Index(sizeof(std::int32_t)) + (Index(nodes_.size()) - num_free_ - 1) * node_bytes;
   }
   /// Bytes of a tree that has one sequence of `length` ids.
   [[nodiscard]] static constexpr Index bytes_of(Index length) noexcept {
@@ -68,18 +70,35 @@ class IdTree {
     return walk.length == Index(ids.size()) && nodes_[walk.node].depth == walk.length ? nodes_[walk.node].number : 0;
   }
 
-  /// Adds a sequence that is not there yet. `ids` is not empty, 0 < floor <= its length or floor = 0.
+  /// Adds a sequence that is not there yet. `ids` is not empty, 0 < floor <= its length or floor = 0. Nothing changes if the
+  /// heap has no memory (std::bad_alloc).
   Place add(Ids ids, std::uint64_t number, Index floor) {
     const Walk walk = descend(ids);
-    Place node = walk.node;
-    if (nodes_[node].depth > walk.length) node = split(node, walk.length);
-    if (walk.length < Index(ids.size())) node = grow(node, ids.subspan(std::size_t(walk.length)));
+    const Ids rest = ids.subspan(std::size_t(walk.length));
+    const bool splits = nodes_[walk.node].depth > walk.length;
+    // All that needs memory comes first.
+    make_room();
+    const Place next = free_, after_next = nodes_[free_].parent;
+    Cut cut;
+    if (splits) cut = prepare_cut(walk.node, walk.length);
+    Node leaf;
+    if (!rest.empty()) {
+      leaf.parent = splits ? next : walk.node;
+      leaf.depth = Index(ids.size());
+      leaf.ids.assign(rest.begin(), rest.end());
+      (splits ? cut.upper : nodes_[walk.node]).children.emplace(rest.front(), splits ? after_next : next);
+    }
+    Place node = splits ? finish_cut(walk.node, std::move(cut)) : walk.node;
+    if (!rest.empty()) {
+      ids_ += Index(rest.size());
+      node = take(std::move(leaf));
+    }
     nodes_[node].number = number;
     set_floor(node, floor);
     return node;
   }
   /// Changes a sequence's floor.
-  void set_floor(Place place, Index floor) {
+  void set_floor(Place place, Index floor) noexcept {
     nodes_[place].floor = floor;
     for (Place at = place;; at = nodes_[at].parent) {
       Node& node = nodes_[at];
@@ -94,7 +113,7 @@ class IdTree {
       if (at == root) break;
     }
   }
-  void erase(Place place) {
+  void erase(Place place) noexcept {
     nodes_[place].number = 0;
     set_floor(place, unreachable);
     while (place != root && nodes_[place].number == 0 && nodes_[place].children.empty()) {
@@ -148,65 +167,77 @@ class IdTree {
     return walk;
   }
 
-  [[nodiscard]] Place make_node() {
-    if (free_.empty()) {
+  /// Two unused nodes, for add().
+  void make_room() {
+    static_assert(std::is_nothrow_move_constructible_v<Node> && std::is_nothrow_move_assignable_v<Node>);
+    while (num_free_ < 2) {
       nodes_.emplace_back();
-      return nodes_.size() - 1;
+      discard(nodes_.size() - 1);
     }
-    const Place node = free_.back();
-    free_.pop_back();
-    nodes_[node] = {};
-    return node;
   }
-  void discard(Place node) {
-    ids_ -= Index(nodes_[node].ids.size());
-    nodes_[node] = {};
-    free_.push_back(node);
+  /// `node` in the next unused place.
+  Place take(Node node) noexcept {
+    const Place place = free_;
+    free_ = nodes_[place].parent;
+    --num_free_;
+    nodes_[place] = std::move(node);
+    return place;
   }
-  /// A new child of `parent`.
-  [[nodiscard]] Place grow(Place parent, Ids ids) {
-    const Place node = make_node();
-    nodes_[node].parent = parent;
-    nodes_[node].depth = nodes_[parent].depth + Index(ids.size());
-    nodes_[node].ids.assign(ids.begin(), ids.end());
-    nodes_[parent].children.emplace(ids.front(), node);
-    ids_ += Index(ids.size());
-    return node;
+  void discard(Place place) noexcept {
+    ids_ -= Index(nodes_[place].ids.size());
+    nodes_[place] = {};
+    nodes_[place].parent = free_;
+    free_ = place;
+    ++num_free_;
   }
-  /// Cuts a run in two at `depth`; returns the first part, a new node. `node` stays the second part.
-  [[nodiscard]] Place split(Place node, Index depth) {
-    const Place first = make_node();
-    Node& upper = nodes_[first];
-    Node& lower = nodes_[node];
-    const auto count = lower.ids.size() - std::size_t(lower.depth - depth);
-    upper.parent = lower.parent;
-    upper.depth = depth;
-    upper.ids.assign(lower.ids.begin(), lower.ids.begin() + std::ptrdiff_t(count));
-    lower.ids = std::vector<std::int32_t>(lower.ids.begin() + std::ptrdiff_t(count), lower.ids.end());
-    lower.parent = first;
-    upper.children.emplace(lower.ids.front(), node);
-    upper.best = lower.best;
-    upper.best_floor = lower.best_floor;
-    nodes_[upper.parent].children[upper.ids.front()] = first;
-    return first;
+
+  /// A run cut in two: a new node for its first part, and the ids of its second, which stays in the old one.
+  struct Cut {
+    Node upper;
+    std::vector<std::int32_t> lower_ids;
+  };
+  [[nodiscard]] Cut prepare_cut(Place place, Index depth) const {
+    const Node& lower = nodes_[place];
+    const auto at = lower.ids.end() - std::ptrdiff_t(lower.depth - depth);
+    Cut cut;
+    cut.upper.parent = lower.parent;
+    cut.upper.depth = depth;
+    cut.upper.ids.assign(lower.ids.begin(), at);
+    cut.upper.children.emplace(*at, place);
+    cut.upper.best = lower.best;
+    cut.upper.best_floor = lower.best_floor;
+    cut.lower_ids.assign(at, lower.ids.end());
+    return cut;
   }
-  /// Undoes a split: the only child of a node in which no sequence ends takes its place.
-  void join_child(Place place) {
+  /// Returns the place of the first part.
+  Place finish_cut(Place lower, Cut cut) noexcept {
+    Place& link = nodes_[cut.upper.parent].children.find(cut.upper.ids.front())->second;
+    nodes_[lower].ids = std::move(cut.lower_ids);
+    link = nodes_[lower].parent = take(std::move(cut.upper));
+    return link;
+  }
+  /// Undoes a cut: the only child of a node in which no sequence ends takes its place. Without memory for the joined run the
+  /// two stay: the answers are the same.
+  void join_child(Place place) noexcept {
     const Place child = nodes_[place].children.begin()->second;
     Node& upper = nodes_[place];
     Node& lower = nodes_[child];
-    ids_ += Index(upper.ids.size());  // discard() takes them off
     std::vector<std::int32_t> ids;
-    ids.reserve(upper.ids.size() + lower.ids.size());
+    const Status room = with_heap("erase()", [&] {
+      ids.reserve(upper.ids.size() + lower.ids.size());
+      return Status();
+    });
+    if (!room.ok()) return;
     ids.insert(ids.end(), upper.ids.begin(), upper.ids.end());
     ids.insert(ids.end(), lower.ids.begin(), lower.ids.end());
+    ids_ += Index(upper.ids.size());  // discard() takes them off
     lower.ids = std::move(ids);
     lower.parent = upper.parent;
-    nodes_[upper.parent].children[lower.ids.front()] = child;
+    nodes_[upper.parent].children.find(lower.ids.front())->second = child;
     discard(place);
   }
 
-  void choose_best(Place place) {
+  void choose_best(Place place) noexcept {
     Node& node = nodes_[place];
     node.best = place;
     node.best_floor = node.floor;
@@ -218,7 +249,8 @@ class IdTree {
   }
 
   std::vector<Node> nodes_;  // the root first
-  std::vector<Place> free_;  // numbers of unused ones
+  Place free_ = root;        // an unused one, whose parent is the next unused one
+  Index num_free_ = 0;
   Index ids_ = 0;
 };
 

@@ -2,8 +2,10 @@
 /// What several caches hold together: a page that they share counts once.
 #pragma once
 
+#include <limits>
 #include <unordered_map>
 
+#include <heed/heap.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -29,15 +31,27 @@ class PageTally {
  public:
   [[nodiscard]] Index bytes() const noexcept { return bytes_; }
 
+  /// Nothing changes if the heap has no memory (std::bad_alloc).
   template <class Cache>
   void add(const Cache& cache) {
-    for_each_page_of(cache, [this](const void* page, Index bytes) {
+    Index added = 0;
+    Undo undo([&]() noexcept { remove_first(added, cache); });
+    for_each_page_of(cache, [&](const void* page, Index bytes) {
       if (++holders_[page] == 1) bytes_ += bytes;
+      ++added;
     });
+    undo.keep();
   }
   template <class Cache>
-  void remove(const Cache& cache) {
-    for_each_page_of(cache, [this](const void* page, Index bytes) {
+  void remove(const Cache& cache) noexcept {
+    remove_first(std::numeric_limits<Index>::max(), cache);
+  }
+
+ private:
+  template <class Cache>
+  void remove_first(Index pages, const Cache& cache) noexcept {
+    for_each_page_of(cache, [&](const void* page, Index bytes) {
+      if (pages-- <= 0) return;
       const auto at = holders_.find(page);
       if (--at->second > 0) return;
       holders_.erase(at);
@@ -45,7 +59,6 @@ class PageTally {
     });
   }
 
- private:
   std::unordered_map<const void*, Index> holders_;
   Index bytes_ = 0;
 };
