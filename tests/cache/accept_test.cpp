@@ -133,5 +133,60 @@ TEST(Accept, EveryAllocationMayFail) {
   EXPECT_GE(failures, 1);
 }
 
+/// A rule whose landmarks are separators at even positions: which tokens are landmarks is not known before the path is.
+struct EvenSeparators {
+  Index window = 2;
+
+  static constexpr const char* name = "even separators";
+  static constexpr bool has_history = false;
+  static constexpr bool has_ranks = false;
+  [[nodiscard]] heed::Status validate() const { return {}; }
+  [[nodiscard]] bool needs_ids() const noexcept { return true; }
+  [[nodiscard]] bool evicts_before_step() const noexcept { return false; }
+  [[nodiscard]] heed::Role role(Index position, std::int32_t id) const noexcept {
+    return id == 1 && position % 2 == 0 ? heed::Role::landmark : heed::Role::plain;
+  }
+  [[nodiscard]] bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
+  [[nodiscard]] heed::Recall recall(const heed::History& h) const noexcept {
+    return {.begin = std::max<Index>(0, h.next - window + 1)};
+  }
+  [[nodiscard]] Index rollback_floor(Index evicted, Index) const noexcept { return evicted + window; }
+  template <class Field>
+  void describe(Field&& field) const {
+    field("window", window);
+  }
+};
+
+/// The accepted tokens may be more landmarks than the draft had: there is room for them, or the step stays open.
+TEST(Accept, MakesRoomForLandmarksThatWereNotPlanned) {
+  for (Index k = 0;; ++k) {
+    CountingMemory memory;
+    Cache cache =
+        heed::value_or_throw(Cache::create(policy, {.page_tokens = 2, .memory = memory.resource()}, EvenSeparators{}));
+    Seeds draft(200, 0), stay;
+    Accepted accepted;
+    for (std::size_t i = 1; i < 200; i += 2) draft[i] = 1;  // at odd positions
+    for (std::size_t i = 1; i < 200; ++i) accepted.push_back(Index(i)), stay.push_back(draft[i]);
+    auto step = cache.begin(ids(draft));
+    ASSERT_NO_FATAL_FAILURE(write_all(*step, cache, draft));
+    memory.failing_from = memory.allocations + k;
+    memory.failures = 1000;
+    const heed::Status status = step->commit(accepted);
+    memory.failing_from = -1;
+    if (status.ok()) {
+      EXPECT_GE(k, 2);
+      std::vector<Index> kept;
+      for (Index position = 0; position < 198; position += 2) kept.push_back(position);
+      kept.push_back(198);
+      ASSERT_NO_FATAL_FAILURE(expect_keeps(cache, 0, stay, kept));
+      break;
+    }
+    ASSERT_EQ(status.code(), StatusCode::out_of_memory);
+    ASSERT_TRUE(step->open());
+    ASSERT_TRUE(step->commit().ok());
+    ASSERT_NO_FATAL_FAILURE(expect_keeps(cache, 0, draft, {199}));
+  }
+}
+
 }  // namespace
 }  // namespace heed_test

@@ -2,6 +2,7 @@
 /// A queue in blocks against std::deque: any order of calls, and memory that fails.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <random>
 #include <vector>
@@ -35,7 +36,7 @@ TEST(BlockQueue, IsADeque) {
         const Index most = walk % 3 == 0 ? 30 : 9000;
         const Index count = Index(random() % std::uint32_t(most));
         memory.failing_from = random() % 8 == 0 ? memory.allocations + Index(random() % 2) : -1;
-        switch (random() % 6) {
+        switch (random() % 8) {
           case 0:
           case 1:
             if (!queue.reserve_back(memory.resource(), count).ok()) break;
@@ -55,6 +56,23 @@ TEST(BlockQueue, IsADeque) {
             const Index gone = std::min(count / 2, queue.size());
             queue.pop_back(gone);
             model.erase(model.end() - gone, model.end());
+            break;
+          }
+          case 5: {
+            const Index begin = Index(random() % std::uint32_t(queue.size() + 1));
+            const Index gone = std::min(count, queue.size() - begin);
+            queue.erase(begin, gone);
+            model.erase(model.begin() + begin, model.begin() + begin + gone);
+            break;
+          }
+          case 6: {  // grows, and thinks better of it
+            const Index held = memory.held;
+            if (queue.try_back(memory.resource(), count).ok()) {
+              for (Index n = 0; n < count; ++n) queue.push_back(std::int32_t(n));
+              queue.pop_back(count);
+            }
+            queue.revert();
+            ASSERT_EQ(memory.held, held);
             break;
           }
           default:
@@ -94,6 +112,42 @@ TEST(BlockQueue, SlidesAndGrowsByBlocks) {
     queue.pop_front(1);
   }
   EXPECT_EQ(memory.allocations, allocations);
+}
+
+/// Room at one end does not cost the room at the other.
+TEST(SlidingArray, HasRoomAtBothEnds) {
+  for (Index size = 0; size < 12; ++size) {
+    for (Index front = 0; front < 12; ++front) {
+      for (Index back = 0; back < 12; ++back) {
+        CountingMemory memory;
+        heed::SlidingArray<Index> array;
+        ASSERT_TRUE(array.reserve_back(memory.resource(), size).ok());
+        for (Index i = 0; i < size; ++i) array.push_back(i);
+        ASSERT_TRUE(array.try_both(memory.resource(), front, back).ok());
+        const Index* const place = array.data();
+        for (Index i = 0; i < front; ++i) array.push_front(-1 - i);
+        for (Index i = 0; i < back; ++i) array.push_back(size + i);
+        ASSERT_EQ(array.data(), place - front);
+        ASSERT_LE((front + size + back) * 8, array.allocated());
+        for (Index i = 0; i < array.size(); ++i) ASSERT_EQ(array[i], i - front);
+        array.settle();
+        ASSERT_EQ(array.allocated(), memory.held);
+      }
+    }
+  }
+}
+
+/// A copy is one allocation, of what is there and a few elements more.
+TEST(SlidingArray, CopiesInOneAllocation) {
+  CountingMemory memory;
+  heed::SlidingArray<Index> array, copy;
+  ASSERT_TRUE(array.reserve_back(memory.resource(), 1000).ok());
+  for (Index i = 0; i < 1000; ++i) array.push_back(i);
+  const Index before = memory.allocations;
+  ASSERT_TRUE(copy.copy_from(memory.resource(), array).ok());
+  EXPECT_EQ(memory.allocations, before + 1);
+  EXPECT_LE(copy.allocated(), 1016 * 8);
+  EXPECT_TRUE(std::ranges::equal(copy.span(), array.span()));
 }
 
 }  // namespace

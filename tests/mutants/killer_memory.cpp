@@ -136,10 +136,38 @@ void ids() {
   expect(same, "ids", "of a long window");
 }
 
+/// A step that fails, one that is aborted, and a prompt that the window has forgotten.
+void giving_back() {
+  const std::vector<heed::LayerRule> rules{{heed::Causal{}, {0}}, {heed::SlidingWindow{300}, {1}}};
+  Memory memory;
+  auto cache =
+      heed::value_or_throw(Cache::create(policy, {.layers = 2, .page_tokens = 4, .memory = memory.resource()}, rules));
+  append(cache, 20);
+  cache.trim();
+  const Index held = memory.held, allocated = cache.bytes().allocated_rows;
+  memory.most = held + 400 * 1024;  // the first group's pages fit
+  const bool failed = !cache.begin(heed::NumTokens(500)).ok();
+  memory.most = Index{1} << 40;
+  expect(failed && memory.held == held && cache.bytes().allocated_rows == allocated, "begin",
+         "that failed kept memory");
+
+  Memory others;
+  heed::PagePool pool(others.resource());
+  auto guest = heed::value_or_throw(Cache::create(policy, {.layers = 2, .page_tokens = 4, .pool = &pool}, rules));
+  append(guest, 20);
+  const Index rows = guest.bytes().allocated_rows;
+  heed::value_or_throw(guest.begin(heed::NumTokens(500))).abort();
+  expect(guest.bytes().allocated_rows == rows, "abort", "pages of the step");
+  append(guest, 600);
+  for (int i = 0; i < 200; ++i) append(guest, 1);
+  expect(guest.bookkeeping_bytes() < 40 * 1024, "bookkeeping", "of a prompt");
+}
+
 }  // namespace
 
 int main() {
   ids();
+  giving_back();
   bounds();
   pools();
   touching();

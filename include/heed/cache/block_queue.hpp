@@ -12,8 +12,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Elements [0, size()), as SlidingArray has them, but more than 16 KiB of them lie in blocks of 16 KiB: growth then
-/// copies nothing but a table of blocks, and never holds elements twice. Few elements are one SlidingArray.
+/// Elements [0, size()). Up to 8 KiB of them are one SlidingArray, more lie in blocks of 16 KiB. Growth by blocks copies
+/// nothing but a table of blocks and never holds elements twice.
 template <class T>
   requires std::is_trivially_copyable_v<T>
 class BlockQueue {
@@ -50,26 +50,48 @@ class BlockQueue {
 
   /// Makes room for `count` more elements at the back, or out_of_memory.
   [[nodiscard]] Status reserve_back(const MemoryResource& memory, Index count) {
-    if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.reserve_back(memory, count);
+    Status status = try_back(memory, count);
+    settle();
+    return status;
+  }
+  /// The same, and revert() undoes it as long as the elements are those of now. The memory of before is kept until
+  /// settle().
+  [[nodiscard]] Status try_back(const MemoryResource& memory, Index count) {
+    if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.try_back(memory, count);
     return add_blocks(memory, count);
   }
-  /// The same without room to spare for later.
+  /// Growth is final.
+  void settle() noexcept {
+    if (!blocks_.empty()) few_ = {};
+    few_.settle();
+    blocks_.settle();
+    added_ = 0;
+  }
+  /// Returns to the memory of the last settle(). The elements must be the same.
+  void revert() noexcept {
+    if (added_ > 0) free_blocks(added_);
+    added_ = 0;
+    blocks_.revert();
+    few_.revert();
+  }
+  /// As reserve_back(), without room to spare for later.
   [[nodiscard]] Status reserve_exactly(const MemoryResource& memory, Index count) {
-    // As reserve_back(), which would otherwise move to blocks what was reserved here.
+    // The limit is that of reserve_back(), which would otherwise move to blocks what was reserved here.
     if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.reserve_exactly(memory, count);
-    return add_blocks(memory, count);
+    Status status = add_blocks(memory, count);
+    settle();
+    return status;
   }
   /// Makes room for `count` more elements at the front, or out_of_memory.
   [[nodiscard]] Status reserve_front(const MemoryResource& memory, Index count) {
     if (count == 0) return {};
-    if (blocks_.empty()) {
-      if (few_.size() + count <= block_size / 2) return few_.reserve_front(memory, count);
-      if (Status status = add_blocks(memory, 0); !status.ok()) return status;
-    }
+    if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.reserve_front(memory, count);
+    Status status = blocks_.empty() ? add_blocks(memory, 0) : Status();
     const Index lacking = (count - first_ + block_size - 1) / block_size;
-    if (lacking <= 0) return {};
     // Blocks behind the last element may come to the front, where there are enough.
-    if (Status status = add_blocks(memory, lacking * block_size); !status.ok()) return status;
+    if (status.ok() && lacking > 0) status = add_blocks(memory, lacking * block_size);
+    settle();
+    if (!status.ok() || lacking <= 0) return status;
     T** const all = blocks_.data();
     std::rotate(all, all + blocks_.size() - lacking, all + blocks_.size());
     first_ += lacking * block_size;
@@ -87,11 +109,12 @@ class BlockQueue {
       few_ = std::move(few);
       return;
     }
-    const Index needed = (first_ + std::max(size_, most) + block_size - 1) / block_size + 1;
+    const Index needed = blocks_for(first_ + std::max(size_, most)) + 1;
     if (blocks_.size() > 2 * needed) free_blocks(blocks_.size() - needed);
+    blocks_.shrink(memory, blocks_.size());
   }
 
-  // The next three need room.
+  // push_back(), push_front() and append() need room.
   void push_back(const T& value) noexcept {
     if (blocks_.empty()) return few_.push_back(value);
     *at(size_++) = value;
@@ -103,7 +126,14 @@ class BlockQueue {
     *at(0) = value;
   }
   void append(std::span<const T> values) noexcept {
-    for (const T& value : values) push_back(value);
+    if (blocks_.empty()) return few_.append(values);
+    while (!values.empty()) {
+      const std::size_t room = std::size_t(block_size - (first_ + size_) % block_size);
+      const std::size_t n = std::min(room, values.size());
+      std::memcpy(at(size_), values.data(), n * sizeof(T));
+      size_ += Index(n);
+      values = values.subspan(n);
+    }
   }
 
   /// Blocks that become free serve again at the back.
@@ -120,18 +150,33 @@ class BlockQueue {
     if (blocks_.empty()) return few_.pop_back(count);
     size_ -= count;
   }
+  /// Removes [begin, begin + count). Moves what lies behind it.
+  void erase(Index begin, Index count) noexcept {
+    if (count == 0) return;
+    if (blocks_.empty()) return few_.erase(begin, count);
+    for (Index i = begin; i + count < size_; ++i) *at(i) = *at(i + count);
+    size_ -= count;
+  }
 
-  /// A copy with memory of its own, or out_of_memory.
+  /// A copy in memory of its own, each part of which is allocated once, or out_of_memory. Few elements get room for a few
+  /// more.
   [[nodiscard]] Status copy_from(const MemoryResource& memory, const BlockQueue& other) {
     BlockQueue made;
-    if (Status status = made.reserve_back(memory, other.size()); !status.ok()) return status;
-    other.for_each_run([&](std::span<const T> run) { made.append(run); });
+    if (other.blocks_.empty()) {
+      if (Status status = made.few_.copy_from(memory, other.few_); !status.ok()) return status;
+    } else {
+      if (Status status = made.reserve_exactly(memory, other.size_); !status.ok()) return status;
+      other.for_each_run([&](std::span<const T> run) { made.append(run); });
+    }
     swap(made);
     return {};
   }
 
  private:
   static constexpr Index block_bytes = block_size * Index(sizeof(T));
+  [[nodiscard]] static constexpr Index blocks_for(Index elements) noexcept {
+    return (elements + block_size - 1) / block_size;
+  }
 
   [[nodiscard]] T* at(Index i) const noexcept {
     if (blocks_.empty()) return const_cast<T*>(few_.data()) + i;
@@ -139,29 +184,31 @@ class BlockQueue {
     return blocks_[place / block_size] + place % block_size;
   }
 
-  /// Room for `count` more at the back, in blocks from now on.
+  /// Room for `count` more at the back, in blocks from now on. What were few elements also stay where they
+  /// were until settle().
   [[nodiscard]] Status add_blocks(const MemoryResource& memory, Index count) {
     const bool from_few = blocks_.empty();
     const Index begin = from_few ? 0 : first_, kept = size();
-    const Index needed = std::max<Index>(1, (begin + kept + count + block_size - 1) / block_size);
+    const Index needed = std::max<Index>(1, blocks_for(begin + kept + count));
     if (needed <= blocks_.size()) return {};
+    if (Status status = blocks_.try_back(memory, needed - blocks_.size()); !status.ok()) return status;
     memory_ = memory;
-    if (Status status = blocks_.reserve_back(memory, needed - blocks_.size()); !status.ok()) return status;
     Index added = 0;
     while (blocks_.size() < needed) {
       void* block = detail::ask_for(memory, block_bytes);
       if (block == nullptr) {
-        free_blocks(added);  // few elements must still be found where they are
+        free_blocks(added);
+        if (added_ == 0) blocks_.revert();
         return fail(StatusCode::out_of_memory, "token index: cannot allocate ", block_bytes, " bytes");
       }
       blocks_.push_back(static_cast<T*>(block));
       ++added;
     }
+    added_ += added;
     if (!from_few) return {};
     first_ = 0;
-    size_ = kept;
-    for (Index i = 0; i < kept; ++i) *at(i) = few_[i];
-    few_ = {};
+    size_ = 0;
+    append(few_.span());
     return {};
   }
   void free_blocks(Index count) noexcept {
@@ -176,13 +223,15 @@ class BlockQueue {
     std::swap(memory_, other.memory_);
     std::swap(first_, other.first_);
     std::swap(size_, other.size_);
+    std::swap(added_, other.added_);
   }
 
-  SlidingArray<T> few_;      // all elements, as long as there is no block
+  SlidingArray<T> few_;      // all elements, as long as there is no block; a copy of them between growth and settle()
   SlidingArray<T*> blocks_;  // those in use first
   MemoryResource memory_;
   Index first_ = 0;  // place of element 0 in the blocks
   Index size_ = 0;
+  Index added_ = 0;  // blocks since the last settle()
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -36,11 +36,12 @@ namespace heed::inline HEED_ABI::detail {
   return least;
 }
 
-/// Gives memory back that a long prompt left, where the rule has a bound: what stays is enough for steps of at most
-/// `step` tokens, and for `reserved` tokens.
-inline void give_back(std::span<LayerGroup> groups, PagePool& pool, Index step, Index reserved) noexcept {
+/// Gives memory back that a long prompt left: what stays is enough for what is held, for steps of at most `step` tokens,
+/// and for `reserved` tokens. Pages go only if the pool serves these groups `alone`, and where the rule has a bound.
+inline void give_back(std::span<LayerGroup> groups, PagePool& pool, bool alone, Index step, Index reserved) noexcept {
+  for (LayerGroup& g : groups) g.shrink(pool.metered(), step, reserved);
   for (LayerGroup& g : groups) {
-    if (reserved == 0) g.shrink(pool.metered(), step);
+    if (!alone) return;
     const Index bytes = g.near_rows.layout().bytes();
     bool bounded = true;
     Index keep = 0;

@@ -13,7 +13,18 @@ namespace heed::inline HEED_ABI::detail {
 [[nodiscard]] inline Status prepare_truncate(std::span<LayerGroup> groups, const MemoryResource& memory, Index tokens) {
   for (LayerGroup& group : groups) {
     if (Status status = group.prepare_truncate(memory, tokens); !status.ok()) {
-      for (LayerGroup& prepared : groups) prepared.abandon_truncate();
+      for (LayerGroup& prepared : groups) prepared.abandon();
+      return status;
+    }
+  }
+  return {};
+}
+/// What remove(gone) of every group needs. out_of_memory changes nothing.
+[[nodiscard]] inline Status prepare_remove(std::span<LayerGroup> groups, const MemoryResource& memory,
+                                           std::span<const Interval> gone) {
+  for (LayerGroup& group : groups) {
+    if (Status status = group.prepare_remove(memory, gone); !status.ok()) {
+      for (LayerGroup& prepared : groups) prepared.abandon();
       return status;
     }
   }

@@ -57,6 +57,8 @@ class HoleList {
 
   /// Makes room for `count` calls of add(), or out_of_memory.
   [[nodiscard]] Status reserve(const MemoryResource& memory, Index count) { return holes_.reserve_back(memory, count); }
+  /// Gives memory back if there is more than four times what the holes need, or does nothing.
+  void shrink(const MemoryResource& memory) noexcept { holes_.shrink(memory, size()); }
   /// Removes [begin, end), whatever of it is removed already. Needs room.
   void add(Interval tokens) noexcept {
     if (tokens.size() <= 0) return;

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <utility>
-#include <vector>
 
 #include <heed/cache/page_choice.hpp>
 #include <heed/cache/page_table.hpp>
@@ -24,39 +24,71 @@ class LayerGroup {
         kept_(kept),
         new_near_(pool, layout) {}
 
-  /// Plans `count` tokens and makes room for their rows and for what commit() will move. On failure nothing is planned.
+  /// Plans `count` tokens and makes room for their rows and for what commit() will move. After a failure nothing is planned,
+  /// and the memory is what it was. After success settle() or undo_plan() must follow.
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
     if (Status status = index.plan(memory, count, id); !status.ok()) return status;
     const Index seen = index.seen(), held = index.held(), held_after = index.held_after_commit();
-    Status status = near_rows.make_writable(seen, seen + count, {index.near_begin(), seen}, spare_pages());
+    Status status = near_rows.try_writable(seen, seen + count, {index.near_begin(), seen}, spare_pages());
     if (status.ok()) {
       const Index first = index.commit_moves_far() ? 0 : held;
       const Index end = std::max(held_after, index.commit_moves_far() ? held : 0);
-      status = far_rows.make_writable(first, end, {0, held}, spare_pages());
+      status = far_rows.try_writable(first, end, {0, held}, spare_pages());
     }
-    if (!status.ok()) index.abort();
+    if (!status.ok()) undo_plan();
     return status;
+  }
+  /// The memory that plan() took is final.
+  void settle() noexcept {
+    index.settle();
+    near_rows.settle();
+    far_rows.settle();
+  }
+  /// Undoes plan(), before settle(): pages and bookkeeping are those of before. Copies of shared pages stay.
+  void undo_plan() noexcept {
+    index.undo_plan();
+    near_rows.revert();
+    far_rows.revert();
+  }
+  /// Forgets the planned tokens and gives their pages back to the pool.
+  void abort() noexcept {
+    index.abort();
+    give_back();
   }
   void commit(Eviction eviction) noexcept {
     index.commit(Moves{this}, eviction);
-    far_rows.keep_only(0, index.held());
+    most_held_ = std::max(most_held_, index.seen() - index.near_begin());
+    give_back();
   }
 
-  /// What accept() of some of the planned tokens, or a commit that evicts later, may need, or out_of_memory: the pages are
-  /// there, but a rule that forgets landmarks may hold more of them after fewer tokens.
-  [[nodiscard]] Status prepare_fewer() {
+  /// What a commit that evicts later may need, or out_of_memory: a rule that forgets landmarks may hold more of them.
+  [[nodiscard]] Status prepare_later() {
     if (!index.rule().has_history()) return {};
     return far_rows.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
   }
-  /// The plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
+  /// What accept() needs, or out_of_memory. The near rows are there. More tokens than planned may become far if a rule has a
+  /// history, or if its roles depend on positions: those of the accepted tokens change.
+  [[nodiscard]] Status prepare_accept(const MemoryResource& memory, std::span<const Index> accepted,
+                                      std::span<const std::int32_t> ids) {
+    TokenIndex::Replan replan;
+    if (Status status = index.prepare_replan(memory, accepted, ids, &replan); !status.ok()) return status;
+    if (replan.same_roles && !index.rule().has_history()) return {};
+    const Index most = std::max(replan.far_tokens, Index(index.far_tokens().size()));
+    return far_rows.make_writable(0, most, {0, index.held()});
+  }
+  /// After prepare_accept(): the plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
   void accept(const MemoryResource& memory, std::span<const Index> accepted,
               std::span<const std::int32_t> ids) noexcept {
     const Index seen = index.seen();
     for (std::size_t i = 0; i < accepted.size(); ++i) near_rows.copy(near_rows, seen + accepted[i], seen + Index(i), 1);
     index.abort();
-    // There is memory: a plan of more tokens was made before, and prepare_fewer().
-    static_cast<void>(plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; }));
+    // Cannot fail. abort() kept the memory of the lists, which had room for as many tokens or more, and prepare_accept() made
+    // room for the landmarks. The near pages are those of the longer plan. Either prepare_accept() made the far pages, or the
+    // roles are the same: then a landmark lies before the recent tokens only if it did so in the longer plan.
+    const Status status = plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; });
+    static_cast<void>(status);
+    settle();
   }
 
   /// What truncate(tokens) needs, or out_of_memory.
@@ -69,12 +101,15 @@ class LayerGroup {
     }
     return new_near_.make_writable(begin, tokens, {});  // no recent row stays: the run may begin far from where it was
   }
-  /// After prepare_truncate(), if there is no truncate().
-  void abandon_truncate() noexcept { new_near_.clear(); }
+  /// After prepare_truncate() or prepare_remove(), if nothing follows: gives pages back to the pool.
+  void abandon() noexcept {
+    new_near_.clear();
+    give_back();
+  }
   void truncate(Index tokens) noexcept {
     if (tokens > 0 && tokens <= index.near_begin()) near_rows = std::move(new_near_);
     index.truncate(tokens, Moves{this});
-    far_rows.keep_only(0, index.held());
+    give_back();
   }
 
   /// What remove(gone) needs, or out_of_memory.
@@ -87,7 +122,7 @@ class LayerGroup {
   Index remove(std::span<const Interval> gone) noexcept {
     Moves moves{this};
     index.remove(gone, moves);
-    far_rows.keep_only(0, index.held());
+    give_back();
     return moves.moved;
   }
 
@@ -113,12 +148,20 @@ class LayerGroup {
     if (!kept_.bounded()) return unlimited;
     return detail::most_pages({kept_.recent + step - 1, kept_.landmarks}, near_rows.layout().tokens());
   }
-  /// Gives memory of bookkeeping back that a long prompt left, where there is a bound.
-  void shrink(const MemoryResource& memory, Index step) noexcept {
-    if (!kept_.bounded()) return;
-    index.shrink(memory, most_near(step), kept_.landmarks, step);
-    far_rows.shrink(most_pages(step));
-    near_rows.shrink(most_pages(step));
+  /// Gives memory of bookkeeping back that a long prompt left. What stays is enough for steps of `step` tokens, for
+  /// `reserved` tokens, and for the bound of the rule; without a bound, for what was held since the shrink() before the last.
+  void shrink(const MemoryResource& memory, Index step, Index reserved) noexcept {
+    if (reserved > 0) step = std::max(step, reserved_step);
+    const Index held = std::max(std::exchange(most_held_before_, most_held_), most_held_);
+    most_held_ = 0;
+    const Index far_tokens = Index(index.far_tokens().size());
+    const Index wanted = kept_.bounded() ? most_near(step) : held + step;
+    const Index near = std::max(wanted, std::min(reserved, most_near(reserved_step)));
+    const Index distant = kept_.bounded() ? kept_.recent + step + kept_.landmarks : far_tokens + step;
+    index.shrink(memory, near, distant, step);
+    const Index page = near_rows.layout().tokens();
+    far_rows.shrink(kept_.bounded() ? most_pages(step) : far_rows.pages());
+    near_rows.shrink(near / page + 2);
   }
   /// Near tokens that the group ever holds, those of a step of `step` tokens included; `unlimited` without a bound.
   [[nodiscard]] Index most_near(Index step) const noexcept {
@@ -149,6 +192,11 @@ class LayerGroup {
   PageTable near_rows;
 
  private:
+  /// Gives pages that hold no token back to the pool. There is no plan.
+  void give_back() noexcept {
+    near_rows.keep_only(index.near_begin(), index.seen());
+    far_rows.keep_only(0, index.held());
+  }
   /// Pages still to come.
   [[nodiscard]] Index spare_pages() const noexcept { return std::max<Index>(0, most_pages() - pages()); }
 
@@ -173,7 +221,8 @@ class LayerGroup {
   };
 
   MostKept kept_;
-  PageTable new_near_;  // between prepare_truncate() and truncate()
+  Index most_held_ = 0, most_held_before_ = 0;  // near tokens after a commit, between calls of shrink()
+  PageTable new_near_;                          // between prepare_truncate() and truncate()
 };
 
 }  // namespace heed::inline HEED_ABI

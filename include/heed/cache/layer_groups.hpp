@@ -128,23 +128,26 @@ class LayerGroups {
                     " more fit: ", kept, " of max_tokens ", limit(), " are in the cache");
       }
     }
+    const std::int64_t slab = pool_->last_slab();
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       Status status = groups_[g].plan(memory(), count, id);
       if (status.ok()) continue;
-      for (std::size_t planned = 0; planned < g; ++planned) groups_[planned].index.abort();
+      for (std::size_t planned = 0; planned < g; ++planned) groups_[planned].undo_plan();
+      if (alone()) pool_->trim_after(slab);
       return status;
     }
+    for (LayerGroup& g : groups_) g.settle();
     steps_.began(count);
     note_peak();
     return {};
   }
   void abort() noexcept {
-    for (LayerGroup& g : groups_) g.index.abort();
+    for (LayerGroup& g : groups_) g.abort();
   }
-  /// What a commit that evicts later may need beside, or out_of_memory.
-  [[nodiscard]] Status prepare_fewer() {
+  /// What a commit that evicts later may need, or out_of_memory.
+  [[nodiscard]] Status prepare_later() {
     for (LayerGroup& g : groups_) {
-      if (Status status = g.prepare_fewer(); !status.ok()) return status;
+      if (Status status = g.prepare_later(); !status.ok()) return status;
     }
     return {};
   }
@@ -161,9 +164,7 @@ class LayerGroups {
       counters.seen_sum += double(index.seen());
     }
     note_peak();
-    const bool alone =
-        pool_.handles() == 1 + LayerGroup::pool_handles * Index(groups_.size());  // no fork's tables may want a page
-    if (steps_.committed() && alone) detail::give_back(groups_, *pool_, steps_.longest(), reserved_);
+    if (steps_.committed()) detail::give_back(groups_, *pool_, alone(), steps_.longest(), reserved_);
   }
   /// The plan of `tokens` tokens becomes one of those with these numbers alone.
   [[nodiscard]] Status accept(Index tokens, std::span<const Index> accepted) {
@@ -179,7 +180,9 @@ class LayerGroups {
     SlidingArray<std::int32_t> ids;
     if (Status status = ids.reserve_back(memory(), Index(accepted.size())); !status.ok()) return status;
     for (const Index token : accepted) ids.push_back(index.planned_id(token));
-    if (Status status = prepare_fewer(); !status.ok()) return status;
+    for (LayerGroup& g : groups_) {
+      if (Status status = g.prepare_accept(memory(), accepted, ids.span()); !status.ok()) return status;
+    }
     for (LayerGroup& g : groups_) g.accept(memory(), accepted, ids.span());
     return {};
   }
@@ -336,9 +339,7 @@ class LayerGroups {
     return {};
   }
   [[nodiscard]] Result<Index> remove(std::span<const Interval> gone) {
-    for (LayerGroup& g : groups_) {
-      if (Status status = g.prepare_remove(memory(), gone); !status.ok()) return status;
-    }
+    if (Status status = detail::prepare_remove(groups_, memory(), gone); !status.ok()) return status;
     note_peak();
     Index moved = 0;
     for (LayerGroup& g : groups_) moved += g.remove(gone);
@@ -378,6 +379,11 @@ class LayerGroups {
     return none;
   }
   [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < options_.layers ? layer : 0; }
+
+  /// Whether the pool serves this cache only: no fork, nor whoever made it, may want a page.
+  [[nodiscard]] bool alone() const noexcept {
+    return pool_.handles() == 1 + LayerGroup::pool_handles * Index(groups_.size());
+  }
 
   void note_peak() noexcept {
     if (!pool_.owned()) peak_ = std::max(peak_, detail::page_bytes(groups_) + bookkeeping());

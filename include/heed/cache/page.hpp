@@ -54,6 +54,7 @@ struct Slab {
   std::int32_t pages = 0;
   std::int32_t made = 0;  ///< pages that have been handed out
   Index free_pages = 0;
+  std::int64_t number = 0;  ///< counts all slabs of the pool
 
   [[nodiscard]] List list() const noexcept { return free_pages == 0 ? full : free_pages < pages ? partial : idle; }
   /// Bytes of the headers.

@@ -102,6 +102,25 @@ class PagePool {
     const std::lock_guard lock(mutex_);
     give_back_idle();
   }
+  /// Number of the slab that was allocated last.
+  [[nodiscard]] std::int64_t last_slab() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return last_slab_;
+  }
+  /// The same for slabs that were allocated after number `slab`.
+  void trim_after(std::int64_t slab) noexcept {
+    const std::lock_guard lock(mutex_);
+    for (PageSize* size = sizes_; size != nullptr;) {
+      PageSize* const next_size = size->next;
+      for (Slab* at = size->slabs[Slab::idle]; at != nullptr;) {
+        Slab* const next = at->next;
+        if (at->number > slab) free_slab(at);
+        at = next;
+      }
+      drop_if_empty(size);
+      size = next_size;
+    }
+  }
   /// The same for pages of one size, as long as `keep` free pages stay.
   void trim(Index bytes, Index keep) noexcept {
     const std::lock_guard lock(mutex_);
@@ -218,6 +237,7 @@ class PagePool {
     slab->data = static_cast<std::byte*>(data);
     slab->pages = std::int32_t(pages);
     slab->free_pages = pages;
+    slab->number = ++last_slab_;
     size.free_pages += pages;
     size.pages += pages;
     ++size.num_slabs;
@@ -289,6 +309,7 @@ class PagePool {
   PageSize* sizes_ = nullptr;
   Index held_ = 0;
   Index peak_ = 0;
+  std::int64_t last_slab_ = 0;
 };
 
 }  // namespace heed::inline HEED_ABI

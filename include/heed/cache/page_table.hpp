@@ -51,43 +51,36 @@ class PageTable {
 
   /// Makes [begin, end) writable: pages exist, and nobody else holds them. Rows of the slots [used.begin, used.end)
   /// survive in pages that had to be copied. The pool allocates at most `spare` pages at once, but one at least.
-  /// out_of_memory: the rows are as they were, some pages may have been added.
+  /// out_of_memory: rows and pages are as they were, except that some shared pages may have become copies.
   [[nodiscard]] Status make_writable(Index begin, Index end, Interval used, Index spare = unlimited) {
+    Status status = try_writable(begin, end, used, spare);
+    settle();
+    return status;
+  }
+  /// The same, and revert() gives the new pages back. The memory of before is kept until settle().
+  [[nodiscard]] Status try_writable(Index begin, Index end, Interval used, Index spare) {
     if (begin >= end) return {};
     const Index tokens = layout_.tokens(), first = begin / tokens, last = (end - 1) / tokens;
     if (pages_.empty()) first_ = first;
-    const MemoryResource memory = pool_->metered();
-    const Index before = std::max<Index>(0, first_ - first);
-    const Index after = std::max<Index>(0, last + 1 - (first_ + pages_.size()));
-    if (before > 0) {
-      if (Status status = pages_.reserve_front(memory, before); !status.ok()) return status;
+    front_ = std::max<Index>(0, first_ - first);
+    back_ = std::max<Index>(0, last + 1 - (first_ + pages_.size()));
+    Status status = add_pages(spare);
+    for (Index p = first; status.ok() && p <= last; ++p) {
+      if (PagePool::shared(pages_[p - first_])) status = own_page(p, used, spare--);
     }
-    if (after > 0) {
-      if (Status status = pages_.reserve_back(memory, after); !status.ok()) return status;
-    }
-    for (Index i = 0; i < before; ++i) {
-      Result<Page*> page = fresh(spare--);
-      if (!page.ok()) return page.status();
-      pages_.push_front(*page);
-      --first_;
-    }
-    for (Index i = 0; i < after; ++i) {
-      Result<Page*> page = fresh(spare--);
-      if (!page.ok()) return page.status();
-      pages_.push_back(*page);
-    }
-    for (Index p = first; p <= last; ++p) {
-      Page*& page = pages_[p - first_];
-      if (!PagePool::shared(page)) continue;
-      Result<Page*> own = fresh(spare--);
-      if (!own.ok()) return own.status();
-      const Index from = std::clamp<Index>(used.begin - p * tokens, 0, tokens);
-      const Index to = std::clamp<Index>(used.end - p * tokens, from, tokens);
-      layout_.copy(page, from, *own, from, to - from);
-      pool_->release(page);
-      page = *own;
-    }
-    return {};
+    if (!status.ok()) revert();
+    return status;
+  }
+  /// Growth is final.
+  void settle() noexcept {
+    pages_.settle();
+    front_ = back_ = 0;
+  }
+  /// Gives back the pages, and the memory of the table, that were added since the last settle(). Copies stay.
+  void revert() noexcept {
+    drop(front_, back_);
+    pages_.revert();
+    front_ = back_ = 0;
   }
 
   /// Memory for `count` more pages in the table itself.
@@ -104,19 +97,15 @@ class PageTable {
       return;
     }
     const Index front = std::clamp<Index>(begin / tokens - first_, 0, pages_.size());
-    for (Index i = 0; i < front; ++i) pool_->release(pages_[i]);
-    pages_.pop_front(front);
-    first_ += front;
-    const Index back = std::clamp<Index>(first_ + pages_.size() - ((end - 1) / tokens + 1), 0, pages_.size());
-    for (Index i = 0; i < back; ++i) pool_->release(pages_[pages_.size() - 1 - i]);
-    pages_.pop_back(back);
+    const Index back = std::clamp<Index>(first_ + pages_.size() - ((end - 1) / tokens + 1), 0, pages_.size() - front);
+    drop(front, back);
   }
   void clear() noexcept {
     for (Page* const page : pages_.span()) pool_->release(page);
     pages_.pop_back(pages_.size());
   }
 
-  /// Holds the pages of `other`, too.
+  /// Holds the pages of `other` instead of its own.
   [[nodiscard]] Status share(const PageTable& other) {
     clear();
     first_ = other.first_;
@@ -169,10 +158,50 @@ class PageTable {
  private:
   [[nodiscard]] Result<Page*> fresh(Index most) { return pool_->acquire(layout_.bytes(), most); }
 
+  /// Adds front_ and back_ pages. If there is no memory, front_ and back_ say how many were added.
+  [[nodiscard]] Status add_pages(Index& spare) {
+    const Index front = std::exchange(front_, 0), back = std::exchange(back_, 0);
+    if (front + back == 0) return {};
+    if (Status status = pages_.try_both(pool_->metered(), front, back); !status.ok()) return status;
+    for (; front_ < front; ++front_, --first_) {
+      Result<Page*> page = fresh(spare--);
+      if (!page.ok()) return page.status();
+      pages_.push_front(*page);
+    }
+    for (; back_ < back; ++back_) {
+      Result<Page*> page = fresh(spare--);
+      if (!page.ok()) return page.status();
+      pages_.push_back(*page);
+    }
+    return {};
+  }
+  /// Page `number` becomes one that nobody else holds.
+  [[nodiscard]] Status own_page(Index number, Interval used, Index spare) {
+    Result<Page*> own = fresh(spare);
+    if (!own.ok()) return own.status();
+    Page*& page = pages_[number - first_];
+    const Index tokens = layout_.tokens();
+    const Index from = std::clamp<Index>(used.begin - number * tokens, 0, tokens);
+    const Index to = std::clamp<Index>(used.end - number * tokens, from, tokens);
+    layout_.copy(page, from, *own, from, to - from);
+    pool_->release(page);
+    page = *own;
+    return {};
+  }
+  /// Gives back the first `front` pages and the last `back` ones.
+  void drop(Index front, Index back) noexcept {
+    for (Index i = 0; i < front; ++i) pool_->release(pages_[i]);
+    pages_.pop_front(front);
+    first_ += front;
+    for (Index i = 0; i < back; ++i) pool_->release(pages_[pages_.size() - 1 - i]);
+    pages_.pop_back(back);
+  }
+
   PoolHandle pool_;
   PageLayout layout_;
   SlidingArray<Page*> pages_;
-  Index first_ = 0;  // number of pages_[0]
+  Index first_ = 0;             // number of pages_[0]
+  Index front_ = 0, back_ = 0;  // pages added at each end since the last settle()
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -11,8 +11,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Elements [0, size()). Taking from the front is free; room at the back is made by moving everything to the front if
-/// half of the memory is idle, else by allocating twice as much. So a queue of bounded size allocates finitely often.
+/// Elements [0, size()). Taking from the front is free. Room at the back is made by moving everything to the front if half
+/// of the memory is idle, else by allocating twice as much. So a queue of bounded size allocates finitely often.
+///
+/// Growth can be undone without memory: try_back() keeps the old block until settle() frees it or revert() returns to it.
 template <class T>
   requires std::is_trivially_copyable_v<T>
 class SlidingArray {
@@ -28,7 +30,7 @@ class SlidingArray {
   [[nodiscard]] Index size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   /// Bytes asked of the memory resource.
-  [[nodiscard]] Index allocated() const noexcept { return buffer_.size(); }
+  [[nodiscard]] Index allocated() const noexcept { return buffer_.size() + before_.size(); }
   [[nodiscard]] T& operator[](Index i) noexcept { return data()[i]; }
   [[nodiscard]] const T& operator[](Index i) const noexcept { return data()[i]; }
   [[nodiscard]] T& back() noexcept { return data()[size_ - 1]; }
@@ -37,34 +39,60 @@ class SlidingArray {
   [[nodiscard]] const T* data() const noexcept { return reinterpret_cast<const T*>(buffer_.data()) + first_; }
   [[nodiscard]] std::span<const T> span() const noexcept { return {data(), std::size_t(size_)}; }
 
-  /// Makes room for `count` more elements at the back, or out_of_memory.
+  /// Makes room for `count` more elements at the back, or out_of_memory. Room at the front may go.
   [[nodiscard]] Status reserve_back(const MemoryResource& memory, Index count) {
-    const Index needed = size_ + count;
-    if (first_ + needed <= capacity()) return {};
+    Status status = try_back(memory, count);
+    settle();
+    return status;
+  }
+  /// The same, and revert() undoes it as long as the elements are those of now.
+  [[nodiscard]] Status try_back(const MemoryResource& memory, Index count) { return try_both(memory, 0, count); }
+  /// Room for `front` more elements at the front and `back` more at the back.
+  [[nodiscard]] Status try_both(const MemoryResource& memory, Index front, Index back) {
+    const Index needed = front + size_ + back;
+    if (front <= first_ && first_ + size_ + back <= capacity()) return {};
     if (2 * needed <= capacity()) {
-      std::memmove(buffer_.data(), data(), bytes(size_));
-      first_ = 0;
+      if (size_ > 0) std::memmove(buffer_.data() + bytes(front), data(), bytes(size_));
+      first_ = front;
       return {};
     }
-    return reallocate(memory, std::max<Index>(2 * needed, 16), 0);
+    return reallocate(memory, std::max<Index>(2 * needed, 16), front);
+  }
+  /// Growth is final.
+  void settle() noexcept {
+    before_ = {};
+    grown_ = false;
+  }
+  /// Returns to the memory of the last settle(). The elements must be the same.
+  void revert() noexcept {
+    if (!grown_) return;
+    buffer_ = std::move(before_);
+    first_ = first_before_;
+    settle();
   }
   /// The same without room to spare for later.
   [[nodiscard]] Status reserve_exactly(const MemoryResource& memory, Index count) {
-    return first_ + size_ + count <= capacity() ? Status() : reallocate(memory, size_ + count, 0);
+    if (first_ + size_ + count <= capacity()) return {};
+    Status status = reallocate(memory, size_ + count, 0);
+    settle();
+    return status;
   }
   /// Makes room for `count` more elements at the front, or out_of_memory.
   [[nodiscard]] Status reserve_front(const MemoryResource& memory, Index count) {
-    if (count <= first_) return {};
-    return reallocate(memory, 2 * (size_ + count), count);
+    Status status = try_both(memory, count, 0);
+    settle();
+    return status;
   }
 
   /// Gives memory back if there is more than twice what `most` elements need to slide, or does nothing.
   void shrink(const MemoryResource& memory, Index most) noexcept {
     const Index wanted = std::max({2 * most, size_, Index{16}});
-    if (capacity() / 2 > wanted) static_cast<void>(reallocate(memory, wanted, 0));
+    if (capacity() / 2 <= wanted) return;
+    static_cast<void>(reallocate(memory, wanted, 0));
+    settle();
   }
 
-  // The next four need room.
+  // push_back(), push_front() and append() need room.
   void push_back(const T& value) noexcept { data()[size_++] = value; }
   void push_front(const T& value) noexcept {
     --first_;
@@ -89,10 +117,13 @@ class SlidingArray {
     size_ -= count;
   }
 
-  /// A copy with memory of its own, or out_of_memory.
+  /// A copy in one block of its own with room for a few more elements, or out_of_memory.
   [[nodiscard]] Status copy_from(const MemoryResource& memory, const SlidingArray& other) {
+    constexpr Index few = 16;
     SlidingArray made;
-    if (Status status = made.reserve_back(memory, other.size_); !status.ok()) return status;
+    if (other.size_ > 0) {
+      if (Status status = made.reserve_exactly(memory, other.size_ + few); !status.ok()) return status;
+    }
     made.append(other.span());
     swap(made);
     return {};
@@ -106,6 +137,11 @@ class SlidingArray {
     Result<Buffer> buffer = Buffer::allocate(memory, capacity * Index(sizeof(T)), "token index");
     if (!buffer.ok()) return buffer.status();
     if (size_ > 0) std::memcpy(buffer->data() + bytes(first), data(), bytes(size_));
+    if (!grown_) {
+      before_ = std::move(buffer_);
+      first_before_ = first_;
+      grown_ = true;
+    }
     buffer_ = std::move(*buffer);
     first_ = first;
     return {};
@@ -114,11 +150,17 @@ class SlidingArray {
     std::swap(buffer_, other.buffer_);
     std::swap(first_, other.first_);
     std::swap(size_, other.size_);
+    std::swap(before_, other.before_);
+    std::swap(first_before_, other.first_before_);
+    std::swap(grown_, other.grown_);
   }
 
   Buffer buffer_;
   Index first_ = 0;
   Index size_ = 0;
+  Buffer before_;  // what buffer_ was at the last settle(), if it has grown since
+  Index first_before_ = 0;
+  bool grown_ = false;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -76,7 +76,7 @@ class CacheStep {
     if (!open()) return closed("commit()");
     if (Status status = cache_->all_written(); !status.ok()) return status;
     if (eviction == Eviction::later) {
-      if (Status status = cache_->groups_.prepare_fewer(); !status.ok()) return status;
+      if (Status status = cache_->groups_.prepare_later(); !status.ok()) return status;
     }
     cache_->groups_.commit(eviction);
     close();

@@ -40,11 +40,12 @@ class TokenIndex : public TokenRemoval {
     if (status.ok()) status = rotary_.reserve_exactly(memory, step);
     return status;
   }
-  /// Gives back what a long step left, if there is memory to move the rest to: from now on there are at most `near` near
-  /// tokens, `landmarks` landmarks before them, and steps of `step` tokens.
+  /// Gives back what a long step left, if there is memory to move the rest to. What stays is enough for `recent` near tokens,
+  /// `landmarks` landmarks, those of the near run included, and steps of `step` tokens.
   void shrink(const MemoryResource& memory, Index recent, Index landmarks, Index step) noexcept {
     ids_.shrink(memory, recent);
-    far_.shrink(memory, recent + landmarks);
+    far_.shrink(memory, landmarks);
+    holes_.shrink(memory);
     reach_.shrink(memory, step + undo_ + 2);
     stage_.shrink(memory, step);
     rotary_.shrink(memory, step);
@@ -64,19 +65,20 @@ class TokenIndex : public TokenRemoval {
 
   // --- a step ------------------------------------------------------------------------------------------------------
 
-  /// Appends `count` tokens tentatively; `id(i)` is the id of the i-th. out_of_memory changes nothing.
+  /// Appends `count` tokens tentatively; `id(i)` is the id of the i-th. out_of_memory changes nothing. The memory of
+  /// before is kept until settle().
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
-    Status status = ids_.reserve_back(memory, count);
-    if (status.ok()) status = reach_.reserve_back(memory, count);
-    if (status.ok() && staged()) status = stage_.reserve_back(memory, count);
-    if (status.ok()) status = rotary_.reserve_back(memory, count);
-    if (!status.ok()) return status;
+    Status status = ids_.try_back(memory, count);
+    if (status.ok()) status = reach_.try_back(memory, count);
+    if (status.ok() && staged()) status = stage_.try_back(memory, count);
+    if (status.ok()) status = rotary_.try_back(memory, count);
     // Only now: a count that no memory holds must not be counted up to.
-    Index landmarks = 0;
-    for (Index i = 0; i < count; ++i) landmarks += rule_.role(seen() + i, id(i)) != Role::plain;
-    status = far_.reserve_back(memory, landmarks);
-    if (!status.ok()) return status;
+    if (status.ok()) status = far_.try_back(memory, landmarks_of(count, id));
+    if (!status.ok()) {
+      revert();
+      return status;
+    }
     committed_far_ = far_.size();
     committed_initial_ = state_.initial;
     for (; planned_ < count; ++planned_) {
@@ -91,6 +93,20 @@ class TokenIndex : public TokenRemoval {
     for (Index i = 0; i < count; ++i) rotary_.push_back(rotary_position(i));
     return {};
   }
+  /// The memory that plan() took is final.
+  void settle() noexcept {
+    ids_.settle();
+    reach_.settle();
+    stage_.settle();
+    rotary_.settle();
+    far_.settle();
+  }
+  /// Undoes plan(), before settle(): the memory is what it was.
+  void undo_plan() noexcept {
+    abort();
+    revert();
+  }
+  /// Forgets the planned tokens. The memory stays for the next ones.
   void abort() noexcept {
     if (planned_ == 0) return;
     ids_.pop_back(planned_);
@@ -99,6 +115,22 @@ class TokenIndex : public TokenRemoval {
     reach_.back().blind = false;
     state_.initial = committed_initial_;
     end_plan();
+  }
+  /// A plan of some of the planned tokens.
+  struct Replan {
+    Index far_tokens = 0;    ///< in the list
+    bool same_roles = true;  ///< tokens are to the rule what they were
+  };
+  /// Before the planned tokens `accepted` alone are planned again, with these ids: memory for it, or out_of_memory.
+  [[nodiscard]] Status prepare_replan(const MemoryResource& memory, std::span<const Index> accepted,
+                                      std::span<const std::int32_t> ids, Replan* replan) {
+    *replan = {.far_tokens = committed_far_};
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const Role role = rule_.role(seen() + Index(i), ids[i]);
+      replan->far_tokens += role != Role::plain;
+      replan->same_roles &= role == rule_.role(seen() + accepted[i], ids[i]);
+    }
+    return far_.reserve_back(memory, std::max<Index>(0, replan->far_tokens - far_.size()));
   }
   /// Far slots there must be for commit().
   [[nodiscard]] Index held_after_commit() const noexcept {
@@ -259,6 +291,21 @@ class TokenIndex : public TokenRemoval {
   }
 
  private:
+  void revert() noexcept {
+    ids_.revert();
+    reach_.revert();
+    stage_.revert();
+    rotary_.revert();
+    far_.revert();
+  }
+  /// Landmarks among `count` tokens after those seen.
+  template <class Id>
+  [[nodiscard]] Index landmarks_of(Index count, const Id& id) const noexcept {
+    Index landmarks = 0;
+    for (Index i = 0; i < count; ++i) landmarks += rule_.role(seen() + i, id(i)) != Role::plain;
+    return landmarks;
+  }
+
   /// A token joins the near run, and the landmarks if it is one. There is room.
   void add_token(Index position, std::int32_t id) noexcept {
     ids_.push_back(id);
