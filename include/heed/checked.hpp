@@ -22,6 +22,7 @@ class Count {
   constexpr Count(Index value) noexcept
       : value_(value < 0 ? count_limit : value) {}  // NOLINT(google-explicit-constructor)
 
+  /// The number, or count_limit.
   [[nodiscard]] constexpr Index value() const noexcept { return value_; }
   /// false if the count overflowed.
   [[nodiscard]] constexpr bool fits() const noexcept { return value_ < count_limit; }

@@ -15,10 +15,12 @@
 
 #include <heed/config/abi.hpp>
 
+/// Version of the headers.
 #define HEED_VERSION_MAJOR 0
 #define HEED_VERSION_MINOR 1
 #define HEED_VERSION_PATCH 0
 
+/// HEED_QUOTE(a): a string literal of `a`, macros expanded.
 #define HEED_QUOTE_(a) #a
 #define HEED_QUOTE(a) HEED_QUOTE_(a)
 

@@ -9,8 +9,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// What body() returns, a Status or a Result; out_of_memory naming `call` if the C++ heap had no memory for it. Then body()
-/// must have undone what it had done. Without exceptions the standard library ends the program instead.
+/// Returns what body() returns, a Status or a Result. If the C++ heap has no memory for it, returns out_of_memory
+/// naming `call`; body() must then have undone its changes. Without exceptions the standard library ends the program
+/// instead.
 template <class Body>
 [[nodiscard]] auto with_heap(const char* call, const Body& body) -> decltype(body()) {
 #if defined(__cpp_exceptions)
@@ -25,7 +26,8 @@ template <class Body>
 #endif
 }
 
-/// Undoes a change at the end of its life, unless keep() was called before: what was changed when something later failed.
+/// Undoes a change when it is destroyed, unless keep() was called before. So a change is undone if something later
+/// fails.
 template <class Change>
 class Undo {
  public:

@@ -34,8 +34,8 @@ namespace detail {
 /// What a message says for which there is no memory: short enough for a string without any.
 inline constexpr const char* no_memory_for_text = "no memory";
 
-/// Calls body(), which makes text; `out` says no_memory_for_text if the C++ heap has none left. So what fails for want of
-/// memory can say so. Without exceptions the standard library ends the program there.
+/// Calls body(), which makes text. If the C++ heap has no memory for it, `out` becomes no_memory_for_text: so a failure
+/// for want of memory can still be reported. Without exceptions the standard library ends the program instead.
 template <class Body>
 void make_text(std::string& out, const Body& body) noexcept {
 #if defined(__cpp_exceptions)
@@ -55,7 +55,9 @@ void make_text(std::string& out, const Body& body) noexcept {
 /// says what it changed.
 class [[nodiscard]] Status {
  public:
+  /// Ok, without a message.
   Status() = default;
+  /// A failure; fail() builds the message.
   Status(StatusCode code, std::string message) noexcept : code_(code), message_(std::move(message)) {}
   Status(const Status& other) noexcept : code_(other.code_) {
     detail::make_text(message_, [&] { message_ = other.message_; });
@@ -145,7 +147,8 @@ class Sentence {
 };
 }  // namespace detail
 
-/// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`. Does not throw.
+/// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`. Does not
+/// throw.
 template <class... Parts>
 [[nodiscard]] Status fail(StatusCode code, const Parts&... parts) noexcept {
   std::string text;
@@ -169,11 +172,15 @@ namespace detail {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
+  /// A value; ok().
+  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  /// No value. `failure` must not be ok.
   Result(Status failure) : status_(std::move(failure)) {}  // NOLINT(google-explicit-constructor)
 
+  /// true if there is a value.
   [[nodiscard]] bool ok() const noexcept { return value_.has_value(); }
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
+  /// Why there is no value; ok if there is one.
   [[nodiscard]] const Status& status() const noexcept { return status_; }
 
   /// The value. Only if ok(): otherwise the behaviour is undefined.

@@ -72,8 +72,8 @@ struct AttentionLayout {
 /// A run of stored rows that share a stride: row i starts at data + i * stride_bytes.
 struct Tile {
   const std::byte* data = nullptr;  ///< row 0; not owned
-  Index rows = 0;
-  Index stride_bytes = 0;
+  Index rows = 0;                   ///< number of rows
+  Index stride_bytes = 0;           ///< bytes from one row to the next; may be negative
   /// Bytes that may be read from the start of each row, padding included. At least the bytes of an encoded row.
   Index readable_bytes = 0;
 };
@@ -83,6 +83,7 @@ struct Interval {
   Index begin = 0;
   Index end = 0;
 
+  /// Length: end - begin.
   [[nodiscard]] Index size() const noexcept { return end - begin; }
   friend bool operator==(const Interval&, const Interval&) = default;
 };

@@ -33,6 +33,7 @@ class Workspace {
     size_ = left;
   }
 
+  /// `other` is left without memory.
   Workspace(Workspace&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), owned_(other.owned_) {}
   Workspace& operator=(Workspace&& other) noexcept {
@@ -45,6 +46,7 @@ class Workspace {
 
   /// Bytes held.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  /// The memory, aligned to `alignment`; null if there is none.
   [[nodiscard]] std::byte* data() noexcept { return data_; }
 
   /// Makes size() at least `bytes`; workspace_bytes() says how many a call needs. If it grows, the old contents are

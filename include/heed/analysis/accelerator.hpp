@@ -24,10 +24,10 @@ struct Accelerator {
 
 /// Work of one decoded token, in FLOPs and bytes.
 struct DecodeWork {
-  Index attention_flops = 0;
-  Index kv_bytes = 0;
-  Index linear_flops = 0;
-  Index ffn_flops = 0;
+  Index attention_flops = 0;  ///< scores and values
+  Index kv_bytes = 0;         ///< cache bytes read
+  Index linear_flops = 0;     ///< projections of the attention
+  Index ffn_flops = 0;        ///< FFN
 };
 
 /// USD per decoded token, with attention and its projections on one device and the FFN on another: the sum of

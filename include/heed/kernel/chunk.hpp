@@ -12,10 +12,10 @@ inline constexpr Index far_away = Index{1} << 40;
 
 /// At most 256 keys of a job's far list or of its near list. Lane k holds key first + k of that list.
 struct Chunk {
-  bool is_far = false;
-  Index number = 0;  ///< number of the chunk in its list
-  Index first = 0;   ///< key of lane 0. Far: number in the far list. Near: index in the source, negative if evicted
-  Interval lanes;    ///< lanes that hold a key
+  bool is_far = false;  ///< of the far list, else of the near list
+  Index number = 0;     ///< number of the chunk in its list
+  Index first = 0;      ///< key of lane 0. Far: number in the far list. Near: index in the source, negative if evicted
+  Interval lanes;       ///< lanes that hold a key
 
   /// Index in the merge tree.
   [[nodiscard]] Index tree() const noexcept { return is_far ? number : far_away + number; }

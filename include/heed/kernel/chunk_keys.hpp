@@ -14,11 +14,13 @@ class ChunkKeys {
   ChunkKeys(const AttentionLayout& layout, const Scratch& scratch) noexcept
       : layout_(layout), positions_(scratch.positions), far_list_(scratch.far_list) {}
 
+  /// Begins with a job and a KV head. `job` must outlive the last call. Call move_to() next.
   void start(const Job& job, Index kv_head) noexcept {
     job_ = &job;
     kv_head_ = kv_head;
     listed_[0] = listed_[1] = -1;
   }
+  /// From here on the other functions speak of `chunk`, a chunk of the job.
   void move_to(const Chunk& chunk) {
     chunk_ = chunk;
     have_positions_ = in_text_ = false;

@@ -142,6 +142,7 @@ class Edges {
     return job;
   }
 
+  /// Applies the query map: reads q of the sequences, writes q of the jobs.
   template <SimdBackend Backend, class Sequence>
   void map_queries(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor) const {
     if constexpr (maps_queries) {
@@ -153,6 +154,7 @@ class Edges {
     }
   }
 
+  /// Applies the output map: reads out of the jobs, writes out of the sequences.
   template <SimdBackend Backend, class Sequence>
   void map_outputs(std::span<const Sequence> sequences, std::span<const Job> jobs, ExecutorRef executor) const {
     if constexpr (maps_outputs) {
@@ -202,6 +204,7 @@ inline Status check_numbers(const char* name, std::span<const float> numbers, bo
   return {};
 }
 
+/// invalid_argument for a wrong option, unsupported if float arithmetic is not exact (exact_floats()).
 inline Status check_options(const AttentionLayout& layout, const AttendOptions& options) {
 #if defined(__clang__) && !defined(HEED_ALLOW_FAST_MATH)  // GCC's macros told config.hpp
   if (!exact_floats()) {
@@ -245,6 +248,8 @@ Status check_positions(const Sequence& sequence) {
   return {};
 }
 
+/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
+/// ".
 template <AttentionPolicy P, class Sequence>
 Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool policy_rotates,
                       const Sequence& sequence, Index index) {

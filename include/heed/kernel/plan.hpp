@@ -28,9 +28,9 @@ inline constexpr Index max_ahead = 128;
 
 /// One task: rows of one KV head of one job over some of its far and near chunks.
 struct Task {
-  Index job = 0;
-  Index kv_head = 0;
-  Interval rows;
+  Index job = 0;         ///< number of the job
+  Index kv_head = 0;     ///< KV head that the rows read
+  Interval rows;         ///< rows (query, head) of the KV head; row r is query r / heads_per_group()
   Interval far_chunks;   ///< chunk numbers
   Interval near_chunks;  ///< chunk numbers
   Index part = -1;       ///< index of the partial state that the task writes; -1: it writes the final output
@@ -144,6 +144,7 @@ class Plan {
     const Index far_parts = spans({0, job.far_chunks()}).size();
     return part < far_parts ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
   }
+  /// Rows of one KV head of `job`.
   [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
 
   /// Number of (job, KV head, row block) triples.

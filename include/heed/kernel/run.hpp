@@ -68,6 +68,7 @@ inline void write_row(const AttentionLayout& layout, const AttendOptions& option
   for (Index d = 0; d < layout.value_width; ++d) to[d] = out[d] * weight;
 }
 
+/// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse.
 template <class Backend, Codec K, Codec V>
 void run(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
          std::span<const Job> jobs, const Plan& plan, const CallScratch& call, ExecutorRef executor) {

@@ -24,6 +24,7 @@ struct MlaWeights {
   std::span<const float> w_uk;   ///< [num_heads][qk_nope_head_dim][kv_lora_rank]: W_UK, for queries
   std::span<const float> w_ukv;  ///< [num_heads][kv_lora_rank][qk_nope_head_dim + v_head_dim]: [W_UK^T | W_UV^T]
 
+  /// true if there are no weights.
   [[nodiscard]] bool empty() const noexcept { return w_uk.empty() && w_ukv.empty(); }
 };
 
@@ -115,7 +116,7 @@ struct Mla {
 
 /// TilePreparation: makes one head's keys and values from a tile of latent rows.
 struct MlaExpansion {
-  Mla mla;
+  Mla mla;  ///< must have weights
 
   [[nodiscard]] bool makes_values() const noexcept { return true; }
   [[nodiscard]] bool rotates_keys() const noexcept { return mla.rope != nullptr; }

@@ -56,9 +56,9 @@ enum class CachedKeys {
 template <AttentionPolicy P>
   requires std::same_as<decltype(std::declval<const P&>().preparation()), Identity>
 struct RotatedKeys {
-  P policy;
-  const Rope* rope = nullptr;  ///< not owned; its head_dim is the width of the policy's key view
-  bool without_rotation = false;
+  P policy;                       ///< the policy whose keys are rotated at read
+  const Rope* rope = nullptr;     ///< not owned; its head_dim is the width of the policy's key view
+  bool without_rotation = false;  ///< true: keys of this layer are not rotated at all, and `rope` is not used
 
   // What AttentionPolicy asks for (concepts.hpp).
   static constexpr int key_stream = P::key_stream;

@@ -22,8 +22,8 @@ struct Reach {
 
 /// A landmark of the far list. Some queries may still see it as a recent token.
 struct FarToken {
-  Index position = 0;
-  std::int32_t id = no_token_id;
+  Index position = 0;             ///< logical position
+  std::int32_t id = no_token_id;  ///< id given to begin(), if any
   Role role = Role::landmark;
 };
 

@@ -24,6 +24,7 @@ class MaskRef {
 
   /// No mask is given.
   MaskRef() = default;
+  /// A copy of `mask`, or a reference to it: see copies.
   template <class M>
     requires(AttentionMask<std::remove_cvref_t<M>> && !std::same_as<std::remove_cvref_t<M>, MaskRef>)
   MaskRef(M&& mask)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
@@ -48,6 +49,7 @@ class MaskRef {
 
   /// true if the mask has text positions of its own: several drafts may stand for one place of the text.
   [[nodiscard]] bool moves() const noexcept { return one_ != nullptr && one_->text_position != nullptr; }
+  /// The place in the text of what lies at `position`; `position` itself if the mask has no text positions.
   [[nodiscard]] Index text_position(Index position) const {
     return moves() ? one_->text_position(mask_, position) : position;
   }

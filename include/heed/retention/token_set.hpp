@@ -24,6 +24,7 @@ class TokenSet {
     ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
   }
 
+  /// true if `id` is in the set. Takes a binary search.
   [[nodiscard]] bool contains(std::int32_t id) const noexcept {
     return std::binary_search(ids_.begin(), ids_.end(), id);
   }

@@ -22,10 +22,10 @@ inline constexpr int max_merges = 32;
 
 /// A matrix m[in][out] of floats, m[i][o] at data[i * stride + o]. Nothing is owned.
 struct Matrix {
-  const float* data = nullptr;
-  Index in = 0;        ///< inputs
-  Index out = 0;       ///< outputs
-  Index stride = out;  ///< floats from one input's row to the next
+  const float* data = nullptr;  ///< m[0][0]
+  Index in = 0;                 ///< inputs
+  Index out = 0;                ///< outputs
+  Index stride = out;           ///< floats from one input's row to the next
 };
 
 /// A backend's matrix product: y[r][o] = sum_i x[r][i] m[i][o] for r in [0, rows). Rows of x are x_stride floats apart,

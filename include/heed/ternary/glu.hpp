@@ -35,6 +35,7 @@ class BitGlu {
 
   [[nodiscard]] Index hidden_size() const noexcept { return gate_.in(); }
   [[nodiscard]] Index intermediate_size() const noexcept { return down_.in(); }
+  /// Bytes of all projections.
   [[nodiscard]] Index bytes() const noexcept { return gate_.bytes() + (up_ ? up_->bytes() : 0) + down_.bytes(); }
 
   /// y [tokens][hidden_size] from x [tokens][hidden_size]. y may be x. Allocates only if `workspace` is too small.

@@ -21,10 +21,10 @@ struct MatMulFreeConfig {
   Index vocab_size = 32000;
   Index hidden_size = 0;
   Index num_hidden_layers = 0;
-  Index intermediate_size = 0;
-  double rms_norm_eps = 1e-6;
+  Index intermediate_size = 0;       ///< width of the GLU; see default_intermediate_size()
+  double rms_norm_eps = 1e-6;        ///< eps of the norms before MLGRU and GLU, of the last norm and of g_norm
   double bitlinear_norm_eps = 1e-6;  ///< eps of the norms inside BitLinear; not in config.json, see BitLinearOptions
-  bool use_lower_bound = true;
+  bool use_lower_bound = true;       ///< the forget gates have lower bounds: the checkpoint has "model.lower_bounds"
   GateOrder gate_order = GateOrder::norm_gate_swish_h;  ///< not in config.json, see GateOrder
   Rounding rounding = Rounding::half_even;
 

@@ -76,6 +76,7 @@ class TernaryMatrix {
 
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
+  /// The scale of all weights.
   [[nodiscard]] float scale() const noexcept { return scale_; }
   /// Bytes held, padding included.
   [[nodiscard]] Index bytes() const noexcept { return bytes_.size(); }
