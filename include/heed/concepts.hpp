@@ -237,7 +237,8 @@ concept SplitMask = AttentionMask<M> && requires(const M& mask, Interval queries
 ///     evicts_before_step()              true: the cache evicts at the next step, so it holds what the last query saw;
 ///                                       false: it evicts at commit, so it holds what the next query may see
 ///     rollback_floor(evicted, begin)    the fewest tokens that a cache can be cut back to, if the latest evicted
-///                                       position is `evicted` and recent tokens begin at `begin`
+///                                       position is `evicted` and recent tokens begin at `begin`. 0 from a rule with a
+///                                       history means unknown: the cache records the floor anyway
 ///     describe(field)     calls field(name, value) for every parameter; a value is a number or a TokenSet
 ///     most_kept()         optional: the most that the rule ever holds (MostKept)
 template <class R>

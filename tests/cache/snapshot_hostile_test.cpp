@@ -16,6 +16,7 @@
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 
+#include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
 namespace heed_test {
@@ -213,11 +214,25 @@ void seal(Bytes& bytes) {
   std::memcpy(bytes.data() + bytes.size() - sizeof crc, &crc, sizeof crc);
 }
 
+/// Whatever the bytes say, restoring them takes no more than a few times as many, two pages, and what an empty cache takes.
+void expect_little_memory(const Bytes& bytes, const Subject& subject) {
+  constexpr Index times = 8, pages = 2 * 512;
+  CountingMemory memory;
+  heed::CacheOptions options = subject.options;
+  options.memory = memory.resource();
+  ASSERT_TRUE(Cache::create(policy(), options, subject.rule).ok());
+  const Index empty = memory.peak;
+  static_cast<void>(Cache::restore(policy(), options, subject.rule, bytes));
+  ASSERT_LE(memory.peak, empty + times * Index(bytes.size()) + pages);
+  ASSERT_EQ(memory.held, 0);
+}
+
 struct Tally {
   int accepted = 0, refused = 0;
 };
 void try_bytes(Bytes bytes, const Subject& subject, std::mt19937_64& random, Tally& tally) {
   seal(bytes);
+  ASSERT_NO_FATAL_FAILURE(expect_little_memory(bytes, subject));
   auto made = Cache::restore(policy(), subject.options, subject.rule, bytes);
   if (!made.ok()) {
     ++tally.refused;

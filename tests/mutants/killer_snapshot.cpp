@@ -1,6 +1,8 @@
 // Kills mutants of snapshots and of moves. A snapshot's numbers are edited wherever they stand: the refusals must name all
 // that can be wrong with them.
+#include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -12,8 +14,11 @@
 #include <heed/cache/recurrent_state.hpp>
 #include <heed/codec/f32.hpp>
 #include <heed/policy/grouped.hpp>
+#include <heed/retention/anchors.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
+#include <heed/retention/sinks.hpp>
+#include <heed/retention/window.hpp>
 
 #include "mutants/expect.hpp"
 
@@ -81,8 +86,8 @@ void caches() {
     const auto twin = Cache::restore(policy, {.page_tokens = 3}, rule, good);
     expect(twin.ok() && snapshot_of(*twin) == good, "restore", "the same bytes");
     const std::set<std::string> said = refusals(rule, good);
-    for (const char* number : {"seen", "reach_first", "begin", "near_begin", "floor", "first_landmark",
-                               "most_landmarks", "last_seen", "calls", "kept_sum", "seen_sum", "position"}) {
+    for (const char* number : {"seen", "reach_first", "begin", "floor", "first_landmark", "most_landmarks", "last_seen",
+                               "calls", "kept_sum", "seen_sum", "position"}) {
       const std::string start = std::string(number) + " is ";
       const auto named = said.lower_bound(start);
       expect(named != said.end() && named->starts_with(start), "refused", number);
@@ -90,6 +95,8 @@ void caches() {
     expect(said.contains("reach_first is 21"), "refused", "reach_first after the next query");
     if (rule.has_history()) {
       expect(said.contains("floor is 0"), "refused", "floor below begin");
+      expect(said.contains("floor is 20"), "refused", "another floor");
+      expect(said.contains("first_landmark is 3"), "refused", "first_landmark after the initial ones");
       expect(said.contains("most_landmarks is 21"), "refused", "most_landmarks beyond the tokens");
     } else {
       expect(said.contains("first_landmark is 1"), "refused", "first_landmark of a mask");
@@ -101,6 +108,68 @@ void caches() {
   append(marked, Ids(10, 1));
   heed::check(marked.truncate(2));
   expect(Cache::restore(policy, {}, heed::Separators{0, 1, {1}}, snapshot_of(marked)).ok(), "restore", "rollback");
+}
+
+/// A snapshot that nobody wrote of a cache with this rule, with `bytes` bytes of rows. `numbers`: floor, first_removed,
+/// reach_first, begin, then positions of far tokens. All ids are `id`; all recent tokens but the last are removed if `holes`.
+heed::Status restored(const AnyRule& rule, Index seen, const std::vector<Index>& numbers, std::size_t bytes,
+                      std::int32_t id = 5, bool holes = false, const heed::MemoryResource* memory = nullptr) {
+  Bytes made = snapshot_of(make(rule));
+  made.resize(72);
+  const auto add = [&](auto number) {
+    const auto* const from = reinterpret_cast<const std::byte*>(&number);
+    made.insert(made.end(), from, from + sizeof number);
+  };
+  add(seen);
+  for (std::size_t i = 0; i < 4; ++i) add(numbers[i]);
+  for (const Index n : {0, 0, 1, 1}) add(n);
+  for (const double sum : {1.0, 1.0}) add(sum);
+  add(Index(numbers.size()) - 4);
+  for (std::size_t i = 4; i < numbers.size(); ++i) {
+    add(numbers[i]);
+    add(id);
+  }
+  for (Index i = numbers[3]; i < seen; ++i) add(id);
+  add(Index(holes));
+  if (holes) {
+    add(numbers[3]);
+    add(seen - 1);
+  }
+  made.resize(made.size() + bytes + sizeof(std::uint32_t));
+  seal(made);
+  return Cache::restore(policy, {.memory = memory != nullptr ? *memory : heed::default_memory()}, rule, made).status();
+}
+void rules() {
+  constexpr std::size_t row = 2 * sizeof(float);
+  const AnyRule window = heed::SlidingWindow{4}, sinks = heed::SinkWindow{2, 4};
+  const AnyRule stream = heed::SeparatorStream{.initial = 2, .separators = 2, .local = 3, .capacity = 9, .ids = {1}};
+  expect(restored(window, 20, {0, -1, 20, 17}, 3 * row).ok(), "rule", "right");
+  expect(!restored(window, 20, {0, -1, 20, 16}, 4 * row).ok(), "rule", "begin");
+  expect(!restored(window, 20, {0, -1, 20, 18}, 2 * row).ok(), "rule", "begin too late");
+  expect(restored(window, 20, {0, 20, 20, 18}, 2 * row).ok(), "rule", "begin after resume_at()");
+  expect(restored(sinks, 20, {0, -1, 20, 17, 0, 1}, 5 * row).ok(), "rule", "right");
+  expect(!restored(sinks, 20, {0, -1, 20, 17, 0}, 4 * row).ok(), "rule", "initial tokens");
+  expect(restored(stream, 9, {0, -1, 9, 0}, 9 * row).ok(), "rule", "right");
+  expect(!restored(stream, 10, {0, -1, 10, 0}, 10 * row).ok(), "rule", "a full stream");
+  expect(!restored(window, 20, {0, -1, 20, 17}, 3 * row, -2).ok(), "rule", "ids");
+
+  Index most = 0;
+  const heed::MemoryResource memory{
+      .context = &most,
+      .allocate = [](void* largest, std::size_t bytes, std::size_t alignment) -> void* {
+        *static_cast<Index*>(largest) = std::max(*static_cast<Index*>(largest), Index(bytes));
+        return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+      },
+      .deallocate = [](void*, void* block, std::size_t, std::size_t) { std::free(block); }};
+  expect(!restored(window, 2000, {0, 0, 0, 0}, row, 5, true, &memory).ok() && most < 8192, "rule", "holes");
+
+  Cache cache = make(heed::Anchors{.ids = {1}});
+  append(cache, {5, 5, 5, 1, 5});
+  heed::check(cache.remove(0, 5));
+  heed::check(cache.resume_at(2));
+  append(cache, {5, 5});
+  heed::check(cache.truncate(2));
+  expect(cache.removed(), "resume", "removed");
 }
 
 void moves() {
@@ -146,6 +215,7 @@ void states() {
 
 int main() {
   caches();
+  rules();
   moves();
   states();
   return killer::failures == 0 ? 0 : 1;

@@ -3,14 +3,16 @@
 ///
 ///     magic "heed-kv" and 0, version u32, byte-order mark u32, number of bytes u64, fingerprint u64,
 ///     names of key and value codec (16 bytes each), number of layer groups u64, tokens seen u64,
-///     per group: near_begin, floor, first_removed, reach_first, begin, first_landmark and most_landmarks of TokenRecord (i64
-///     each); last_seen and calls (i64), kept_sum and seen_sum (f64) of RetentionCounters; number of far tokens u64, their
+///     per group: floor, first_removed, reach_first, begin, first_landmark and most_landmarks of TokenRecord (i64 each);
+///     last_seen and calls (i64), kept_sum and seen_sum (f64) of RetentionCounters; number of far tokens u64, their
 ///     positions (i64) and ids (i32); ids of the near tokens (i32); number of holes u64, their begins and ends (i64); then
-///     far rows and near rows of every (layer, stream,
-///     head), encoded and without padding;  CRC-32 u32 of all before
+///     far rows and near rows of every (layer, stream, head), encoded and without padding, zeros for holes;
+///     CRC-32 u32 of all before
 ///
 /// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it. What
 /// follows from these numbers and the rule is not stored, so it cannot contradict them.
+///
+/// Every slot has its row, holes too, so restoring never needs much more memory than there are bytes.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +29,7 @@
 namespace heed::inline HEED_ABI::detail {
 
 inline constexpr SnapshotMagic snapshot_magic{'h', 'e', 'e', 'd', '-', 'k', 'v', 0};
-inline constexpr std::uint32_t snapshot_version = 2;
+inline constexpr std::uint32_t snapshot_version = 3;
 
 /// Names of the codecs of keys and values.
 struct SnapshotCodecs {
@@ -80,38 +82,50 @@ inline std::size_t write_header(SnapshotWriter& writer, std::uint64_t fingerprin
   return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows");
 }
 
-/// Calls body(table, slot) for every row that is held, in order.
-template <class Group, class Body>
-void for_each_row(Group& group, const Body& body) {
-  for (Index slot = 0; slot < group.index.held(); ++slot) body(group.far_rows, slot);
-  for (Index key = group.index.held(); key < group.index.kept(); ++key)
-    body(group.near_rows, group.index.position(key));
-}
+inline constexpr Index snapshot_far_bytes = Index(sizeof(Index) + sizeof(std::int32_t));
+inline constexpr Index snapshot_id_bytes = Index(sizeof(std::int32_t));
 
 inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const RetentionCounters& counters) noexcept {
   const TokenIndex& index = group.index;
   const TokenRecord record = index.record();
-  for (const Index number : {record.near_begin, record.floor, record.first_removed, record.reach_first, record.begin,
+  for (const Index number : {record.floor, record.first_removed, record.reach_first, record.begin,
                              record.first_landmark, record.most_landmarks, counters.last_seen, counters.calls}) {
     writer.number(number);
   }
   writer.number(counters.kept_sum);
   writer.number(counters.seen_sum);
   writer.number(index.held());
-  for (const FarToken& token : index.far_tokens().first(std::size_t(index.held()))) {
-    writer.number(token.position);
-    writer.number(token.id);
-  }
-  index.near_ids().for_each_run([&](std::span<const std::int32_t> run) { writer.bytes(run.data(), run.size_bytes()); });
+  writer.part(Count(index.held()) * snapshot_far_bytes, [&] {
+    for (const FarToken& token : index.far_tokens().first(std::size_t(index.held()))) {
+      writer.number(token.position);
+      writer.number(token.id);
+    }
+  });
+  writer.part(Count(index.near_ids().size()) * snapshot_id_bytes, [&] {
+    index.near_ids().for_each_run(
+        [&](std::span<const std::int32_t> run) { writer.bytes(run.data(), run.size_bytes()); });
+  });
   writer.number(index.holes().size());
   for (const HoleList::Hole& hole : index.holes().holes()) {
     writer.number(hole.begin);
     writer.number(hole.end);
   }
   const PageLayout& layout = group.near_rows.layout();
-  layout.for_each_head([&](Index layer, int stream, Index head) {
-    for_each_row(group, [&](const PageTable& table, Index slot) {
-      writer.bytes(table.row(layer, stream, head, slot), std::size_t(layout.row_bytes(stream)));
+  writer.part(Count(index.slots()) * layout.encoded_token_bytes(), [&] {
+    layout.for_each_head([&](Index layer, int stream, Index head) {
+      const auto bytes = std::size_t(layout.row_bytes(stream));
+      for (Index slot = 0; slot < index.held(); ++slot) {
+        writer.bytes(group.far_rows.row(layer, stream, head, slot), bytes);
+      }
+      for (Index position = index.near_begin(); position < index.seen();) {
+        const Interval hole = index.holes().next(position);
+        for (; position < std::min(hole.begin, index.seen()); ++position) {
+          writer.bytes(group.near_rows.row(layer, stream, head, position), bytes);
+        }
+        if (position == index.seen()) break;
+        writer.zeros(std::size_t(hole.size()) * bytes);
+        position = hole.end;
+      }
     });
   });
 }
@@ -133,32 +147,39 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   return {};
 }
 
-/// Fills the index of an empty group that has seen `seen` tokens.
+/// Fills the index of an empty group that has seen `seen` tokens, each of `token_bytes` bytes of rows.
 [[nodiscard]] inline Status read_index(SnapshotReader& reader, const MemoryResource& memory, Index seen,
-                                       TokenIndex& index, RetentionCounters& counters) {
+                                       Index token_bytes, TokenIndex& index, RetentionCounters& counters) {
   TokenRecord record{.seen = seen};
-  for (Index* const number :
-       {&record.near_begin, &record.floor, &record.first_removed, &record.reach_first, &record.begin,
-        &record.first_landmark, &record.most_landmarks, &counters.last_seen, &counters.calls}) {
+  for (Index* const number : {&record.floor, &record.first_removed, &record.reach_first, &record.begin,
+                              &record.first_landmark, &record.most_landmarks, &counters.last_seen, &counters.calls}) {
     *number = reader.number<Index>();
   }
   counters.kept_sum = reader.number<double>();
   counters.seen_sum = reader.number<double>();
+  const Index num_far = reader.count(std::size_t(snapshot_far_bytes));
+  if (Status status = check_record(record, index.rule()); !status.ok()) return status;
+  // Before anything is allocated: a few bytes must not ask for a terabyte.
+  const Index num_ids = seen - record.begin;
+  const Count tokens = Count(num_far) * snapshot_far_bytes + Count(num_ids) * snapshot_id_bytes;
+  if (!reader.complete() || !reader.has(tokens)) {
+    return fail(StatusCode::invalid_argument, "snapshot: it ends before its index");
+  }
+  if (!reader.has(tokens + (Count(num_far) + num_ids) * token_bytes)) {
+    return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
+  }
   SlidingArray<FarToken> far_rows;
   SlidingArray<std::int32_t> ids;
-  const Index num_far = reader.count(sizeof(Index) + sizeof(std::int32_t));
-  if (Status status = far_rows.reserve_back(memory, num_far); !status.ok()) return status;
+  if (Status status = far_rows.reserve_exactly(memory, num_far); !status.ok()) return status;
   for (Index i = 0; i < num_far; ++i) {
     const auto position = reader.number<Index>();
     far_rows.push_back({position, reader.number<std::int32_t>()});
   }
-  if (Status status = check_record(record, index.rule()); !status.ok()) return status;
-  const Index num_ids = reader.fits(seen - record.near_begin, sizeof(std::int32_t));
-  if (Status status = ids.reserve_back(memory, num_ids); !status.ok()) return status;
+  if (Status status = ids.reserve_exactly(memory, num_ids); !status.ok()) return status;
   for (Index i = 0; i < num_ids; ++i) ids.push_back(reader.number<std::int32_t>());
   SlidingArray<Interval> holes;
   const Index num_holes = reader.count(2 * sizeof(Index));
-  if (Status status = holes.reserve_back(memory, num_holes); !status.ok()) return status;
+  if (Status status = holes.reserve_exactly(memory, num_holes); !status.ok()) return status;
   for (Index i = 0; i < num_holes; ++i) {
     const auto begin = reader.number<Index>();
     holes.push_back({begin, reader.number<Index>()});
@@ -168,34 +189,40 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   return index.restore(memory, record, far_rows.span(), ids.span(), holes.span());
 }
 
+/// Pages for these slots of an empty table, and none to spare, or out_of_memory.
+[[nodiscard]] inline Status make_rows(PageTable& table, Interval slots) {
+  const Index tokens = table.layout().tokens();
+  return table.make_writable(slots.begin, slots.end, {}, (slots.end - 1) / tokens - slots.begin / tokens + 1);
+}
+
 /// Fills an empty group, or says what is wrong; the group is then useless. out_of_range if it would hold more than
 /// `max_tokens` tokens.
 [[nodiscard]] inline Status read_group(SnapshotReader& reader, const MemoryResource& memory, Index seen,
                                        Index max_tokens, LayerGroup& group, RetentionCounters& counters) {
-  if (Status status = read_index(reader, memory, seen, group.index, counters); !status.ok()) return status;
-  const Index kept = group.index.kept();
+  const PageLayout& layout = group.near_rows.layout();
+  const TokenIndex& index = group.index;
+  Status status = read_index(reader, memory, seen, layout.encoded_token_bytes(), group.index, counters);
+  if (!status.ok()) return status;
+  const Index kept = index.kept();
   if (kept > max_tokens) {
     return fail(StatusCode::out_of_range, "snapshot: it holds ", kept, " tokens, but max_tokens is ", max_tokens);
   }
-  // Before rows are allocated: a few bytes must not ask for a terabyte.
-  const PageLayout& layout = group.near_rows.layout();
-  const Count rows = Count(kept) * layout.encoded_token_bytes();
-  if (!rows.fits() || std::uint64_t(rows.value()) > std::uint64_t(reader.left())) {
+  // The holes in the index took bytes, too.
+  if (!reader.has(Count(index.slots()) * layout.encoded_token_bytes())) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }
-  Status status = group.far_rows.make_writable(0, group.index.held(), {});
-  if (status.ok()) status = group.near_rows.make_writable(group.index.near_begin(), group.index.seen(), {});
+  status = make_rows(group.far_rows, {0, index.held()});
+  if (status.ok()) status = make_rows(group.near_rows, {index.near_begin(), index.seen()});
   if (!status.ok()) return status;
   layout.for_each_head([&](Index layer, int stream, Index head) {
-    for_each_row(group, [&](PageTable& table, Index slot) {
-      const auto bytes = std::size_t(layout.row_bytes(stream));
-      std::memcpy(table.row(layer, stream, head, slot), reader.bytes(bytes), bytes);
-    });
-    for (const HoleList::Hole& hole : group.index.holes().holes()) {
-      for (Index slot = hole.begin; slot < hole.end; ++slot) {
-        std::memset(group.near_rows.row(layer, stream, head, slot), 0, std::size_t(layout.row_bytes(stream)));
+    const auto bytes = std::size_t(layout.row_bytes(stream));
+    const auto read = [&](PageTable& table, Interval slots) {
+      for (Index slot = slots.begin; slot < slots.end; ++slot) {
+        std::memcpy(table.row(layer, stream, head, slot), reader.bytes(bytes), bytes);
       }
-    }
+    };
+    read(group.far_rows, {0, index.held()});
+    read(group.near_rows, {index.near_begin(), index.seen()});
   });
   return {};
 }

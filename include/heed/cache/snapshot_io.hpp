@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 
+#include <heed/checked.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
 
@@ -43,6 +44,16 @@ class SnapshotWriter {
   void bytes(const void* from, std::size_t count) noexcept {
     if (to_ != nullptr && count > 0) std::memcpy(to_ + size_, from, count);
     size_ += count;
+  }
+  void zeros(std::size_t count) noexcept {
+    if (to_ != nullptr) std::memset(to_ + size_, 0, count);
+    size_ += count;
+  }
+  /// Calls body(), which writes `count` bytes, or only counts them.
+  template <class Body>
+  void part(Count count, const Body& body) noexcept {
+    if (to_ != nullptr) return body();
+    size_ += std::size_t(count.value());
   }
   template <class T>
     requires std::is_trivially_copyable_v<T>
@@ -80,7 +91,7 @@ class SnapshotReader {
   [[nodiscard]] Index count(std::size_t entry_bytes) noexcept { return fits(number<Index>(), entry_bytes); }
   /// `n` if so many entries can follow, else 0.
   [[nodiscard]] Index fits(Index n, std::size_t entry_bytes) noexcept {
-    if (n < 0 || std::size_t(n) > left_.size() / entry_bytes) {
+    if (n < 0 || std::uint64_t(n) > left_.size() / entry_bytes) {  // not as a size_t, which may have 32 bits
       complete_ = false;
       return 0;
     }
@@ -90,6 +101,10 @@ class SnapshotReader {
   void drop_back(std::size_t count) noexcept { left_ = left_.first(left_.size() - std::min(count, left_.size())); }
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::size_t left() const noexcept { return left_.size(); }
+  /// Whether so many bytes are left.
+  [[nodiscard]] bool has(Count count) const noexcept {
+    return count.fits() && std::uint64_t(count.value()) <= left_.size();
+  }
 
  private:
   std::span<const std::byte> left_;

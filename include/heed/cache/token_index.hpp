@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <span>
 
-#include <heed/cache/token_record.hpp>
-#include <heed/cache/token_removal.hpp>
+#include <heed/cache/token_restoration.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -20,11 +19,11 @@ enum class Eviction : std::uint8_t {
 ///
 /// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. Rows are
 /// moved by the caller, whom commit(), truncate() and remove() tell what to move.
-class TokenIndex : public TokenRemoval {
+class TokenIndex : public TokenRestoration {
  public:
   TokenIndex() = default;
   TokenIndex(AnyRule rule, Positions positions, Index undo_tokens)
-      : TokenRemoval(std::move(rule), positions, undo_tokens) {}
+      : TokenRestoration(std::move(rule), positions, undo_tokens) {}
 
   /// Memory for an empty index, or out_of_memory.
   [[nodiscard]] Status prepare(const MemoryResource& memory) {
@@ -176,7 +175,8 @@ class TokenIndex : public TokenRemoval {
     }
     const Reach reach = reach_at(tokens);
     if (state_.first_removed >= tokens) state_.first_removed = -1;
-    if (state_.first_removed < 0 && tokens < rollback_floor()) state_.first_removed = tokens;
+    // What a query lacks that went on after resume_at() is gone for good, also if truncate() comes back to that query.
+    if (state_.first_removed < 0 && reach.begin > recent_begin(tokens)) state_.first_removed = tokens;
     while (!far_.empty() && far_.back().position >= tokens) {
       state_.initial -= far_.back().role == Role::initial;
       far_.pop_back(1);
@@ -216,80 +216,6 @@ class TokenIndex : public TokenRemoval {
     state_ = {};
   }
 
-  // --- snapshots ---------------------------------------------------------------------------------------------------
-
-  /// What a snapshot says, besides far tokens and ids. There is no plan.
-  [[nodiscard]] TokenRecord record() const noexcept {
-    const Reach& reach = reach_[0];
-    return {.seen = seen(),
-            .near_begin = near_begin(),
-            .floor = state_.floor,
-            .first_removed = state_.first_removed,
-            .reach_first = state_.reach_first,
-            .begin = reach.begin,
-            .first_landmark = reach.first_landmark - state_.dropped,
-            .most_landmarks = reach.most_landmarks};
-  }
-  /// Makes an empty index the one of a snapshot: `far` are the far tokens, their roles not yet known, `ids` those of the
-  /// near ones, `holes` removed ones among these. invalid_argument for what no sequence of calls leads to, or out_of_memory;
-  /// the index is then useless.
-  [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record,
-                               std::span<const FarToken> distant, std::span<const std::int32_t> ids,
-                               std::span<const Interval> holes) {
-    Status status = detail::check_record(record, rule_);
-    if (status.ok()) status = check_holes(record, distant, holes);
-    if (status.ok() && Index(ids.size()) != record.seen - record.near_begin) {
-      status = detail::bad_snapshot("number of ids", Index(ids.size()));
-    }
-    if (status.ok()) status = ids_.reserve_back(memory, Index(ids.size()));
-    if (status.ok()) status = reach_.reserve_back(memory, record.seen - record.reach_first);
-    if (!status.ok()) return status;
-    Index landmarks = Index(distant.size());
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      landmarks += rule_.role(record.near_begin + Index(i), ids[i]) != Role::plain;
-    }
-    status = far_.reserve_back(memory, landmarks);
-    if (status.ok()) status = holes_.reserve(memory, Index(holes.size()));
-    if (!status.ok()) return status;
-
-    state_ = {.near_begin = record.near_begin,
-              .held = Index(distant.size()),
-              .reach_first = record.reach_first,
-              .floor = record.floor,
-              .first_removed = record.first_removed};
-    for (const FarToken& token : distant) {
-      const Index before = far_.empty() ? -1 : far_.back().position;
-      if (token.position <= before || token.position >= record.near_begin) {
-        return detail::bad_snapshot("position", token.position);
-      }
-      // Under a rule that keeps everything, what lies before a removed token counts as a landmark.
-      const Role role = rule_.role(token.position, token.id);
-      if (gathers_ ? token.position == record.near_begin - 1 : role == Role::plain) {
-        return detail::bad_snapshot("position of a landmark", token.position);
-      }
-      add_landmark({token.position, token.id, role == Role::plain ? Role::landmark : role});
-    }
-    state_.seen = record.near_begin;
-    for (; seen() < record.reach_first; ++state_.seen) add_token(seen(), ids[std::size_t(seen() - record.near_begin)]);
-    if (status = start_reach(record); !status.ok()) return status;
-    for (; seen() < record.seen; ++state_.seen) {
-      const std::int32_t id = ids[std::size_t(seen() - record.near_begin)];
-      add_token(seen(), id);
-      add_reach(seen(), id);
-    }
-    // The reaches are those of a time when nothing was removed.
-    for (const Interval& hole : holes) holes_.add(hole);
-    remove_landmarks(holes, [](Index, Index) {});
-    for (Index i = 0; i < reach_.size() && !holes.empty(); ++i) {
-      reach_[i].end_landmark = landmarks_before(reach_[i].begin);
-    }
-    note_evicted();
-    // Whatever truncate() may be asked to go back to must still be here. Later lengths see later tokens.
-    const Index least = rollback_floor();
-    if (least > 0 && reach_at(least).begin <= state_.last_evicted) return detail::bad_snapshot("floor", record.floor);
-    return {};
-  }
-
  private:
   void revert() noexcept {
     ids_.revert();
@@ -304,39 +230,6 @@ class TokenIndex : public TokenRemoval {
     Index landmarks = 0;
     for (Index i = 0; i < count; ++i) landmarks += rule_.role(seen() + i, id(i)) != Role::plain;
     return landmarks;
-  }
-
-  /// A token joins the near run, and the landmarks if it is one. There is room.
-  void add_token(Index position, std::int32_t id) noexcept {
-    ids_.push_back(id);
-    const Role role = rule_.role(position, id);
-    if (role != Role::plain) add_landmark({position, id, role});
-  }
-  void add_landmark(const FarToken& token) noexcept {
-    far_.push_back(token);
-    state_.initial += token.role == Role::initial;
-  }
-  /// The token becomes a query, and there is a next one.
-  void add_reach(Index position, std::int32_t id) noexcept {
-    reach_.back().blind = !rule_.sees_landmarks(position, id);
-    reach_.push_back(next_reach(reach_.back(), position));
-  }
-
-  /// The reach that a snapshot begins with. All tokens before its query are here.
-  [[nodiscard]] Status start_reach(const TokenRecord& record) noexcept {
-    Index initial = 0;
-    while (initial < far_.size() && far_[initial].role == Role::initial) ++initial;
-    if (initial != state_.initial) return detail::bad_snapshot("number of initial tokens", state_.initial);
-    Reach& reach = reach_[0];
-    reach = {.begin = record.begin,
-             .first_landmark = record.first_landmark,
-             .end_landmark = landmarks_before(record.begin),
-             .most_landmarks = record.most_landmarks};
-    if (reach.first_landmark > reach.end_landmark) return detail::bad_snapshot("first_landmark", reach.first_landmark);
-    if (rule_.has_history() && numbers().landmarks_seen(reach) > reach.most_landmarks) {
-      return detail::bad_snapshot("most_landmarks", reach.most_landmarks);
-    }
-    return {};
   }
 
   /// The query whose reach decides what is held after `tokens` tokens.
@@ -391,27 +284,6 @@ class TokenIndex : public TokenRemoval {
   }
   [[nodiscard]] static bool same_keys(const Reach& a, const Reach& b) noexcept {
     return a.begin == b.begin && a.first_landmark == b.first_landmark;
-  }
-
-  /// What a snapshot says of removed tokens.
-  [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const FarToken> distant,
-                                   std::span<const Interval> holes) const {
-    Index before = r.near_begin - 1;
-    for (const Interval& hole : holes) {
-      const bool refused = gathers_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
-      if (refused || hole.begin <= before || hole.end <= hole.begin || hole.end > r.seen) {
-        return detail::bad_snapshot("hole", hole.begin);
-      }
-      before = hole.end;
-    }
-    if (!gathers_) return {};
-    if (r.near_begin != r.begin) return detail::bad_snapshot("near_begin", r.near_begin);
-    Index first = 0;  // that is missing
-    while (first < Index(distant.size()) && distant[std::size_t(first)].position == first) ++first;
-    if (r.first_removed != (r.near_begin == 0 ? -1 : first)) {
-      return detail::bad_snapshot("first_removed", r.first_removed);
-    }
-    return {};
   }
 };
 

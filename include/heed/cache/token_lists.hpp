@@ -189,6 +189,16 @@ class TokenLists {
     return numbers().next(rule_, reach, position, far_.size(), [this](Index i) { return far_[i].position; });
   }
 
+  /// Where the recent tokens of the query after the first `tokens` tokens begin by the rule, whatever of them is gone; at
+  /// the query for a rule with a history, which does not say.
+  [[nodiscard]] Index recent_begin(Index tokens) const noexcept {
+    if (rule_.has_history()) return tokens;
+    Index num_far = far_.size();
+    while (num_far > 0 && far_[num_far - 1].position >= tokens) --num_far;
+    const Index last = num_far == 0 ? -1 : far_[num_far - 1].position;
+    return std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin, 0, tokens);
+  }
+
   /// What the query after the first `tokens` tokens sees. Not before rollback_floor().
   [[nodiscard]] Reach reach_at(Index tokens) const noexcept {
     if (tokens >= state_.reach_first) return reach_[tokens - state_.reach_first];
@@ -203,10 +213,8 @@ class TokenLists {
       reach.end_landmark = num_far;
       return reach;
     }
-    const Index last = num_far == 0 ? -1 : far_[num_far - 1].position;
     // Recent tokens that are gone would be seen only where resume_at() has gone back further than the rule lets truncate().
-    reach.begin = std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin,
-                                    std::min(state_.last_evicted + 1, tokens), tokens);
+    reach.begin = std::max(recent_begin(tokens), std::min(state_.last_evicted + 1, tokens));
     while (num_far > 0 && far_[num_far - 1].position >= reach.begin) --num_far;
     reach.end_landmark = num_far;
     return reach;

@@ -8,17 +8,16 @@
 namespace heed::inline HEED_ABI {
 
 /// The numbers of a token index that follow from nothing else. With the far tokens, the ids of the near ones and the rule
-/// they determine it: roles are the rule's, later reaches follow from the first one, and what is missing was evicted, or removed
-/// if it is a hole.
+/// they determine it: roles are the rule's, later reaches follow from the first one, the near run begins where the recent
+/// tokens of the first one do, and what is missing was evicted, or removed if it is a hole.
 ///
-///     0 <= near_begin <= begin <= reach_first <= seen
+///     0 <= begin <= reach_first <= seen
 struct TokenRecord {
   Index seen = 0;
-  Index near_begin = 0;
   Index floor = 0;           ///< see TokenState
   Index first_removed = -1;  ///< see TokenState
   Index reach_first = 0;     ///< the first query whose reach is known
-  Index begin = 0;           ///< where its recent tokens begin
+  Index begin = 0;           ///< where its recent tokens begin, and the near run
   Index first_landmark = 0;  ///< its first landmark, as an index in the list of those that are held
   Index most_landmarks = 0;  ///< as in Reach
 };
@@ -37,7 +36,6 @@ inline constexpr Index most_recorded = Index{1} << 48;
   if (r.seen < 0 || r.seen > most_recorded) return bad_snapshot("seen", r.seen);
   if (r.reach_first < 0 || r.reach_first > r.seen) return bad_snapshot("reach_first", r.reach_first);
   if (r.begin < 0 || r.begin > r.reach_first) return bad_snapshot("begin", r.begin);
-  if (r.near_begin < 0 || r.near_begin > r.begin) return bad_snapshot("near_begin", r.near_begin);
   if (r.first_removed < -1 || r.first_removed > r.seen) return bad_snapshot("first_removed", r.first_removed);
   if (r.floor < 0 || r.floor > r.seen) return bad_snapshot("floor", r.floor);
   if (!rule.has_history()) {
@@ -50,6 +48,8 @@ inline constexpr Index most_recorded = Index{1} << 48;
   // From the first query that sees what the query reach_first sees; or that one's token is already gone before it attends.
   const Index late = rule.evicts_before_step() ? 1 : 0;
   if (r.floor < r.begin || r.floor > r.reach_first + late) return bad_snapshot("floor", r.floor);
+  const Index floor = r.begin == 0 ? 0 : rule.rollback_floor(r.begin - 1, r.begin);
+  if (r.floor != floor && (r.begin == 0 || floor > 0)) return bad_snapshot("floor", r.floor);
   if (r.first_landmark < 0) return bad_snapshot("first_landmark", r.first_landmark);
   if (r.most_landmarks < 0 || r.most_landmarks > r.reach_first) {
     return bad_snapshot("most_landmarks", r.most_landmarks);

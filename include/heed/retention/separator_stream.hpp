@@ -71,8 +71,8 @@ struct SeparatorStream {
             .landmarks = bounded ? separators : unlimited,
             .forget = !accumulate};
   }
-  /// Not used: for a rule with a history the cache records the floor itself.
-  [[nodiscard]] Index rollback_floor(Index, Index) const noexcept { return 0; }
+  /// The compression that made the recent tokens begin there left the last `local` ones. A snapshot is checked against it.
+  [[nodiscard]] Index rollback_floor(Index, Index begin) const noexcept { return begin == 0 ? 0 : begin + local; }
   /// The longest that the cache gets before a compression. The 2 covers both forms of the trigger.
   [[nodiscard]] MostKept most_kept() const noexcept {
     if (!bounded) return {};
