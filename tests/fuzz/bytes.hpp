@@ -14,9 +14,9 @@
 #include <utility>
 
 /// The bytes end the program, which libFuzzer and replay.cpp report with the input.
-#define FUZZ_CHECK(condition, ...)                                                      \
-  do {                                                                                  \
-    if (!(condition)) ::heed_fuzz::stop(__FILE__, __LINE__, #condition, ##__VA_ARGS__); \
+#define FUZZ_CHECK(condition, ...)                                                                  \
+  do {                                                                                              \
+    if (!(condition)) ::heed_fuzz::stop(__FILE__, __LINE__, #condition __VA_OPT__(, ) __VA_ARGS__); \
   } while (false)
 
 namespace heed_fuzz {

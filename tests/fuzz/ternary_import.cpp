@@ -25,7 +25,8 @@ Shape shape(heed_fuzz::Bytes& in) {
 
 template <class L>
 void read(heed_fuzz::Bytes& in) {
-  const auto [rows, cols] = shape(in);
+  const Shape size = shape(in);
+  const Index rows = size.rows, cols = size.cols;
   const auto kind = in.pick(0, 7);
   std::vector<std::uint8_t> bytes;
   const std::span<const std::uint8_t> rest = in.rest();
