@@ -61,7 +61,7 @@ struct AttentionLayout {
   View value;                                      ///< what the kernel reads as values
   Index num_heads = 0;                             ///< query heads
   Index num_kv_heads = 0;                          ///< KV heads; must divide num_heads
-  Index key_width = 0;    ///< numbers of a query that meet a key: key.width, unless the policy prepares keys
+  Index key_width = 0;    ///< numbers of a query after the query map: key.width, unless the policy prepares keys
   Index value_width = 0;  ///< width of one head's output before the output map: value.width, unless prepared
   float scale = 0;        ///< softmax scale, applied to q.k
 

@@ -423,8 +423,8 @@ class RowBlock {
   const Job* job_ = nullptr;
   Task task_;
   Index group_ = 1;           // query heads per KV head
-  Index num_rows_ = 0;        // of the task
-  Index first_position_ = 0;  // of query 0, if positions follow each other
+  Index num_rows_ = 0;        // rows of the task
+  Index first_position_ = 0;  // position of query 0 if there are no query_positions
   ChunkKeys chunk_;
   bool full_ = false;      // true if every row sees every key of the chunk, starting at lane 0
   bool in_place_ = false;  // few rows: keys and values are read without packing them into panels
