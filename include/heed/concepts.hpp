@@ -9,6 +9,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <type_traits>
 
@@ -182,15 +183,24 @@ concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream
   { source.stage_position(n, n) } -> std::same_as<Index>;           // stage, then as position()
 };
 
+/// A source that knows which queries its keys can answer. attend() asks it for the positions from the earliest query to
+/// the latest, whatever the mask.
+template <class S>
+concept AnsweringSource = KeyValueSource<S> && requires(const S& source, Interval positions) {
+  { source.answers(positions) } -> std::same_as<Status>;
+};
+
 /// What attend() tells a mask about a sequence, so that the mask can refuse it.
 struct MaskedCall {
   Index queries = 0;             ///< number of queries
+  Interval positions = {};       ///< from the earliest query to behind the latest
   bool query_positions = false;  ///< true if the caller gives query positions
   Index slots = 0;               ///< slots of the source: its keys and its holes
   Index end = 0;                 ///< position of the last key, plus 1
   const void* tokens = nullptr;  ///< identity of the token list that layers of a cache share; null: not from a KvCache
   std::uint64_t change = 0;      ///< identity of that cache's open step: every step has another one
   const char* rule = nullptr;    ///< name of the rule by which that cache evicts; null: it keeps everything
+  std::uint64_t rule_fingerprint = 0;  ///< of that rule and its parameters
 };
 
 /// 3a. Which keys a query sees. `visible(query, key)` takes two positions. `coverage(queries, keys)` takes two ranges
@@ -200,6 +210,10 @@ struct MaskedCall {
 /// Two members are optional. `text_position(position)`, for a mask over drafts: the place in the text of what lies at
 /// `position`, where several drafts may stand for one place. ALiBi and keys rotated at read go by it.
 /// `fits(MaskedCall)`: a Status; if it is not ok, attend() fails with it.
+///
+/// A mask without fits() is refused for keys of a cache that evicts, because it may show what the cache's rule hides. The
+/// one exception is a mask that is this rule, with the same parameters. A mask that hides more than a rule asks the rule's
+/// mask in visible(), and again in fits().
 template <class M>
 concept AttentionMask = requires(const M& mask, Interval queries, Interval keys, Index token) {
   { mask.coverage(queries, keys) } -> std::same_as<Coverage>;

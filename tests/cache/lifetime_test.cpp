@@ -158,12 +158,14 @@ void append_finite(Cache& cache, const Seeds& tokens) {
   heed::check(step.commit());
 }
 /// Output bits of `queries` queries over a view's keys.
-std::vector<float> attended(const Cache& cache, const Cache::View& view, Index queries) {
+std::vector<float> attended(const Cache& cache, const Cache::View& view, Index queries,
+                            const std::vector<Index>& positions = {}) {
   std::vector<float> q(std::size_t(queries * 2 * 6)), out(std::size_t(queries * 2 * 4));
   for (std::size_t i = 0; i < q.size(); ++i) q[i] = float(i % 7) * 0.1f - 0.3f;
   heed::Workspace workspace;
   heed::SerialExecutor serial;
-  heed::check(heed::attend<heed::Scalar>(cache.policy(), q, view, out, workspace, serial));
+  heed::check(
+      heed::attend<heed::Scalar>(cache.policy(), q, view, heed::MaskRef(), out, workspace, serial, {}, {}, positions));
   return out;
 }
 
@@ -171,22 +173,23 @@ TEST(CacheLifetime, ViewsFollowTheirCache) {
   heed::PagePool shared;
   for (heed::PagePool* pool : {static_cast<heed::PagePool*>(nullptr), &shared}) {
     for (const heed::AnyRule& rule : some_rules()) {
+      if (rule.has_history()) continue;  // only steps can be attended to
       SCOPED_TRACE(rule.name());
       Home first(make(rule, pool));
       ASSERT_NO_FATAL_FAILURE(append_finite(*first, {2, 1, 3, 4, 1, 5, 6, 7, 1, 2, 3}));
       const Cache::View view = (*first).keys(1);
-      const std::vector<float> expected = attended(*first, view, 1);
+      const std::vector<float> expected = attended(*first, view, 1, {11});
       ASSERT_NE(expected, std::vector<float>(8));
 
       Home second(std::move(*first));
       first.leave();
-      EXPECT_EQ(attended(*second, view, 1), expected);
+      EXPECT_EQ(attended(*second, view, 1, {11}), expected);
 
       Home third(make(heed::SlidingWindow{2}, pool));
       ASSERT_NO_FATAL_FAILURE(append_finite(*third, {9, 8, 7}));
       *third = std::move(*second);
       second.leave();
-      EXPECT_EQ(attended(*third, view, 1), expected);
+      EXPECT_EQ(attended(*third, view, 1, {11}), expected);
       EXPECT_EQ(view.size(), (*third).size(1));
       EXPECT_EQ(view.layout().num_heads, 2);
       EXPECT_EQ(view.position(view.size() - 1), 10);

@@ -202,7 +202,7 @@ TEST(ReadableKeys, AreStoredForAPolicyLikeThis) {
   for (const heed::Positions positions : {heed::Positions::rank, heed::Positions::absolute}) {
     RankCache cache = heed::value_or_throw(RankCache::create(rotating(), {.positions = positions}));
     append(cache, 3);
-    EXPECT_TRUE(attend(rotating(), cache.keys(0)).ok());
+    EXPECT_EQ(attend(rotating(), cache.keys(0)).ok(), positions == heed::Positions::absolute);
     expect_failure(attend(plain, cache.keys(0)), StatusCode::invalid_argument, unrotated);
     auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
     write(step, 0);
@@ -237,8 +237,11 @@ TEST(ReadableKeys, OfALayerWithoutRotation) {
   RankCache absolute = heed::value_or_throw(RankCache::create(rotating(), {}));
   EXPECT_EQ(read(absolute, none), want);
   EXPECT_NE(read(absolute, rotating()), want);
-  append(ranks, 3);
-  EXPECT_TRUE(attend(none, ranks.keys(0)).ok());
+  {
+    auto step = heed::value_or_throw(ranks.begin(heed::NumTokens(3)));
+    write(step, 0);
+    EXPECT_TRUE(attend(none, step.keys(0), 3).ok());
+  }
   append(cache, 3);
   EXPECT_EQ(attend(none, cache.keys(0)).code(), StatusCode::invalid_argument);
 }
@@ -261,6 +264,49 @@ TEST(ReadableKeys, OfMlaAreRotatedOrNot) {
     EXPECT_EQ(ok(rotated), !stored_unrotated);
     EXPECT_EQ(ok(unrotated), stored_unrotated);
   }
+}
+
+/// What a committed query sees is gone, or was never a matter of the committed keys alone.
+TEST(ReadableKeys, CommittedOnesMayLackWhatAQuerySees) {
+  const std::string before = ": attend before commit(), to step.keys(0)";
+  RankCache ranks = heed::value_or_throw(RankCache::create(rotating(), {.positions = heed::Positions::rank}));
+  append(ranks, 3);
+  expect_failure(attend(rotating(), ranks.keys(0)), StatusCode::wrong_state,
+                 "sequence 0: committed keys of layer 0 do not say what a query sees, because their positions are "
+                 "in-cache ranks" +
+                     before);
+  const heed::SeparatorStream stream{.initial = 1, .separators = 1, .local = 1, .capacity = 9, .ids = {7}};
+  Cache history = heed::value_or_throw(Cache::create(plain, {}, stream));
+  {
+    auto step = heed::value_or_throw(history.begin(std::vector<std::int32_t>{1, 2, 3}));
+    write(step, 0);
+    heed::check(step.commit());
+  }
+  expect_failure(
+      attend(plain, history.keys(0)), StatusCode::wrong_state,
+      "sequence 0: committed keys of layer 0 do not say what a query sees, because their rule has a history" + before);
+  {
+    auto empty = heed::value_or_throw(ranks.begin(heed::NumTokens(0)));
+    EXPECT_TRUE(attend(rotating(), empty.keys(0), 0).ok());
+    EXPECT_EQ(attend(rotating(), empty.keys(0)).code(), StatusCode::wrong_state);
+  }
+  Cache window = heed::value_or_throw(Cache::create(plain, {}, heed::SlidingWindow{4}));
+  append(window, 3);
+  EXPECT_TRUE(attend(plain, window.keys(0), 3).ok());  // nothing is forgotten
+  append(window, 7);
+  expect_failure(
+      attend(plain, window.keys(0), 2), StatusCode::wrong_state,
+      "sequence 0: a query is at position 8, but the cache forgot what queries before 10 see of layer 0" + before);
+  Cache slack = heed::value_or_throw(Cache::create(plain, {.undo_tokens = 2}, heed::SlidingWindow{4}));
+  append(slack, 10);
+  EXPECT_TRUE(attend(plain, slack.keys(0), 2).ok());
+  EXPECT_FALSE(attend(plain, slack.keys(0), 3).ok());
+  auto step = heed::value_or_throw(slack.begin(heed::NumTokens(2)));
+  write(step, 0);
+  EXPECT_TRUE(attend(plain, step.keys(0), 4).ok());
+  expect_failure(
+      attend(plain, step.keys(0), 5), StatusCode::wrong_state,
+      "sequence 0: a query is at position 7, but the cache forgot what queries before 8 see of layer 0" + before);
 }
 
 /// Queries of one step that see different lists are stages of one view.

@@ -110,7 +110,8 @@ Bytes snapshot_of(const Cache& cache) {
 void exercise(Cache& cache, const Subject& subject, std::mt19937_64& random) {
   ASSERT_NO_FATAL_FAILURE(expect_view(cache.keys(0), cache.seen()));
   if (cache.kept() > 0) {
-    ASSERT_TRUE(attend_all(cache.keys(0), 1).ok());
+    const heed::Status attended = attend_all(cache.keys(0), 1);
+    ASSERT_TRUE(attended.ok() || attended.code() == heed::StatusCode::wrong_state) << attended.message();
   }
   const Bytes bytes = snapshot_of(cache);
   auto twin = Cache::restore(policy(), subject.options, subject.rule, bytes);

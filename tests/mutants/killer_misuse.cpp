@@ -11,6 +11,7 @@
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
+#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 
@@ -60,7 +61,7 @@ void keys() {
   const auto rope =
       heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 1e4}));
   const heed::RotatedKeys<heed::Mqa> turning{.policy = policy, .rope = &rope};
-  Turning turned = heed::value_or_throw(Turning::create(turning, {.positions = heed::Positions::rank}));
+  Turning turned = heed::value_or_throw(Turning::create(turning, {}));
   append(turned, {0, 1});
   {
     auto window =
@@ -72,6 +73,57 @@ void keys() {
   expect(!attend(turning, turned.keys(0)).empty() && attend(policy, turned.keys(0)).empty() &&
              attend(turning, cache.keys(0)).empty(),
          "keys", "rotation at read goes with how keys are stored");
+}
+
+/// One number of the values that the query at a position is given, or NaN if attend() refuses.
+template <class Cache>
+double ask(const Cache& cache, Index position, heed::MaskRef mask = {}) {
+  const std::vector<float> q{0, 0};
+  std::vector<float> out(2);
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  const heed::Status status = heed::attend<heed::Scalar>(cache.policy(), q, cache.keys(0), mask, out, workspace,
+                                                         executor, {}, {}, std::span(&position, 1));
+  return status.ok() ? double(out[0]) : std::nan("");
+}
+
+/// Values are positions, weights are equal.
+void committed() {
+  std::vector<float> rows;
+  for (Index i = 0; i < 8; ++i) rows.insert(rows.end(), 2, float(i));
+  const auto fed = [&](const heed::AnyRule& rule, Index undo) {
+    Cache cache = heed::value_or_throw(Cache::create(policy, {.undo_tokens = undo}, rule));
+    append(cache, rows);
+    return cache;
+  };
+  const Cache window = fed(heed::SlidingWindow{3}, 1), young = fed(heed::SlidingWindow{9}, 0);
+  expect(std::isnan(ask(window, 6)), "committed", "a query whose keys are gone is refused");
+  expect(ask(window, 7) == 6 && ask(window, 8) == 6.5, "committed", "one whose keys are there is answered");
+  expect(std::isnan(ask(window, 9)), "committed", "one that nobody knows is refused");
+  expect(ask(young, 7) == 3.5 && ask(young, 4) == 2, "committed", "any is answered while nothing is forgotten");
+  const Cache all = fed(heed::SlidingWindow{3}, 8);
+  const auto other =
+      heed::value_or_throw(heed::RuleMask::create(heed::SlidingWindow{5}, std::vector<std::int32_t>(8, 1)));
+  expect(std::isnan(ask(all, 7, heed::Unmasked{})) && std::isnan(ask(all, 7, heed::SlidingWindow{5})), "committed",
+         "a mask that does not know the rule is refused");
+  expect(std::isnan(ask(all, 7, other.mask())), "committed", "another rule's mask is refused");
+  expect(ask(all, 7, heed::SlidingWindow{3}) == 6 && ask(all, 7, all.keys(0).mask()) == 6, "committed",
+         "a mask that is the rule is taken");
+  Cache removed = fed(heed::Causal{}, 0);
+  heed::check(removed.remove(4, 6));
+  expect(ask(removed, 2) == 1 && ask(removed, 7) == 19 / 6.0f, "committed", "no far key is later than its query");
+  const std::vector<float> q(6 * 2);
+  std::vector<float> out(6 * 2);
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  heed::check(heed::attend<heed::Scalar>(policy, q, removed.keys(0), out, workspace, executor));
+  expect(out[0] == 1 && out[10] == 19 / 6.0f, "committed", "no far key is later than its query among others");
+  const auto rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 1e4}));
+  Turning ranks = heed::value_or_throw(
+      Turning::create({.policy = policy, .rope = &rope}, {.positions = heed::Positions::rank}, heed::SlidingWindow{3}));
+  append(ranks, rows);
+  expect(std::isnan(ask(ranks, 8)), "committed", "ranks are a step's to know");
 }
 
 void mask() {
@@ -152,6 +204,7 @@ void merge() {
 
 int main() {
   keys();
+  committed();
   mask();
   alibi();
   merge();

@@ -114,9 +114,9 @@ TEST(MaskRef, KeepsASmallMask) {
 TEST(MaskRef, KeepsALandmarkMask) {
   const std::vector<heed::Reach> reach{{.begin = 7, .end_landmark = 2}};
   const std::vector<heed::FarToken> far{{.position = 2}, {.position = 4}, {.position = 8}};
-  auto mask = std::make_unique<heed::LandmarkMask>(reach, 9, far, 2, 5);
+  auto mask = std::make_unique<heed::LandmarkMask>(reach, 9, far, 2, 5, 1);
   const heed::MaskRef ref(*mask);
-  *mask = heed::LandmarkMask(reach, 0, {}, 0, 0);
+  *mask = heed::LandmarkMask(reach, 0, {}, 0, 0, 1);
   mask.reset();
   EXPECT_EQ(ref.near_keys(), (heed::NearKeys{.first_key = 2, .first_lane = 5}));
   EXPECT_EQ(ref.far_keys(), 3);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include <heed/attend.hpp>
@@ -53,6 +55,7 @@ struct TwoLists {
   heed::NearKeys near_list;
   [[nodiscard]] heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
   [[nodiscard]] bool visible(Index query, Index key) const { return key <= query; }
+  [[nodiscard]] heed::Status fits(const heed::MaskedCall&) const { return {}; }
   [[nodiscard]] heed::NearKeys near_keys() const { return near_list; }
   [[nodiscard]] Index far_keys() const { return 0; }
   [[nodiscard]] Index far_key(Index) const { return 0; }
@@ -63,24 +66,24 @@ struct TwoLists {
 };
 
 TEST(MaskOfOtherKeys, NearKeysThatDoNotFollowEachOther) {
-  auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {}, heed::SinkWindow{2, 8}));
+  auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {.undo_tokens = 1}, heed::SinkWindow{2, 8}));
   ASSERT_NO_FATAL_FAILURE(append(cache, Tokens(40, 3)));
   std::vector<float> out;
   EXPECT_EQ(attend(cache.keys(0), TwoLists{{0, 0}}, out).code(), heed::StatusCode::invalid_argument);
   EXPECT_EQ(attend(cache.keys(0), TwoLists{{2, -5}}, out).code(), heed::StatusCode::invalid_argument);
-  EXPECT_TRUE(attend(cache.keys(0), TwoLists{{2, 33}}, out).ok());
+  EXPECT_TRUE(attend(cache.keys(0), TwoLists{{2, 32}}, out).ok());
 }
 
-/// Queries under another rule's mask do not see a removed token, whatever the list it stands in.
+/// Queries under a whole text's mask do not see a removed token, whatever the list it stands in.
 TEST(MaskOfOtherKeys, ARemovedLandmarkStaysHidden) {
-  auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {}, heed::SlidingWindow{100}));
+  const heed::Separators rule{.initial = 0, .window = 4, .ids = {7}};
+  auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {.undo_tokens = 100}, rule));
   std::vector<std::int32_t> ids(50, 3);
   ids[10] = 7;
   ids[20] = 7;
   ASSERT_NO_FATAL_FAILURE(append(cache, Tokens(ids.begin(), ids.end())));
   ASSERT_TRUE(cache.remove(10, 11).ok());
-  const auto mask =
-      heed::value_or_throw(heed::RuleMask::create(heed::Separators{.initial = 0, .window = 4, .ids = {7}}, ids));
+  const auto mask = heed::value_or_throw(heed::RuleMask::create(rule, ids));
   std::vector<float> out;
   ASSERT_TRUE(attend(cache.keys(0), mask.mask(), out).ok());
   // Rows are (p, -p): scores 0.25 p, values p.
@@ -92,6 +95,78 @@ TEST(MaskOfOtherKeys, ARemovedLandmarkStaysHidden) {
   const double with_removed = (sum + std::exp(0.25 * (10 - 49)) * 10) / (weights + std::exp(0.25 * (10 - 49)));
   EXPECT_NEAR(out[0], sum / weights, 1e-4);
   EXPECT_GT(std::abs(with_removed - sum / weights), 5e-4);
+}
+
+/// A mask of the user's that hides more than a rule, and asks the rule.
+struct HidesMore {
+  heed::LandmarkMask rule;
+  [[nodiscard]] heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+  [[nodiscard]] bool visible(Index query, Index key) const { return key % 2 == 1 && rule.visible(query, key); }
+  [[nodiscard]] heed::Status fits(const heed::MaskedCall& call) const { return rule.fits(call); }
+};
+/// One that does not.
+struct OddKeys {
+  [[nodiscard]] heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+  [[nodiscard]] bool visible(Index query, Index key) const { return key <= query && key % 2 == 1; }
+};
+
+/// Whatever mask is given, a query sees nothing that the rule of its cache hides: the mask is refused by the rule's name.
+/// All tokens are still here, so a mask could show them.
+TEST(MaskOfOtherKeys, ShowsNothingThatTheRuleHides) {
+  std::vector<std::int32_t> ids(30, 3);
+  ids[5] = 7;
+  const heed::SlidingWindow window{4};
+  const std::vector<heed::AnyRule> rules{heed::Causal{}, window, heed::SinkWindow{2, 4},
+                                         heed::Separators{.initial = 0, .window = 4, .ids = {7}}};
+  std::vector<heed::RuleMask> whole;
+  for (const heed::AnyRule& rule : rules) whole.push_back(heed::value_or_throw(heed::RuleMask::create(rule, ids)));
+  const auto among = [](std::initializer_list<Int> some) {
+    return [keys = Tokens(some)](Int key) { return key >= 26 || oracle::contains(keys, key); };
+  };
+  const std::vector<std::function<bool(Int)>> shows{[](Int) { return true; }, among({}), among({0, 1}), among({5})};
+  for (std::size_t r = 0; r < rules.size(); ++r) {
+    auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {.undo_tokens = 100}, rules[r]));
+    ASSERT_NO_FATAL_FAILURE(append(cache, Tokens(ids.begin(), ids.end())));
+    const auto keys = cache.keys(0);
+    ASSERT_EQ(keys.size(), 30);
+    struct Given {
+      const char* name;
+      heed::MaskRef mask;
+      bool fits;
+      std::function<bool(Int)> shows;
+    };
+    const bool all = r == 0;
+    const HidesMore more{keys.mask()};
+    const auto odd = [](Int key) { return key % 2 == 1; };
+    std::vector<Given> masks{{"none", {}, true, shows[0]},
+                             {"Causal", heed::Causal{}, all, shows[0]},
+                             {"Unmasked", heed::Unmasked{}, all, shows[0]},
+                             {"window 4", window, all || r == 1, shows[1]},
+                             {"window 9", heed::SlidingWindow{9}, all, [](Int key) { return key > 20; }},
+                             {"its own", keys.mask(), true, shows[0]},
+                             {"a user's that asks", more, true, odd},
+                             {"a user's", OddKeys{}, all, odd}};
+    for (std::size_t m = 0; m < whole.size(); ++m)
+      masks.push_back({"a text's", whole[m].mask(), all || m == r, shows[m]});
+    for (const Given& given : masks) {
+      SCOPED_TRACE(std::string(rules[r].name()) + " with mask " + given.name);
+      std::vector<float> out;
+      const heed::Status status = attend(keys, given.mask, out);
+      ASSERT_EQ(status.ok(), given.fits) << status.message();
+      if (!status.ok()) {
+        EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+        EXPECT_NE(status.message().find(std::string("rule ") + rules[r].name()), std::string::npos) << status.message();
+        continue;
+      }
+      double sum = 0, weights = 0;  // rows are (p, -p): scores 0.25 p, values p
+      for (Int key = 0; key < 30; ++key) {
+        if (!shows[r](key) || !given.shows(key)) continue;
+        sum += std::exp(0.25 * double(key - 29)) * double(key);
+        weights += std::exp(0.25 * double(key - 29));
+      }
+      EXPECT_NEAR(out[0], sum / weights, 1e-5);
+    }
+  }
 }
 
 }  // namespace

@@ -160,6 +160,12 @@ class KvCache {
   = delete;
 
   /// The committed tokens of one layer. A layer outside 0 .. layers() has none.
+  ///
+  /// What these keys can answer is a question of the query's position. The next query, at seen(), is always answered; its
+  /// token is taken for a plain one. A committed one is answered if the cache still has all that it saw: every query while
+  /// the recent tokens of the rule begin at 0 (Causal: always), else the last CacheOptions::undo_tokens ones. attend()
+  /// refuses earlier ones with wrong_state. With in-cache ranks, or under a rule with a history, only a step knows what a
+  /// query sees: it refuses all. So attend before commit(), to Step::keys().
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
 
   /// Keeps the first `tokens` tokens of the sequence. out_of_range if that is more than seen() or fewer than

@@ -80,6 +80,23 @@ class LayerView {
                 facts_->rotates_keys ? "rotates keys when they are read, but this policy does not"
                                      : "reads keys as they are stored, but this policy rotates them");
   }
+  /// Whether what queries at these positions see is here. wrong_state for one before the first token whose keys the cache
+  /// still has, unless no rule has hidden a token yet; and for any query if the rule has a history or positions are in-cache
+  /// ranks, unless it is one of the open step.
+  [[nodiscard]] Status answers(Interval positions) const {
+    if (group_ == nullptr || positions.size() == 0 || stages() > 0) return {};
+    const TokenIndex& index = group_->index;
+    if (index.staged()) {
+      return fail(StatusCode::wrong_state, "committed keys of layer ", number_,
+                  " do not say what a query sees, because ",
+                  index.rule().has_history() ? "their rule has a history" : "their positions are in-cache ranks",
+                  ": attend before commit(), to step.keys(", number_, ")");
+    }
+    if (positions.begin >= index.first_query()) return {};
+    return fail(StatusCode::wrong_state, "a query is at position ", positions.begin,
+                ", but the cache forgot what queries ", "before ", index.first_query(), " see of layer ", number_,
+                ": attend before commit(), to step.keys(", number_, ")");
+  }
   /// Keys: the kept tokens, and in a step's view the tokens of the step.
   [[nodiscard]] Index size() const noexcept { return size_; }
   /// Logical position of a key.
@@ -152,7 +169,7 @@ class LayerView {
   Index size_ = 0;
   Index slots_ = 0;
   bool with_plan_ = false;
-  LandmarkMask mask_{std::span(&nothing, 1), 0, {}, 0, 0};
+  LandmarkMask mask_{std::span(&nothing, 1), 0, {}, 0, 0, 0};
 };
 
 }  // namespace heed::inline HEED_ABI

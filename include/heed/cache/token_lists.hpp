@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -39,6 +40,9 @@ class TokenLists {
   [[nodiscard]] const char* forgets_by() const noexcept {
     return std::string_view(rule_.name()) == Causal::name ? nullptr : rule_.name();
   }
+
+  /// The rule's, or 0 if nothing is ever forgotten.
+  [[nodiscard]] std::uint64_t rule_fingerprint() const noexcept { return fingerprint_; }
 
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
   [[nodiscard]] Index kept() const noexcept { return state_.held + holes_.left(state_.near_begin, state_.seen); }
@@ -124,7 +128,12 @@ class TokenLists {
   /// The mask of committed tokens, or of planned ones, too.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
     const Index num_far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
-    return {reach_.span(), state_.reach_first, far_.span().first(std::size_t(num_far)), state_.held, state_.near_begin};
+    const std::span<const FarToken> distant = far_.span().first(std::size_t(num_far));
+    return {reach_.span(), state_.reach_first, distant, state_.held, state_.near_begin, fingerprint_};
+  }
+  /// The earliest query all of whose keys are still here. While the recent tokens begin at 0, no query lacks one.
+  [[nodiscard]] Index first_query() const noexcept {
+    return gathers_ || reach_[0].begin == 0 ? std::numeric_limits<Index>::min() : state_.reach_first;
   }
 
   // --- stages: lists of keys of a plan ------------------------------------------------------------------------------
@@ -170,7 +179,9 @@ class TokenLists {
  protected:
   TokenLists() = default;
   TokenLists(AnyRule rule, Positions positions, Index undo_tokens)
-      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens), gathers_(rule_.same_as(Causal{})) {}
+      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens), gathers_(rule_.same_as(Causal{})) {
+    if (!gathers_) fingerprint_ = rule_.fingerprint();
+  }
 
   /// What planned token `planned` sees as a query.
   [[nodiscard]] const Reach& query_reach(Index planned) const noexcept {
@@ -224,6 +235,7 @@ class TokenLists {
   Positions positions_ = Positions::absolute;
   Index undo_ = 0;
   bool gathers_ = true;  // the rule keeps everything, so what lies before a hole is far
+  std::uint64_t fingerprint_ = 0;
   TokenState state_;
   BlockQueue<std::int32_t> ids_;  // of the near run
   SlidingArray<FarToken> far_;    // every landmark that is held, those of the near run included; ascending

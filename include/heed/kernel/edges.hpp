@@ -7,24 +7,13 @@
 #include <span>
 #include <type_traits>
 
+#include <heed/kernel/mask_check.hpp>
 #include <heed/kernel/plan.hpp>
 #include <heed/kernel/run.hpp>
 #include <heed/math.hpp>
 #include <heed/policy/layout.hpp>
 
 namespace heed::inline HEED_ABI::detail {
-
-/// The mask that a sequence is read with: its own, else its source's. No mask if there is neither.
-template <class Sequence>
-[[nodiscard]] MaskRef mask_of(const Sequence& sequence) {
-  if (sequence.mask) return sequence.mask;
-  using Source = std::remove_cvref_t<decltype(*sequence.keys)>;
-  if constexpr (StagedSource<Source>) {
-    if (sequence.keys->stages() > 0) return causal_stage;
-  }
-  if constexpr (MaskedSource<Source>) return sequence.keys->mask();
-  return {};
-}
 
 /// The query map and the output map of policy `P`. An Identity costs nothing.
 template <AttentionPolicy P>
@@ -281,49 +270,8 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   if (!sequence.query_positions.empty() && Index(sequence.query_positions.size()) != queries) {
     return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
   }
-  if (sequence.mask) {
-    MaskedCall call{.queries = queries,
-                    .query_positions = !sequence.query_positions.empty(),
-                    .slots = slots_of(*sequence.keys),
-                    .end = end_of(*sequence.keys)};
-    if constexpr (requires { sequence.keys->tokens()->forgets_by(); }) {
-      call.tokens = sequence.keys->tokens();
-      call.change = sequence.keys->change();
-      if (sequence.keys->tokens() != nullptr) call.rule = sequence.keys->tokens()->forgets_by();
-    }
-    if (Status status = sequence.mask.fits(call); !status.ok()) {
-      return fail(status.code(), "sequence ", index, ": ", status.message());
-    }
-  }
-  using Source = std::remove_cvref_t<decltype(*sequence.keys)>;
-  if constexpr (StagedSource<Source>) {
-    const Index stages = sequence.keys->stages();
-    if (stages > 0 && sequence.mask) return bad("mask is given, but keys have ", stages, " stages, which say it");
-    if (stages > 0 && !sequence.query_positions.empty()) {
-      return bad("query_positions are given, but keys have ", stages, " stages, which say them");
-    }
-    const Index staged = stages > 0 ? sequence.keys->stage_queries(stages - 1).end : queries;
-    if (staged != queries) return bad("q has ", queries, " queries, the stages of keys have ", staged);
-  }
-  const MaskRef mask = mask_of(sequence);
-  if (!mask) return bad("no mask is given and keys have none: give Causal{}, or Unmasked{} to see later keys, too");
-  const Index keys = slots_of(*sequence.keys), first_key = mask.near_keys().first_key;
-  if (first_key < 0 || first_key > keys) {
-    return bad("mask has near keys from key ", first_key, " on, keys has ", keys);
-  }
-  if (mask.split() && first_key < keys) {
-    const Index first = slot_position(*sequence.keys, first_key), last = slot_position(*sequence.keys, keys - 1);
-    if (last - first != keys - 1 - first_key) {
-      return bad("mask has near keys from key ", first_key, " on, ", keys - first_key,
-                 " that follow each other, but keys ", "has there positions ", first, " .. ", last);
-    }
-    const Index lane = mask.near_keys().first_lane;
-    if (lane < 0 || lane > most_tokens) return bad("mask has first_lane ", lane, ", must be in 0 .. ", most_tokens);
-  }
-  if (const Index num_far = mask.far_keys(); num_far > 0) {
-    Index last = 0;  // far keys ascend, so the last one decides
-    mask.far_list({num_far - 1, num_far}, &last);
-    if (last < 0 || last >= keys) return bad("mask has far key ", last, ", keys has ", keys);
+  if (Status status = check_mask(sequence, queries); !status.ok()) {
+    return fail(status.code(), "sequence ", index, ": ", status.message());
   }
   if constexpr (requires { sequence.keys->layout(); }) {
     const AttentionLayout& cached = sequence.keys->layout();

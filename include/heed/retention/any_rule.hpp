@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <heed/retention/full.hpp>
+#include <heed/retention/rule_fingerprint.hpp>
 #include <heed/retention/token_set.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -53,20 +54,11 @@ class AnyRule {
 
   /// true if both are the same rule with the same parameters, by fingerprint().
   [[nodiscard]] bool same_as(const AnyRule& other) const { return fingerprint() == other.fingerprint(); }
-  /// 64-bit FNV-1a hash of name and parameters: the same in every build.
+  /// See RuleFingerprint.
   [[nodiscard]] std::uint64_t fingerprint() const {
-    std::uint64_t hash = 0xcbf29ce484222325u;
-    const auto add = [&hash](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3u; };
-    const auto add_text = [&](const char* text) {
-      for (; *text != 0; ++text) add(std::uint8_t(*text));
-      add(0);
-    };
-    add_text(name());
-    describe([&](const char* field, Index value) {
-      add_text(field);
-      for (int shift = 0; shift < 64; shift += 8) add((std::uint64_t(value) >> shift) & 0xff);
-    });
-    return hash;
+    RuleFingerprint made(name());
+    describe([&made](const char* field, Index value) { made(field, value); });
+    return made.value();
   }
 
  private:

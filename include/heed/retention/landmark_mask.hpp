@@ -32,14 +32,15 @@ struct FarToken {
 ///     visible(i, j) = j <= i and (j >= reach(i).begin or (landmark(j) and not reach(i).blind))
 ///
 /// Owns nothing: caches and RuleMask make it from their lists, which must outlive it. reach(i) is reach[i -
-/// first_query]; a query before the first or after the last has the nearest one's reach.
+/// first_query]; a query before the first or after the last has the nearest one's reach. That is right for any query if the
+/// rule keeps everything, and for queries before the first if reach[0] begins at 0.
 class LandmarkMask {
  public:
   /// `reach` has at least one entry. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
-  /// others in the near run.
+  /// others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
   LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far_tokens, Index held,
-               Index near_begin) noexcept
-      : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin) {}
+               Index near_begin, std::uint64_t rule) noexcept
+      : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {}
 
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key > query) return false;
@@ -56,11 +57,23 @@ class LandmarkMask {
   }
 
   /// invalid_argument unless the source holds the keys that the mask was made for: the far ones, then every position
-  /// from near_begin on.
+  /// from near_begin on. And for a cache that evicts by another rule, or a query that is later than the reaches know.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
-    if (call.slots == 0 || call.end - near_begin_ == call.slots - held_) return {};
-    return fail(StatusCode::invalid_argument, "mask is of ", held_, " far keys and every position from ", near_begin_,
-                " on, but keys has ", call.slots, ", the last at position ", call.end - 1);
+    const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+    const bool same = call.slots > held_ ? call.end - near_begin_ == call.slots - held_
+                                         : call.slots == held_ && call.end <= near_begin_;
+    if (call.slots > 0 && !same) {
+      return bad("mask is of ", held_, " far keys and every position from ", near_begin_, " on, but keys has ",
+                 call.slots, ", the last at position ", call.end - 1);
+    }
+    if (call.rule != nullptr && call.rule_fingerprint != rule_) {
+      return bad("mask does not know rule ", call.rule, ", by which the cache of keys forgets: it is another rule's");
+    }
+    const Index last = first_query_ + Index(reach_.size()) - 1;
+    if (rule_ != 0 && call.positions.size() > 0 && call.positions.end - 1 > last) {
+      return bad("a query is at position ", call.positions.end - 1, ", but the mask knows queries up to ", last);
+    }
+    return {};
   }
 
   [[nodiscard]] NearKeys near_keys() const noexcept { return {.first_key = held_, .first_lane = near_begin_}; }
@@ -79,18 +92,20 @@ class LandmarkMask {
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
     const Reach& seen = reach(query);
-    return far_[std::size_t(i)].position < seen.begin && !seen.blind;  // from `begin` on it is read as a near key
+    const Index position = far_[std::size_t(i)].position;  // from `begin` on it is read as a near key
+    return position <= query && position < seen.begin && !seen.blind;
   }
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval keys) const noexcept {
     const Index front = far_[std::size_t(keys.begin)].position, back = far_[std::size_t(keys.end - 1)].position;
-    if (front >= reach(queries.end - 1).begin) return Coverage::none;
+    if (front > queries.end - 1 || front >= reach(queries.end - 1).begin) return Coverage::none;
     bool any_blind = false, all_blind = true;
     for (Index query = queries.begin; query < queries.end; ++query) {
       any_blind |= reach(query).blind;
       all_blind &= reach(query).blind;
     }
     if (all_blind) return Coverage::none;
-    return !any_blind && back < reach(queries.begin).begin ? Coverage::full : Coverage::partial;
+    const bool all = back <= queries.begin && back < reach(queries.begin).begin;
+    return all && !any_blind ? Coverage::full : Coverage::partial;
   }
 
  private:
@@ -103,6 +118,7 @@ class LandmarkMask {
   std::span<const FarToken> far_;
   Index held_;
   Index near_begin_;
+  std::uint64_t rule_;
 };
 
 }  // namespace heed::inline HEED_ABI

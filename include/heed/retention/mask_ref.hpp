@@ -8,7 +8,7 @@
 #include <new>
 #include <type_traits>
 
-#include <heed/concepts.hpp>
+#include <heed/retention/rule_fingerprint.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -54,9 +54,7 @@ class MaskRef {
     return moves() ? one_->text_position(mask_, position) : position;
   }
   /// Not ok if these keys cannot be read with the mask; the message says why.
-  [[nodiscard]] Status fits(const MaskedCall& call) const {
-    return one_->fits == nullptr ? Status() : one_->fits(mask_, call);
-  }
+  [[nodiscard]] Status fits(const MaskedCall& call) const { return one_->fits(mask_, call); }
 
   /// true if the mask is a SplitMask. Otherwise all keys are near.
   [[nodiscard]] bool split() const noexcept { return two_ != nullptr; }
@@ -84,8 +82,8 @@ class MaskRef {
   struct OneList {
     Coverage (*coverage)(const void*, Interval, Interval);
     void (*fill)(const void*, Index, const Index*, Index, std::uint64_t*);
-    Index (*text_position)(const void*, Index);      // null: text positions are positions
-    Status (*fits)(const void*, const MaskedCall&);  // null: the mask fits every call
+    Index (*text_position)(const void*, Index);  // null: text positions are positions
+    Status (*fits)(const void*, const MaskedCall&);
   };
   struct TwoLists {
     NearKeys (*near_keys)(const void*);
@@ -145,11 +143,16 @@ class MaskRef {
     }
   }
   template <class M>
-  [[nodiscard]] static constexpr auto fits_of() -> Status (*)(const void*, const MaskedCall&) {
-    if constexpr (requires(const M& m, const MaskedCall& call) { m.fits(call); }) {
-      return [](const void* m, const MaskedCall& call) { return as<M>(m).fits(call); };
+  [[nodiscard]] static Status mask_fits(const void* mask, const MaskedCall& call) {
+    if constexpr (requires(const M& m) { m.fits(call); }) {
+      return as<M>(mask).fits(call);
     } else {
-      return nullptr;
+      if (call.rule == nullptr) return {};
+      if constexpr (Retention<M>) {
+        if (fingerprint_of(as<M>(mask)) == call.rule_fingerprint) return {};
+      }
+      return fail(StatusCode::invalid_argument, "mask does not know rule ", call.rule,
+                  ", by which the cache of keys forgets: give none, and the cache says what a query sees");
     }
   }
 
@@ -162,7 +165,7 @@ class MaskRef {
           bits[k / 64] |= std::uint64_t(seen) << (k % 64);
         }
       },
-      text_position_of<M>(), fits_of<M>()};
+      text_position_of<M>(), mask_fits<M>};
 
   template <class M>
   static constexpr TwoLists two_lists{
