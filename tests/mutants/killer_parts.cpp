@@ -1,4 +1,5 @@
 // Kills mutants outside the kernel: codecs, the merge of results, rotations and windows, each by itself.
+#include <cfenv>
 #include <cstring>
 
 #include <heed/codec/bf16.hpp>
@@ -32,10 +33,26 @@ void codecs() {
     bf16 &= stored(heed::Bf16{}, tie) == float(oracle::round_to_bf16(tie));
     f16 &= stored(heed::F16{}, x) == float(oracle::round_to_f16(x));
     small &= stored(heed::F16{}, tiny) == float(oracle::round_to_f16(tiny));
+    const float small_tie = float(2 * (i % 500) + 1) * 0x1p-25f;
+    small &= stored(heed::F16{}, small_tie) == float(oracle::round_to_f16(small_tie));
   }
   expect(bf16, "codec", "bf16 rounds to nearest even");
   expect(f16, "codec", "f16 rounds to nearest even");
   expect(small, "codec", "f16 has subnormals");
+  bool nearest = true;
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    std::fesetround(mode);
+    for (int i = 0; i < 2000; ++i) {
+      const volatile float x = float(i) * 0x1p-27f, y = float(i) * 0x1p-12f;
+      const float f16_x = stored(heed::F16{}, x), f16_y = stored(heed::F16{}, y), bf16_y = stored(heed::Bf16{}, y);
+      std::fesetround(FE_TONEAREST);
+      nearest &= f16_x == float(oracle::round_to_f16(x)) && f16_y == float(oracle::round_to_f16(y));
+      nearest &= bf16_y == float(oracle::round_to_bf16(y));
+      std::fesetround(mode);
+    }
+  }
+  std::fesetround(FE_TONEAREST);
+  expect(nearest, "codec", "f16 in every rounding mode");
   {
     const heed_test::FlushSubnormals flush;
     bool exact = true;

@@ -15,7 +15,7 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
     return detail::bits_as<float>(std::uint32_t(bits) << 16);
   }
-  /// Rounds to nearest even, finite numbers to finite ones; a NaN stays a (quiet) NaN.
+  /// Rounds to nearest even whatever the processor's rounding mode, finite numbers to finite ones. A NaN stays a (quiet) NaN.
   [[nodiscard]] static constexpr std::uint16_t from_float(float x) noexcept {
     const auto bits = detail::bits_as<std::uint32_t>(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return std::uint16_t((bits >> 16) | 0x40u);

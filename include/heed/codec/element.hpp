@@ -22,7 +22,7 @@ struct ElementCodec {
   /// Where number `first` of a row starts.
   [[nodiscard]] static constexpr Index offset_bytes(Index first) noexcept { return first * element_bytes; }
 
-  /// Encodes `n` numbers to `out`, rounding to nearest even.
+  /// Encodes `n` numbers to `out`, rounding to nearest even in every rounding mode.
   static void encode(const float* in, Index n, std::byte* out) noexcept {
     for (Index i = 0; i < n; ++i) {
       const Element e = Derived::from_float(in[i]);
