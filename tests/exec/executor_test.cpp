@@ -161,5 +161,57 @@ TYPED_TEST(ExecutorLaws, WorkersTakeTheCallersEnvironment) {
   }
 }
 
+/// After a call the caller's environment is what it was, however many tasks there were.
+TYPED_TEST(ExecutorLaws, TheCallerKeepsItsEnvironment) {
+  const auto executor = this->executor(3);
+  for (const Index tasks : {1, 2, 100}) {
+    executor->parallel_for(tasks, [](Index, Index) {});
+    std::fesetround(FE_UPWARD);
+    bool flushed = false;
+    {
+      const FlushSubnormals flush;
+      executor->parallel_for(tasks, [](Index, Index) {});
+      flushed = flushes_subnormals();
+    }
+    const int rounding = std::fegetround();
+    std::fesetround(FE_TONEAREST);
+    EXPECT_EQ(rounding, FE_UPWARD);
+    EXPECT_EQ(flushed, FlushSubnormals::possible);
+    EXPECT_FALSE(flushes_subnormals());
+  }
+}
+
+#if defined(_OPENMP) && !HEED_TEST_TSAN
+/// The threads are the runtime's: the host's own parallel regions find them as they were, after nested calls as well.
+TEST(OpenMp, ThreadsGetTheirEnvironmentBack) {
+  constexpr int threads = 3;
+  std::vector<int> rounding(threads), flushes(threads);
+  const auto look = [&] {
+#pragma omp parallel num_threads(threads)
+    {
+      rounding[std::size_t(omp_get_thread_num())] = std::fegetround();
+      flushes[std::size_t(omp_get_thread_num())] = flushes_subnormals();
+    }
+  };
+  look();  // the runtime makes its threads now
+  ASSERT_EQ(rounding, std::vector<int>(threads, FE_TONEAREST));
+  heed::OpenMpExecutor executor(threads);
+  std::atomic<Index> wrong{0};
+  {
+    const FlushSubnormals flush;
+    std::fesetround(FE_UPWARD);
+    executor.parallel_for(30, [&](Index, Index) {
+      wrong += std::fegetround() != FE_UPWARD;
+      executor.parallel_for(3, [&](Index, Index) { wrong += std::fegetround() != FE_UPWARD; });
+    });
+    std::fesetround(FE_TONEAREST);
+  }
+  EXPECT_EQ(wrong.load(), 0);
+  look();
+  EXPECT_EQ(rounding, std::vector<int>(threads, FE_TONEAREST));
+  EXPECT_EQ(flushes, std::vector<int>(threads, 0));
+}
+#endif
+
 }  // namespace
 }  // namespace heed_test

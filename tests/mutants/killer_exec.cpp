@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include <heed/exec/openmp.hpp>
 #include <heed/exec/thread_pool.hpp>
 
 #include "exec/flush_subnormals.hpp"
@@ -27,6 +28,30 @@ void environments() {
   });
   expect(flushing.load() == (heed_test::FlushSubnormals::possible ? 2 : 0), "pool", "the caller's environment");
 }
+
+#if defined(KILLER_OPENMP)
+void openmp() {
+  std::atomic<int> flushing{0}, arrived{0};
+  const auto look = [&] {
+    flushing = arrived = 0;
+#pragma omp parallel num_threads(3)
+    flushing += heed_test::flushes_subnormals();
+  };
+  look();
+  heed::OpenMpExecutor executor(3);
+  {
+    const heed_test::FlushSubnormals flush;
+    executor.parallel_for(3, [&](Index, Index) {
+      ++arrived;
+      while (arrived.load() < 3) std::this_thread::yield();
+      flushing += heed_test::flushes_subnormals();
+    });
+  }
+  expect(flushing.load() == (heed_test::FlushSubnormals::possible ? 3 : 0), "openmp", "the caller's environment");
+  look();
+  expect(flushing.load() == 0, "openmp", "the runtime's environment");
+}
+#endif
 
 template <class Body>
 bool works_in_a_child(const Body& body) {
@@ -65,7 +90,11 @@ void forks() {
 }  // namespace
 
 int main() {
+#if defined(KILLER_OPENMP)
+  openmp();
+#else
   environments();
   forks();
+#endif
   return killer::failures == 0 ? 0 : 1;
 }
