@@ -1,5 +1,5 @@
 // KvCache::restore() of bytes whose checksum is right and whose numbers are not. What it takes must be a cache: it is
-// attended to, forked, cut back, fed, tokens are removed, and its own snapshot must restore.
+// attended to, forked, cut back, fed, tokens are removed, and its own snapshot must restore. Few bytes take little memory.
 #include <vector>
 
 #include <heed/attend.hpp>
@@ -9,6 +9,7 @@
 #include <heed/policy/grouped.hpp>
 #include <heed/simd/scalar.hpp>
 
+#include "cache/counting_memory.hpp"
 #include "fuzz/rules.hpp"
 #include "fuzz/snapshot_edits.hpp"
 
@@ -103,6 +104,20 @@ std::vector<std::byte> snapshot(const Cache& cache) {
   return bytes;
 }
 
+/// Restoring takes a few times the bytes that are given, a few pages, and what an empty cache takes.
+void check_memory(heed::CacheOptions options, const std::vector<heed::LayerRule>& rules,
+                  const std::vector<std::byte>& bytes) {
+  constexpr Index times = 24, pages = 4096;  // a page of one token has 8 times its bytes
+  heed_test::CountingMemory memory;
+  options.memory = memory.resource();
+  FUZZ_CHECK(Cache::create(policy, options, rules).ok());
+  const Index empty = memory.peak;
+  static_cast<void>(Cache::restore(policy, options, rules, bytes));
+  FUZZ_CHECK(memory.peak <= empty + times * Index(bytes.size()) + pages,
+             std::to_string(memory.peak) + " bytes of memory for " + std::to_string(bytes.size()));
+  FUZZ_CHECK(memory.held == 0);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -119,9 +134,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   FUZZ_CHECK(same.ok(), same.status().message());
   FUZZ_CHECK(snapshot(*same) == bytes);
 
-  heed_fuzz::edit_snapshot(bytes, in);
+  // Bytes wherever they stand, or fields that agree with each other.
+  if (in.one_in(3)) {
+    heed_fuzz::edit_snapshot(bytes, in);
+  } else {
+    constexpr std::size_t slot_bytes = 2 * width * 2;  // keys and values of a layer in bf16
+    heed_fuzz::SnapshotFields fields(bytes, rules.size(), slot_bytes);
+    FUZZ_CHECK(fields.bytes() == bytes);
+    heed_fuzz::edit_fields(fields, slot_bytes, in);
+    bytes = fields.bytes();
+  }
+  check_memory(options, rules, bytes);
   auto restored = Cache::restore(policy, options, rules, bytes);
   if (!restored.ok()) return 0;
+  if (options.max_tokens > 0) FUZZ_CHECK(std::max(restored->kept(0), restored->kept(1)) <= options.max_tokens);
   const std::vector<std::byte> own = snapshot(*restored);
   const auto again = Cache::restore(policy, options, rules, own);
   FUZZ_CHECK(again.ok(), again.status().message());

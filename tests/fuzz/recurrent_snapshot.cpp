@@ -3,6 +3,7 @@
 
 #include <heed/cache/recurrent_state.hpp>
 
+#include "cache/counting_memory.hpp"
 #include "fuzz/snapshot_edits.hpp"
 
 namespace {
@@ -55,6 +56,34 @@ std::vector<std::byte> snapshot(const RecurrentState& state) {
   return bytes;
 }
 
+/// Layers, width, tokens seen and states kept are changed, and as many states follow, or nearly.
+void edit_fields(std::vector<std::byte>& bytes, const heed::RecurrentOptions& options, Bytes& in) {
+  constexpr std::size_t numbers_at = 24, states_at = numbers_at + 5 * sizeof(Index);
+  Index numbers[4];
+  std::memcpy(numbers, bytes.data() + numbers_at, sizeof numbers);
+  for (int edits = int(in.pick(1, 3)); edits > 0; --edits) {
+    Index& number = numbers[in.pick(0, 3)];
+    number = in.one_in(4) ? in.extreme() : Index(std::uint64_t(number) + std::uint64_t(in.pick(-3, 3)));
+  }
+  std::memcpy(bytes.data() + numbers_at, numbers, sizeof numbers);
+  const Index states = std::clamp<Index>(numbers[3], -1, 40) + 1;
+  bytes.resize(states_at + std::size_t(states * options.layers * options.width) * sizeof(float) +
+               sizeof(std::uint32_t));
+  if (in.one_in(8)) bytes.resize(bytes.size() + std::size_t(in.pick(0, 9)));
+  heed_fuzz::close_snapshot(bytes);
+}
+
+/// Whatever the bytes say, a state takes what its options ask for.
+void check_memory(heed::RecurrentOptions options, const std::vector<std::byte>& bytes) {
+  heed_test::CountingMemory memory;
+  options.memory = memory.resource();
+  FUZZ_CHECK(RecurrentState::create(options).ok());
+  const Index empty = memory.peak;
+  static_cast<void>(RecurrentState::restore(options, bytes));
+  FUZZ_CHECK(memory.peak <= empty);
+  FUZZ_CHECK(memory.held == 0);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -71,9 +100,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   FUZZ_CHECK(same.ok(), same.status().message());
   FUZZ_CHECK(snapshot(*same) == bytes);
 
-  heed_fuzz::edit_snapshot(bytes, in);
+  if (in.one_in(2)) {
+    heed_fuzz::edit_snapshot(bytes, in);
+  } else {
+    edit_fields(bytes, options, in);
+  }
   heed::RecurrentOptions other = options;
   if (in.one_in(3)) other.undo_tokens = in.pick(0, 4);
+  check_memory(other, bytes);
   auto restored = RecurrentState::restore(other, bytes);
   if (!restored.ok()) return 0;
   FUZZ_CHECK(RecurrentState::restore(other, snapshot(*restored)).ok());
