@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -151,7 +153,11 @@ template <AttentionPolicy P>
   detail::Job job = edges.empty_job(num_queries, num_keys, mask, carver);
   const detail::Plan plan(layout, detail::PreparationRef::shape_of(preparation_object), {&job, 1}, workers);
   detail::CallScratch::carve(carver, plan);
-  return carver.bytes() + Workspace::alignment;
+  const std::uint64_t bytes = carver.bytes() + Workspace::alignment;
+  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
+    return fail(StatusCode::out_of_memory, "workspace_bytes(): ", bytes, " bytes are more than there are addresses");
+  }
+  return std::size_t(bytes);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <new>
 #include <span>
@@ -51,16 +53,20 @@ class Workspace {
 
   /// Makes size() at least `bytes`; workspace_bytes() says how many a call needs. If it grows, the old contents are
   /// lost. out_of_memory if memory of the caller is too small or cannot be allocated; the workspace is then unchanged.
-  Status reserve(std::size_t bytes) {
+  Status reserve(std::uint64_t bytes) {
     if (bytes <= size_) return {};
     if (!owned_) {
       return fail(StatusCode::out_of_memory, "workspace has ", size_, " bytes, this call needs ", bytes);
     }
-    auto* grown = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{alignment}, std::nothrow));
+    // A size_t may have 32 bits, so that a large number would become a small one.
+    std::byte* grown = nullptr;
+    if (bytes <= std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
+      grown = static_cast<std::byte*>(::operator new (std::size_t(bytes), std::align_val_t{alignment}, std::nothrow));
+    }
     if (grown == nullptr) return fail(StatusCode::out_of_memory, "workspace: cannot allocate ", bytes, " bytes");
     release();
     data_ = grown;
-    size_ = bytes;
+    size_ = std::size_t(bytes);
     return {};
   }
 
@@ -85,14 +91,14 @@ class Carver {
   [[nodiscard]] T* take(Index count) noexcept {
     offset_ = (offset_ + 63) / 64 * 64;
     T* at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + offset_);
-    offset_ += std::size_t(std::max<Index>(count, 0)) * sizeof(T);
+    offset_ += std::uint64_t(std::max<Index>(count, 0)) * sizeof(T);
     return at;
   }
-  [[nodiscard]] std::size_t bytes() const noexcept { return (offset_ + 63) / 64 * 64; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return (offset_ + 63) / 64 * 64; }
 
  private:
   std::byte* base_;
-  std::size_t offset_ = 0;
+  std::uint64_t offset_ = 0;  // counts more bytes than a size_t of 32 bits does
 };
 
 }  // namespace detail

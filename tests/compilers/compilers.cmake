@@ -260,6 +260,8 @@ elseif(case STREQUAL "m32")
   endif()
   run(PASSES ${cxx} -m32 -msse2 -mfpmath=sse -O1 -Wall -Wextra ${heed} "${here}/portable.cpp" -o portable)
   run(PASSES "${WORK}/portable")
+  run(PASSES ${cxx} -m32 -msse2 -mfpmath=sse -O1 -Wall -Wextra ${heed} "${here}/sizes.cpp" -o sizes)
+  run(PASSES "${WORK}/sizes")
 
 elseif(case STREQUAL "cross")
   if(COMPILER_ID MATCHES "Clang")

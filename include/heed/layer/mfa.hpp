@@ -93,7 +93,7 @@ class MfaProjections {
         !s.ok()) {
       return s;
     }
-    if (Status s = workspace.reserve(std::size_t(tokens * q_down_.out()) * sizeof(float)); !s.ok()) return s;
+    if (Status s = workspace.reserve(std::uint64_t(tokens * q_down_.out()) * sizeof(float)); !s.ok()) return s;
     auto* const latent = reinterpret_cast<float*>(workspace.data());
     q_down_.template apply<Backend>(tokens, x.data(), latent, executor);
     norm_.apply(tokens, latent, q_down_.out());

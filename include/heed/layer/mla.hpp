@@ -192,7 +192,7 @@ class MlaLayer {
     if (q_a_.out() == 0) {
       q_b_.apply<Backend>(tokens, x.data(), q.data(), executor);
     } else {
-      if (Status s = workspace.reserve(std::size_t(tokens * q_a_.out()) * sizeof(float)); !s.ok()) return s;
+      if (Status s = workspace.reserve(std::uint64_t(tokens * q_a_.out()) * sizeof(float)); !s.ok()) return s;
       auto* const latent = reinterpret_cast<float*>(workspace.data());
       q_a_.apply<Backend>(tokens, x.data(), latent, executor);
       q_norm_.apply(tokens, latent, q_a_.out());

@@ -65,7 +65,7 @@ class MtpModule {
     Status s = detail::first_failure({detail::check_rows("embeddings", embeddings.size(), slots, width),
                                       detail::check_rows("hiddens", hiddens.size(), slots, width),
                                       detail::check_rows("x", x.size(), slots, width)});
-    if (s.ok()) s = workspace.reserve(std::size_t(slots * 2 * width) * sizeof(float));
+    if (s.ok()) s = workspace.reserve(std::uint64_t(slots * 2 * width) * sizeof(float));
     if (!s.ok()) return s;
     auto* const both = reinterpret_cast<float*>(workspace.data());
     enorm_.apply(slots, embeddings.data(), width, both, 2 * width);

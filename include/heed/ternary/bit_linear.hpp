@@ -238,7 +238,7 @@ Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const f
   }
   if (!status.ok() || tokens == 0) return status;
   const Index bytes = detail::bit_linear_bytes<Backend, L>(in, Index(outputs.size()), tokens, executor.workers());
-  if (status = workspace.reserve(std::size_t(bytes)); !status.ok()) return status;
+  if (status = workspace.reserve(std::uint64_t(bytes)); !status.ok()) return status;
   detail::bit_linear_in<Backend>(outputs, x.data(), tokens, workspace.data(), executor);
   return {};
 }

@@ -46,7 +46,7 @@ class BitGlu {
     Status status = detail::check_rows("x", x.size(), tokens, hidden_size());
     if (status.ok()) status = detail::check_rows("y", y.size(), tokens, hidden_size());
     if (status.ok()) {
-      status = workspace.reserve(std::size_t(scratch_bytes<Backend>(tokens, executor.workers())));
+      status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
     }
     if (!status.ok() || tokens == 0) return status;
     forward_in<Backend>(x.data(), tokens, y.data(), workspace.data(), executor);

@@ -159,7 +159,7 @@ class MatMulFreeLm {
     }
     if (status.ok() && layers_.empty()) status = fail(StatusCode::wrong_state, "forward(): the model has no layers");
     if (status.ok()) {
-      status = workspace.reserve(std::size_t(scratch_bytes<Backend>(tokens, executor.workers())));
+      status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
     }
     if (!status.ok()) return status;
 

@@ -125,7 +125,7 @@ class Mlgru {
       status = fail(StatusCode::invalid_argument, "state has width ", state.width(), ", must be hidden_size ", width);
     }
     if (status.ok()) {
-      status = workspace.reserve(std::size_t(scratch_bytes<Backend>(tokens, executor.workers())));
+      status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
     }
     if (!status.ok() || tokens == 0) return status;
     forward_in<Backend>(u.data(), tokens, state, y.data(), workspace.data(), executor, masked);

@@ -50,11 +50,12 @@ template <TernaryLayout L = TwoBit>
     return fail(StatusCode::invalid_argument, name, " has shape [", rows, ", ", cols,
                 "], must have columns in whole blocks of 256");
   }
-  const std::size_t row_blocks = std::size_t(cols / detail::ggml_block), row_bytes = row_blocks * block_bytes;
-  if (bytes.size() % row_bytes != 0 || bytes.size() / row_bytes != std::size_t(rows)) {
+  const Count wanted = Count(cols / detail::ggml_block) * Index(block_bytes);
+  if (!detail::has_size(bytes.size(), wanted * rows)) {
     return fail(StatusCode::invalid_argument, name, " has ", bytes.size(), " bytes, must have ", rows, " rows of ",
-                row_bytes);
+                wanted);
   }
+  const std::size_t row_blocks = std::size_t(cols / detail::ggml_block), row_bytes = row_blocks * block_bytes;
   const auto scale_of = [&](std::size_t block) {
     float scale = 0;
     F16::decode(reinterpret_cast<const std::byte*>(bytes.data() + (block + 1) * block_bytes - 2), 1, &scale);

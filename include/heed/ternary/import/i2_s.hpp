@@ -30,13 +30,13 @@ template <TernaryLayout L = TwoBit>
     return fail(StatusCode::invalid_argument, name, " has shape [", rows, ", ", cols,
                 "], must have weights in whole blocks of ", block);
   }
-  const auto codes = std::size_t(weights.value() / 4);
+  const auto codes = std::uint64_t(weights.value() / 4);
   float scale = 0;
   if (bytes.size() < codes || bytes.size() - codes < sizeof scale) {
     return fail(StatusCode::invalid_argument, name, " has ", bytes.size(), " bytes, must have ", codes, " for ", rows,
                 " rows of ", cols, " and 4 for the scale");
   }
-  std::memcpy(&scale, bytes.data() + codes, sizeof scale);
+  std::memcpy(&scale, bytes.data() + std::size_t(codes), sizeof scale);
   return TernaryMatrix<L>::create(name, rows, cols, scale, [&](Index row, std::span<std::int8_t> to) -> Status {
     for (Index c = 0; c < cols; ++c) {
       const Index k = row * cols + c;
