@@ -199,6 +199,7 @@ struct MaskedCall {
   Index end = 0;                 ///< position of the last key, plus 1
   const void* tokens = nullptr;  ///< identity of the token list that layers of a cache share; null: not from a KvCache
   std::uint64_t change = 0;      ///< identity of that cache's open step: every step has another one
+  bool asked_positions = false;  ///< true if positions() of that step was called
   const char* rule = nullptr;    ///< name of the rule by which that cache evicts; null: it keeps everything
   std::uint64_t rule_fingerprint = 0;  ///< of that rule and its parameters
 };

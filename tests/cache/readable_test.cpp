@@ -328,7 +328,8 @@ TEST(ReadableKeys, OfTreePaths) {
   const auto tree = heed::value_or_throw(heed::DraftTree::create(parents));
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(3)));
   const Cache::View view = step.keys(0);
-  const heed::TreePaths paths(view, tree);
+  const heed::TreePaths tree_paths = heed::value_or_throw(heed::TreePaths::create(view, tree));
+  const auto paths = tree_paths.keys(view);
   EXPECT_EQ(attend(plain, paths, 3).code(), StatusCode::wrong_state);
   write(step, 0);
   EXPECT_TRUE(attend(plain, paths, 3).ok());

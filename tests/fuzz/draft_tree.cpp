@@ -99,14 +99,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   write(*step, ids);
   const auto keys = step->keys(0);
   std::vector<float> paths, masked;
-  const heed::TreePaths by_path(keys, *drafts);
-  const heed::Status status = attend(by_path, {}, ids, alibi, paths);
+  const auto by_path = heed::TreePaths::create(keys, *drafts);
+  FUZZ_CHECK(by_path.ok(), by_path.status().message());
+  const heed::Status status = attend(by_path->keys(keys), {}, ids, alibi, paths);
   FUZZ_CHECK(status.ok(), status.message());
-  bool has_mask = false;
-  {
-    const heed::TreeMask mask(keys, *drafts);
-    has_mask = attend(keys, mask, ids, alibi, masked).ok();
-  }
+  const auto mask = heed::TreeMask::create(keys, *drafts);
+  const bool has_mask = mask.ok();
+  FUZZ_CHECK(has_mask != cache->rule().has_history());
+  if (has_mask) FUZZ_CHECK(attend(keys, *mask, ids, alibi, masked).ok());
   step->abort();
 
   for (Index node = 0; node < drafts->size(); ++node) {

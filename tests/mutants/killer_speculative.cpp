@@ -34,6 +34,8 @@ void trees() {
   const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2}));
   expect(tree.positions(7) == List{7, 8, 8, 9, 9}, "tree: depth", "positions");
   expect(tree.path(4) == List{0, 2, 4} && tree.ancestor(3, 1) == 1, "tree: path", "path");
+  const DraftTree chain = heed::value_or_throw(DraftTree::chain(20));
+  for (Index depth = 0; depth < 20; ++depth) expect(chain.ancestor(19, depth) == depth, "tree: path", "of a chain");
   const auto mask = tree.mask(10);
   const bool own = mask.visible(13, 11) && !mask.visible(13, 12) && mask.visible(14, 12) && !mask.visible(14, 13);
   expect(own && mask.visible(12, 9), "tree: mask", "a node sees its path");
@@ -59,7 +61,8 @@ void trees() {
   heed::check(first->commit());
   auto step = begin(5);
   const auto view = step->keys(0);
-  const heed::TreePaths paths(view, tree);
+  const auto tree_paths = heed::value_or_throw(heed::TreePaths::create(view, tree));
+  const auto paths = tree_paths.keys(view);
   List seen;
   for (Index key = 0; key < paths.stage_size(4);) {
     const heed::Tile tile = paths.stage_tile(4, 0, 0, key, paths.stage_size(4) - key);
@@ -98,6 +101,10 @@ heed::Status read(const Keys& keys, heed::MaskRef mask, std::vector<float>& out,
   return heed::attend<heed::Scalar>(one_number, q, keys, mask, out, workspace, executor, options, lse, query_positions);
 }
 
+heed::TreeMask mask_of(const Cache::View& keys, const DraftTree& tree) {
+  return heed::value_or_throw(heed::TreeMask::create(keys, tree));
+}
+
 /// Trees meet ALiBi, rules, and what they do not fit.
 void tree_rules() {
   const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2}));
@@ -123,19 +130,19 @@ void tree_rules() {
 
   auto window = after(heed::SlidingWindow{1}, {0, 0, 0});
   auto window_step = open(window, {0, 0, 0, 0, 0});
-  const heed::TreeMask of_window(window_step.keys(0), tree), of_full(step.keys(0), tree);
+  const heed::TreeMask of_window = mask_of(window_step.keys(0), tree), of_full = mask_of(step.keys(0), tree);
   expect(of_window.visible(7, 7) && !of_window.visible(7, 5), "tree: window", "begins at the node");
 
   // Node 1 is a separator, node 2 none: node 4 sees itself alone, node 3 sees node 1 too.
   auto marked = after(heed::Separators{.window = 1, .ids = {9}}, {0, 0, 0});
   auto marked_step = open(marked, {0, 9, 0, 0, 0});
-  const heed::TreePaths marked_paths(marked_step.keys(0), tree);
-  heed::check(read(marked_paths, {}, out));
+  const auto marked_paths = heed::value_or_throw(heed::TreePaths::create(marked_step.keys(0), tree));
+  heed::check(read(marked_paths.keys(marked_step.keys(0)), {}, out));
   expect(out[4] == 7 && out[3] == 5, "tree: landmarks", "of the path");
   // Positions 3 and 5 are on the grid: node 0, and nodes 3 and 4 by their depth. Node 4 sees 3 and itself.
   auto grid = after(heed::FixedGrid{.window = 1, .distance = 2, .first = 1}, {0, 0, 0});
   auto grid_step = open(grid, {0, 0, 0, 0, 0});
-  const heed::TreeMask of_grid(grid_step.keys(0), tree);
+  const heed::TreeMask of_grid = mask_of(grid_step.keys(0), tree);
   expect(of_grid.visible(7, 3) && !of_grid.visible(7, 5), "tree: roles", "by position in the text");
 
   const auto refused = [&](const heed::Status& status, const char* what) {
@@ -146,14 +153,21 @@ void tree_rules() {
   refused(read(step.keys(0), early, out), "another prefix");
   refused(read(step.keys(0), suffix, out, {}, tree.positions(3)), "depths as query positions");
   refused(read(step.keys(0), of_window, out), "a mask of another rule");
+  auto twin = after(heed::Causal{}, {0, 0, 0});
+  auto twin_step = open(twin, {0, 0, 0, 0, 0});
+  const heed::TreeMask of_twin = mask_of(twin_step.keys(0), tree);
+  refused(read(step.keys(0), of_twin, out), "a mask of another cache");
   step.abort();
   auto next = open(full, {0, 0, 0, 0, 0});
   refused(read(next.keys(0), of_full, out), "a mask of the step before");
-  const heed::TreeMask of_next(next.keys(0), tree);
+  const heed::TreeMask of_next = mask_of(next.keys(0), tree);
   const DraftTree large = heed::value_or_throw(DraftTree::chain(6));
-  std::vector<float> six(6);
-  refused(read(heed::TreePaths(next.keys(0), large), {}, six), "more nodes than tokens");
+  refused(heed::TreePaths::create(next.keys(0), large).status(), "more nodes than tokens");
+  const DraftTree none = heed::value_or_throw(DraftTree::create({}));
+  refused(heed::TreePaths::create(next.keys(0), none).status(), "no nodes");
   heed::check(read(next.keys(0), of_next, out));
+  expect(next.positions(0).size() == 5, "tree: text", "positions of the step");
+  refused(read(next.keys(0), of_next, out), "positions of the slots");
 }
 
 void acceptance() {

@@ -192,15 +192,15 @@ TEST(SpeculateGreedy, CountsWhatHappened) {
 }
 
 TEST(SpeculateGreedy, RefusesDraftsOutOfRange) {
-  for (const Index drafts : {-1, 1024}) {
+  for (const Index drafts : {-1, 4096}) {
     Model model{.logits = certain};
     const Made made = run(model, 1, 5, drafts, [](Index) { return 0; });
     EXPECT_EQ(made.result.status().code(), StatusCode::invalid_argument);
-    EXPECT_EQ(made.result.status().message(), "drafts is " + std::to_string(drafts) + ", must be in 0 .. 1023");
+    EXPECT_EQ(made.result.status().message(), "drafts is " + std::to_string(drafts) + ", must be in 0 .. 4095");
     EXPECT_TRUE(model.asked.empty() && made.tokens.empty());
   }
   Model most;
-  EXPECT_TRUE(run(most, 1, 5, 1023, [](Index) { return 0; }).result.ok());
+  EXPECT_TRUE(run(most, 1, 5, 4095, [](Index) { return 0; }).result.ok());
 }
 
 TEST(SpeculateGreedy, EndsWithAFailureOfTheModel) {

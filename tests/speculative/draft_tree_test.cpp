@@ -186,11 +186,11 @@ TEST(DraftTree, RefusesParentsThatAreNoEarlierNodes) {
   EXPECT_EQ(refused({-1, 0, -2}), "parents[2] is -2, must be -1 or an earlier node");
 }
 
-TEST(DraftTree, HasAtMost1024Nodes) {
-  EXPECT_EQ(heed::value_or_throw(DraftTree::chain(1024)).depth(1023), 1023);
-  EXPECT_EQ(DraftTree::chain(1025).status().message(), "nodes is 1025, must be in 0 .. 1024");
+TEST(DraftTree, HasAtMost4096Nodes) {
+  EXPECT_EQ(heed::value_or_throw(DraftTree::chain(4096)).depth(4095), 4095);
+  EXPECT_EQ(DraftTree::chain(4097).status().message(), "nodes is 4097, must be in 0 .. 4096");
   EXPECT_EQ(DraftTree::chain(-1).status().code(), StatusCode::invalid_argument);
-  EXPECT_EQ(DraftTree::create(List(1025, -1)).status().message(), "nodes is 1025, must be in 0 .. 1024");
+  EXPECT_EQ(DraftTree::create(List(4097, -1)).status().message(), "nodes is 4097, must be in 0 .. 4096");
 }
 
 TEST(DraftTree, OfAChainIsTheCausalMask) {

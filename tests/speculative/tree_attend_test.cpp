@@ -5,12 +5,10 @@
 #include <string>
 
 #include <heed/exec/thread_pool.hpp>
-#include <heed/speculative/tree_mask.hpp>
-#include <heed/speculative/tree_paths.hpp>
 
 #include "oracle/attention.hpp"
 #include "oracle/bound.hpp"
-#include "speculative/subjects.hpp"
+#include "speculative/trees.hpp"
 
 namespace heed_test {
 namespace {
@@ -81,7 +79,7 @@ void expect_decoded_bits(const Subject<P>& subject, std::uint64_t seed) {
       const std::vector<Output> want = decoded_paths(subject, cache, tree, nodes);
       auto step = begin(cache, nodes);
       const auto view = step.keys(0);
-      const Output got = attend(subject, nodes, heed::TreePaths(view, tree));
+      const Output got = attend_paths(subject, nodes, view, tree);
       for (Index node = 0; node < tree.size(); ++node) {
         ASSERT_TRUE(got.row(node, tree.size()) == want[std::size_t(node)])
             << name << ", prefix " << size << ", node " << node;
@@ -162,7 +160,7 @@ TEST(TreeMask, OfAChainHasTheBitsOfDecoding) {
       const heed::SuffixMask mask = chain.mask(size);
       EXPECT_TRUE(attend(subject, nodes, view, mask) == want) << size;
       EXPECT_TRUE(attend(subject, nodes, view) == want) << size << ", the cache's own mask";
-      EXPECT_TRUE(attend(subject, nodes, heed::TreePaths(view, chain)) == want) << size << ", paths";
+      EXPECT_TRUE(attend_paths(subject, nodes, view, chain) == want) << size << ", paths";
     }
   };
   expect(gqa());
@@ -207,7 +205,7 @@ TEST(RejectedRows, NeverReachAPath) {
             auto step = begin(cache, rows);
             const auto view = step.keys(0);
             const heed::SuffixMask mask = tree.mask(size);
-            return masked ? attend(subject, rows, view, mask) : attend(subject, rows, heed::TreePaths(view, tree));
+            return masked ? attend(subject, rows, view, mask) : attend_paths(subject, rows, view, tree);
           };
           for (const bool masked : {false, true}) {
             const Output want = outputs(nodes, masked), got = outputs(poisoned, masked);
@@ -261,7 +259,7 @@ TEST(AcceptedPath, GoesOnAsATextMfaKr) { expect_text_after_commit<heed::F16>(mfa
 template <class P>
 void expect_batch_is_one_by_one(const Subject<P>& subject, std::uint64_t seed) {
   using Cache = heed::KvCache<P, heed::F32>;
-  using Paths = heed::TreePaths<typename Cache::View>;
+  using Paths = heed::PathKeys<typename Cache::View>;
   oracle::Random random(seed);
   std::vector<std::unique_ptr<Cache>> caches;
   std::vector<typename Cache::Step> steps;
@@ -278,11 +276,13 @@ void expect_batch_is_one_by_one(const Subject<P>& subject, std::uint64_t seed) {
     steps.push_back(begin(*caches.back(), rows.back()));
   }
   std::vector<heed::SuffixMask> masks;
+  std::vector<heed::TreePaths> tree_paths;
   std::vector<Paths> paths;
   for (std::size_t i = 0; i < 16; ++i) views.push_back(steps[i].keys(0));
   for (std::size_t i = 0; i < 16; ++i) {
     masks.push_back(forest[i].mask(views[i].size() - forest[i].size()));
-    paths.emplace_back(views[i], forest[i]);
+    tree_paths.push_back(paths_of(views[i], forest[i]));
+    paths.push_back(tree_paths.back().keys(views[i]));
     want.push_back(attend(subject, rows[i], paths[i]));
     want_masked.push_back(attend(subject, rows[i], views[i], masks[i]));
   }

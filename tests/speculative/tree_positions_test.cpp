@@ -31,7 +31,7 @@ TEST(TreePositions, RowsFromBeforeZero) {
     const heed::StridedSource<heed::F32> source(keys, stream, stream, first);
     const std::vector<float> q(nodes * 2, 0.5f);
     std::vector<float> of_tree(q.size(), std::nanf("")), causal(q.size(), std::nanf(""));
-    const heed::TreeMask mask(source, tree);
+    const heed::TreeMask mask = heed::value_or_throw(heed::TreeMask::create(source, tree));
     ASSERT_TRUE(heed::attend<heed::Scalar>(policy, q, source, mask, of_tree, workspace, serial).ok());
     ASSERT_TRUE(heed::attend<heed::Scalar>(policy, q, source, heed::Causal{}, causal, workspace, serial).ok());
     EXPECT_EQ(of_tree, causal) << "from position " << first;

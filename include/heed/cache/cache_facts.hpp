@@ -17,8 +17,9 @@ struct CacheFacts {
   Index layers = 0;
   bool rotates_keys = false;  ///< keys are stored un-rotated, and the policy turns them when it reads them
   bool step_open = false;
-  Index step_tokens = 0;     ///< of the open step
-  std::uint64_t change = 1;  ///< counts steps opened, steps closed, and whatever else changes what the cache holds
+  Index step_tokens = 0;         ///< of the open step
+  bool asked_positions = false;  ///< whether its positions() were asked for: they are wrong for nodes of a tree
+  std::uint64_t change = 1;      ///< counts steps opened, steps closed, and whatever else changes what the cache holds
 
   /// The value of `change` when a stream of a layer was last written: the stream is written in the open step if they are
   /// equal. A new step need not clear anything.
@@ -28,6 +29,9 @@ struct CacheFacts {
   [[nodiscard]] std::uint64_t written(Index layer, int stream) const noexcept {
     return reinterpret_cast<const std::uint64_t*>(this + 1)[layer * layout.num_streams + stream];
   }
+  /// Threads may each ask for the positions of their layers.
+  void ask_positions() noexcept { __atomic_store_n(&asked_positions, true, __ATOMIC_RELAXED); }
+
   /// wrong_state naming the first stream of the layer that the open step has not written.
   [[nodiscard]] Status check_written(const char* what, Index layer) const {
     for (int stream = 0; step_tokens > 0 && stream < layout.num_streams; ++stream) {

@@ -60,6 +60,17 @@ class LayerView {
   /// step's tokens. invalid_argument if the policy rotates and the cache's does not, or the other way round. Allocates
   /// only to say so.
   [[nodiscard]] Status readable(bool policy_rotates) const {
+    if (Status status = current(); !status.ok()) return status;
+    if (with_plan_) {
+      if (Status status = facts_->check_written("keys: ", number_); !status.ok()) return status;
+    }
+    if (policy_rotates == facts_->rotates_keys) return {};
+    return fail(StatusCode::invalid_argument, "keys of layer ", number_, " are of a cache whose policy ",
+                facts_->rotates_keys ? "rotates keys when they are read, but this policy does not"
+                                     : "reads keys as they are stored, but this policy rotates them");
+  }
+  /// What readable() says of the cache and its steps alone, whatever is written and whoever reads.
+  [[nodiscard]] Status current() const {
     if (facts_ == nullptr) return fail_empty();
     const bool same = change_ == facts_->change;
     if (with_plan_ && !same) {
@@ -72,13 +83,7 @@ class LayerView {
     if (!same) {
       return fail(StatusCode::wrong_state, "keys of layer ", number_, " were taken before the cache changed");
     }
-    if (with_plan_) {
-      if (Status status = facts_->check_written("keys: ", number_); !status.ok()) return status;
-    }
-    if (policy_rotates == facts_->rotates_keys) return {};
-    return fail(StatusCode::invalid_argument, "keys of layer ", number_, " are of a cache whose policy ",
-                facts_->rotates_keys ? "rotates keys when they are read, but this policy does not"
-                                     : "reads keys as they are stored, but this policy rotates them");
+    return {};
   }
   /// Whether what queries at these positions see is here. wrong_state for one before the first token whose keys the cache
   /// still has, unless no rule has hidden a token yet; and for any query if the rule has a history or positions are in-cache
@@ -127,6 +132,10 @@ class LayerView {
   [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
   /// CacheFacts::change when the view was taken: views of one step have the same one, and those of another step another.
   [[nodiscard]] std::uint64_t change() const noexcept { return change_; }
+  /// Whether positions() of the open step was called.
+  [[nodiscard]] bool asked_positions() const noexcept {
+    return facts_ != nullptr && __atomic_load_n(&facts_->asked_positions, __ATOMIC_RELAXED);
+  }
   /// The last ones of size() that are new tokens of the open step; 0 if that is closed.
   [[nodiscard]] Index in_step() const noexcept {
     return with_plan_ && facts_ != nullptr && change_ == facts_->change ? group_->index.planned() : 0;

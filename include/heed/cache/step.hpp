@@ -39,8 +39,13 @@ class CacheStep {
   /// Rotary positions of the new tokens in `layer`, [tokens()]: logical positions, or with in-cache ranks the number of keys
   /// that each sees less one, which differs between layers of different rules. Queries are rotated by them, and keys, unless
   /// the policy rotates those at read. Valid while the step is open; empty if it is not, or if there is no such layer.
+  ///
+  /// They are those of a text. If the tokens are nodes of a draft tree, several stand for one place: rotate by
+  /// TreeMask::positions() or TreePaths::positions(). attend() refuses a tree in a step that was asked for these, unless the
+  /// tree is a chain.
   [[nodiscard]] std::span<const Index> positions(Index layer) const noexcept {
     if (!open() || layer < 0 || layer >= cache_->layers()) return {};
+    cache_->facts_->ask_positions();
     return cache_->groups_.group(layer).index.rotary_positions();
   }
 
@@ -111,6 +116,7 @@ class CacheStep {
     CacheFacts& facts = *cache.facts_.get();
     facts.step_open = true;
     facts.step_tokens = tokens;
+    facts.asked_positions = false;
   }
   void take(CacheStep& other) noexcept {
     cache_ = std::exchange(other.cache_, nullptr);

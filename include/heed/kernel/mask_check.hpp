@@ -75,6 +75,7 @@ template <class Sequence>
   if constexpr (requires { keys.tokens()->forgets_by(); }) {
     call.tokens = keys.tokens();
     call.change = keys.change();
+    call.asked_positions = keys.asked_positions();
     if (keys.tokens() != nullptr) {
       call.rule = keys.tokens()->forgets_by();
       call.rule_fingerprint = keys.tokens()->rule_fingerprint();

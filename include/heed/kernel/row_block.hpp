@@ -262,8 +262,8 @@ class RowBlock {
 
   void modify_logits() {
     if (!options_.alibi_slopes.empty()) {
-      const Index origin = chunk_.text_positions()[0];
-      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(chunk_.text_positions()[k] - origin);
+      const Index* const position = chunk_.text_positions();
+      for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(position[k] - position[0]);
     }
     if (full_ && options_.soft_cap == 0 && options_.alibi_slopes.empty()) return;
     for (Index r = rows_.begin; r < rows_.end; ++r) modify_logits(r, softmax_lanes(r));

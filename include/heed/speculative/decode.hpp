@@ -132,7 +132,7 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
 ///
 /// The text is that of decoding one by one if verify() gives a row the bits it has alone, which heed's kernel does:
 /// pin MLA's form (MlaForm) and project rows one by one. Afterwards the model has committed all but the last token that
-/// came out, stopped or not. Failures are the model's, or invalid_argument for drafts outside 0 .. 1023, for a model that
+/// came out, stopped or not. Failures are the model's, or invalid_argument for drafts outside 0 .. 4095, for a model that
 /// gives more drafts than it may, a token that is none, or another number of logits, and naming row and logit of one that
 /// is NaN or +inf, or a row of nothing but -inf; nothing of that step comes out or is committed. Rows after a rejected
 /// draft are not looked at.

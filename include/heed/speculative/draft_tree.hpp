@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -18,7 +19,7 @@ namespace heed::inline HEED_ABI {
 /// its depth, so that the path that is accepted is a text without gaps.
 class DraftTree {
  public:
-  static constexpr Index max_nodes = 1024;
+  static constexpr Index max_nodes = 4096;
 
   /// parents[i] < i, or -1 for a root. invalid_argument naming a node.
   [[nodiscard]] static Result<DraftTree> create(std::span<const Index> parents) {
@@ -33,6 +34,7 @@ class DraftTree {
       }
       tree.parents_.push_back(parent);
       tree.depths_.push_back(parent < 0 ? 0 : tree.depths_[std::size_t(parent)] + 1);
+      tree.jumps_.push_back(parent < 0 ? Index(i) : tree.jump_below(parent));
       const auto row = tree.bits_.begin() + std::ptrdiff_t(i) * tree.words_;
       if (parent >= 0) std::copy_n(tree.bits_.begin() + parent * tree.words_, tree.words_, row);
       row[std::ptrdiff_t(i / 64)] |= std::uint64_t{1} << (i % 64);
@@ -88,8 +90,19 @@ class DraftTree {
   }
   /// The node at this depth on the path to `of`; depth at most depth(of).
   [[nodiscard]] Index ancestor(Index of, Index depth) const noexcept {
-    while (this->depth(of) > depth) of = parent(of);
+    return first_on_path(of, [&](Index node) { return this->depth(node) >= depth; });
+  }
+  /// The first node on the path to `of` for which holds(node). It must hold for `of`, and with a node for all that come
+  /// after it on the path. Asks about twice log2(nodes) times.
+  template <class Holds>
+  [[nodiscard]] Index first_on_path(Index of, const Holds& holds) const {
+    while (parent(of) >= 0 && holds(parent(of))) of = holds(jump(of)) ? jump(of) : parent(of);
     return of;
+  }
+  /// How many nodes from `node` on, which is on the path to `of`, follow each other in number and on that path. May say
+  /// fewer, but 1 at least.
+  [[nodiscard]] Index run_on_path(Index node, Index of) const noexcept {
+    return std::countr_one(bits_[std::size_t(of * words_ + node / 64)] >> (node % 64));
   }
   /// From the root to `node`.
   [[nodiscard]] std::vector<Index> path(Index node) const {
@@ -112,7 +125,15 @@ class DraftTree {
   SuffixMask mask(Index prefix) const&& = delete;
 
  private:
-  std::vector<Index> parents_, depths_;
+  /// A node farther up the path: a root's is itself. Skew-binary numbers, as in Myers, "An applicative random-access
+  /// stack": two jumps of one length become one of twice that and one.
+  [[nodiscard]] Index jump(Index node) const noexcept { return jumps_[std::size_t(node)]; }
+  [[nodiscard]] Index jump_below(Index parent) const noexcept {
+    const Index once = jump(parent), twice = jump(once);
+    return depth(parent) - depth(once) == depth(once) - depth(twice) ? twice : parent;
+  }
+
+  std::vector<Index> parents_, depths_, jumps_;
   std::vector<std::uint64_t> bits_;  // [nodes][words_]: its path
   Index words_ = 0;
 };

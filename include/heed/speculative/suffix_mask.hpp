@@ -52,7 +52,7 @@ class SuffixMask {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
     if (call.rule != nullptr) {
       return bad("the mask shows a step all keys before it, but keys are of a cache with rule ", call.rule,
-                 ": take TreeMask(keys, tree) or TreePaths(keys, tree)");
+                 ": take TreeMask or TreePaths");
     }
     if (words_ < (rows() + 63) / 64 || Index(bits_.size()) != rows() * words_) {
       return bad("the mask has ", bits_.size(), " words in rows of ", words_,

@@ -3,43 +3,55 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
+#include <span>
 
 #include <heed/speculative/tree_reach.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// What the nodes of a tree see of `keys`, the view of an open step whose last tokens are the nodes in order: each sees what
-/// decoding its path token by token sees, under the cache's rule. Every key is read once for all nodes; a node's result is
-/// that of decoding its path within rounding, and has its bits if the tree is a chain and the cache keeps everything. For
+/// What the nodes of a tree see of the keys of an open step, whose last tokens are the nodes in order. A node sees what
+/// decoding its path token by token sees, under the cache's rule. Every key is read once for all nodes. A node's result is
+/// that of decoding its path within rounding; it has its bits if the tree is a chain and the cache keeps everything. For
 /// its bits in any tree see TreePaths.
 ///
-///     const auto keys = step.keys(layer);
-///     const TreeMask mask(keys, tree);
-///     attend<Backend>(policy, q, keys, mask, out, workspace, executor);
+///     const Result<TreeMask> mask = TreeMask::create(step.keys(0), tree);     // once a step, for all layers of a rule
+///     rotate by mask->positions() and write, layer by layer:
+///     attend<Backend>(policy, q, step.keys(layer), *mask, out, workspace, executor);
 ///
-/// Queries are the nodes, or the last of them. A node's rotary position is the number of tokens before the step plus its
-/// depth (tree.positions(step.first_logical_position())); ALiBi goes by that, and so do keys that are rotated at read. For
-/// layers of one rule; the tree and the step must outlive it, unchanged. It allocates a few words a node; copies allocate
-/// nothing.
+/// Queries are the nodes, or the last of them. The tree and the step must outlive the mask, unchanged. Moves, but is not
+/// copied: a MaskRef refers to it.
 ///
-/// attend() says what does not go: invalid_argument for other keys than those it was made with, fewer tokens in the step
-/// than nodes, query_positions; unsupported for a rule with a history and for in-cache ranks, which are no mask, and for a
-/// source of another kind that has a mask of its own.
+/// attend() refuses what does not go. invalid_argument: keys of another cache or layer group, more queries than nodes,
+/// query_positions. wrong_state: keys of another step, and a step whose positions() were asked for, because the nodes have
+/// others.
 class TreeMask {
  public:
+  /// Of any layer of the group that the mask is for; its streams need not be written yet. One block of `memory`, a few
+  /// words a node. invalid_argument for an empty tree, or a step of fewer tokens than nodes; unsupported for a rule with a
+  /// history and for in-cache ranks, which are no mask, and for a source of another kind that has a mask of its own;
+  /// out_of_memory; what keys say of themselves.
   template <KeyValueSource S>
-  TreeMask(const S& keys, const DraftTree& tree) : reach_(std::make_shared<const detail::TreeReach>(keys, tree)) {
-    Index most = 0;
-    const bool asked = reach_->status().ok() && reach_->tokens() != nullptr;
-    for (Index node = 0; asked && node < tree.size(); ++node) {
-      most = std::max(most, reach_->reach(node).begin);
-      some_blind_ = some_blind_ || reach_->reach(node).blind;
+  [[nodiscard]] static Result<TreeMask> create(const S& keys, const DraftTree& tree,
+                                               const MemoryResource& memory = default_memory()) {
+    Result<detail::TreeMemory> made = detail::TreeMemory::create(keys, tree, memory);
+    if (!made.ok()) return made.status();
+    const TokenLists* const tokens = (*made)->tokens();
+    if (tokens != nullptr && tokens->staged()) {
+      return fail(StatusCode::unsupported, "a tree is no mask over a cache with ",
+                  tokens->rule().has_history() ? "a rule with a history" : "in-cache ranks", ": take TreePaths");
     }
-    all_recent_ = most;
+    return TreeMask(*std::move(made));
   }
+  /// The tree would die before the mask.
   template <KeyValueSource S>
-  TreeMask(const S& keys, const DraftTree&& tree) = delete;
+  static Result<TreeMask> create(const S& keys, const DraftTree&& tree,
+                                 const MemoryResource& memory = default_memory()) = delete;
+
+  /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus a node's depth. Queries are rotated
+  /// by them, and keys, unless the policy rotates those at read. ALiBi goes by them.
+  [[nodiscard]] std::span<const Index> positions() const noexcept {
+    return reach_.get() == nullptr ? std::span<const Index>() : reach_->rotary_positions();
+  }
 
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     const Index first = reach_->first();
@@ -56,7 +68,7 @@ class TreeMask {
     const Index first = reach_->first(), node = query - first, own = key - first;
     if (node < 0 || node >= tree().size() || own >= tree().size()) return false;
     if (own >= 0 && !tree().on_path(own, node)) return false;
-    const detail::TreeReach& reach = *reach_;
+    const detail::TreeReach& reach = *reach_.get();
     if (reach.tokens() == nullptr || text_position(key) >= reach.reach(node).begin) return true;
     return !reach.reach(node).blind && (own >= 0 ? reach.is_landmark(own) : is_far(key));
   }
@@ -67,28 +79,23 @@ class TreeMask {
   }
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
-    if (!reach_->status().ok()) return reach_->status();
-    const TokenLists* const tokens = reach_->tokens();
-    if (call.tokens != tokens) return bad("the mask of the tree was made with keys of another cache or layer group");
-    if (call.change != reach_->change()) {
-      return fail(StatusCode::wrong_state, "the mask of the tree was made in another step of the cache");
-    }
-    if (tokens != nullptr && tokens->staged()) {
-      return fail(StatusCode::unsupported, "a tree is no mask over a cache with ",
-                  tokens->rule().has_history() ? "a rule with a history" : "in-cache ranks",
-                  ": take TreePaths(keys, tree)");
-    }
-    if (call.end != reach_->first() + tree().size()) {
-      return bad("the mask of the tree is of ", tree().size(), " nodes from position ", reach_->first(),
-                 " on, but keys end at ", call.end);
-    }
-    if (call.queries > tree().size())
+    if (reach_.get() == nullptr) return fail(StatusCode::wrong_state, "the mask of the tree was moved from");
+    if (Status status = reach_->fits("mask", call); !status.ok()) return status;
+    if (call.queries > tree().size()) {
       return bad("q has ", call.queries, " queries, the tree ", tree().size(), " nodes");
+    }
     if (call.query_positions) return bad("query_positions are given, but the mask is a tree's, which says them");
     return {};
   }
 
  private:
+  explicit TreeMask(detail::TreeMemory reach) noexcept : reach_(std::move(reach)) {
+    for (Index node = 0; reach_->tokens() != nullptr && node < tree().size(); ++node) {
+      all_recent_ = std::max(all_recent_, reach_->reach(node).begin);
+      some_blind_ = some_blind_ || reach_->reach(node).blind;
+    }
+  }
+
   [[nodiscard]] const DraftTree& tree() const noexcept { return reach_->tree(); }
   [[nodiscard]] bool is_far(Index position) const noexcept {
     const std::span<const FarToken> distant = reach_->far_landmarks();
@@ -97,7 +104,7 @@ class TreeMask {
     return at != distant.end() && at->position == position;
   }
 
-  std::shared_ptr<const detail::TreeReach> reach_;
+  detail::TreeMemory reach_;
   Index all_recent_ = 0;  // every node sees every key from here on
   bool some_blind_ = false;
 };

@@ -3,41 +3,37 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
+#include <span>
 
 #include <heed/speculative/tree_reach.hpp>
 
 namespace heed::inline HEED_ABI {
 
 /// A step's keys as a list for every node of its tree: the keys before the step that the node sees, then its path. A
-/// StagedSource, so a node has the bits of the decode step it stands for, under any rule, with a history too, and with
-/// in-cache ranks. The keys before the step are read once for every node.
-///
-/// `keys` is a view of an open step whose last tokens are the nodes in order; it is copied. The tree and the step must
-/// outlive this, unchanged. It allocates a few words a node; copies allocate nothing. attend() gives invalid_argument if the
-/// step has fewer tokens than the tree has nodes, and unsupported for a source of another kind that has a mask of its own.
+/// StagedSource: the keys before the step are read once for every node. Made by TreePaths::keys(), which must outlive it.
 template <KeyValueSource S>
-class TreePaths {
+class PathKeys {
  public:
   using KeyCodec = typename S::KeyCodec;
   using ValueCodec = typename S::ValueCodec;
 
-  TreePaths(const S& keys, const DraftTree& tree)
-      : keys_(keys), reach_(std::make_shared<const detail::TreeReach>(keys, tree)) {}
-  TreePaths(const S& keys, const DraftTree&& tree) = delete;
+  PathKeys(const S& keys, const detail::TreeReach* reach) : keys_(keys), reach_(reach) {}
 
-  /// Rotary position of a node as a query: the number of tokens before it on its path, or with in-cache ranks the number of
-  /// keys it sees less one. Keys are written with the same rotation, or un-rotated if the policy rotates them at read.
-  [[nodiscard]] Index position_of(Index node) const noexcept {
-    return ranks() ? stage_size(node) - 1 : reach_->position(node);
-  }
-
-  /// What the view says of itself, or why the tree is not one of its step.
+  /// What the keys say of themselves, or why they are not those of the tree's step.
   [[nodiscard]] Status readable(bool policy_rotates) const {
     if constexpr (GuardedSource<S>) {
       if (Status status = keys_.readable(policy_rotates); !status.ok()) return status;
     }
-    return reach_->status();
+    if (reach_ == nullptr) return fail(StatusCode::wrong_state, "the paths of the tree were moved from");
+    const Index slots = detail::slots_of(keys_);
+    MaskedCall call{.slots = slots};
+    if (slots > 0) call.end = detail::moved_position(detail::slot_position(keys_, slots - 1), 1);
+    if constexpr (detail::CachedSource<S>) {
+      call.tokens = keys_.tokens();
+      call.change = keys_.change();
+      call.asked_positions = keys_.asked_positions();
+    }
+    return reach_->fits("set of paths", call);
   }
   [[nodiscard]] auto layout() const noexcept requires requires(const S& s) { s.layout(); }
   { return keys_.layout(); }
@@ -47,21 +43,19 @@ class TreePaths {
     return keys_.tile(stream, head, first, max);
   }
 
-  [[nodiscard]] Index stages() const noexcept { return reach_->status().ok() ? tree().size() : 0; }
+  [[nodiscard]] Index stages() const noexcept { return reach_ == nullptr ? 0 : tree().size(); }
   [[nodiscard]] Interval stage_queries(Index node) const noexcept { return {node, node + 1}; }
   [[nodiscard]] Index stage_size(Index node) const noexcept {
-    if (!compact()) return reach_->prefix() + tree().depth(node) + 1;
-    const Reach& reach = reach_->reach(node);
-    return reach_->numbers(node).far_seen(reach) + holes().left(reach.begin, reach_->position(node) + 1);
+    return compact() ? reach_->keys_seen(node) : reach_->prefix() + tree().depth(node) + 1;
   }
   [[nodiscard]] Index stage_position(Index node, Index key) const noexcept {
     if (ranks()) return key;
-    const Index at = place(node, key).key;
+    const Index at = place(node, key, 1).key;
     return at < reach_->prefix() ? detail::slot_position(keys_, at) : reach_->position(at - reach_->prefix());
   }
   [[nodiscard]] Tile stage_tile(Index node, int stream, Index head, Index first, Index max) const noexcept {
-    const Place from = place(node, first);
-    return detail::slot_tile(keys_, stream, head, from.key, std::min(max, from.run));
+    const Place from = place(node, first, max);
+    return detail::slot_tile(keys_, stream, head, from.key, from.run);
   }
   /// Removed tokens before the step, in lists that are the source's own order.
   [[nodiscard]] Interval stage_hole(Index node, Index key) const noexcept {
@@ -72,8 +66,9 @@ class TreePaths {
   }
   /// What a node sees of its list. None if that is all, or the source's own order says it.
   [[nodiscard]] MaskRef stage_mask(Index node) const noexcept {
+    static_assert(MaskRef::copies<detail::NodeMask>);
     if (reach_->tokens() == nullptr || compact()) return {};
-    return reach_->mask(node);
+    return detail::NodeMask(*reach_, node);
   }
 
  private:
@@ -92,7 +87,7 @@ class TreePaths {
 
   [[nodiscard]] const HoleList& holes() const noexcept { return reach_->tokens()->holes(); }
 
-  [[nodiscard]] Place place(Index node, Index key) const noexcept {
+  [[nodiscard]] Place place(Index node, Index key, Index max) const noexcept {
     const detail::TreeReach& tree_reach = *reach_;
     Index run = tree_reach.prefix() - key;
     if (compact()) {
@@ -103,7 +98,7 @@ class TreePaths {
         const Index at = key < initial ? key : numbers.index(numbers.first_seen(reach)) + key - initial;
         run = (key < initial ? initial : distant) - key;
         key = tree_reach.far_key(node, at);
-        run = at < tree_reach.tokens()->held() ? std::min(run, tree_reach.tokens()->held() - at) : 1;
+        max = at < tree_reach.tokens()->held() ? std::min(max, tree_reach.tokens()->held() - at) : 1;
       } else {
         const Index recent = tree_reach.tokens()->near_begin();
         const Index position = holes().position(recent, holes().left(recent, reach.begin) + key - distant);
@@ -111,13 +106,63 @@ class TreePaths {
         run = std::min(tree_reach.prefix() - key, holes().next(position).begin - position);
       }
     }
-    if (key < tree_reach.prefix()) return {key, run};
-    // A position on the path: its node lies elsewhere in the step.
-    return {tree_reach.prefix() + tree().ancestor(node, key - tree_reach.prefix()), 1};
+    if (key < tree_reach.prefix()) return {key, std::min(max, run)};
+    // A position on the path: its node lies elsewhere in the step, and so may the next ones.
+    const Index at = tree().ancestor(node, key - tree_reach.prefix());
+    return {tree_reach.prefix() + at, std::min(max, tree().run_on_path(at, node))};
   }
 
   S keys_;
-  std::shared_ptr<const detail::TreeReach> reach_;
+  const detail::TreeReach* reach_;
+};
+
+/// The paths of a tree through a step whose last tokens are its nodes in order. A node has the bits of the decode step it
+/// stands for, under any rule, with a history too, and with in-cache ranks.
+///
+///     const Result<TreePaths> paths = TreePaths::create(step.keys(0), tree);  // once a step, for all layers of a rule
+///     rotate by paths->positions() and write, layer by layer:
+///     attend<Backend>(policy, q, paths->keys(step.keys(layer)), {}, out, workspace, executor);
+///
+/// The tree and the step must outlive this, unchanged. Moves, but is not copied; keys() stay valid when it moves.
+///
+/// attend() refuses keys of another cache or layer group (invalid_argument), of another step, and of a step whose
+/// positions() were asked for, because the nodes have others (wrong_state).
+class TreePaths {
+ public:
+  /// Of any layer of the group that the paths are for; its streams need not be written yet. One block of `memory`, a few
+  /// words a node. invalid_argument for an empty tree, or a step of fewer tokens than nodes; unsupported for a source of
+  /// another kind that has a mask of its own; out_of_memory; what keys say of themselves.
+  template <KeyValueSource S>
+  [[nodiscard]] static Result<TreePaths> create(const S& keys, const DraftTree& tree,
+                                                const MemoryResource& memory = default_memory()) {
+    Result<detail::TreeMemory> made = detail::TreeMemory::create(keys, tree, memory);
+    if (!made.ok()) return made.status();
+    return TreePaths(*std::move(made));
+  }
+  /// The tree would die before the paths.
+  template <KeyValueSource S>
+  static Result<TreePaths> create(const S& keys, const DraftTree&& tree,
+                                  const MemoryResource& memory = default_memory()) = delete;
+
+  /// What attend() reads of a layer: copies the view, allocates nothing.
+  template <KeyValueSource S>
+  [[nodiscard]] PathKeys<S> keys(const S& keys) const& {
+    return {keys, reach_.get()};
+  }
+  template <KeyValueSource S>
+  PathKeys<S> keys(const S& keys) const&& = delete;
+
+  /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus a node's depth, or with in-cache
+  /// ranks the number of keys that a node sees less one. Queries are rotated by them, and keys, unless the policy rotates
+  /// those at read.
+  [[nodiscard]] std::span<const Index> positions() const noexcept {
+    return reach_.get() == nullptr ? std::span<const Index>() : reach_->rotary_positions();
+  }
+
+ private:
+  explicit TreePaths(detail::TreeMemory reach) noexcept : reach_(std::move(reach)) {}
+
+  detail::TreeMemory reach_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -3,21 +3,25 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <span>
-#include <vector>
+#include <type_traits>
 
+#include <heed/cache/memory.hpp>
 #include <heed/cache/token_lists.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/speculative/draft_tree.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
-/// A source that is a layer of a cache: it knows its tokens, and how many of them are an open step's.
+/// A source that is a layer of a cache: it knows its tokens, the step it is of, and how many of its tokens are that step's.
 template <class S>
 concept CachedSource = KeyValueSource<S> && requires(const S& source) {
   { source.tokens() } -> std::same_as<const TokenLists*>;
   { source.change() } -> std::same_as<std::uint64_t>;
   { source.in_step() } -> std::same_as<Index>;
+  { source.asked_positions() } -> std::same_as<bool>;
+  { source.current() } -> std::same_as<Status>;
 };
 
 class TreeReach;
@@ -52,52 +56,51 @@ class NodeMask {
 /// The rule's answers for every node, on its path. The tree and the cache's tokens must outlive it, unchanged.
 class TreeReach {
  public:
-  /// Of a source's last keys, which are the nodes. A tree that does not fit is in status().
-  template <KeyValueSource S>
-  TreeReach(const S& keys, const DraftTree& tree) : tree_(&tree), prefix_(slots_of(keys) - tree.size()) {
-    if (prefix_ < 0) {
-      status_ = fail(StatusCode::invalid_argument, "tree has ", tree.size(), " nodes, keys has ", keys.size());
-      return;
-    }
-    first_ = tree.size() > 0 ? slot_position(keys, prefix_) : end_of(keys);
-    if constexpr (CachedSource<S>) {
-      tokens_ = keys.tokens();
-      change_ = keys.change();
-      if (tree.size() > keys.in_step()) {
-        status_ = fail(StatusCode::invalid_argument, "tree has ", tree.size(), " nodes, the open step of keys has ",
-                       keys.in_step(), " tokens");
-        return;
-      }
-      first_token_ = keys.in_step() - tree.size();
-      ask();
-    } else if (has_own_mask(keys)) {
-      status_ = fail(StatusCode::unsupported, "keys say what a query sees, but not of a tree's nodes");
-    }
-  }
-  TreeReach(const TreeReach&) = delete;
-  TreeReach& operator=(const TreeReach&) = delete;
-
-  [[nodiscard]] const Status& status() const noexcept { return status_; }
   [[nodiscard]] const DraftTree& tree() const noexcept { return *tree_; }
   /// Null: the source is no cache's, and every node sees every key before the step.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return tokens_; }
-  /// CacheFacts::change of the step.
-  [[nodiscard]] std::uint64_t change() const noexcept { return change_; }
   /// Slots before the nodes.
   [[nodiscard]] Index prefix() const noexcept { return prefix_; }
   /// Position of a node without parent.
   [[nodiscard]] Index first() const noexcept { return first_; }
   [[nodiscard]] Index position(Index node) const noexcept { return first_ + tree_->depth(node); }
-  /// The node at a position of another node's text.
-  [[nodiscard]] Index at(Index node, Index position) const noexcept { return tree_->ancestor(node, position - first_); }
+  /// Rotary positions [nodes].
+  [[nodiscard]] std::span<const Index> rotary_positions() const noexcept {
+    return {rotary_, std::size_t(tree_->size())};
+  }
+
+  /// Why keys are not those that the nodes are of, or why their rows are not rotated as the nodes'. `what` was made of the
+  /// tree: its mask, or its paths.
+  [[nodiscard]] Status fits(const char* what, const MaskedCall& keys) const {
+    if (keys.tokens != tokens_) {
+      return fail(StatusCode::invalid_argument, "keys are of another cache or layer group than the tree's ", what);
+    }
+    if (keys.change != change_) {
+      return fail(StatusCode::wrong_state, "keys are of another step than the tree's ", what);
+    }
+    const Index nodes = tree_->size();
+    if (keys.slots != prefix_ + nodes || keys.end != first_ + nodes) {
+      return fail(StatusCode::invalid_argument, "the tree's ", what, " is for ", prefix_ + nodes,
+                  " keys up to position ", first_ + nodes - 1, ", but keys has ", keys.slots, ", the last at position ",
+                  keys.end - 1);
+    }
+    if (keys.asked_positions && moved_) {
+      return fail(StatusCode::wrong_state, "step.positions() was called, but the step is a tree's, whose nodes have ",
+                  "other positions: rotate by positions() of the tree's ", what);
+    }
+    return {};
+  }
 
   // Only with tokens:
 
-  [[nodiscard]] const Reach& reach(Index node) const noexcept { return nodes_[std::size_t(node)].reach; }
-  [[nodiscard]] bool is_landmark(Index node) const noexcept { return nodes_[std::size_t(node)].landmark == node; }
+  [[nodiscard]] const Reach& reach(Index node) const noexcept { return nodes_[node].reach; }
+  [[nodiscard]] bool is_landmark(Index node) const noexcept { return nodes_[node].landmark; }
+  /// Keys that a node sees, its own included.
+  [[nodiscard]] Index keys_seen(Index node) const noexcept {
+    return numbers(node).far_seen(reach(node)) + tokens_->holes().left(reach(node).begin, position(node) + 1);
+  }
   [[nodiscard]] LandmarkNumbers numbers(Index node) const noexcept {
-    return {.initial = initial_ + (node < 0 ? 0 : nodes_[std::size_t(node)].initial),
-            .dropped = tokens_->state().dropped};
+    return {.initial = initial_ + (node < 0 ? 0 : nodes_[node].initial), .dropped = tokens_->state().dropped};
   }
   /// Landmarks before the nodes.
   [[nodiscard]] std::span<const FarToken> far_landmarks() const noexcept {
@@ -106,9 +109,7 @@ class TreeReach {
   /// Position of landmark `i` of the list of a node's text.
   [[nodiscard]] Index far_position(Index node, Index i) const noexcept {
     if (i < far_) return tokens_->far_tokens()[std::size_t(i)].position;
-    Index at = nodes_[std::size_t(node)].landmark;
-    while (nodes_[std::size_t(at)].landmarks > i - far_ + 1) at = nodes_[std::size_t(tree_->parent(at))].landmark;
-    return position(at);
+    return position(tree_->first_on_path(node, [&](Index at) { return nodes_[at].landmarks > i - far_; }));
   }
   /// Slot of a far key or of one of the near run, by list index or position, in the list of a node's path.
   [[nodiscard]] Index far_key(Index node, Index i) const noexcept {
@@ -117,13 +118,14 @@ class TreeReach {
   [[nodiscard]] Index near_key(Index position) const noexcept {
     return tokens_->held() + position - tokens_->near_begin();
   }
-  [[nodiscard]] const NodeMask& mask(Index node) const noexcept { return masks_[std::size_t(node)]; }
 
  private:
+  friend class TreeMemory;
+
   struct Node {
     Reach reach;
-    Index landmark = -1;  // the latest landmark on the path, the node included; -1: none
-    Index landmarks = 0;  // on the path
+    bool landmark = false;
+    Index landmarks = 0;  // on the path, the node included
     Index initial = 0;    // of them
   };
 
@@ -136,8 +138,53 @@ class TreeReach {
     return requires { keys.mask(); };
   }
 
-  void ask() {
-    if (tokens_ == nullptr || tree_->size() == 0) return;
+  /// Of a source's last keys, which are the nodes. invalid_argument for a tree that does not fit.
+  template <KeyValueSource S>
+  [[nodiscard]] Status take(const S& keys, const DraftTree& tree) {
+    const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+    const Index nodes = tree.size();
+    if (nodes == 0) return bad("tree has 0 nodes, must have 1 at least: node 0 is the last token that is known");
+    if constexpr (CachedSource<S>) {
+      if (Status status = keys.current(); !status.ok()) return status;
+    }
+    if (Status status = check_range("keys.size()", keys.size(), 0, most_tokens); !status.ok()) return status;
+    tree_ = &tree;
+    prefix_ = slots_of(keys) - nodes;
+    if (prefix_ < 0) return bad("tree has ", nodes, " nodes, keys has ", keys.size());
+    first_ = slot_position(keys, prefix_);
+    if (Status status = check_range("position of the tree's first node", first_, -most_tokens, most_tokens);
+        !status.ok()) {
+      return status;
+    }
+    if constexpr (CachedSource<S>) {
+      if (nodes > keys.in_step()) {
+        return bad("tree has ", nodes, " nodes, the open step of keys has ", keys.in_step(), " tokens");
+      }
+      tokens_ = keys.tokens();
+      change_ = keys.change();
+      first_token_ = keys.in_step() - nodes;
+    } else if (has_own_mask(keys)) {
+      return fail(StatusCode::unsupported, "keys say what a query sees, but not of a tree's nodes");
+    }
+    return {};
+  }
+
+  /// Fills room for all nodes.
+  void ask(Node* nodes, Index* rotary) {
+    nodes_ = nodes;
+    rotary_ = rotary;
+    if (tokens_ != nullptr) {
+      ask_rule(nodes);
+      const bool ranks = tokens_->positions() == Positions::rank;
+      for (Index node = 0; node < tree_->size(); ++node) {
+        rotary[node] = ranks ? keys_seen(node) - 1 : position(node);
+        moved_ |= rotary[node] != tokens_->rotary_positions()[std::size_t(first_token_ + node)];
+      }
+    } else {
+      for (Index node = 0; node < tree_->size(); ++node) rotary[node] = position(node);
+    }
+  }
+  void ask_rule(Node* nodes) {
     const std::span<const FarToken> all = tokens_->far_tokens();
     const auto own =
         std::partition_point(all.begin(), all.end(), [&](const FarToken& t) { return t.position < first_; });
@@ -145,40 +192,66 @@ class TreeReach {
     initial_ = std::min(tokens_->state().initial, far_);  // they are the first ones
     const AnyRule& rule = tokens_->rule();
     const Reach& start = tokens_->reaches()[std::size_t(first_ - tokens_->state().reach_first)];
-    nodes_.reserve(std::size_t(tree_->size()));
     for (Index node = 0; node < tree_->size(); ++node) {
       const Index parent = tree_->parent(node), position = this->position(node);
       const std::int32_t id = tokens_->planned_id(first_token_ + node);
       Node made;
       if (parent >= 0) {
-        made = nodes_[std::size_t(parent)];
+        made = nodes[parent];
         made.reach = numbers(parent).next(rule, reach(parent), position - 1, far_ + made.landmarks,
                                           [&](Index i) { return far_position(parent, i); });
       } else {
         made.reach = start;
       }
       made.reach.blind = !rule.sees_landmarks(position, id);
-      if (const Role role = rule.role(position, id); role != Role::plain) {
-        made.landmark = node;
-        ++made.landmarks;
-        made.initial += role == Role::initial;
-      }
-      nodes_.push_back(made);
+      const Role role = rule.role(position, id);
+      made.landmark = role != Role::plain;
+      made.landmarks += made.landmark;
+      made.initial += role == Role::initial;
+      std::construct_at(nodes + node, made);
     }
-    if (tokens_->staged()) return;
-    masks_.reserve(nodes_.size());
-    for (Index node = 0; node < tree_->size(); ++node) masks_.emplace_back(*this, node);
   }
 
-  Status status_;
-  const DraftTree* tree_;
+  const DraftTree* tree_ = nullptr;
   const TokenLists* tokens_ = nullptr;
-  std::uint64_t change_ = 0;
+  std::uint64_t change_ = 0;  // CacheFacts::change of the step
   Index prefix_ = 0, first_ = 0;
   Index first_token_ = 0;        // of the open step that is a node
   Index far_ = 0, initial_ = 0;  // landmarks before the nodes, initial ones of them
-  std::vector<Node> nodes_;
-  std::vector<NodeMask> masks_;
+  bool moved_ = false;           // a node's rotary position is not that of its slot
+  const Node* nodes_ = nullptr;
+  const Index* rotary_ = nullptr;
+};
+
+/// A TreeReach and its nodes in one block, which stays where it is when its owner moves.
+class TreeMemory {
+ public:
+  /// Errors as TreeReach::take() has them, and out_of_memory.
+  template <KeyValueSource S>
+  [[nodiscard]] static Result<TreeMemory> create(const S& keys, const DraftTree& tree, const MemoryResource& memory) {
+    using Node = TreeReach::Node;
+    static_assert(std::is_trivially_destructible_v<TreeReach> && std::is_trivially_destructible_v<Node>);
+    static_assert(sizeof(TreeReach) % alignof(Node) == 0 && sizeof(Node) % alignof(Index) == 0);
+    if (Status status = check_memory(memory); !status.ok()) return status;
+    TreeReach reach;
+    if (Status status = reach.take(keys, tree); !status.ok()) return status;
+    const Index nodes = tree.size(), per_node = Index(sizeof(Node)) + Index(sizeof(Index));
+    Result<Buffer> block = Buffer::allocate(memory, Index(sizeof(TreeReach)) + nodes * per_node, "tree");
+    if (!block.ok()) return block.status();
+    auto* const made = std::construct_at(reinterpret_cast<TreeReach*>(block->data()), reach);
+    auto* const room = reinterpret_cast<Node*>(made + 1);
+    made->ask(room, reinterpret_cast<Index*>(room + nodes));
+    return TreeMemory(*std::move(block));
+  }
+
+  /// Null after a move.
+  [[nodiscard]] const TreeReach* get() const noexcept { return reinterpret_cast<const TreeReach*>(block_.data()); }
+  [[nodiscard]] const TreeReach* operator->() const noexcept { return get(); }
+
+ private:
+  explicit TreeMemory(Buffer block) noexcept : block_(std::move(block)) {}
+
+  Buffer block_;
 };
 
 inline NodeMask::NodeMask(const TreeReach& reach, Index node) noexcept
