@@ -66,6 +66,8 @@ void trees() {
   List seen;
   for (Index key = 0; key < paths.stage_size(4);) {
     const heed::Tile tile = paths.stage_tile(4, 0, 0, key, paths.stage_size(4) - key);
+    expect(tile.rows > 0, "tree: paths", "a tile has rows");
+    if (tile.rows < 1) break;
     for (Index i = 0; i < tile.rows; ++i, ++key) {
       float x = 0;
       std::memcpy(&x, tile.data + i * tile.stride_bytes, sizeof x);
