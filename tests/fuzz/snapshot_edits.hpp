@@ -76,7 +76,7 @@ struct SnapshotFields {
   /// Of a good snapshot; `slot_bytes`: of a token's rows in one group.
   SnapshotFields(const std::vector<std::byte>& snapshot, std::size_t num_groups, std::size_t slot_bytes)
       : head(snapshot.begin(), snapshot.begin() + 72), groups(num_groups) {
-    heed::detail::SnapshotReader reader(std::span(snapshot).subspan(72));
+    heed::detail::SnapshotReader reader(std::span<const std::byte>(snapshot).subspan(72));
     seen = reader.number<std::int64_t>();
     for (GroupFields& group : groups) {
       group.numbers = reader.number<std::array<std::int64_t, 8>>();
