@@ -9,12 +9,11 @@ namespace heed::inline HEED_ABI {
 /// A cache's memory and tokens at one moment. Where layer groups hold different numbers of tokens, `kept` is the mean
 /// over layers.
 struct CacheBytes {
-  Index allocated = 0;  ///< held from the memory resource, everything included; forks share it
-  Index allocated_rows =
-      0;             ///< of these, in pages; the rest is bookkeeping: token ids and a few words per step and layer
-  Index live = 0;    ///< rows of kept tokens, all layers, row padding included
-  Index peak = 0;    ///< the most that was ever held at once
-  Index shared = 0;  ///< of the pages, bytes that a fork holds, too
+  Index allocated = 0;       ///< held from the memory resource, everything included; forks share it
+  Index allocated_rows = 0;  ///< of `allocated`, in pages; the rest is token ids and a few words per step and layer
+  Index live = 0;            ///< rows of kept tokens, all layers, row padding included
+  Index peak = 0;            ///< the most that was ever held at once
+  Index shared = 0;          ///< bytes of pages that another cache also holds
   Index layers = 0;
   double kept = 0;  ///< tokens in the cache
   Index seen = 0;   ///< tokens committed so far, evicted ones included

@@ -11,8 +11,8 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// Pages of `tokens` tokens that hold `kept` wherever the recent ones begin: a run may use a part of its first and of
-/// its last page. `unlimited` without a bound.
+/// How many pages of `tokens` tokens hold `kept`, wherever the recent tokens begin: their first and last page may be used in
+/// part. `unlimited` without a bound.
 [[nodiscard]] constexpr Index most_pages(const MostKept& kept, Index tokens) noexcept {
   if (!kept.bounded()) return unlimited;
   const Index recent = kept.recent <= 1 ? 1 : (kept.recent - 2) / tokens + 2;
@@ -21,17 +21,17 @@ namespace detail {
 
 }  // namespace detail
 
-/// Tokens of a page where the caller names none: a power of two, so that caches of one shape share few sizes.
+/// Tokens of a page where the caller names none. A power of two, so that caches of one shape share few sizes.
 ///
-/// Long runs of rows read fastest (MHA, 128 bf16 numbers a head, 32,768 keys: 64 tokens a page read at 65 % of one block's
-/// speed, 256 at 90 %, 1024 at 97 %), but what a cache holds of half-used pages is memory, too.
+/// Long pages read fastest: MHA with 128 bf16 numbers a head and 32,768 keys reads pages of 64 tokens at 65 % of one
+/// block's speed, of 256 at 90 %, of 1024 at 97 %. Short pages waste least: the unused part of a page is allocated.
 ///
 ///     a rule with a bound     the longest pages, at most 1024 tokens, that hold the bound in 1.2 times its rows; that is
 ///                             about an eighth of a window
 ///     `capacity` is known     the longest, 16 ... 1024 tokens, that hold it in 1.25 times its rows
 ///     no bound, no capacity   256 tokens; 128 for a rule that evicts, whose recent tokens use parts of pages
 ///
-/// token_bytes: of a token's rows in all layers of the group.
+/// `token_bytes` is the size of a token's rows in all layers of the group.
 [[nodiscard]] constexpr Index automatic_page_tokens(const MostKept& kept, bool evicts, Index capacity,
                                                     Index token_bytes) noexcept {
   constexpr Index longest = 1024;

@@ -20,17 +20,19 @@ struct StoredStream {
   Index row_bytes = 0;
 };
 
-/// Rows are this much apart at least, so that words and short vectors never straddle two cache lines needlessly.
-/// Not 64: a row of 16 bf16 numbers is 32 bytes, and padding would double its cache.
+/// Rows begin at multiples of this many bytes, so that words and short vectors do not straddle two cache lines needlessly.
+/// 64 would double the cache of a row of 16 bf16 numbers, which is 32 bytes.
 inline constexpr Index row_alignment = 16;
 /// Bytes behind every row that exist and are defined, so that loops may read whole vectors past a row's end.
 inline constexpr Index read_slack = 64;
 
-/// The shape of a page: [layer][stream][head][slot]. Knows neither codecs nor tokens.
+/// The shape of a page: rows lie as [layer][stream][head][slot]. The codec is an argument of encode(); what is stored in a
+/// slot is the caller's.
 ///
-/// What a vector load behind a row meets is another row, an old one, or zeros. Fresh memory is neither, and to clear a
-/// page takes longer than a step: each (layer, stream) has a mark behind the rows, the slots that are defined so far, and
-/// writing moves it on. Layers and streams may be written at once.
+/// A vector load may read past a row's end. What it meets there is another row, an old row or zeros, never fresh memory. To
+/// clear a whole page would take longer than a step. So each (layer, stream) has a mark behind the rows: the number of
+/// slots that are defined so far. Writing clears what is missing and moves the mark. Layers and streams may be written by
+/// several threads at the same time.
 class PageLayout {
  public:
   PageLayout() = default;
@@ -54,7 +56,7 @@ class PageLayout {
     const Count rows = Count(made.layer_bytes_) * layers + read_slack;
     made.marks_ = rows.value();
     made.bytes_ = (rows + Count(layers) * made.streams_ * Index(sizeof(Index))).value();
-    if (made.bytes_ > (Index{1} << 62)) {  // what overflowed is more, too
+    if (made.bytes_ > (Index{1} << 62)) {  // an overflow sticks above this
       return fail(StatusCode::out_of_memory, "rows: a page of ", tokens, " tokens in ", layers,
                   " layers needs more bytes than there are addresses");
     }
@@ -74,8 +76,8 @@ class PageLayout {
     return layers_ * bytes;
   }
 
-  /// Makes the marks of a page that was never used, or by another layout of the same size. Writing does so by itself; of
-  /// several threads that write the first rows one does, and the others wait.
+  /// Clears the marks of a page that was never used, or that another layout of the same size used. Writing calls this. If
+  /// several threads write the first rows, one clears the marks and the others wait.
   void prepare(Page* page) const noexcept {
     constexpr std::uint64_t busy = 2;
     std::uint64_t before = page->shape.load(std::memory_order_acquire);
@@ -178,7 +180,8 @@ class PageLayout {
     std::memset(page->rows() + marks_ - read_slack, 0, std::size_t(read_slack));
   }
 
-  /// Slots [0, end) of every head and what may be read behind them become zeros, if they never were anything.
+  /// Slots [0, end) of every head, and what may be read behind them, are defined from now on: those that were never written
+  /// become zeros.
   void define(Page* page, Index layer, int stream, Index end) const noexcept {
     constexpr Index at_once = 16;
     prepare(page);

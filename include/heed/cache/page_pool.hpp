@@ -9,7 +9,7 @@
 #include <mutex>
 #include <utility>
 
-#include <heed/cache/page.hpp>
+#include <heed/cache/slab.hpp>
 #include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -82,7 +82,7 @@ class PagePool {
   }
 
   static void share(Page* page) noexcept { page->holders.fetch_add(1, std::memory_order_relaxed); }
-  /// Whether somebody else holds the page, too.
+  /// Whether the page has more than one holder.
   [[nodiscard]] static bool shared(const Page* page) noexcept {
     return page->holders.load(std::memory_order_acquire) > 1;
   }
@@ -150,7 +150,7 @@ class PagePool {
     return bytes;
   }
 
-  /// The same memory, counted: for what caches allocate beside pages. Must not outlive the pool.
+  /// The pool's memory resource, counted in bytes(): for the bookkeeping of caches. Must not outlive the pool.
   [[nodiscard]] MemoryResource metered() noexcept {
     return {.context = this,
             .allocate = [](void* pool, std::size_t bytes, std::size_t alignment) -> void* {
@@ -171,7 +171,7 @@ class PagePool {
                 }};
   }
 
-  /// Bytes a page with `bytes` bytes of rows takes: a header, the rows, whole cache lines.
+  /// Bytes that a page with `bytes` bytes of rows takes: the rows in whole cache lines, and its header in the slab's block.
   [[nodiscard]] static constexpr Index page_bytes(Index bytes) noexcept {
     return block_alignment + round_up(bytes, block_alignment);
   }

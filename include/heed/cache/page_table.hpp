@@ -35,7 +35,7 @@ class PageTable {
   [[nodiscard]] const PageLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] Index pages() const noexcept { return pages_.size(); }
   [[nodiscard]] std::span<Page* const> span() const noexcept { return pages_.span(); }
-  /// Pages with slots from `slot` on that another cache holds, too.
+  /// How many pages with slots from `slot` on have another holder.
   [[nodiscard]] Index shared_pages(Index slot = 0) const noexcept {
     Index shared = 0;
     for (Index p = std::max<Index>(0, slot / layout_.tokens() - first_); p < pages_.size(); ++p) {

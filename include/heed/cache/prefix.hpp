@@ -11,6 +11,8 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/prefix/check.hpp>
 #include <heed/cache/prefix/entries.hpp>
+#include <heed/cache/prefix/meters.hpp>
+#include <heed/cache/prefix/scope.hpp>
 #include <heed/heap.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -39,8 +41,9 @@ concept EvictsLater = requires(Step& step) {
 /// all layer groups the greatest. find() gives the longest t of all entries. Without eviction that is every t. Where a
 /// rule evicts, insert() alone gives t = n, and what undo_tokens leave; commit() keeps what the step's tokens could see,
 /// so that it gives every t from the step's first token on, in all layer groups at once. Then chunks that are committed
-/// one after the other give every t. The same prompt again, of which a token must be left, needs that or undo_tokens, too,
-/// if a rule evicts. The cache that is found computes the very bits of one that was fed from the start.
+/// one after the other give every t. If a rule evicts, commit() or undo_tokens are also needed to find the same prompt
+/// again, because one of its tokens must be left. A cache that was found computes the very bits of one that was fed from
+/// the start.
 ///
 /// **What it costs.** Entries are forks: they share pages with each other and with the caches they came from. Storing
 /// copies no row. When a cache goes on, it copies its last page of every layer group, unless that was full: lengths that are
@@ -51,8 +54,9 @@ concept EvictsLater = requires(Step& step) {
 ///     commit()                    w - 1 + (tokens of the step) tokens
 ///     commit() of every chunk     the whole text, each page once: as if there were no window
 ///
-/// To keep less, commit steps as usual and insert() every so many tokens: then t is one of these lengths. Beside pages an
-/// entry holds 4 bytes for every kept token of a group, 40 for every token that it can go back, 8 for every page.
+/// To keep less, commit steps as usual and insert() at some lengths: then t is one of these lengths. Bookkeeping is 4 bytes
+/// for every token that a group of an entry keeps, 16 more for a landmark, 40 for every token that the group can go back and
+/// 8 for every page; and 4 bytes for every id, once for what several texts begin with.
 ///
 /// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that go
 /// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Pages that nobody
@@ -61,7 +65,7 @@ concept EvictsLater = requires(Step& step) {
 ///
 /// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that were
 /// inserted or found may be used by other threads meanwhile. Movable; what was moved from may only end or be assigned to.
-/// Uses the C++ heap beside the pages. All caches must have one fingerprint(): layers, rules, positions, undo_tokens,
+/// Bookkeeping is on the C++ heap. All caches must have one fingerprint(): layers, rules, positions, undo_tokens,
 /// model_id; PrefixScope is for what differs otherwise. What is found has policy and options of the cache that was stored.
 template <class Cache>
 class PrefixCache {
@@ -80,7 +84,7 @@ class PrefixCache {
   [[nodiscard]] PrefixBytes bytes() const noexcept { return entries_.bytes(); }
   [[nodiscard]] const PrefixCounters& counters() const noexcept { return counters_; }
 
-  /// Entries hold at most so many bytes().total() from now on; 0 is no limit, and the default. invalid_argument if
+  /// Sets the limit of bytes().total() and evicts entries down to it. 0, the default, is no limit. invalid_argument if
   /// negative.
   Status set_max_bytes(Index bytes) {
     if (bytes < 0) {

@@ -72,7 +72,7 @@ class ThreadPool {
   void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) noexcept {
     if (tasks <= 0) return;
     // A system call: 0.14 us of the 0.5 us that a call of two empty tasks takes, 2 us if the threads sleep (a virtual Linux
-    // machine). pthread_atfork() would need global state and would miss children made by clone().
+    // machine). A handler of pthread_atfork would need global state, and would miss children made by clone.
     const ::pid_t process = ::getpid();
     if (const Index worker = current_worker(process); worker >= 0) {
       for (Index task = 0; task < tasks; ++task) body(task, worker);

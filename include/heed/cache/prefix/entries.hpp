@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <heed/cache/prefix/id_tree.hpp>
+#include <heed/cache/prefix/meters.hpp>
 #include <heed/cache/prefix/page_tally.hpp>
 #include <heed/cache/prefix/scope.hpp>
 #include <heed/heap.hpp>
@@ -115,7 +116,7 @@ class PrefixEntries {
   };
   using Entries = std::list<Entry>;  // the latest used first
 
-  /// Beside pages, ids and nodes.
+  /// What an entry holds without pages, ids and nodes of the tree.
   [[nodiscard]] static Index entry_bytes(const Cache& cache) { return own_bytes_of(cache) + Index(sizeof(Entry)); }
 
   void drop(typename Entries::iterator at) noexcept {

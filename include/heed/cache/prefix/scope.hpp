@@ -1,5 +1,5 @@
 /// \file
-/// What besides token ids decides whether a prefix may be used, and the meters of a PrefixCache.
+/// Who may use a prefix.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@
 #include <string>
 #include <string_view>
 
-#include <heed/types.hpp>
+#include <heed/config.hpp>
 
 namespace heed::inline HEED_ABI {
 
 /// Whatever makes the rows of equal ids differ, or must not be shared: a LoRA adapter, an image's hash, a tenant's salt.
-/// Entries are found in their own scope only. Scopes are equal if their numbers or all their bytes are; a number never
-/// equals bytes. The default is a scope, too.
+/// An entry is found in its own scope only. Scopes are equal if their numbers are, or all their bytes. A number never equals
+/// bytes. The default scope differs from all of these.
 class PrefixScope {
  public:
   PrefixScope() = default;
@@ -31,23 +31,6 @@ class PrefixScope {
 
  private:
   std::string key_;
-};
-
-/// What the entries of a PrefixCache hold now.
-struct PrefixBytes {
-  Index pages = 0;  ///< of rows; a page that entries share counts once, one that a running cache shares counts, too
-  Index bookkeeping = 0;  ///< of the entries' caches, their ids and the tree of ids
-  [[nodiscard]] Index total() const noexcept { return pages + bookkeeping; }
-};
-
-/// What a PrefixCache has done so far.
-struct PrefixCounters {
-  Index finds = 0;
-  Index hits = 0;          ///< finds that gave a cache
-  Index asked_tokens = 0;  ///< ids of all finds
-  Index found_tokens = 0;  ///< of these, tokens that need not be computed again
-  Index compared = 0;      ///< ids compared in finds
-  Index evicted = 0;       ///< entries that went to keep max_bytes
 };
 
 }  // namespace heed::inline HEED_ABI
