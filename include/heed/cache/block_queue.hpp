@@ -1,5 +1,5 @@
 /// \file
-/// A queue that grows by blocks: bookkeeping of a cache that may become very long.
+/// A queue that grows by blocks, for the bookkeeping of a cache that may become very long.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Elements [0, size()). Up to 8 KiB of them are one SlidingArray, more lie in blocks of 16 KiB. Growth by blocks copies
-/// nothing but a table of blocks and never holds elements twice.
+/// A queue of elements [0, size()). Up to 8 KiB of elements lie in one SlidingArray, more lie in blocks of 16 KiB.
+/// Growth by blocks copies only a table of blocks and never holds elements twice.
 template <class T>
   requires std::is_trivially_copyable_v<T>
 class BlockQueue {
@@ -54,13 +54,13 @@ class BlockQueue {
     settle();
     return status;
   }
-  /// The same, and revert() undoes it as long as the elements are those of now. The memory of before is kept until
+  /// The same, but revert() can undo it if the elements are then the same as now. The old memory is kept until
   /// settle().
   [[nodiscard]] Status try_back(const MemoryResource& memory, Index count) {
     if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.try_back(memory, count);
     return add_blocks(memory, count);
   }
-  /// Growth is final.
+  /// Makes the growth final.
   void settle() noexcept {
     if (!blocks_.empty()) few_ = {};
     few_.settle();
@@ -74,7 +74,7 @@ class BlockQueue {
     blocks_.revert();
     few_.revert();
   }
-  /// As reserve_back(), without room to spare for later.
+  /// As reserve_back(), but without spare room.
   [[nodiscard]] Status reserve_exactly(const MemoryResource& memory, Index count) {
     // The limit is that of reserve_back(), which would otherwise move to blocks what was reserved here.
     if (blocks_.empty() && few_.size() + count <= block_size / 2) return few_.reserve_exactly(memory, count);
@@ -97,7 +97,7 @@ class BlockQueue {
     first_ += lacking * block_size;
     return {};
   }
-  /// Gives memory back if there is more than twice what `most` elements need to slide, or does nothing.
+  /// Gives memory back if more is held than twice what `most` elements need; otherwise does nothing.
   void shrink(const MemoryResource& memory, Index most) noexcept {
     if (blocks_.empty()) return few_.shrink(memory, most);
     if (std::max(size_, most) <= block_size / 2) {
@@ -150,7 +150,7 @@ class BlockQueue {
     if (blocks_.empty()) return few_.pop_back(count);
     size_ -= count;
   }
-  /// Removes [begin, begin + count). Moves what lies behind it.
+  /// Removes the elements [begin, begin + count). Moves those after them.
   void erase(Index begin, Index count) noexcept {
     if (count == 0) return;
     if (blocks_.empty()) return few_.erase(begin, count);
@@ -226,8 +226,8 @@ class BlockQueue {
     std::swap(added_, other.added_);
   }
 
-  SlidingArray<T> few_;      // all elements, as long as there is no block; a copy of them between growth and settle()
-  SlidingArray<T*> blocks_;  // those in use first
+  SlidingArray<T> few_;      // all elements if there is no block; between growth and settle() a copy of them
+  SlidingArray<T*> blocks_;  // blocks in use come first
   MemoryResource memory_;
   Index first_ = 0;  // place of element 0 in the blocks
   Index size_ = 0;

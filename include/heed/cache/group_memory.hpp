@@ -1,5 +1,5 @@
 /// \file
-/// What layer groups need of a pool of pages, and what they hold of it.
+/// How many pages layer groups need from a pool, and how many they hold.
 #pragma once
 
 #include <algorithm>
@@ -9,14 +9,14 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Pages of `bytes` bytes that groups lack to hold `tokens` tokens.
+/// Number of further pages of `bytes` bytes that the groups need to hold `tokens` tokens.
 [[nodiscard]] inline Index pages_lacking(std::span<const LayerGroup> groups, Index bytes, Index tokens) noexcept {
   Index pages = 0;
   for (const LayerGroup& g : groups) pages += g.near_rows.layout().bytes() == bytes ? g.pages_lacking(tokens) : 0;
   return pages;
 }
 
-/// Tokens, at most `most`, that there is room for without another page.
+/// How many tokens, at most `most`, the groups can hold without another page.
 [[nodiscard]] inline Index capacity(std::span<const LayerGroup> groups, const PagePool& pool, Index most) noexcept {
   const auto fits = [&](Index tokens) {
     return std::all_of(groups.begin(), groups.end(), [&](const LayerGroup& g) {

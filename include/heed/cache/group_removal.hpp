@@ -1,5 +1,5 @@
 /// \file
-/// Going back, and removing, in all layer groups of a cache at once: first everything that can fail.
+/// truncate() and remove() for all layer groups of a cache at once: everything that can fail is done first.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// What truncate(tokens) of every group needs. out_of_memory changes nothing.
+/// Makes room for truncate(tokens) of every group. out_of_memory changes nothing.
 [[nodiscard]] inline Status prepare_truncate(std::span<LayerGroup> groups, const MemoryResource& memory, Index tokens) {
   for (LayerGroup& group : groups) {
     if (Status status = group.prepare_truncate(memory, tokens); !status.ok()) {
@@ -19,7 +19,7 @@ namespace heed::inline HEED_ABI::detail {
   }
   return {};
 }
-/// What remove(gone) of every group needs. out_of_memory changes nothing.
+/// Makes room for remove(gone) of every group. out_of_memory changes nothing.
 [[nodiscard]] inline Status prepare_remove(std::span<LayerGroup> groups, const MemoryResource& memory,
                                            std::span<const Interval> gone) {
   for (LayerGroup& group : groups) {
@@ -31,7 +31,7 @@ namespace heed::inline HEED_ABI::detail {
   return {};
 }
 
-/// The fewest tokens, besides 0, that every group can go back to.
+/// The fewest tokens above 0 that every group can go back to.
 [[nodiscard]] inline Index rollback_floor(std::span<const LayerGroup> groups) noexcept {
   Index floor = 0;
   for (const LayerGroup& group : groups) floor = std::max(floor, group.index.rollback_floor());
@@ -43,7 +43,7 @@ namespace heed::inline HEED_ABI::detail {
   for (const LayerGroup& group : groups) last = std::max(last, group.index.last_kept());
   return last;
 }
-/// Tokens at the start of the sequence before the first that was removed.
+/// Number of tokens before the first removed one.
 [[nodiscard]] inline Index intact(std::span<const LayerGroup> groups, Index seen) noexcept {
   for (const LayerGroup& group : groups) seen = std::min(seen, group.index.intact());
   return seen;

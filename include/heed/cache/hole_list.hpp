@@ -59,10 +59,10 @@ class HoleList {
   [[nodiscard]] Status reserve(const MemoryResource& memory, Index count) { return holes_.reserve_back(memory, count); }
   /// Gives memory back if there is more than four times what the holes need, or does nothing.
   void shrink(const MemoryResource& memory) noexcept { holes_.shrink(memory, size()); }
-  /// Removes [begin, end), whatever of it is removed already. Needs room.
+  /// Removes [begin, end); parts of it may be removed already. reserve() must have made room.
   void add(Interval tokens) noexcept {
     if (tokens.size() <= 0) return;
-    // Holes [first, last) touch it and become one with it.
+    // Holes [first, last) touch the new one and merge with it.
     Index first = size();
     while (first > 0 && holes_[first - 1].end >= tokens.begin) --first;
     Index last = first;
@@ -77,7 +77,7 @@ class HoleList {
     std::rotate(holes_.data() + first, holes_.data() + size() - 1, holes_.data() + size());
     count(first);
   }
-  /// Forgets what lies before `position`.
+  /// Drops the holes, and parts of holes, before `position`.
   void drop_before(Index position) noexcept {
     holes_.pop_front(first_ending_after(position));
     if (!empty() && holes_[0].begin < position) {
@@ -85,7 +85,7 @@ class HoleList {
       holes_[0].begin = position;
     }
   }
-  /// Forgets what lies at `position` or after it.
+  /// Drops the holes, and parts of holes, at `position` or after it.
   void drop_from(Index position) noexcept {
     while (!empty() && holes_.back().begin >= position) holes_.pop_back(1);
     if (!empty()) holes_.back().end = std::min(holes_.back().end, position);

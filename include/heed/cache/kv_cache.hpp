@@ -18,26 +18,29 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The KV cache of one sequence: policy P says what a token leaves in each layer, codecs K and V how a number of the
-/// key and the value stream is stored (V is unused if they are one stream), and a rule per layer which tokens stay.
+/// The KV cache of one sequence. Policy P says what a token leaves in each layer. Codecs K and V say how a number of
+/// the key stream and of the value stream is stored (V is unused if they are one stream). A rule per layer says which
+/// tokens stay.
 ///
-/// A step is two-phase: begin() makes room for new tokens in all layers, every layer writes its rows and attends, and
-/// commit() adds the tokens and evicts what no later query can see; abort(), or the end of an uncommitted Step, forgets
-/// them. Any chunking gives the same results as token by token. Whatever fails changes no token.
+/// A step has two phases. begin() makes room for new tokens in all layers. Then every layer writes its rows and
+/// attends. commit() adds the tokens and evicts those that no later query can see. abort(), or the end of an
+/// uncommitted Step, drops the new tokens. Steps of any size give the same results as token by token. A call that fails
+/// changes no token.
 ///
 /// begin, write and commit of a step of at most 512 tokens do not allocate while size() + tokens <= capacity(), if
-/// nothing is evicted and no token is a landmark; with other rules, they stop allocating once as many tokens are held as
-/// the rule ever keeps. Memory that a long step needed goes back if none as long comes within 64 commits.
+/// nothing is evicted and no token is a landmark. With other rules they stop allocating once as many tokens are held as
+/// the rule ever keeps. Memory that a long step needed goes back if no step of that length comes within 64 commits.
 ///
-/// Movable, not copyable; fork() copies. Views and the open step follow a cache that moves. What was moved from has no
-/// layers and no tokens, its views have no keys, and its calls say wrong_state; another cache may be assigned to it.
+/// Movable, not copyable; fork() copies. Views and the open step follow a cache that moves. A cache that was moved from
+/// has no layers and no tokens, its views have no keys, and its calls return wrong_state. Another cache may be assigned
+/// to it.
 ///
-/// One thread at a time, except that streams and layers of a step may be written at once. Forks may be used by different
-/// threads.
+/// One thread at a time may use a cache, except that streams and layers of a step may be written at once. Forks may be
+/// used by different threads.
 template <AttentionPolicy P, Codec K, Codec V = K>
 class KvCache {
  public:
-  /// Keys and values are one stream: views of the same rows.
+  /// true if keys and values are one stream, as views of the same rows.
   static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
   using Policy = P;
   using KeyCodec = K;
@@ -45,8 +48,8 @@ class KvCache {
   using View = LayerView<KeyCodec, ValueCodec>;
   using Step = CacheStep<KvCache>;
 
-  /// An empty cache with one rule for all layers. invalid_argument naming what is wrong with policy, options or rule,
-  /// unsupported for a rule and positions that do not go together, or out_of_memory.
+  /// An empty cache with one rule for all layers. invalid_argument naming what is wrong in policy, options or rule;
+  /// unsupported if rule and positions do not work together (docs/support.md); out_of_memory.
   [[nodiscard]] static Result<KvCache> create(P policy, const CacheOptions& options, AnyRule rule = {}) {
     if (Status status = detail::validate_options(options); !status.ok()) return status;
     LayerRule all{std::move(rule), {}};
@@ -117,15 +120,15 @@ class KvCache {
   [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept {
     return groups_.group(layer).index.position(key);
   }
-  /// Id of a kept token; no_token_id where begin() got none. `key` as for position().
+  /// Id of a kept token; no_token_id if begin() got none. `key` as in position().
   [[nodiscard]] std::int32_t token_id(Index key, Index layer = 0) const noexcept {
     return groups_.group(layer).index.token_id(key);
   }
-  /// Tokens there is room for without another page, in steps of at most 512 tokens: as many as the cache may hold, once
-  /// every rule has a bound and the pages for it.
+  /// Tokens that the cache can hold without another page, in steps of at most 512 tokens. If every rule has a bound and
+  /// its pages exist, it is the most that the cache may hold.
   [[nodiscard]] Index capacity() const noexcept { return groups_.capacity(); }
 
-  /// Makes room for `tokens` tokens in all. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is
+  /// Makes capacity() at least `tokens`. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is
   /// open.
   Status reserve(Index tokens) {
     if (Status status = no_step("reserve()"); !status.ok()) return status;
@@ -142,7 +145,8 @@ class KvCache {
     return open(Index(tokens.size()), [&](Index i) { return tokens[std::size_t(i)]; });
   }
 
-  /// Opens a step for tokens whose ids nobody needs. invalid_argument if a rule needs them, or for a negative number.
+  /// Opens a step for tokens without ids. invalid_argument if a rule needs ids, or for a negative number; other errors
+  /// as above.
   [[nodiscard]] Result<Step> begin(NumTokens tokens) {
     const Index count = tokens.count();
     for (const LayerGroup& g : groups_.groups()) {
@@ -154,12 +158,12 @@ class KvCache {
     return open(count, [](Index) { return no_token_id; });
   }
 
-  /// A bare integer could be a token id or a count. Say begin(std::span(&id, 1)) or begin(NumTokens(count)).
+  /// Deleted: a bare integer could be an id or a count. Write begin(std::span(&id, 1)) or begin(NumTokens(count)).
   template <class N>
     requires std::is_integral_v<N> Result<Step> begin(N)
   = delete;
 
-  /// The committed tokens of one layer. A layer outside 0 .. layers() has none.
+  /// The keys of one layer: committed tokens. A layer outside 0 .. layers() - 1 has no keys.
   ///
   /// What these keys can answer is a question of the query's position. The next query, at seen(), is always answered; its
   /// token is taken for a plain one. A committed one is answered if the cache still has all that it saw: every query while
@@ -168,19 +172,19 @@ class KvCache {
   /// query sees: it refuses all. So attend before commit(), to Step::keys().
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
 
-  /// Keeps the first `tokens` tokens of the sequence. out_of_range if that is more than seen() or fewer than
-  /// rollback_floor(), except that 0 always works; out_of_memory; wrong_state while a step is open. Never refused from
-  /// the most tokens seen since the cache was empty, less CacheOptions::undo_tokens, on.
+  /// Goes back to the first `tokens` tokens of the sequence. 0 always works; so does any length from m - undo_tokens
+  /// on, where m is the most tokens seen since the cache was empty. out_of_range beyond seen() or below
+  /// rollback_floor(); out_of_memory; wrong_state while a step is open.
   Status truncate(Index tokens) {
     if (Status status = no_step("truncate()"); !status.ok()) return status;
     ++facts_->change;
     return groups_.truncate(tokens);
   }
 
-  /// The fewest tokens, besides 0, that truncate() can keep.
+  /// The fewest tokens above 0 that truncate() can go back to.
   [[nodiscard]] Index rollback_floor() const noexcept { return groups_.rollback_floor(); }
 
-  /// Forgets all tokens and keeps the memory. wrong_state while a step is open.
+  /// Drops all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
   /// Removes the tokens at logical positions begin ... end - 1 from every layer that holds them: from now on no query sees
@@ -204,9 +208,9 @@ class KvCache {
     return groups_.compact(keep);
   }
 
-  /// Text goes on at `position`, which becomes seen(): after the last tokens were removed, the next one need not leave a
-  /// gap. Any position behind the last token that a layer keeps will do, out_of_range otherwise. From rollback_floor() on
-  /// that is truncate(). Before it, tokens that rules had evicted would be seen again: they count as removed, too.
+  /// Sets the position of the next token: `position` becomes seen(). So no gap is left if the last tokens were removed.
+  /// From rollback_floor() on this is truncate(). Before it, a later query could see again tokens that rules have
+  /// evicted; they then count as removed. out_of_range unless `position` is after the last token that a layer keeps;
   /// out_of_memory; wrong_state while a step is open.
   Status resume_at(Index position) {
     if (Status status = no_step("resume_at()"); !status.ok()) return status;
@@ -214,12 +218,12 @@ class KvCache {
     return groups_.resume_at(position);
   }
 
-  /// Tokens at the start of the sequence before the first that was removed, or seen(): so many are as if they had been fed
-  /// to an empty cache. Later ones lack what was removed, whatever the rule has evicted since.
+  /// Number of tokens before the first removed one; seen() if none was removed. The rows of these tokens are as if they
+  /// had been fed to an empty cache. Rows of later tokens may depend on the removal.
   [[nodiscard]] Index intact() const noexcept { return groups_.intact(); }
 
-  /// A cache with the same tokens, which shares all rows with this one until either writes: no row is copied now.
-  /// out_of_memory; wrong_state while a step is open.
+  /// A cache with the same tokens. No row is copied now: both share all pages, and a page is copied when one of them
+  /// writes to it. out_of_memory; wrong_state while a step is open.
   [[nodiscard]] Result<KvCache> fork() const {
     if (Status status = no_step("fork()"); !status.ok()) return status;
     Result<LayerGroups> groups = groups_.fork();
@@ -227,33 +231,34 @@ class KvCache {
     return make(policy_, *std::move(groups));
   }
 
-  /// Gives pages that nobody holds back to the memory resource, if the pool is the cache's own.
+  /// Gives free pages back to the memory resource, if the pool is the cache's own.
   void trim() noexcept {
     if (groups_.pool_handle().owned()) groups_.pool().trim();
   }
 
-  /// Memory held, measured: `allocated` and `peak` are what the memory resource was asked for. With a pool of the
-  /// caller's they are the pages and the bookkeeping of this cache alone.
+  /// Memory held, measured. `allocated` and `peak` are the bytes asked of the memory resource. With a pool of the
+  /// caller they are the pages and the bookkeeping of this cache only.
   [[nodiscard]] CacheBytes bytes() const noexcept { return groups_.bytes(); }
 
-  /// What one token should cost by the formula: layers x sum over streams of heads x encoded row, without padding.
+  /// Bytes of one token by the formula: layers x sum over streams of heads x bytes of an encoded row, without padding.
   [[nodiscard]] Index row_bytes_per_token() const noexcept { return groups_.encoded_token_bytes(); }
 
-  /// What a layer has kept so far.
+  /// Counters of what a layer has kept so far.
   [[nodiscard]] RetentionCounters retention(Index layer = 0) const noexcept { return groups_.counters(layer); }
 
-  // --- what a PrefixCache asks ------------------------------------------------------------------------------------
+  // --- for PrefixCache --------------------------------------------------------------------------------------------
 
-  /// Hands every page the cache holds to `body(address, bytes)`. A page that forks share has one address in all of them.
+  /// Calls body(address, bytes) for every page that the cache holds. A page that forks share has one address in all of
+  /// them.
   void for_each_page(FunctionRef<void(const void*, Index)> body) const {
     for (const LayerGroup& g : groups_.groups()) g.for_each_page(body);
   }
-  /// Bytes beside pages, of this cache alone: token ids and a few words per page, step and layer.
+  /// Bytes of this cache without its pages: token ids and a few words per page, step and layer.
   [[nodiscard]] Index bookkeeping_bytes() const noexcept { return groups_.bookkeeping(); }
-  /// Whether the caller removed tokens since the cache was last empty: with remove(), compact() or resume_at(). What follows
-  /// differs from the whole text's.
+  /// true if the caller removed tokens since the cache was last empty, with remove(), compact() or resume_at(). Rows of
+  /// later tokens may then differ from those of the whole text.
   [[nodiscard]] bool removed() const noexcept { return groups_.removed(); }
-  /// A hash of layer shapes, rules, positions, undo_tokens and model_id: caches with the same one can stand for each
+  /// A hash of layer shapes, rules, positions, undo_tokens and model_id. Caches with equal hashes can replace each
   /// other.
   [[nodiscard]] std::uint64_t fingerprint() const { return groups_.fingerprint(); }
 
@@ -262,7 +267,7 @@ class KvCache {
   /// Bytes that snapshot() writes now.
   [[nodiscard]] std::size_t snapshot_bytes() const noexcept { return groups_.write_snapshot(codecs(), nullptr); }
 
-  /// Writes tokens, rule state and rows, everything but memory: restore() continues as this cache would. `to` must have
+  /// Writes tokens, rule state and rows, so that restore() continues as this cache would. `to` must have
   /// snapshot_bytes() bytes. invalid_argument for another size, wrong_state while a step is open.
   Status snapshot(std::span<std::byte> to) const {
     if (Status status = no_step("snapshot()"); !status.ok()) return status;
@@ -274,8 +279,8 @@ class KvCache {
     return {};
   }
 
-  /// The cache of a snapshot. `from` may be anything: what is damaged, or made by a cache of another shape, codec, rule,
-  /// positions or CacheOptions::model_id, gives invalid_argument saying so. Other errors as of create().
+  /// The cache of a snapshot. `from` may hold any bytes. invalid_argument if they are damaged, or if they were made by
+  /// a cache with another shape, codec, rule, positions or CacheOptions::model_id. Other errors as create().
   [[nodiscard]] static Result<KvCache> restore(P policy, const CacheOptions& options, AnyRule rule,
                                                std::span<const std::byte> from) {
     return read_snapshot(create(std::move(policy), options, std::move(rule)), from);

@@ -1,5 +1,5 @@
 /// \file
-/// From what one query sees to what the next one sees.
+/// How what one query sees leads to what the next query sees.
 #pragma once
 
 #include <algorithm>
@@ -9,26 +9,27 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How a Reach, which numbers landmarks for good, refers to a list of landmarks, of which some may have been dropped.
+/// The relation between landmark numbers, which never change, and a list of landmarks from which some may have been
+/// dropped.
 struct LandmarkNumbers {
   Index initial = 0;  ///< landmarks of the list that are initial: its first ones
   Index dropped = 0;  ///< landmarks after the initial ones that have left the list
 
-  /// Index in the list of a landmark's number.
+  /// Index in the list of landmark number `number`.
   [[nodiscard]] Index index(Index number) const noexcept { return number <= initial ? number : number - dropped; }
-  /// The initial landmarks that a query sees, if it is not blind.
+  /// How many initial landmarks a query sees that is not blind.
   [[nodiscard]] Index initial_seen(const Reach& reach) const noexcept { return std::min(initial, reach.end_landmark); }
   [[nodiscard]] Index first_seen(const Reach& reach) const noexcept { return std::max(reach.first_landmark, initial); }
   [[nodiscard]] Index landmarks_seen(const Reach& reach) const noexcept {
     return std::max<Index>(0, reach.end_landmark - first_seen(reach));
   }
-  /// Keys that a query sees before its recent ones.
+  /// How many far keys a query sees.
   [[nodiscard]] Index far_seen(const Reach& reach) const noexcept {
     return reach.blind ? 0 : initial_seen(reach) + landmarks_seen(reach);
   }
 
-  /// What the query after the one at `position` sees. The list has `size` landmarks, up to that query's own token;
-  /// `at(i)` is the position of number i of them.
+  /// What the query after the one at `position` sees; `reach` is what the one at `position` sees. The list has `size`
+  /// landmarks, up to position `position`; at(i) is the position of landmark i of the list.
   template <class At>
   [[nodiscard]] Reach next(const AnyRule& rule, const Reach& reach, Index position, Index size,
                            const At& at) const noexcept {

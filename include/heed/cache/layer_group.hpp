@@ -12,8 +12,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One index for all layers of the group, two tables of pages: far rows in slots of their own, near rows in slots of
-/// their position.
+/// One index for all layers of the group, and two tables of pages: far rows in their own slots, near rows in slots that
+/// are their positions.
 class LayerGroup {
  public:
   /// `kept`: the most that the index holds while a step of one token is open.
@@ -39,7 +39,7 @@ class LayerGroup {
     if (!status.ok()) undo_plan();
     return status;
   }
-  /// The memory that plan() took is final.
+  /// Makes the memory that plan() took final.
   void settle() noexcept {
     index.settle();
     near_rows.settle();
@@ -51,7 +51,7 @@ class LayerGroup {
     near_rows.revert();
     far_rows.revert();
   }
-  /// Forgets the planned tokens and gives their pages back to the pool.
+  /// Drops the planned tokens and gives their pages back to the pool.
   void abort() noexcept {
     index.abort();
     give_back();
@@ -62,13 +62,14 @@ class LayerGroup {
     give_back();
   }
 
-  /// What a commit that evicts later may need, or out_of_memory: a rule that forgets landmarks may hold more of them.
+  /// Makes room for what a commit with Eviction::later may need, or out_of_memory. A rule that drops landmarks may then
+  /// hold more of them.
   [[nodiscard]] Status prepare_later() {
     if (!index.rule().has_history()) return {};
     return far_rows.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
   }
-  /// What accept() needs, or out_of_memory. The near rows are there. More tokens than planned may become far if a rule has a
-  /// history, or if its roles depend on positions: those of the accepted tokens change.
+  /// Makes room for accept(), or out_of_memory. The near rows exist already. More tokens than planned may become far if
+  /// a rule has a history, or if its roles depend on positions, because the accepted tokens get other positions.
   [[nodiscard]] Status prepare_accept(const MemoryResource& memory, std::span<const Index> accepted,
                                       std::span<const std::int32_t> ids) {
     TokenIndex::Replan replan;
@@ -77,7 +78,7 @@ class LayerGroup {
     const Index most = std::max(replan.far_tokens, Index(index.far_tokens().size()));
     return far_rows.make_writable(0, most, {0, index.held()});
   }
-  /// After prepare_accept(): the plan becomes one of the tokens first + accepted[i] alone, with ids `ids`.
+  /// After prepare_accept(): the plan becomes one of the tokens first + accepted[i] only, with the ids `ids`.
   void accept(const MemoryResource& memory, std::span<const Index> accepted,
               std::span<const std::int32_t> ids) noexcept {
     const Index seen = index.seen();
@@ -91,7 +92,7 @@ class LayerGroup {
     settle();
   }
 
-  /// What truncate(tokens) needs, or out_of_memory.
+  /// Makes room for truncate(tokens), or out_of_memory.
   [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens) {
     if (tokens == 0) return {};
     Index begin = 0;
@@ -112,7 +113,7 @@ class LayerGroup {
     give_back();
   }
 
-  /// What remove(gone) needs, or out_of_memory.
+  /// Makes room for remove(gone), or out_of_memory.
   [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone) {
     Interval slots;
     if (Status status = index.prepare_remove(memory, gone, &slots); !status.ok()) return status;
@@ -184,7 +185,7 @@ class LayerGroup {
 
   /// Handles on the pool: one of each table.
   static constexpr Index pool_handles = 3;
-  /// Steps of so many tokens need no allocation where pages_lacking() is 0.
+  /// Steps of at most this many tokens need no allocation if pages_lacking() is 0.
   static constexpr Index reserved_step = 512;
 
   TokenIndex index;

@@ -19,10 +19,11 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a cache does in all its layer groups at once, and the pool it lives from. Where something can fail it fails before
-/// anything has changed in any group. Knows nothing of steps: its owner sees to their order.
+/// All layer groups of a cache, and its pool of pages. Whatever fails, fails before anything has changed in any group.
+/// It does not know steps: its owner calls it in the right order.
 ///
-/// What was moved from has no groups, no layers and no tokens. Groups stay where they are: views point to them.
+/// An object that was moved from has no groups, no layers and no tokens. The groups themselves do not move, because
+/// views point to them.
 class LayerGroups {
  public:
   /// Where a layer's rows are.
@@ -144,7 +145,7 @@ class LayerGroups {
   void abort() noexcept {
     for (LayerGroup& g : groups_) g.abort();
   }
-  /// What a commit that evicts later may need, or out_of_memory.
+  /// Makes room for what a commit with Eviction::later may need, or out_of_memory.
   [[nodiscard]] Status prepare_later() {
     for (LayerGroup& g : groups_) {
       if (Status status = g.prepare_later(); !status.ok()) return status;
@@ -215,7 +216,7 @@ class LayerGroups {
     const Interval gone{begin, end};
     return remove({&gone, std::size_t(begin < end)}).status();
   }
-  /// Whether the caller removed tokens since the cache was last empty.
+  /// true if the caller removed tokens since the cache was last empty.
   [[nodiscard]] bool removed() const noexcept {
     return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.removed(); });
   }
@@ -224,12 +225,12 @@ class LayerGroups {
     const Result<SlidingArray<Interval>> gone = detail::all_but(keep, seen(), groups_, memory());
     return gone.ok() ? remove(gone->span()) : gone.status();
   }
-  /// Tokens at the start of the sequence before the first that was removed.
+  /// Number of tokens before the first removed one.
   [[nodiscard]] Index intact() const noexcept { return detail::intact(groups_, seen()); }
 
   // --- memory ------------------------------------------------------------------------------------------------------
 
-  /// Tokens there is room for without another page.
+  /// Number of tokens that the groups can hold without another page.
   [[nodiscard]] Index capacity() const noexcept {
     return groups_.empty() ? 0 : detail::capacity(groups_, *pool_, limit());
   }
@@ -253,9 +254,9 @@ class LayerGroups {
     return {};
   }
 
-  /// Bytes of memory() that the owner holds beside.
+  /// Bytes of memory() that the owner holds besides the groups.
   void set_owner_bytes(Index bytes) noexcept { owner_bytes_ = bytes; }
-  /// Bytes beside pages, of this cache alone.
+  /// Bytes of this cache without its pages.
   [[nodiscard]] Index bookkeeping() const noexcept {
     Index bytes = owner_bytes_;
     for (const LayerGroup& g : groups_) bytes += g.bookkeeping();
@@ -279,7 +280,7 @@ class LayerGroups {
     bytes.peak = pool.peak;
     return bytes;
   }
-  /// Of a token in all layers, encoded, without padding.
+  /// Bytes of a token in all layers, encoded, without padding.
   [[nodiscard]] Index encoded_token_bytes() const noexcept {
     Index bytes = 0;
     for (const LayerGroup& g : groups_) bytes += g.near_rows.layout().encoded_token_bytes();
@@ -297,7 +298,7 @@ class LayerGroups {
 
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
-  /// What a snapshot depends on besides tokens and codecs.
+  /// A hash of everything that a snapshot depends on besides tokens and codecs.
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::uint64_t hash = options_.model_id;
     const auto add = [&hash](std::uint64_t n) {
@@ -380,7 +381,7 @@ class LayerGroups {
   }
   [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < options_.layers ? layer : 0; }
 
-  /// Whether the pool serves this cache only: no fork, nor whoever made it, may want a page.
+  /// true if the pool serves only this cache: no fork, and not the cache that it was forked from.
   [[nodiscard]] bool alone() const noexcept {
     return pool_.handles() == 1 + LayerGroup::pool_handles * Index(groups_.size());
   }

@@ -1,5 +1,5 @@
 /// \file
-/// Which layers of a cache share a retention rule.
+/// A retention rule for some layers of a cache.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
 /// \file
-/// Where a cache gets its memory: an allocator that can fail without exceptions, and the block it gives.
+/// Where a cache gets its memory: an allocator that can fail without exceptions, and a block from it.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@ namespace heed::inline HEED_ABI {
 /// Every block of a cache starts at a multiple of this: one cache line, one AVX-512 vector.
 inline constexpr Index block_alignment = 64;
 
-/// An allocator as data. `allocate` returns nullptr when there is no memory and must not throw; `deallocate` gets back
-/// the same bytes and alignment. `context` is passed on untouched and must outlive every cache that uses it.
+/// An allocator as data. `allocate` returns nullptr if there is no memory; it must not throw. `deallocate` gets the
+/// same bytes and alignment. `context` is passed to both and must outlive every cache that uses it.
 struct MemoryResource {
   void* context = nullptr;
   void* (*allocate)(void* context, std::size_t bytes, std::size_t alignment) = nullptr;
@@ -33,7 +33,7 @@ namespace detail {
 
 inline constexpr std::size_t huge_page = std::size_t{2} << 20;
 
-/// A block that can hold a huge page starts at one.
+/// Alignment of a block of `bytes` bytes. A block that can hold a huge page begins at one.
 constexpr std::align_val_t default_alignment(std::size_t bytes, std::size_t alignment) noexcept {
   return std::align_val_t{bytes >= huge_page && alignment < huge_page ? huge_page : alignment};
 }
@@ -41,8 +41,8 @@ constexpr std::align_val_t default_alignment(std::size_t bytes, std::size_t alig
 inline void* default_allocate(void*, std::size_t bytes, std::size_t alignment) {
   void* block = ::operator new(bytes, default_alignment(bytes, alignment), std::nothrow);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  // Decoding reads the whole cache once per token: with 4 KiB pages that misses the TLB at every page. Advice only, so
-  // a kernel without huge pages may refuse it.
+  // Decoding reads the whole cache once per token. With pages of 4 KiB, each page is a TLB miss. This is only advice: a
+  // kernel without huge pages may refuse it.
   if (block != nullptr && bytes >= huge_page) {
     static_cast<void>(::madvise(block, bytes & ~std::size_t{4095}, MADV_HUGEPAGE));
   }
@@ -56,7 +56,7 @@ inline void default_deallocate(void*, void* block, std::size_t bytes, std::size_
 
 }  // namespace detail
 
-/// Operator new; on Linux, blocks of 2 MiB and more ask for huge pages.
+/// The memory of operator new. On Linux, blocks of 2 MiB and more ask for huge pages.
 [[nodiscard]] inline MemoryResource default_memory() noexcept {
   return {.context = nullptr, .allocate = detail::default_allocate, .deallocate = detail::default_deallocate};
 }
@@ -68,14 +68,14 @@ namespace detail {
   return fail(StatusCode::invalid_argument, "memory has no ", memory.allocate == nullptr ? "allocate" : "deallocate",
               " function");
 }
-/// A block of the resource, or null; also where a size_t is too narrow for the number of bytes.
+/// A block of the resource. Null if it has no memory, or if the number of bytes does not fit in a size_t.
 [[nodiscard]] inline void* ask_for(const MemoryResource& memory, Index bytes) noexcept {
   if (bytes < 0 || std::uint64_t(bytes) > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) return nullptr;
   return memory.allocate(memory.context, std::size_t(bytes), std::size_t(block_alignment));
 }
 }  // namespace detail
 
-/// A block of a MemoryResource, freed at the end of its life. Its bytes are uninitialised.
+/// Owns a block of a MemoryResource. Its bytes are uninitialised.
 class Buffer {
  public:
   Buffer() = default;
@@ -92,7 +92,7 @@ class Buffer {
     if (data_ != nullptr) memory_.deallocate(memory_.context, data_, std::size_t(size_), std::size_t(block_alignment));
   }
 
-  /// `bytes` bytes, or out_of_memory naming `what`. No bytes need no allocation.
+  /// Allocates `bytes` bytes; 0 bytes need no allocation. out_of_memory naming `what`.
   [[nodiscard]] static Result<Buffer> allocate(const MemoryResource& memory, Index bytes, const char* what) {
     Buffer buffer;
     if (bytes == 0) return buffer;

@@ -1,5 +1,5 @@
 /// \file
-/// What a cache is made from, checked before anything is allocated.
+/// The options of a cache. They are checked before anything is allocated.
 #pragma once
 
 #include <array>
@@ -12,20 +12,23 @@ namespace heed::inline HEED_ABI {
 
 class PagePool;
 
-/// What a KvCache is made with, besides its policy, codecs and rule. Counts are at least 0, `layers` at least 1; create()
-/// says which number is wrong.
+/// Options of a KvCache besides its policy, codecs and rule. Counts are at least 0; create() says which number is
+/// wrong.
 struct CacheOptions {
-  Index layers = 1;
-  Index capacity = 0;    ///< tokens to make room for at once; for a rule with a bound no more than it keeps, and a step
-  Index max_tokens = 0;  ///< the cache refuses to hold more, a step's included; 0 is no limit
+  Index layers = 1;  ///< at least 1
+  /// Tokens for which create() allocates memory. For a rule with a bound it is cut to what the rule keeps, plus a step.
+  Index capacity = 0;
+  Index max_tokens = 0;  ///< most tokens that the cache may hold, those of a step included; 0: no limit
   Positions positions = Positions::absolute;
-  /// Eviction waits so many tokens. So truncate() can go back to any length from m - undo_tokens on, where m is the most
-  /// tokens that the cache has seen since it was empty: so many tokens in all, in one truncation or in several.
+  /// Number of tokens by which eviction is delayed. So truncate() can go back to any length from m - undo_tokens on,
+  /// where m is the most tokens that the cache has seen since it was empty, in one truncation or in several.
   Index undo_tokens = 0;
-  Index page_tokens = 0;       ///< tokens of a page, in all layers of a group; 0: see automatic_page_tokens()
-  std::uint64_t model_id = 0;  ///< a hash of weights and RoPE, of the caller's: snapshots of another model are refused
-  MemoryResource memory = default_memory();
-  PagePool* pool = nullptr;  ///< where pages come from, shared with other caches; null: an own one, of `memory`
+  Index page_tokens = 0;  ///< tokens of a page, in all layers of a group; 0: see automatic_page_tokens()
+  /// The caller's hash of weights and RoPE. restore() refuses a snapshot with another one.
+  std::uint64_t model_id = 0;
+  MemoryResource memory = default_memory();  ///< where memory comes from, unless `pool` is given
+  /// Page pool, possibly shared with other caches. Not owned. Null: the cache creates its own pool from `memory`.
+  PagePool* pool = nullptr;
 };
 
 namespace detail {

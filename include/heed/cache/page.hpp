@@ -1,5 +1,5 @@
 /// \file
-/// A page of rows: what caches share, count and hand on.
+/// A page of rows, with a reference count.
 #pragma once
 
 #include <atomic>

@@ -23,7 +23,7 @@ struct StoredStream {
 /// Rows begin at multiples of this many bytes, so that words and short vectors do not straddle two cache lines needlessly.
 /// 64 would double the cache of a row of 16 bf16 numbers, which is 32 bytes.
 inline constexpr Index row_alignment = 16;
-/// Bytes behind every row that exist and are defined, so that loops may read whole vectors past a row's end.
+/// This many bytes after every row exist and are defined, so that loops may read whole vectors beyond the end of a row.
 inline constexpr Index read_slack = 64;
 
 /// The shape of a page: rows lie as [layer][stream][head][slot]. The codec is an argument of encode(); what is stored in a
@@ -200,7 +200,7 @@ class PageLayout {
     const auto add = [&hash](Index n) { hash = (hash ^ std::uint64_t(n)) * 0x9e3779b97f4a7c15u, hash ^= hash >> 32; };
     for (const Index n : {layers_, Index(streams_), tokens_}) add(n);
     for (const Block& block : blocks_) add(block.heads), add(block.stride);
-    return hash | 1;  // 0 is no shape, 2 one in the making
+    return hash | 1;  // odd, because 0 means no shape, and 2 a shape that is being made
   }
 
   [[nodiscard]] Index offset(Index layer, int stream, Index head, Index slot) const noexcept {

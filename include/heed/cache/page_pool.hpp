@@ -14,20 +14,20 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a pool holds and has held, in bytes asked of its memory resource.
+/// Memory of a pool, in bytes asked of its memory resource.
 struct PoolBytes {
-  Index held = 0;  ///< now
-  Index peak = 0;  ///< at most at once
-  Index free = 0;  ///< of these, in pages that nobody holds
+  Index held = 0;  ///< held now
+  Index peak = 0;  ///< the most that was held at once
+  Index free = 0;  ///< part of `held` in free pages
 };
 
-/// A source of pages, for one cache and its forks or for all sequences of an engine, and the meter of all that they
+/// A source of pages for one cache and its forks, or for all sequences of an engine. It also counts all that they
 /// allocate. Serves any number of page sizes. Safe to use from many threads.
 ///
-/// Pages are allocated in slabs: as many pages as there are already, within 8 MiB (32 MiB once the pool holds a gigabyte)
-/// and what the caller says it can use. Headers lie apart, so rows are not touched before they are written. Free pages are
-/// handed out again. They go back to the memory resource with trim(), with the pool's end, and when the resource has no
-/// more memory.
+/// Pages are allocated in slabs: as many pages as the pool already has, within 8 MiB (32 MiB once the pool holds a
+/// gigabyte) and within what the caller can use. Headers lie apart, so rows are not touched before they are written.
+/// Free pages are used again. They go back to the memory resource by trim(), at the end of the pool, and when the
+/// resource has no more memory.
 class PagePool {
  public:
   explicit PagePool(const MemoryResource& memory = default_memory()) noexcept : memory_(memory) {}
@@ -43,8 +43,8 @@ class PagePool {
     }
   }
 
-  /// A page for `bytes` bytes of rows, held once, or out_of_memory. Its bytes are old rows, or undefined: see
-  /// PageLayout::prepare(). If a slab is allocated for it, it has at most `most` pages.
+  /// Takes a page for `bytes` bytes of rows; the caller is its only holder. Its bytes are old rows, or undefined: see
+  /// PageLayout::prepare(). If a slab is allocated for it, the slab has at most `most` pages. out_of_memory.
   [[nodiscard]] Result<Page*> acquire(Index bytes, Index most = std::numeric_limits<Index>::max()) {
     const std::lock_guard lock(mutex_);
     Result<PageSize*> size = size_for(bytes);
@@ -63,7 +63,7 @@ class PagePool {
     page->holders.store(1, std::memory_order_relaxed);
     return page;
   }
-  /// Makes sure that `count` pages of this size are free, or out_of_memory.
+  /// Allocates until `count` pages of this size are free, or out_of_memory.
   [[nodiscard]] Status reserve(Index bytes, Index count) {
     if (count <= 0) return {};
     const std::lock_guard lock(mutex_);
@@ -253,7 +253,8 @@ class PagePool {
     deallocate(slab->data, slab->pages * (size.page_bytes - block_alignment));
     deallocate(slab, Slab::header_bytes(slab->pages));
   }
-  /// Of slabs with a free page one with few: slabs that empty can be given back. Looks at a few only.
+  /// A slab with free pages, preferably few: so other slabs become empty and can be given back. Looks at a few slabs
+  /// only.
   [[nodiscard]] static Slab* fullest(const PageSize& size) noexcept {
     Slab* best = size.slabs[Slab::partial];
     if (best == nullptr) return size.slabs[Slab::idle];

@@ -12,9 +12,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A table of pages for the slots of one layer group. Slots are any numbers >= 0; slot s lies in page s / tokens, so the
-/// pages that exist are those of the slots in use. A table of the recent tokens moves on: its first pages go and new ones
-/// come, and no row ever moves.
+/// A table of pages for the slots of one layer group. Slots are any numbers >= 0. Slot s lies in page s / tokens, and
+/// only pages with slots in use exist. In the table of recent tokens the first pages are given back and new ones are
+/// added at the end, so no row ever moves.
 class PageTable {
  public:
   PageTable() = default;
@@ -49,15 +49,15 @@ class PageTable {
   }
   [[nodiscard]] Index allocated() const noexcept { return pages_.allocated(); }
 
-  /// Makes [begin, end) writable: pages exist, and nobody else holds them. Rows of the slots [used.begin, used.end)
-  /// survive in pages that had to be copied. The pool allocates at most `spare` pages at once, but one at least.
-  /// out_of_memory: rows and pages are as they were, except that some shared pages may have become copies.
+  /// Makes the slots [begin, end) writable: their pages exist and have no other holder. If a page must be copied, rows
+  /// of the slots [used.begin, used.end) are copied. The pool allocates at most `spare` pages at once, but at least
+  /// one. out_of_memory: rows and pages are as before, except that some shared pages may have become copies.
   [[nodiscard]] Status make_writable(Index begin, Index end, Interval used, Index spare = unlimited) {
     Status status = try_writable(begin, end, used, spare);
     settle();
     return status;
   }
-  /// The same, and revert() gives the new pages back. The memory of before is kept until settle().
+  /// The same, but revert() can give the new pages back. The old memory is kept until settle().
   [[nodiscard]] Status try_writable(Index begin, Index end, Interval used, Index spare) {
     if (begin >= end) return {};
     const Index tokens = layout_.tokens(), first = begin / tokens, last = (end - 1) / tokens;
@@ -71,7 +71,7 @@ class PageTable {
     if (!status.ok()) revert();
     return status;
   }
-  /// Growth is final.
+  /// Makes the growth final.
   void settle() noexcept {
     pages_.settle();
     front_ = back_ = 0;
@@ -86,7 +86,7 @@ class PageTable {
   /// Memory for `count` more pages in the table itself.
   [[nodiscard]] Status reserve(Index count) { return pages_.reserve_exactly(pool_->metered(), count); }
 
-  /// Gives memory of the table itself back that more than `most` pages needed.
+  /// Gives back memory of the table itself that `most` pages do not need.
   void shrink(Index most) noexcept { pages_.shrink(pool_->metered(), most); }
 
   /// Gives back the pages without a slot in [begin, end).
@@ -175,7 +175,7 @@ class PageTable {
     }
     return {};
   }
-  /// Page `number` becomes one that nobody else holds.
+  /// Makes page `number` one without another holder: copies it if it is shared.
   [[nodiscard]] Status own_page(Index number, Interval used, Index spare) {
     Result<Page*> own = fresh(spare);
     if (!own.ok()) return own.status();

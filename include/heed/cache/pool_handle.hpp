@@ -10,13 +10,14 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A shared hold on a pool: one's own, or the caller's, which must outlive it.
+/// A handle on a pool of pages: the cache's own pool, which ends with its last handle, or one of the caller, which must
+/// outlive the handle.
 class PoolHandle {
  public:
   PoolHandle() = default;
-  /// The caller's.
+  /// A handle on a pool of the caller.
   explicit PoolHandle(PagePool& pool) noexcept : pool_(&pool) {}
-  /// A new one, which ends with its last handle, or out_of_memory.
+  /// A handle on a new pool, or out_of_memory.
   [[nodiscard]] static Result<PoolHandle> create(const MemoryResource& memory) {
     PoolHandle handle;
     handle.owned_ = new (std::nothrow) Owned(memory);
@@ -41,7 +42,7 @@ class PoolHandle {
   [[nodiscard]] PagePool& operator*() const noexcept { return *pool_; }
   [[nodiscard]] PagePool* operator->() const noexcept { return pool_; }
   [[nodiscard]] bool owned() const noexcept { return owned_ != nullptr; }
-  /// Handles on one's own pool, this one included.
+  /// Number of handles on a cache's own pool, this one included.
   [[nodiscard]] Index handles() const noexcept {
     return owned_ == nullptr ? 0 : owned_->holders.load(std::memory_order_acquire);
   }

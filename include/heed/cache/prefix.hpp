@@ -1,5 +1,5 @@
 /// \file
-/// Sequences that begin alike share their beginning.
+/// Sequences that begin with the same tokens share the memory of that beginning.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ concept EvictsLater = requires(Step& step) {
 };
 }  // namespace detail
 
-/// Caches under the token ids they have seen, found again by the longest beginning of a new prompt.
+/// Stores caches by the token ids that they have seen, and finds the cache for the longest beginning of a new prompt.
 ///
 ///     auto match = prefixes.find(prompt);                       // all but the last token, at best
 ///     Cache cache = match->cache ? *std::move(match->cache) : *Cache::create(...);
@@ -72,14 +72,14 @@ class PrefixCache {
  public:
   using Ids = std::span<const std::int32_t>;
 
-  /// What was found: a cache of the caller's that has seen the first `tokens` ids. No cache: nothing fits.
+  /// What find() returns: a cache, now the caller's, that has seen the first `tokens` ids. No cache if nothing fits.
   struct Match {
     Index tokens = 0;
     std::optional<Cache> cache;
-    std::uint64_t key = 0;  ///< of the entry
+    std::uint64_t key = 0;  ///< key of the entry, see erase()
   };
 
-  /// Entries.
+  /// Number of entries.
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
   [[nodiscard]] PrefixBytes bytes() const noexcept { return entries_.bytes(); }
   [[nodiscard]] const PrefixCounters& counters() const noexcept { return counters_; }
@@ -95,8 +95,9 @@ class PrefixCache {
     return {};
   }
 
-  /// Stores a fork of `cache`, which has seen exactly `ids`; what it holds later does not matter. The same ids in the same
-  /// scope are one entry, which keeps the cache that can go back further. Returns a key for erase(), > 0.
+  /// Stores a fork of `cache`, which must have seen exactly `ids`. Later changes of `cache` do not matter. There is one
+  /// entry for the same ids in the same scope; it keeps the cache that can go back further. Returns a key for erase(),
+  /// > 0.
   ///
   /// invalid_argument for a negative id, no ids, another number of ids than the cache has seen, an id that is not the
   /// cache's, a cache with another fingerprint(); unsupported if tokens were removed; out_of_range if the entry alone exceeds
@@ -164,7 +165,7 @@ class PrefixCache {
     return match;
   }
 
-  /// Drops an entry; false if there is none.
+  /// Drops the entry with this key. false if there is none.
   bool erase(std::uint64_t key) noexcept { return entries_.erase(key); }
   /// Drops all entries.
   void clear() noexcept {

@@ -6,17 +6,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One layer's state around a step: what it is before the first new token, and where it goes after each token whose state
-/// is kept. Owns nothing. Valid while the step is open, also when the state or the step moves.
+/// One layer's state in a step: the state before the first new token, and where the states after new tokens go. Owns
+/// nothing. Valid while the step is open, also if the state or the step moves.
 class RecurrentLayer {
  public:
   RecurrentLayer() = default;
 
   [[nodiscard]] Index width() const noexcept { return width_; }
-  /// [width], before the step.
+  /// The state before the step, [width()].
   [[nodiscard]] const float* before() const noexcept { return data_ + head_ * stride_; }
-  /// Where the [width] numbers after new token `token` go, or null if nobody will ask for them. Never null for the last
-  /// token of the step; null for one that is not in the step.
+  /// Where to write the state after new token `token`, [width()]. Null if that state is not kept, or if the token is
+  /// not in the step. Never null for the last token of the step.
   [[nodiscard]] float* after(Index token) const noexcept {
     if (token < first_ || token >= tokens_) return nullptr;
     return data_ + (head_ + 1 + token - first_) % slots_ * stride_;

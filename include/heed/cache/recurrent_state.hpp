@@ -16,31 +16,32 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a RecurrentState is made with. `layers` and `width` are at least 1, the others at least 0; create() says which
-/// number is wrong.
+/// Options of a RecurrentState. `layers` and `width` are at least 1, the others at least 0; create() says which number
+/// is wrong.
 struct RecurrentOptions {
   Index layers = 1;
   Index width = 0;             ///< numbers of a layer's state, kept in float32
-  Index max_tokens = 0;        ///< the sequence refuses to become longer, a step's tokens included; 0 is no limit
-  Index undo_tokens = 0;       ///< states of so many earlier tokens are kept, so that truncate() can go back to them
-  std::uint64_t model_id = 0;  ///< a hash of the weights, of the caller's: snapshots of another model are refused
+  Index max_tokens = 0;        ///< most tokens of the sequence, those of a step included; 0: no limit
+  Index undo_tokens = 0;       ///< number of earlier tokens whose states are kept, for truncate()
+  std::uint64_t model_id = 0;  ///< the caller's hash of the weights; restore() refuses a snapshot with another one
   MemoryResource memory = default_memory();
 };
 
-/// The state of one sequence, all layers. A step is two-phase as KvCache's: begin(), every layer reads its state and writes
-/// the new ones, commit(); abort() forgets them. Whatever fails changes nothing. begin() to commit() do not allocate.
+/// The state of one sequence, all layers. A step has two phases, as in KvCache: begin(); then every layer reads its
+/// state and writes the new states; then commit(), or abort(), which drops them. A call that fails changes nothing.
+/// begin(), commit() and all between do not allocate.
 ///
-/// A state cannot be taken apart, so truncate() goes back to checkpoints only: the states of the last undo_tokens tokens
-/// are kept in a ring; fork() or snapshot() keep any other. One thread at a time, except that layers of a step may be
-/// written at once.
+/// A token cannot be taken out of a state. So truncate() can only go back to kept states: a ring keeps those of the
+/// last undo_tokens tokens, and fork() or snapshot() keep any other. One thread at a time, except that layers of a step
+/// may be written at once.
 ///
-/// Movable, not copyable. The open step and its RecurrentLayers follow a state that moves. What was moved from has no
-/// layers and no tokens, and its calls say wrong_state; another state may be assigned to it.
+/// Movable, not copyable. The open step and its RecurrentLayers follow a state that moves. A state that was moved from
+/// has no layers and no tokens, and its calls return wrong_state. Another state may be assigned to it.
 class RecurrentState {
  public:
   class Step;
 
-  /// All zero. invalid_argument naming an option, or out_of_memory.
+  /// An empty sequence: all states are zero. invalid_argument naming an option, or out_of_memory.
   [[nodiscard]] static Result<RecurrentState> create(const RecurrentOptions& options) {
     Status status = detail::check_range("layers", options.layers, 1, detail::most_layers);
     if (status.ok()) status = detail::check_range("width", options.width, 1, detail::most_width);
@@ -75,12 +76,12 @@ class RecurrentState {
     return {slot(head_) + layer * padded_width(), std::size_t(width())};
   }
 
-  /// Opens a step of so many tokens. invalid_argument for a negative number, out_of_range beyond max_tokens, wrong_state
-  /// while another step is open.
+  /// Opens a step of the given number of tokens. invalid_argument for a negative number, out_of_range beyond
+  /// max_tokens, wrong_state while another step is open.
   [[nodiscard]] Result<Step> begin(NumTokens tokens);
-  /// The same; a recurrence does not ask which tokens they are.
+  /// The same with ids, of which only the number is used.
   [[nodiscard]] Result<Step> begin(std::span<const std::int32_t> tokens);
-  /// A bare integer could be a token id or a count. Say begin(std::span(&id, 1)) or begin(NumTokens(count)).
+  /// Deleted: a bare integer could be an id or a count. Write begin(std::span(&id, 1)) or begin(NumTokens(count)).
   template <class N>
     requires std::is_integral_v<N> Result<Step> begin(N)
   = delete;
@@ -105,7 +106,7 @@ class RecurrentState {
   }
   /// The fewest tokens, besides 0, that truncate() can go back to.
   [[nodiscard]] Index rollback_floor() const noexcept { return seen_ - depth_; }
-  /// Forgets all tokens. wrong_state while a step is open.
+  /// Drops all tokens. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
   /// An independent sequence with the same state. out_of_memory; wrong_state while a step is open.
@@ -150,8 +151,8 @@ class RecurrentState {
     write(to.data());
     return {};
   }
-  /// The state of a snapshot. `from` may be anything: what is damaged, or of another shape or model_id, gives
-  /// invalid_argument saying so. With fewer undo_tokens than it was made with, the latest states stay.
+  /// The state of a snapshot. `from` may hold any bytes. invalid_argument if they are damaged, or of another shape or
+  /// model_id. If undo_tokens is smaller than when the snapshot was made, the latest states are kept.
   [[nodiscard]] static Result<RecurrentState> restore(const RecurrentOptions& options,
                                                       std::span<const std::byte> from) {
     Result<RecurrentState> made = create(options);
@@ -259,7 +260,7 @@ class RecurrentState {
   Step* step_ = nullptr;
 };
 
-/// New tokens on their way into the state. Movable.
+/// The new tokens of a state between begin() and commit() or abort(). Movable. The destructor aborts an open step.
 class RecurrentState::Step {
  public:
   Step(Step&& other) noexcept { take(other); }
@@ -272,7 +273,7 @@ class RecurrentState::Step {
   }
   ~Step() { abort(); }
 
-  /// False after commit() or abort(), and when the step was moved from or its state is gone.
+  /// false after commit() or abort(), if the step was moved from, or if its state has ended.
   [[nodiscard]] bool open() const noexcept { return owner_ != nullptr; }
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
   /// Of the state; 0 when the step is closed.
@@ -281,8 +282,8 @@ class RecurrentState::Step {
   /// Index of the first new token.
   [[nodiscard]] Index first_logical_position() const noexcept { return first_logical_position_; }
 
-  /// Where layer `layer` reads its state and writes the new ones; asking counts as writing. out_of_range for a layer there
-  /// is not, wrong_state if the step is closed.
+  /// Where layer `layer` reads its state and writes the new states. The layer then counts as written. out_of_range for
+  /// a layer that does not exist, wrong_state if the step is closed.
   [[nodiscard]] Result<RecurrentLayer> layer(Index layer) {
     if (!open()) return closed("layer()");
     if (layer < 0 || layer >= owner_->layers()) {
@@ -300,7 +301,7 @@ class RecurrentState::Step {
     return made;
   }
 
-  /// The state after the new tokens becomes the committed one. wrong_state, and the step stays open, if a layer was not
+  /// Makes the state after the new tokens the committed one. wrong_state, and the step stays open, if a layer was not
   /// written.
   Status commit() { return commit(tokens_); }
 
@@ -328,7 +329,7 @@ class RecurrentState::Step {
     return {};
   }
 
-  /// Forgets the tokens.
+  /// Drops the new tokens.
   void abort() noexcept {
     if (open()) close();
   }

@@ -1,6 +1,6 @@
 /// \file
-/// What an engine does to one sequence, whatever its mechanism remembers: rows per token (KvCache) or a state of constant
-/// size (RecurrentState).
+/// The operations on one sequence that an engine needs, for a cache with rows per token (KvCache) or a state of
+/// constant size (RecurrentState).
 #pragma once
 
 #include <concepts>

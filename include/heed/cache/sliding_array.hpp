@@ -1,5 +1,5 @@
 /// \file
-/// A queue in contiguous memory that can fail: bookkeeping of caches that forget at the front and grow at the back.
+/// A queue in contiguous memory, whose allocations can fail. For caches, which evict at the front and grow at the back.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Elements [0, size()). Taking from the front is free. Room at the back is made by moving everything to the front if half
-/// of the memory is idle, else by allocating twice as much. So a queue of bounded size allocates finitely often.
+/// A queue of elements [0, size()). Removing at the front moves nothing. To make room at the back, all elements move to
+/// the front if half of the memory is unused; otherwise twice the memory is allocated. So a queue of bounded size stops
+/// allocating.
 ///
 /// Growth can be undone without memory: try_back() keeps the old block until settle() frees it or revert() returns to it.
 template <class T>
@@ -45,7 +46,7 @@ class SlidingArray {
     settle();
     return status;
   }
-  /// The same, and revert() undoes it as long as the elements are those of now.
+  /// The same, but revert() can undo it if the elements are then the same as now.
   [[nodiscard]] Status try_back(const MemoryResource& memory, Index count) { return try_both(memory, 0, count); }
   /// Room for `front` more elements at the front and `back` more at the back.
   [[nodiscard]] Status try_both(const MemoryResource& memory, Index front, Index back) {
@@ -58,7 +59,7 @@ class SlidingArray {
     }
     return reallocate(memory, std::max<Index>(2 * needed, 16), front);
   }
-  /// Growth is final.
+  /// Makes the growth final.
   void settle() noexcept {
     before_ = {};
     grown_ = false;
@@ -70,7 +71,7 @@ class SlidingArray {
     first_ = first_before_;
     settle();
   }
-  /// The same without room to spare for later.
+  /// The same without spare room.
   [[nodiscard]] Status reserve_exactly(const MemoryResource& memory, Index count) {
     if (first_ + size_ + count <= capacity()) return {};
     Status status = reallocate(memory, size_ + count, 0);
@@ -84,7 +85,7 @@ class SlidingArray {
     return status;
   }
 
-  /// Gives memory back if there is more than twice what `most` elements need to slide, or does nothing.
+  /// Gives memory back if more is held than twice what `most` elements need; otherwise does nothing.
   void shrink(const MemoryResource& memory, Index most) noexcept {
     const Index wanted = std::max({2 * most, size_, Index{16}});
     if (capacity() / 2 <= wanted) return;

@@ -76,7 +76,7 @@ inline std::size_t write_header(SnapshotWriter& writer, std::uint64_t fingerprin
   if (reader.number<std::uint64_t>() != groups) return bad("its layer groups are others");
   return {};
 }
-/// Nothing may be left.
+/// invalid_argument if bytes are left.
 [[nodiscard]] inline Status check_end(const SnapshotReader& reader) {
   if (reader.left() == 0) return {};
   return fail(StatusCode::invalid_argument, "snapshot: it has ", reader.left(), " bytes behind its rows");
@@ -137,7 +137,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   if (c.last_seen < 0 || c.last_seen > most_recorded || (c.calls == 0 && c.last_seen != 0)) {
     return bad_snapshot("last_seen", c.last_seen);
   }
-  // Not a number fails these.
+  // A NaN fails these comparisons.
   if (!(c.seen_sum >= 0 && c.seen_sum <= double(c.calls) * most)) {
     return fail(StatusCode::invalid_argument, "snapshot: seen_sum is ", c.seen_sum);
   }

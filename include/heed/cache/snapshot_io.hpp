@@ -1,5 +1,5 @@
 /// \file
-/// What every snapshot is made of: numbers written in turn, untrusted bytes read in turn, and the envelope around them.
+/// Parts of every snapshot: writing numbers in turn, reading untrusted bytes in turn, and the envelope around them.
 ///
 ///     magic (8 bytes), version u32, byte-order mark u32, number of bytes u64, ..., CRC-32 u32 of all before
 #pragma once
@@ -65,7 +65,7 @@ class SnapshotWriter {
   std::size_t size_ = 0;
 };
 
-/// Reads untrusted bytes: beyond their end it gives zeros and says so.
+/// Reads untrusted bytes. Beyond their end it returns zeros, and complete() becomes false.
 class SnapshotReader {
  public:
   explicit SnapshotReader(std::span<const std::byte> from) noexcept : left_(from) {}
@@ -89,7 +89,7 @@ class SnapshotReader {
   }
   /// How many entries follow, of at least `entry_bytes` each: no more than there are bytes for.
   [[nodiscard]] Index count(std::size_t entry_bytes) noexcept { return fits(number<Index>(), entry_bytes); }
-  /// `n` if so many entries can follow, else 0.
+  /// `n` if the remaining bytes can hold n entries, else 0.
   [[nodiscard]] Index fits(Index n, std::size_t entry_bytes) noexcept {
     if (n < 0 || std::uint64_t(n) > left_.size() / entry_bytes) {  // not as a size_t, which may have 32 bits
       complete_ = false;
@@ -97,7 +97,7 @@ class SnapshotReader {
     }
     return n;
   }
-  /// The last `count` bytes are no longer there.
+  /// Removes the last `count` bytes.
   void drop_back(std::size_t count) noexcept { left_ = left_.first(left_.size() - std::min(count, left_.size())); }
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::size_t left() const noexcept { return left_.size(); }

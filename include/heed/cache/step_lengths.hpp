@@ -1,5 +1,5 @@
 /// \file
-/// How long steps are lately: what a cache keeps memory for.
+/// How long the latest steps were: a cache keeps memory for steps of that length.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The longest step of the present period and of the one before. A period is 64 commits: a length that comes again
-/// within it is not forgotten.
+/// The longest step of the current period and of the one before. A period is 64 commits. So a length is remembered for
+/// at least 64 commits.
 class StepLengths {
  public:
   static constexpr Index period = 64;

@@ -1,5 +1,5 @@
 /// \file
-/// Keys and values in memory somebody else owns.
+/// Keys and values in memory of the caller.
 #pragma once
 
 #include <algorithm>
@@ -10,16 +10,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One stream of foreign rows: the row of token t and head h starts at data + t * token_stride + h * head_stride (bytes).
+/// One stream of the caller's rows: the row of token t and head h starts at
+/// data + t * token_stride_bytes + h * head_stride_bytes.
 struct StridedStream {
-  const std::byte* data = nullptr;
-  Index token_stride_bytes = 0;
-  Index head_stride_bytes = 0;
-  Index row_bytes = 0;  ///< bytes of one row; nothing beyond them is read
+  const std::byte* data = nullptr;  ///< row of token 0 and head 0; not owned; any alignment
+  Index token_stride_bytes = 0;     ///< may be negative
+  Index head_stride_bytes = 0;      ///< may be negative
+  Index row_bytes = 0;              ///< bytes of one row; nothing beyond them is read
 };
 
-/// A KeyValueSource over foreign memory of any layout: no ownership, no copies, no padding needed.
-/// Key i has position first_position + i.
+/// A KeyValueSource over memory of the caller, in any layout. Owns nothing, copies nothing, needs no padding. Key i has
+/// position first_position + i.
 template <Codec K, Codec V = K>
 class StridedSource {
  public:
@@ -32,8 +33,8 @@ class StridedSource {
   StridedSource(Index tokens, StridedStream rows, Index first_position = 0) noexcept
       : StridedSource(tokens, rows, rows, first_position) {}
 
-  /// invalid_argument if a row of `layout`, which is stream `stream`'s, is longer than row_bytes, a stream with tokens has
-  /// no memory, or a stride leads beyond 2^63 bytes. attend() asks.
+  /// invalid_argument if a row of `layout` is longer than its stream's row_bytes, if a stream with tokens has no
+  /// memory, or if strides lead beyond 2^63 bytes. attend() calls this.
   [[nodiscard]] Status validate(const AttentionLayout& layout) const {
     Status status = detail::check_range("tokens", tokens_, 0, detail::most_tokens);
     if (status.ok()) status = validate_stream("key", layout, layout.key, K::row_bytes(row_width(layout, layout.key)));
@@ -71,7 +72,7 @@ class StridedSource {
       return bad("row_bytes is ", stream.row_bytes, ", must be at least ", row_bytes, " for rows of ",
                  row_width(layout, view), " numbers");
     }
-    const auto span = [](Index steps, Index stride) {  // -2^63 has no size in 63 bits, so it overflows, too
+    const auto span = [](Index steps, Index stride) {  // a Count, because the magnitude of -2^63 overflows Index
       return Count(steps) * (stride < 0 ? Count(-(stride + 1)) + 1 : Count(stride));
     };
     const Index heads = layout.streams[index].num_heads;

@@ -1,5 +1,5 @@
 /// \file
-/// What goes with what: the one place that refuses, and the table that docs/support.md is printed from.
+/// Which features work together: the one place that refuses a combination. docs/support.md is printed from it.
 #pragma once
 
 #include <array>
@@ -10,16 +10,16 @@ namespace heed::inline HEED_ABI {
 
 /// What a cache can be asked to do.
 enum class CacheFeature {
-  create,    ///< to exist
+  create,    ///< a cache with this rule and these positions
   append,    ///< steps of any size, with the same results as token by token
-  mask,      ///< RuleMask: the same as a mask over a text that is all there
-  truncate,  ///< back to any length from rollback_floor() on
+  mask,      ///< RuleMask: the rule as a mask over a text that is held whole
+  truncate,  ///< go back to any length from rollback_floor() on
   undo,      ///< CacheOptions::undo_tokens
   accept,    ///< Step::commit(accepted)
   fork,
-  compact,   ///< keep what the caller says
-  remove,    ///< drop what the caller says
-  snapshot,  ///< and restore
+  compact,   ///< keep only given tokens
+  remove,    ///< remove given tokens
+  snapshot,  ///< snapshot() and restore()
   prefix,    ///< PrefixCache
 };
 
@@ -46,8 +46,8 @@ inline constexpr std::array all_cache_features{
   return "";
 }
 
-/// Whether a cache with this rule and these positions can do it; `rotates`: its policy turns stored keys when it reads
-/// them. Holds for every codec. unsupported, saying why and what to do instead.
+/// Ok if a cache with this rule and these positions has the feature, for every codec. `rotates`: its policy rotates
+/// stored keys when it reads them. Otherwise unsupported; the message says why and what to do instead.
 [[nodiscard]] inline Status supports(CacheFeature feature, const AnyRule& rule, Positions positions, bool rotates) {
   const bool ranks = positions == Positions::rank;
   if (ranks && !rule.has_ranks()) {

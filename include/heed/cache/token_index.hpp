@@ -92,7 +92,7 @@ class TokenIndex : public TokenRestoration {
     for (Index i = 0; i < count; ++i) rotary_.push_back(rotary_position(i));
     return {};
   }
-  /// The memory that plan() took is final.
+  /// Makes the memory that plan() took final.
   void settle() noexcept {
     ids_.settle();
     reach_.settle();
@@ -105,7 +105,7 @@ class TokenIndex : public TokenRestoration {
     abort();
     revert();
   }
-  /// Forgets the planned tokens. The memory stays for the next ones.
+  /// Drops the planned tokens. The memory stays for the next ones.
   void abort() noexcept {
     if (planned_ == 0) return;
     ids_.pop_back(planned_);
@@ -255,7 +255,8 @@ class TokenIndex : public TokenRestoration {
   void release(Rows& rows) noexcept {
     const Index released_now = released_query(seen());
     const Reach reach = released(seen());
-    // The first query that saw just this: from there on nothing was lost.
+    // `query` is the first query with this reach. No token was evicted after it, so truncation to any later query is
+    // possible.
     if (!same_keys(reach, reach_[0])) {
       const bool late = rule_.evicts_before_step();
       Index query = released_now;

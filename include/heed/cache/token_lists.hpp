@@ -16,10 +16,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How keys are placed on the axis of rotary positions.
+/// Which rotary positions keys have.
 enum class Positions : std::uint8_t {
-  absolute,  ///< by logical index: every token ever seen counts
-  rank,      ///< by index in the list of keys that a query sees: needs keys that are rotated when they are read
+  absolute,  ///< the logical index: every token ever seen counts
+  rank,      ///< the index in the list of keys that the query sees; keys must then be rotated when they are read
 };
 
 /// What can be asked of a TokenIndex without changing it. Logical positions count every token ever seen and are never
@@ -33,7 +33,7 @@ enum class Positions : std::uint8_t {
 class TokenLists {
  public:
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
-  /// Whether queries of one step may see different lists that no mask describes.
+  /// true if queries of one step may see different lists, which no mask can express.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
   [[nodiscard]] Positions positions() const noexcept { return positions_; }
   /// Name of the rule if it is not Causal; null: nothing is ever forgotten.
@@ -125,7 +125,7 @@ class TokenLists {
   /// The same of all planned tokens, in order.
   [[nodiscard]] std::span<const Index> rotary_positions() const noexcept { return rotary_.span(); }
 
-  /// The mask of committed tokens, or of planned ones, too.
+  /// The mask of the committed tokens, or of the committed and planned ones.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
     const Index num_far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
     const std::span<const FarToken> distant = far_.span().first(std::size_t(num_far));

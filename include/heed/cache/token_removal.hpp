@@ -9,8 +9,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The part of a TokenIndex that takes tokens out of its lists, whatever the rule says. What is removed is not seen again,
-/// and the rule forgets the others as if nothing had been removed.
+/// The part of a TokenIndex that removes tokens from its lists, whatever the rule says. No query sees a removed token
+/// again. The rule evicts the others as if nothing had been removed.
 class TokenRemoval : public TokenLists {
  public:
   /// Before remove(): memory for it, and the far slots that will be written.

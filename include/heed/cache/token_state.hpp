@@ -1,5 +1,5 @@
 /// \file
-/// The numbers of a token index: all of it that is neither an array nor a parameter.
+/// The numbers of a token index, without its arrays and parameters.
 #pragma once
 
 #include <heed/types.hpp>
@@ -10,13 +10,13 @@ namespace heed::inline HEED_ABI {
 struct TokenState {
   Index seen = 0;
   Index near_begin = 0;
-  Index held = 0;         ///< far tokens in far slots; the rest of the list still lies in the near run
-  Index initial = 0;      ///< far tokens that are initial: the first ones of the list
-  Index dropped = 0;      ///< landmarks that have left the list, so that numbers stay
-  Index reach_first = 0;  ///< query of reach_[0]
+  Index held = 0;         ///< number of far tokens in far slots; the rest of the list still lies in the near run
+  Index initial = 0;      ///< number of initial far tokens: the first ones of the list
+  Index dropped = 0;      ///< number of landmarks that have left the list; so the numbers of the others stay the same
+  Index reach_first = 0;  ///< position of the query whose reach is reach_[0]
   Index last_evicted = -1;
-  Index floor = 0;           ///< tokens at the last eviction, where no formula gives it
-  Index first_removed = -1;  ///< of the positions that the caller removed; -1: none
+  Index floor = 0;           ///< number of tokens at the last eviction, for rules without a formula for it
+  Index first_removed = -1;  ///< first position that the caller removed; -1: none
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -7,8 +7,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// 2 bytes per number: 8 bits of exponent, 8 bits of precision. Finite numbers that would round to infinity, from 3.396e38
-/// on, saturate at 3.389e38.
+/// Codec with 2 bytes per number: 8 bits of exponent, 8 bits of precision. Finite numbers that would round to infinity
+/// (magnitudes from 3.396e38 on) are stored as +-3.389e38.
 struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   static constexpr const char* name = "bf16";
 

@@ -1,5 +1,5 @@
 /// \file
-/// What codecs of plain elements share: one number, one element, no scale.
+/// The common part of codecs that store one element per number, without scales.
 #pragma once
 
 #include <bit>
@@ -11,7 +11,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Base of codecs that store one number per element. `Derived` gives to_float and from_float.
+/// Base of codecs that store one element per number. `Derived` has to_float() and from_float().
 template <class Derived, class ElementType>
 struct ElementCodec {
   using Element = ElementType;
@@ -19,7 +19,7 @@ struct ElementCodec {
 
   /// Bytes of an encoded row of `width` numbers, padding not included.
   [[nodiscard]] static constexpr Index row_bytes(Index width) noexcept { return width * element_bytes; }
-  /// Where number `first` of a row starts.
+  /// Offset of number `first` of a row, in bytes.
   [[nodiscard]] static constexpr Index offset_bytes(Index first) noexcept { return first * element_bytes; }
 
   /// Encodes `n` numbers to `out`, rounding to nearest even in every rounding mode.
@@ -30,7 +30,7 @@ struct ElementCodec {
     }
   }
 
-  /// Decodes `n` numbers starting at `in`, exactly.
+  /// Decodes `n` numbers from `in`, exactly. Any alignment.
   static void decode(const std::byte* in, Index n, float* out) noexcept {
     for (Index i = 0; i < n; ++i) {
       Element e;

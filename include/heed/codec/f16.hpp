@@ -7,15 +7,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// 2 bytes per number: 5 bits of exponent, 11 bits of precision. Finite numbers beyond +-65504 saturate: they are stored as
-/// +-65504. As an infinity, one such key would make every query that sees it NaN.
+/// Codec with 2 bytes per number: 5 bits of exponent, 11 bits of precision. Finite numbers beyond +-65504 are stored as
+/// +-65504: stored as infinity, one such key would make every query that sees it NaN.
 struct F16 : ElementCodec<F16, std::uint16_t> {
   static constexpr const char* name = "f16";
 
   [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
     const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
     const std::uint32_t magnitude = bits & 0x7fffu;
-    // No operand here is subnormal: a host may have told the processor to take such numbers for zeros (DAZ).
+    // No float operand here is subnormal: with DAZ set, the processor would take such numbers for zeros.
     const auto tiny = detail::bits_as<std::uint32_t>(float(std::int32_t(magnitude)) * 0x1p-24f);
     const std::uint32_t special = magnitude >= 0x7c00u ? 0x38000000u : 0u;
     return detail::bits_as<float>((magnitude < 0x400u ? tiny : (magnitude << 13) + 0x38000000u + special) | sign);

@@ -1,5 +1,5 @@
 /// \file
-/// How the processor rounds, and what it takes for zero: the caller's choice, which every worker must share.
+/// How the processor rounds, and which numbers it takes for zero. The caller decides; every worker must do the same.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The floating-point environment of a thread: rounding mode, DAZ and FTZ (flush subnormal operands or results to zero),
-/// exception masks. Registers on x86 (MXCSR, and x87's control word) and AArch64 (FPCR), elsewhere what <cfenv> has. Cheap
-/// enough for every call of an executor.
+/// The floating-point environment of a thread: rounding mode, DAZ and FTZ (flush subnormal operands or results to
+/// zero), exception masks. On x86 it is MXCSR and x87's control word, on AArch64 FPCR, elsewhere what the header cfenv
+/// has. Cheap enough for every call of an executor.
 class FloatingPointEnvironment {
  public:
-  /// That of the calling thread.
+  /// The environment of the calling thread.
   [[nodiscard]] static FloatingPointEnvironment current() noexcept {
     FloatingPointEnvironment now;
 #if defined(__SSE__)
@@ -31,7 +31,7 @@ class FloatingPointEnvironment {
     return now;
   }
 
-  /// Makes it that of the calling thread.
+  /// Makes this the environment of the calling thread.
   void apply() const noexcept {
 #if defined(__SSE__)
     __builtin_ia32_ldmxcsr(state_);

@@ -14,17 +14,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// At most `workers` threads of the OpenMP runtime, which owns them; fewer than 1 counts as 1. Tasks are handed out
-/// one by one. A call from inside a body, or from another parallel region, runs in that thread as worker 0, unless
-/// nested parallelism was switched on. A body must not throw. Every worker computes in the caller's floating-point
-/// environment.
+/// An Executor on at most `workers` threads of the OpenMP runtime, which owns them. Tasks are handed out one by one. A
+/// call from inside a body, or from another parallel region, runs in that thread as worker 0, unless nested parallelism
+/// was switched on. A body must not throw. Every worker computes in the caller's floating-point environment.
 class OpenMpExecutor {
  public:
+  /// `workers` is clamped to 1 .. 4096.
   explicit OpenMpExecutor(Index workers) noexcept : workers_(int(std::clamp<Index>(workers, 1, 4096))) {}
 
   [[nodiscard]] Index workers() const noexcept { return workers_; }
 
-  /// Calls body(task, worker) once for each task in 0 .. tasks, and returns when all are done.
+  /// Calls body(task, worker) once for each task in [0, tasks), and returns when all are done.
   void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) noexcept {
     const int threads = int(std::min<Index>(workers_, tasks));
     if (threads <= 1) {

@@ -6,7 +6,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One worker: the caller.
+/// An Executor with one worker, the calling thread.
 class SerialExecutor {
  public:
   [[nodiscard]] Index workers() const noexcept { return 1; }

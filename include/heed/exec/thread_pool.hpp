@@ -17,22 +17,22 @@
 
 namespace heed::inline HEED_ABI {
 
-/// An Executor of `workers` threads, the calling one included. Idle threads spin for some microseconds, because the
-/// next layer follows at once while decoding, and sleep after that.
+/// An Executor of `workers` threads, the calling one included. Idle threads spin for some microseconds, because while
+/// decoding the next layer follows at once; then they sleep.
 ///
-/// Tasks are handed out one by one, so they may differ in length. Calls from several threads run one after the other.
-/// A call from inside a body runs there and then, in that body's worker. parallel_for does not allocate; a body must
-/// not throw (the program ends), and must not wait for another thread that uses the same pool. Every worker computes in
-/// the caller's floating-point environment: rounding mode, DAZ and FTZ.
+/// Tasks are handed out one by one, so they may differ in length. Calls from several threads run one after the other. A
+/// call from inside a body runs at once, in that body's worker. parallel_for does not allocate. A body must not throw
+/// (that ends the program), and must not wait for another thread that uses the same pool. Every worker computes in the
+/// caller's floating-point environment: rounding mode, DAZ and FTZ.
 ///
-/// fork() copies a pool without its threads. In the child it runs every task in the calling thread, whatever the parent
-/// was doing, and can be destroyed. A child made inside a body must not return from that body.
+/// fork() copies a pool without its threads. In the child process the pool runs every task in the calling thread,
+/// whatever the parent was doing, and can be destroyed. A child made inside a body must not return from that body.
 class ThreadPool {
  public:
   static constexpr Index max_workers = 4096;
 
-  /// Starts `workers` - 1 threads. invalid_argument unless 1 <= workers <= max_workers; out_of_memory if the system
-  /// gives fewer threads, none of which is left then.
+  /// Starts `workers` - 1 threads. invalid_argument unless 1 <= workers <= max_workers. out_of_memory if the system
+  /// does not give all threads; those that were started have then ended.
   [[nodiscard]] static Result<std::unique_ptr<ThreadPool>> create(Index workers) {
     if (workers < 1 || workers > max_workers) {
       return fail(StatusCode::invalid_argument, "workers is ", workers, ", must be in 1 .. ", max_workers);
@@ -46,7 +46,7 @@ class ThreadPool {
       Thread& thread = pool->threads_[std::size_t(pool->workers_ - 1)];
       thread.pool = pool.get();
       thread.worker = pool->workers_;
-      // Not std::thread: its constructor can only throw.
+      // Not std::thread: its constructor reports failure by an exception only.
       if (const int error = pthread_create(&thread.handle, nullptr, run, &thread); error != 0) {
         return fail(StatusCode::out_of_memory, "workers is ", workers, ": the system refused thread ", pool->workers_,
                     " with error ", error);
@@ -58,7 +58,7 @@ class ThreadPool {
 
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
-  /// No call may be running.
+  /// Ends the threads. No call may be running.
   ~ThreadPool() {
     if (::getpid() != process_) return;  // a fork: there is nobody to wake or to wait for
     stop_.store(true, std::memory_order_relaxed);
@@ -68,7 +68,7 @@ class ThreadPool {
 
   [[nodiscard]] Index workers() const noexcept { return workers_; }
 
-  /// Calls body(task, worker) once for each task in 0 .. tasks, and returns when all are done.
+  /// Calls body(task, worker) once for each task in [0, tasks), and returns when all are done.
   void parallel_for(Index tasks, FunctionRef<void(Index, Index)> body) noexcept {
     if (tasks <= 0) return;
     // A system call: 0.14 us of the 0.5 us that a call of two empty tasks takes, 2 us if the threads sleep (a virtual Linux
@@ -90,7 +90,7 @@ class ThreadPool {
   }
 
  private:
-  /// In state_: threads may join the job. The bits below count those that have.
+  /// Bit of state_: threads may join the job. The bits below it count the threads that have joined.
   static constexpr std::uint32_t open = std::uint32_t{1} << 31;
   static constexpr std::size_t line = 64;
   static constexpr std::chrono::microseconds spin{30};
@@ -104,7 +104,8 @@ class ThreadPool {
 
   ThreadPool() = default;
 
-  /// The worker this thread is in a body of, or -1. Ids are compared, because a thread_local would outlive the pool.
+  /// The worker whose body this thread is running, or -1. Thread ids are compared: a thread_local would outlive the
+  /// pool.
   [[nodiscard]] Index current_worker(::pid_t process) const noexcept {
     const std::thread::id self = std::this_thread::get_id();
     const bool called = lock_.load(std::memory_order_relaxed) == process;
@@ -115,7 +116,7 @@ class ThreadPool {
     return -1;
   }
 
-  /// Calls take turns. The lock holds the process it was taken in: in a fork, a call of the parent's is none.
+  /// Calls take turns. The lock stores the process that took it: in a fork, a lock of the parent does not count.
   void lock(::pid_t process) noexcept {
     ::pid_t holder = 0;
     while (!lock_.compare_exchange_weak(holder, process, std::memory_order_acquire, std::memory_order_relaxed)) {
@@ -129,8 +130,8 @@ class ThreadPool {
     lock_.notify_one();
   }
 
-  /// Runs the tasks with whoever wakes up in time: a thread that comes late finds the job closed, so the call never
-  /// waits for one that still sleeps.
+  /// Runs the tasks with all threads that wake up in time. A thread that comes late finds the job closed, so the call
+  /// never waits for a thread that still sleeps.
   void share(Index tasks, FunctionRef<void(Index, Index)>& body) {
     body_ = &body;
     tasks_ = tasks;
@@ -169,7 +170,7 @@ class ThreadPool {
     std::uint32_t seen = 0;
     for (;;) {
       pool->wait_while(pool->epoch_, seen);
-      // Before joining: a job that opens later must be noticed as new.
+      // Read before joining: so a job that opens later is noticed as new.
       seen = pool->epoch_.load(std::memory_order_acquire);
       if (pool->stop_.load(std::memory_order_relaxed)) return nullptr;
       if (!pool->join()) continue;
@@ -206,11 +207,11 @@ class ThreadPool {
   std::unique_ptr<Thread[]> threads_;
   Index workers_ = 1;
   std::atomic<bool> stop_{false};
-  // Written before a job opens, read by those who joined it.
+  // Written before a job opens, read by the threads that joined it.
   FunctionRef<void(Index, Index)>* body_ = nullptr;
   Index tasks_ = 0;
   FloatingPointEnvironment environment_;
-  // One cache line each: the sleepers' word, the joiners' and the one that hands out tasks.
+  // One cache line each: the word that sleepers wait on, the one that joiners change, and the one that hands out tasks.
   alignas(line) std::atomic<std::uint32_t> epoch_{0};
   alignas(line) std::atomic<std::uint32_t> state_{0};
   alignas(line) std::atomic<Index> next_{0};

@@ -9,7 +9,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// `tokens` rows of `width` numbers, or invalid_argument naming the argument.
+/// invalid_argument naming the argument unless `numbers` is tokens * width.
 inline Status check_rows(const char* name, std::size_t numbers, Index tokens, Index width) {
   const Count wanted = Count(tokens) * width;
   if (has_size(numbers, wanted)) return {};
@@ -17,7 +17,7 @@ inline Status check_rows(const char* name, std::size_t numbers, Index tokens, In
               " tokens");
 }
 
-/// y [tokens][out] of rows [tokens][in]: a projection whose sizes are checked, or invalid_argument naming `name` or y.
+/// Projects rows [tokens][in] to y [tokens][out]. invalid_argument naming `name` or y for a wrong size.
 template <SimdBackend Backend, Executor E>
 Status apply_checked(const Projection& projection, const char* name, std::span<const float> rows, std::span<float> y,
                      E& executor) {
@@ -31,14 +31,14 @@ Status apply_checked(const Projection& projection, const char* name, std::span<c
 /// A width that a layer may multiply, or invalid_argument.
 inline Status check_positive(const char* name, Index value) { return check_range(name, value, 1, most_width); }
 
-/// Moves the value of `made` to `to`, or says why there is none.
+/// Moves the value of `made` to `to`. Returns its Status: not ok if there is no value.
 template <class T, class To>
 Status take(To& to, Result<T> made) {
   if (made.ok()) to = *std::move(made);
   return made.status();
 }
 
-/// The first failure, if any.
+/// The first failure; ok if there is none.
 inline Status first_failure(std::initializer_list<Status> all) {
   for (const Status& status : all) {
     if (!status.ok()) return status;

@@ -14,7 +14,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Hugging Face names without "self_attn." and ".weight". Shapes [out, in].
+/// The tensors of a layer; names are Hugging Face's without "self_attn." and ".weight". Shapes [out, in].
 struct GroupedTensors {
   Tensor q_proj;  ///< [num_heads * head_dim, hidden_size]
   Tensor k_proj;  ///< [num_kv_heads * head_dim, hidden_size]
@@ -22,11 +22,12 @@ struct GroupedTensors {
   Tensor o_proj;  ///< [hidden_size, num_heads * v_head_dim]
 };
 
-/// One layer. Immutable: threads may share it.
+/// One attention layer: project(), write k and v to the cache, attend() with policy(), then output(). Owns its weights.
+/// Immutable: threads may share it.
 class GroupedLayer {
  public:
-  /// `rope` describes the rotation of a head, or is empty for models without one. invalid_argument naming a tensor or
-  /// option, or out_of_memory.
+  /// `rope` is the rotation of a head; empty if the model has none. invalid_argument naming a tensor or option, or
+  /// out_of_memory.
   [[nodiscard]] static Result<GroupedLayer> create(Index hidden_size, const Gqa& shape,
                                                    const std::optional<RopeOptions>& rope,
                                                    const GroupedTensors& tensors) {
@@ -48,7 +49,8 @@ class GroupedLayer {
   }
 
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
-  /// For caches of un-rotated keys. Points into this layer, which must stay where it is; refused without rotation.
+  /// The policy for caches of un-rotated keys. It points into this layer, which must not move or end before it. Not
+  /// valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
     return {.policy = policy_, .rope = rope_ ? &*rope_ : nullptr};
   }
@@ -78,7 +80,8 @@ class GroupedLayer {
     return {};
   }
 
-  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
+  /// y [tokens][hidden_size] from the outputs of the heads, `heads` [tokens][num_heads][v_head_dim]. invalid_argument
+  /// naming a wrong size.
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
     return detail::apply_checked<Backend>(o_, "heads", heads, y, executor);

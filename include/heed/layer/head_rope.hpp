@@ -1,5 +1,5 @@
 /// \file
-/// The rotation of a layer's heads, as its options describe it.
+/// The rotation of a layer's heads.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,8 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Makes `to` from `rope`, which must rotate heads of head_dim; nothing of nothing. invalid_argument, or what Rope says.
+/// Makes `to` from `rope`, whose head_dim must be `head_dim`. Without `rope`, `to` stays as it is. invalid_argument, or
+/// the errors of Rope::create().
 inline Status take_head_rope(std::optional<Rope>& to, const std::optional<RopeOptions>& rope, Index head_dim) {
   if (!rope) return {};
   if (rope->head_dim != head_dim) {

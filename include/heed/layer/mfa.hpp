@@ -4,8 +4,8 @@
 ///
 ///     u = x Wdq^T,   q_c = RoPE(RMSNorm(u) Wuq_c^T),   k = x Wk^T,   v = x Wv^T,   y = concat_c(o_c) Wo^T
 ///
-/// One norm over the whole query latent, none over k and v. MFA caches RoPE(k) and v; MFA-KR caches k, and its value is
-/// M k with M = I + diag(alpha) N.
+/// There is one norm, over the whole query latent; k and v have none. MFA caches RoPE(k) and v. MFA-KR caches k; its
+/// value is M k with M = I + diag(alpha) N.
 #pragma once
 
 #include <cmath>
@@ -21,14 +21,14 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What the checkpoint's config says; names as Step-3's.
+/// Sizes and options of a layer; names are those of Step-3's config.
 struct MfaLayerOptions {
   Index hidden_size = 0;
   Index num_attention_heads = 0;
   Index head_dim = 0;
   Index share_q_dim = 0;  ///< width of the query latent
   double inter_norm_eps = 1e-5;
-  std::optional<RopeOptions> rope = {};  ///< of a head; empty: no rotation
+  std::optional<RopeOptions> rope = {};  ///< rotation of a head; empty: none
 
   /// head_dim^-1/2, times YaRN's factor on the logit if the model has one.
   [[nodiscard]] float scale() const noexcept {
@@ -37,7 +37,8 @@ struct MfaLayerOptions {
   }
 };
 
-/// Hugging Face names of Step-3 without "self_attn." and ".weight". Shapes [out, in]; norms [1, width].
+/// The tensors of a layer; names are Hugging Face's for Step-3 without "self_attn." and ".weight". Shapes [out, in];
+/// norms [1, width].
 struct MfaTensors {
   Tensor q_proj;      ///< [share_q_dim, hidden_size]
   Tensor inter_norm;  ///< [share_q_dim]
@@ -51,7 +52,7 @@ struct MfaTensors {
 
 namespace detail {
 
-/// What both layers share: queries through a normalised latent, one key, the output projection.
+/// The common part of both layers: queries through a normalised latent, one key, the output projection.
 class MfaProjections {
  public:
   [[nodiscard]] static Result<MfaProjections> create(const MfaLayerOptions& options, const MfaTensors& tensors) {
@@ -79,10 +80,10 @@ class MfaProjections {
   }
 
   [[nodiscard]] Index hidden_size() const noexcept { return k_.in(); }
-  /// At one address for the layer's life, because policies point at it; null without rotation.
+  /// Null without rotation. It keeps its address as long as the layer lives, because policies point to it.
   [[nodiscard]] const Rope* rope() const noexcept { return rope_.get(); }
 
-  /// Rotated queries and the un-rotated key.
+  /// Makes rotated queries and the un-rotated key.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  Workspace& workspace, E& executor) const {
@@ -117,7 +118,8 @@ class MfaProjections {
 
 }  // namespace detail
 
-/// One layer of MFA. Immutable: threads may share it.
+/// One layer of MFA: project(), write k and v to the cache, attend(), then output(). Owns its weights. Immutable:
+/// threads may share it.
 class MfaLayer {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -133,7 +135,7 @@ class MfaLayer {
   }
 
   [[nodiscard]] const Mfa& policy() const noexcept { return policy_; }
-  /// For caches of un-rotated keys; must not outlive this layer. Refused without rotation.
+  /// The policy for caches of un-rotated keys. It must not outlive this layer. Not valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Mfa> unrotated_policy() const noexcept {
     return {.policy = policy_, .rope = shared_.rope()};
   }
@@ -169,7 +171,7 @@ class MfaLayer {
   Projection v_;
 };
 
-/// M transposed, [j][i] = I + diag(alpha) N transposed, as MfaKr::value_map wants it: v = k + alpha * (N k).
+/// M transposed, for MfaKr::value_map, with M = I + diag(alpha) N, so that v = M k = k + alpha * (N k).
 inline Status make_value_map(const Tensor& n, const Tensor& alpha, Index head_dim, std::span<float> map) {
   if (Status s = detail::first_failure({check_tensor("kr_n", n, head_dim, head_dim),
                                         check_tensor("kr_alpha", alpha, 1, head_dim),
@@ -187,7 +189,8 @@ inline Status make_value_map(const Tensor& n, const Tensor& alpha, Index head_di
 }
 
 /// Folds M into an output projection [hidden_size, num_heads * head_dim]: folded[h, c, j] = sum_i o[h, c, i] M[i, j],
-/// summed in float64. With it MFA-KR needs no map: o_c = z_c. `folded` has the size of `o_proj` and may be its memory.
+/// summed in float64. MFA-KR then needs no value map: o_c = z_c. `folded` has the size of `o_proj` and may be its
+/// memory.
 inline Status fold_value_map(std::span<const float> map, Index head_dim, std::span<const float> o_proj,
                              std::span<float> folded) {
   if (head_dim < 1 || !detail::has_size(map.size(), Count(head_dim) * head_dim)) {
@@ -213,13 +216,14 @@ inline Status fold_value_map(std::span<const float> map, Index head_dim, std::sp
   return {};
 }
 
-/// Where MFA-KR's value map goes. Both are the same function within rounding.
+/// Where MFA-KR's value map is applied. The results agree within rounding.
 enum class ValueMap {
-  folded,     ///< into the output projection, once at load: nothing is left to do per query
-  per_query,  ///< applied to every query's sum: the output projection stays the checkpoint's
+  folded,     ///< folded into the output projection when the layer is created; costs nothing per query
+  per_query,  ///< applied to every query's sum; the output projection is the checkpoint's
 };
 
-/// One layer of MFA-KR. Immutable: threads may share it.
+/// One layer of MFA-KR: project(), write k to the cache, attend(), then output(). Owns its weights. Immutable: threads
+/// may share it.
 class MfaKrLayer {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -254,7 +258,7 @@ class MfaKrLayer {
     return layer;
   }
 
-  /// Points into this layer, which it must not outlive.
+  /// The policy. It points into this layer and must not outlive it.
   [[nodiscard]] const MfaKr& policy() const noexcept { return policy_; }
   [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
 

@@ -22,11 +22,11 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What the checkpoint's config says; names as there.
+/// Sizes and options of a layer; names are those of the checkpoint's config.
 struct MlaLayerOptions {
   Index hidden_size = 0;
   Index num_attention_heads = 0;
-  Index q_lora_rank = 0;  ///< 0: queries come from q_proj directly (V2-Lite)
+  Index q_lora_rank = 0;  ///< 0: queries are made by q_proj alone (V2-Lite)
   Index kv_lora_rank = 0;
   Index qk_nope_head_dim = 0;
   Index qk_rope_head_dim = 0;
@@ -39,7 +39,8 @@ struct MlaLayerOptions {
   Index table_positions = 65536;  ///< see RopeOptions
 };
 
-/// Hugging Face names without "self_attn." and ".weight". Shapes [out, in]; norms [1, width].
+/// The tensors of a layer; names are Hugging Face's without "self_attn." and ".weight". Shapes [out, in]; norms [1,
+/// width].
 struct MlaTensors {
   Tensor q_proj;              ///< [num_heads * qk_head_dim, hidden_size], if q_lora_rank is 0
   Tensor q_a_proj;            ///< [q_lora_rank, hidden_size]
@@ -51,7 +52,7 @@ struct MlaTensors {
   Tensor o_proj;              ///< [hidden_size, num_heads * v_head_dim]
 };
 
-/// Up-projections in the order MlaWeights wants them. Owns num_heads * kv_lora_rank * (2 nope + v) floats.
+/// Owns the up-projections of a layer in the order of MlaWeights: num_heads * kv_lora_rank * (2 nope + v) floats.
 class PackedMlaWeights {
  public:
   PackedMlaWeights() = default;
@@ -85,9 +86,9 @@ class PackedMlaWeights {
   detail::Floats uk_, ukv_;
 };
 
-/// Attention in the given form; automatic is mla_expands(). Both read the same cache and
-/// give the same answer within rounding, not the same bits: pin a form where calls of different sizes must agree bit for
-/// bit. Arguments as of attend(); `mla` needs weights for the expanded form, and for the automatic choice to take it.
+/// attend() with MLA in the given form; automatic is mla_expands(). Both forms read the same cache. Their results agree
+/// within rounding but not in every bit: choose one form if calls of different sizes must agree bit for bit. Arguments
+/// and errors as in attend(). The expanded form needs weights; without weights automatic absorbs.
 template <SimdBackend Backend, KeyValueSource S, Executor E>
 Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const S& keys, MaskRef mask,
                   std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
@@ -102,7 +103,7 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
   return attend<Backend>(mla, q, keys, mask, out, workspace, executor, options, lse, query_positions);
 }
 
-/// The same with a mask that MaskRef does not copy, which only has to live as long as the call.
+/// The same with a mask that MaskRef does not copy. It only has to live as long as the call.
 template <SimdBackend Backend, KeyValueSource S, AttentionMask M, Executor E>
   requires(!MaskRef::copies<M>)
 Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const S& keys, const M& mask,
@@ -112,7 +113,8 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
                              query_positions);
 }
 
-/// One layer. Immutable: threads may share it.
+/// One attention layer: project(), write the rows to the cache, attend(), then output(). Owns its weights. Immutable:
+/// threads may share it.
 class MlaLayer {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -165,9 +167,9 @@ class MlaLayer {
     return layer;
   }
 
-  /// With this layer's weights, which it must not outlive.
+  /// The policy with this layer's weights. It must not outlive this layer.
   [[nodiscard]] const Mla& policy() const noexcept { return policy_; }
-  /// For caches of un-rotated rope keys. Points at this layer's rope, too: the layer must stay where it is.
+  /// The policy for caches of un-rotated rope keys. It also points to this layer's rope, so the layer must not move.
   [[nodiscard]] Mla unrotated_policy() const noexcept {
     Mla mla = policy_;
     mla.rope = &*rope_;

@@ -1,8 +1,8 @@
 /// \file
-/// The products around attention: y = x W^T with W as checkpoints store it.
+/// The projections around attention: y = x W^T, with W as checkpoints store it.
 ///
-/// They go through the backend's own product, not a BLAS, because a BLAS adds one row in another order than many: a
-/// token projected alone would have other bits than the same token in a prompt.
+/// They use the backend's own product instead of a BLAS. A BLAS adds one row in another order than many: a token
+/// projected alone would have other bits than the same token in a prompt.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A tensor of a checkpoint: row-major [rows, cols], or [cols] with rows = 1. Not owned, read only while a layer is made.
+/// A tensor of a checkpoint: row-major [rows, cols], or [cols] with rows = 1. Not owned; it is read only while a layer
+/// is created.
 struct Tensor {
   std::span<const float> data = {};
   Index rows = 0;
@@ -24,7 +25,7 @@ struct Tensor {
   [[nodiscard]] bool empty() const noexcept { return data.empty(); }
 };
 
-/// invalid_argument naming the tensor, the shape it has and the one it must have.
+/// invalid_argument unless the tensor has this shape, naming it, its shape and the wanted one.
 inline Status check_tensor(const char* name, const Tensor& tensor, Index rows, Index cols) {
   if (tensor.rows != rows || tensor.cols != cols) {
     return fail(StatusCode::invalid_argument, name, " has shape [", tensor.rows, ", ", tensor.cols, "], must be [",
@@ -69,7 +70,7 @@ class Floats {
 
 }  // namespace detail
 
-/// One linear layer without bias. Owns a transposed copy of its weight: out * in floats.
+/// A linear layer without bias. Owns a transposed copy of its weight, out * in floats. Immutable: threads may share it.
 class Projection {
  public:
   Projection() = default;
@@ -92,11 +93,11 @@ class Projection {
 
   [[nodiscard]] Index in() const noexcept { return in_; }
   [[nodiscard]] Index out() const noexcept { return out_; }
-  /// [in][out].
+  /// The weight, transposed: [in][out].
   [[nodiscard]] Matrix matrix() const noexcept { return {weights_.data(), in_, out_, out_}; }
 
-  /// y[r] = W x[r] for `rows` rows of in() and out() numbers; y does not overlap x. Rows have the same bits alone and
-  /// together, whatever the number of workers.
+  /// y[r] = W x[r]: x [rows][in()], y [rows][out()]. y must not overlap x. A row has the same bits alone and among
+  /// others, for any number of workers.
   template <SimdBackend Backend, Executor E>
   void apply(Index rows, const float* x, float* y, E& executor) const {
     const auto columns = [&](Index task, Index) {

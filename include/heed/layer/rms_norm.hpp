@@ -10,8 +10,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// z <- weight * z / sqrt(mean(z^2) + eps), statistics in float64. Each norm of a model has its own eps: Hugging Face's
-/// MLA ignores rms_norm_eps for its latent norms and uses 1e-6.
+/// out = weight * z / sqrt(mean(z^2) + eps), with the mean in float64. Owns a copy of its weight. Give each norm of a
+/// model its own eps: Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6.
 class RmsNorm {
  public:
   RmsNorm() = default;
@@ -35,14 +35,15 @@ class RmsNorm {
 
   [[nodiscard]] Index width() const noexcept { return width_; }
 
-  /// out = norm(z) for `rows` rows, which are z_stride and out_stride floats apart. May be in place.
+  /// out = norm(z) for `rows` rows of width() floats. Rows of z are z_stride floats apart, rows of out out_stride. z
+  /// and out may be the same memory.
   void apply(Index rows, const float* z, Index z_stride, float* out, Index out_stride) const noexcept {
     for (Index r = 0; r < rows; ++r, z += z_stride, out += out_stride) {
       const float factor = detail::reciprocal_rms(detail::sum_of_squares(z, width_), width_, eps_);
       for (Index i = 0; i < width_; ++i) out[i] = z[i] * factor * weight_.data()[i];
     }
   }
-  /// In place.
+  /// The same in place.
   void apply(Index rows, float* z, Index stride) const noexcept { apply(rows, z, stride, z, stride); }
 
  private:

@@ -22,24 +22,24 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Which two numbers are a pair. It belongs to the weight file, not to the model: converters permute rows.
+/// Which two numbers are a pair. This is a property of the weight file, not of the model: converters permute rows.
 enum class RopeLayout {
   unset,        ///< refused by validate()
   interleaved,  ///< (x[2i], x[2i+1]): GPT-J, DeepSeek's own code, GGUF files of Llama
   half_split,   ///< (x[i], x[i + rotary_dim/2]): NeoX, rotate_half, Hugging Face files of Llama, Qwen and Step-3
 };
 
-/// What is rotated, and how fast. Of a row's head_dim numbers, [rotary_offset, rotary_offset + rotary_dim) turn: the
-/// first ones in models with partial rotary, the last ones in MLA.
+/// What is rotated, and how fast. Of a row's head_dim numbers, [rotary_offset, rotary_offset + rotary_dim) are rotated:
+/// the first ones in models with partial rotary, the last ones in MLA.
 struct RopeOptions {
-  Index head_dim = 0;
-  Index rotary_dim = head_dim;
-  Index rotary_offset = 0;
-  RopeLayout layout = RopeLayout::unset;
-  double theta = 0;          ///< base of the frequencies, 1e4 to 5e5 in today's models; must be set
-  double linear_factor = 1;  ///< linear scaling: positions are divided by it
+  Index head_dim = 0;                     ///< numbers of a row
+  Index rotary_dim = head_dim;            ///< numbers that are rotated; even
+  Index rotary_offset = 0;                ///< the first of them
+  RopeLayout layout = RopeLayout::unset;  ///< must be set
+  double theta = 0;                       ///< base of the frequencies, 1e4 to 5e5 in today's models; must be set
+  double linear_factor = 1;               ///< linear scaling: positions are divided by it
   std::optional<Yarn> yarn = {};
-  Index table_positions = 65536;  ///< positions below this are looked up; all others are right too, only slower
+  Index table_positions = 65536;  ///< positions below this are looked up in tables; others are computed, slower
 
   static constexpr Index max_table_positions = Index{1} << 31;
 
@@ -75,18 +75,19 @@ struct RopeOptions {
   }
 };
 
-/// Whether to rotate, or to undo a rotation.
+/// To rotate, or to undo a rotation.
 enum class RopeDirection { forward, inverse };
 
-/// The frequencies of one model and the tables that make rotations cheap. Immutable: threads may share it.
+/// The frequencies of one model, and tables that make rotations cheap. Owns its tables. Immutable: threads may share
+/// it.
 ///
-/// Angles are float64, because a float32 angle is off by position * 6e-8 rad. cos and sin of a position are made from
-/// those of the multiple of 64 below it and of the rest by the addition theorem, in float64, and only then rounded to
-/// float: two small tables serve 65,536 positions, and one evaluation serves all heads. A position gives the same bits
-/// wherever it is rotated, at write or at read.
+/// Angles are float64, because a float32 angle has an error of position * 6e-8 rad. cos and sin of a position are
+/// computed by the addition theorem in float64, from those of the multiple of 64 below it and of the rest, and then
+/// rounded to float. So two small tables serve 65,536 positions, and one evaluation serves all heads. A position gives
+/// the same bits wherever it is rotated, at write or at read.
 class Rope {
  public:
-  /// Fails with what RopeOptions::validate() says, or with out_of_memory.
+  /// Computes the tables. Errors: those of RopeOptions::validate(), out_of_memory.
   [[nodiscard]] static Result<Rope> create(const RopeOptions& options) {
     if (Status status = options.validate(); !status.ok()) return status;
     Rope rope(options);
@@ -105,9 +106,9 @@ class Rope {
   }
 
   [[nodiscard]] const RopeOptions& options() const noexcept { return options_; }
-  /// [rotary_dim / 2], radians per position, scaling included.
+  /// Frequencies of the pairs, [rotary_dim / 2], in radians per position, scaling included.
   [[nodiscard]] std::span<const double> frequencies() const noexcept { return {table_.get(), std::size_t(pairs_)}; }
-  /// Length of a rotated pair over its length before: 1, unless YaRN says otherwise.
+  /// Length of a rotated pair over its length before the rotation: Yarn::amplitude(), or 1 without YaRN.
   [[nodiscard]] double amplitude() const noexcept { return amplitude_; }
 
   /// Rotates one row of head_dim floats in place.
@@ -115,8 +116,8 @@ class Rope {
     rotate(&position, 1, 1, row, direction);
   }
 
-  /// Rotates rows [tokens][num_heads][head_dim] in place, all heads of token t by positions[t].
-  /// invalid_argument if `rows` has not that size.
+  /// Rotates rows [tokens][num_heads][head_dim] in place, all heads of token t by positions[t]. invalid_argument if
+  /// `rows` has another size.
   Status apply_rows(std::span<const Index> positions, Index num_heads, std::span<float> rows,
                     RopeDirection direction = RopeDirection::forward) const {
     const Index tokens = Index(positions.size());
@@ -128,13 +129,14 @@ class Rope {
     return {};
   }
 
-  /// apply_rows without the check.
+  /// apply_rows() without the check.
   void rotate(const Index* positions, Index tokens, Index num_heads, float* rows,
               RopeDirection direction = RopeDirection::forward) const noexcept {
     rotate(positions, tokens, num_heads, rows, options_.head_dim, rows, direction);
   }
 
-  /// The rotation of rows `in_stride` floats apart, written to contiguous rows `out`: the same memory, or another.
+  /// Rotates rows that are `in_stride` floats apart and writes them to contiguous rows `out`. `in` and `out` may be the
+  /// same memory.
   void rotate(const Index* positions, Index tokens, Index num_heads, const float* in, Index in_stride, float* out,
               RopeDirection direction = RopeDirection::forward) const noexcept {
     if (in != out) copy_unrotated(tokens * num_heads, in, in_stride, out);
@@ -142,7 +144,7 @@ class Rope {
     rotate_part(positions, tokens, num_heads, in + offset, in_stride, out + offset, options_.head_dim, direction);
   }
 
-  /// The rotation of the rotary_dim numbers alone, which begin at `in` and `out` in rows of any stride.
+  /// Rotates only the rotary_dim numbers, which begin at `in` and `out` in rows of any stride.
   void rotate_part(const Index* positions, Index tokens, Index num_heads, const float* in, Index in_stride, float* out,
                    Index out_stride, RopeDirection direction = RopeDirection::forward) const noexcept {
     const double scale = direction == RopeDirection::forward ? amplitude_ : 1 / amplitude_;
@@ -166,16 +168,16 @@ class Rope {
   }
 
  private:
-  /// Positions per row of the coarse table: the fine one (64 x 128 numbers for rotary_dim 128) stays in L2.
+  /// Positions per row of the coarse table. The fine table (64 x 128 numbers for rotary_dim 128) then stays in L2.
   static constexpr Index block = 64;
   /// Pairs whose cos and sin are on the stack at once.
   static constexpr Index batch = 128;
-  /// Vectors of the table must not straddle cache lines: a rotation takes 41 ns instead of 58 (256 numbers).
+  /// Alignment of the table. If no vector crosses a cache line, a rotation takes 41 ns instead of 58 (256 numbers).
   static constexpr std::align_val_t table_alignment{64};
   struct Free {
     void operator()(double* table) const noexcept { ::operator delete(table, table_alignment); }
   };
-  /// No table is larger: 512 GiB.
+  /// Limit of a table: 512 GiB.
   static constexpr Index max_numbers = Index{1} << 36;
 
   explicit Rope(const RopeOptions& options) noexcept
@@ -208,7 +210,7 @@ class Rope {
     }
   }
 
-  // cos and sin of a multiple of 64, times scale: high[0 ... count) and high[batch ... batch + count).
+  // cos and sin of a multiple of 64, times scale, in high[0, count) and high[batch, batch + count).
   void coarse(Index multiple, Index first, Index count, double scale, double* high) const noexcept {
     const Index index = multiple / block;
     const bool known = index >= 0 && index < table_rows_;
@@ -241,7 +243,7 @@ class Rope {
     for_blocks(count, one);
   }
 
-  // Whole blocks have a constant length, which compilers vectorise at -O2, too.
+  // Whole blocks have a constant length, so that compilers also vectorise them at -O2.
   template <class Body>
   static void for_blocks(Index count, const Body& body) noexcept {
     constexpr Index length = 16;

@@ -20,12 +20,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// m(factor, k), the logarithmic growth of the logits that YaRN asks for.
+/// m(factor, k): YaRN's logarithmic growth of the logits.
 [[nodiscard]] inline double yarn_mscale(double factor, double k) noexcept {
   return factor <= 1 ? 1.0 : 0.1 * k * std::log(factor) + 1.0;
 }
 
-/// The pairs between which YaRN blends: pairs up to `low` keep their frequency, from `high` on they are interpolated.
+/// The pairs between which YaRN blends. Pairs up to `low` keep their frequency; from `high` on it is divided by factor.
 struct YarnRange {
   double low = 0;
   double high = 0;
@@ -38,12 +38,12 @@ struct YarnRange {
 /// softmax_factor(), and the amplitude is a ratio of 1. A file with neither key means the defaults, generic YaRN:
 /// amplitude 0.1 ln factor + 1 and no softmax factor.
 struct Yarn {
-  double factor = 1;
-  Index original_max_position = 0;
-  double beta_fast = 32;
-  double beta_slow = 1;
-  double mscale = 1;
-  double mscale_all_dim = 0;
+  double factor = 1;                ///< s, at least 1
+  Index original_max_position = 0;  ///< L0, the trained context length; must be set
+  double beta_fast = 32;            ///< at least beta_slow
+  double beta_slow = 1;             ///< above 0
+  double mscale = 1;                ///< at least 0
+  double mscale_all_dim = 0;        ///< at least 0
 
   /// invalid_argument naming the member and its value.
   [[nodiscard]] Status validate() const {
@@ -70,13 +70,13 @@ struct Yarn {
     return {};
   }
 
-  /// What cos and sin are multiplied with: the ratio m(factor, mscale) / m(factor, mscale_all_dim).
+  /// Factor of cos and sin: m(factor, mscale) / m(factor, mscale_all_dim).
   [[nodiscard]] double amplitude() const noexcept {
     return yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim);
   }
 
-  /// What the softmax scale is multiplied with: m(factor, mscale_all_dim)^2, on the whole logit. The square is not a
-  /// slip: q and k would each carry one m. A model without mscale_all_dim has 1.
+  /// Factor of the softmax scale: m(factor, mscale_all_dim)^2. It is squared because q and k would each have one m. It
+  /// is 1 if the model has no mscale_all_dim.
   [[nodiscard]] double softmax_factor() const noexcept {
     const double m = yarn_mscale(factor, mscale_all_dim);
     return m * m;
@@ -89,7 +89,7 @@ struct Yarn {
     };
     const double low = detail::larger(std::floor(corr(beta_fast)), 0.0);
     const double high = detail::smaller(std::ceil(corr(beta_slow)), double(rotary_dim - 1));
-    return {low, low == high ? high + 0.001 : high};  // as the official code avoids 0 / 0
+    return {low, low == high ? high + 0.001 : high};  // avoids 0 / 0 in the way of the official code
   }
 
   /// f'_i of the pair whose plain frequency is `frequency`.

@@ -14,10 +14,11 @@
 
 namespace heed::inline HEED_ABI {
 
+/// A token id.
 using Token = std::int32_t;
 
-/// The first index of the largest logit: what every greedy choice here means. invalid_argument naming a logit that is NaN
-/// or +inf, and if there is none above -inf.
+/// The greedy choice: the index of the largest logit, the first one of equals. invalid_argument naming a logit that is
+/// NaN or +inf, or if no logit is above -inf.
 [[nodiscard]] inline Result<Token> greedy_token(std::span<const float> logits) {
   constexpr float infinity = detail::infinity;
   std::size_t best = 0;
@@ -34,14 +35,15 @@ using Token = std::int32_t;
   return Token(best);
 }
 
-/// What became of a chain of drafts.
+/// What was decided about a chain of drafts.
 struct Acceptance {
-  Index accepted = 0;  ///< drafts, from the first on
-  Token bonus = 0;     ///< the token after them, from the target itself
+  Index accepted = 0;  ///< how many drafts are accepted, from the first one on
+  Token bonus = 0;     ///< the next token, chosen by the target
 };
 
-/// Greedy: drafts[j] is accepted while it is targets[j], the target's choice after the token before it. targets has one
-/// entry more than drafts, for the bonus token.
+/// Greedy acceptance of a chain. targets[j] is the target's choice after the token before drafts[j]. Drafts are
+/// accepted up to the first one with drafts[j] != targets[j]. `targets` has one entry more than `drafts`, for the bonus
+/// token.
 [[nodiscard]] inline Acceptance accept_greedy(std::span<const Token> drafts, std::span<const Token> targets) noexcept {
   Acceptance made;
   while (made.accepted < Index(drafts.size()) &&
@@ -52,9 +54,10 @@ struct Acceptance {
   return made;
 }
 
-/// Greedy on a tree: from node 0 down to the child that is the target's choice, while there is one. Returns the nodes,
-/// node 0 first: what Step::commit(accepted) takes. The bonus token is targets[last of them]. Of equal children the first
-/// counts. Empty for an empty tree.
+/// Greedy acceptance of a tree: the path from node 0 on, each time to the first child whose token is the target's
+/// choice, as long as there is one. tokens [nodes] are the drafts, targets [nodes] the target's choice after each.
+/// Returns the nodes of the path, node 0 first, as Step::commit(accepted) takes them. The bonus token is targets[last
+/// of them]. Empty for an empty tree.
 [[nodiscard]] inline std::vector<Index> accept_greedy(const DraftTree& tree, std::span<const Token> tokens,
                                                       std::span<const Token> targets) {
   std::vector<Index> path;
@@ -69,7 +72,7 @@ struct Acceptance {
 
 namespace detail {
 
-/// Puts a name before what a status says.
+/// The same failure with "name row number: " before its message.
 [[nodiscard]] inline Status named(const char* name, std::size_t row, const Status& status) {
   return fail(status.code(), name, " row ", row, ": ", status.message());
 }
@@ -88,10 +91,10 @@ namespace detail {
               ", must be positive and finite");
 }
 
-/// What rounding leaves of a sum of 1: numbers of 8 bits, many of them.
+/// How far a sum of probabilities may be from 1. Models may round many probabilities to 8 bits.
 inline constexpr double probability_slack = 1e-2;
 
-/// invalid_argument if the weights are no probabilities.
+/// invalid_argument if the weights are not probabilities: negative, not finite, or with a sum that is not about 1.
 [[nodiscard]] inline Status check_probabilities(std::span<const double> weights) {
   const Result<double> sum = sum_of_weights(weights);
   if (!sum.ok()) return sum.status();
@@ -106,9 +109,9 @@ inline constexpr double probability_slack = 1e-2;
 
 }  // namespace detail
 
-/// The index that `uniform` in [0, 1) picks from weights, which need not sum to 1. The last one with a weight if rounding
-/// leaves a rest. invalid_argument naming a weight that is negative or not finite, if none is above 0, and for another
-/// `uniform`.
+/// Picks an index with probability weights[i] / sum, by the number `uniform` in [0, 1). The weights need not sum to 1.
+/// An index with weight 0 is never picked. invalid_argument naming a weight that is negative or not finite, if no
+/// weight is above 0, or for a `uniform` outside [0, 1).
 [[nodiscard]] inline Result<Token> sample(std::span<const double> weights, double uniform) {
   if (Status status = detail::check_uniform(uniform); !status.ok()) return status;
   const Result<double> sum = detail::sum_of_weights(weights);
@@ -126,7 +129,7 @@ inline constexpr double probability_slack = 1e-2;
 
 namespace detail {
 
-/// accept_sampled() with the target's row j from `target(j)`, a Result: only of rows that count.
+/// accept_sampled() with the target's row j from `target(j)`, a Result. Rows after a rejection are not asked for.
 template <class Target, class Uniform>
 [[nodiscard]] Result<Acceptance> accept_sampled(std::span<const Token> drafts, std::span<const double> draft,
                                                 const Target& target, Index vocabulary, Uniform&& uniform) {
@@ -162,12 +165,15 @@ template <class Target, class Uniform>
 
 }  // namespace detail
 
-/// Rejection sampling: draft j, which was drawn from `draft` [drafts][vocabulary], is accepted with probability
-/// min(1, target_j(token) / draft_j(token)); after the first rejection the bonus token is drawn from
-/// max(0, target_j - draft_j), and from the last target row if none was rejected. The tokens that come out are distributed
-/// as if drawn from `target` [drafts + 1][vocabulary] one by one. Rows sum to 1. `uniform()` gives numbers in [0, 1).
-/// invalid_argument for wrong sizes, a draft outside the vocabulary or without a probability, and naming row and token of
-/// what is no probability; rows after a rejection are not looked at.
+/// Rejection sampling. The result is distributed as if tokens were drawn from `target`, one by one.
+///
+///     accept draft j with probability min(1, target_j(token) / draft_j(token)), until the first rejection
+///     bonus token    from max(0, target_j - draft_j) after a rejection of draft j, else from the last row of target
+///
+/// draft [drafts][vocabulary]: the distribution from which each draft was drawn. target [drafts + 1][vocabulary]. Rows
+/// sum to 1. `uniform()` returns random numbers in [0, 1). Rows after a rejection are not read. invalid_argument for a
+/// wrong size, a draft outside the vocabulary or of probability 0, and a row that is not a distribution, naming row and
+/// token.
 template <class Uniform>
 [[nodiscard]] Result<Acceptance> accept_sampled(std::span<const Token> drafts, std::span<const double> draft,
                                                 std::span<const double> target, Index vocabulary, Uniform&& uniform) {

@@ -1,15 +1,15 @@
 /// \file
-/// The multi-token prediction module of DeepSeek-V3 (arXiv 2412.19437): one decoder layer that guesses the token after the
-/// next one. It shares embedding and head with the main model.
+/// The multi-token prediction module of DeepSeek-V3 (arXiv 2412.19437): one decoder layer that guesses the token after
+/// the next token. It shares embedding and head with the main model.
 ///
 ///     h' = eh_proj [RMSNorm(Emb(t_(i+1)); enorm) ; RMSNorm(h_i; hnorm)]       the embedding first
 ///     h'' = layer(h'),   a decoder layer with a cache of its own
 ///     logits of t_(i+2) = head(RMSNorm(h''; shared_head.norm))
 ///
-/// Slot i pairs the main model's hidden h_i (after its last norm) with the token that follows, and has position i. A prompt
-/// of n tokens fills slots 0 .. n - 2 from its own tokens, and slot n - 1 with the first token that was decoded. Further
-/// drafts feed the module its own hidden, after shared_head.norm; when drafts were accepted their slots are written anew
-/// from true hiddens.
+/// Slot i of its cache pairs the main model's hidden h_i (after the model's last norm) with the token after it. Its
+/// position is i. A prompt of n tokens fills slots 0 .. n - 2 with its own tokens, and slot n - 1 with the first
+/// decoded token. For further drafts the module gets its own hidden, after shared_head.norm. Slots of accepted drafts
+/// are then written again, with the main model's hiddens.
 #pragma once
 
 #include <heed/layer/check.hpp>
@@ -18,7 +18,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Hugging Face names without "model.layers.61." and ".weight". Shapes [out, in]; norms [1, width].
+/// The module's tensors; names are Hugging Face's without "model.layers.61." and ".weight". Shapes [out, in]; norms
+/// [1, width].
 struct MtpTensors {
   Tensor enorm;             ///< [hidden_size]
   Tensor hnorm;             ///< [hidden_size]
@@ -26,15 +27,16 @@ struct MtpTensors {
   Tensor shared_head_norm;  ///< [hidden_size]
 };
 
-/// What the checkpoint's config says of the module. `hidden_size` has no default.
+/// What the checkpoint's config says of the module.
 struct MtpOptions {
-  Index hidden_size = 0;
-  double rms_norm_eps = 1e-6;
-  /// vLLM takes the embedding of the slot at position 0 for zero; other engines do not.
+  Index hidden_size = 0;       ///< must be set
+  double rms_norm_eps = 1e-6;  ///< eps of the three norms
+  /// true: the embedding of the slot at position 0 counts as zero, as in vLLM. Other engines use the embedding.
   bool zero_first_embedding = false;
 };
 
-/// What the module has besides its decoder layer. Immutable: threads may share it.
+/// The module without its decoder layer, which the caller supplies: combine(), the layer, finish(). Owns its weights.
+/// Immutable: threads may share it.
 class MtpModule {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -56,8 +58,9 @@ class MtpModule {
 
   [[nodiscard]] Index hidden_size() const noexcept { return eh_proj_.out(); }
 
-  /// What enters the decoder layer: embeddings and hiddens [slots][hidden_size] at `positions` give x of the same shape.
-  /// Rows have the same bits alone and together. invalid_argument naming a wrong size, or out_of_memory.
+  /// Computes what enters the decoder layer, x [slots][hidden_size] = h', from embeddings and hiddens
+  /// [slots][hidden_size] of the slots at `positions`. A row has the same bits alone and among others. invalid_argument
+  /// naming a wrong size, or out_of_memory; x is then unchanged.
   template <SimdBackend Backend, Executor E>
   Status combine(std::span<const float> embeddings, std::span<const float> hiddens, std::span<const Index> positions,
                  std::span<float> x, Workspace& workspace, E& executor) const {
@@ -77,8 +80,8 @@ class MtpModule {
     return {};
   }
 
-  /// What leaves the layer [slots][hidden_size], normed for the head and for the next draft. May be in place.
-  /// invalid_argument naming a wrong size.
+  /// Normalises what leaves the layer, for the head and for the next draft: normed [slots][hidden_size] from x
+  /// [slots][hidden_size]. They may be the same memory. invalid_argument naming a wrong size.
   Status finish(std::span<const float> x, std::span<float> normed) const {
     const Index width = hidden_size(), slots = Index(x.size()) / width;
     if (Status s = detail::first_failure({detail::check_rows("x", x.size(), slots, width),

@@ -1,5 +1,5 @@
 /// \file
-/// The mask of a step whose queries see all that was before it, and of the step itself what bits say.
+/// The mask of a step whose queries see all keys before the step. Bits say what they see of the step itself.
 #pragma once
 
 #include <bit>
@@ -12,15 +12,19 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Which keys of a step its queries see: all before the step, and of the step's own what `bits` says. Query i and key j of
-/// the step have positions prefix + i and prefix + j, so a call needs no query_positions, and may give none. In its text a
-/// token stands at prefix + the number of other tokens of the step that it sees, its depth in a tree: ALiBi and keys that
-/// are rotated at read go by that. An AttentionMask; owns nothing.
+/// An AttentionMask for a step: its queries see all keys before the step, and of the step's own keys those that `bits`
+/// says. Owns nothing.
 ///
-/// Only for keys that end with the step, of a source that forgets by no rule: attend() refuses others. TreeMask knows rules.
+/// Query i and key j of the step have positions prefix + i and prefix + j, so query_positions must not be given. The
+/// text position of a token is prefix + the number of other tokens of the step that it sees: its depth if the step is a
+/// tree. ALiBi and keys that are rotated at read go by that.
+///
+/// attend() refuses the mask unless the keys end with the step and their source evicts by no rule. TreeMask knows
+/// rules.
 class SuffixMask {
  public:
-  /// Row i of `bits` has `words` words; bit j of it (from the low end) says whether query i sees key j.
+  /// Row i of `bits` has `words` words of 64 bits; bit j of the row (from the low end) says whether query i sees key j
+  /// of the step. `bits` must outlive the mask.
   SuffixMask(Index prefix, std::span<const std::uint64_t> bits, Index words) noexcept
       : prefix_(prefix), bits_(bits), words_(words) {}
 
@@ -34,7 +38,7 @@ class SuffixMask {
     return in_step(query) && in_step(key) && sees(query - prefix_, key - prefix_);
   }
 
-  /// Where the token at `position` stands in its text.
+  /// The text position of the token at `position`.
   [[nodiscard]] Index text_position(Index position) const noexcept {
     if (!in_step(position)) return position;
     const Index i = position - prefix_;
@@ -46,8 +50,8 @@ class SuffixMask {
     }
     return prefix_ + others - (sees(i, i) ? 1 : 0);
   }
-  /// invalid_argument if the keys do not end with the step or are of a cache that forgets, for query_positions, more queries
-  /// than tokens, and bits that are no rows.
+  /// invalid_argument if one of these is true: the keys do not end with the step; they are of a cache that evicts; the
+  /// call has query_positions, or more queries than the step has tokens; `bits` is not made of whole rows.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
     if (call.rule != nullptr) {
@@ -71,7 +75,7 @@ class SuffixMask {
 
  private:
   [[nodiscard]] Index rows() const noexcept { return words_ < 1 ? 0 : Index(bits_.size()) / words_; }
-  // The difference without a sign: it fits there, whatever the prefix is.
+  // The difference is computed without a sign: so it cannot overflow, whatever the prefix is.
   [[nodiscard]] bool in_step(Index position) const noexcept {
     return position >= prefix_ && std::uint64_t(position) - std::uint64_t(prefix_) < std::uint64_t(rows());
   }
@@ -84,9 +88,9 @@ class SuffixMask {
   Index words_;
 };
 
-/// Rows of a step's mask from packed bits, as verification kernels pass them: bit i * tokens + j, lowest bit of a byte
-/// first, says whether query i sees key j. Returns what SuffixMask takes, in rows of (tokens + 63) / 64 words.
-/// invalid_argument for another number of bytes.
+/// Bits for a SuffixMask, in rows of (tokens + 63) / 64 words, from packed bits as verification kernels pass them: bit
+/// i * tokens + j of `packed`, lowest bit of a byte first, says whether query i sees key j. invalid_argument for a
+/// wrong number of bytes.
 [[nodiscard]] inline Result<std::vector<std::uint64_t>> suffix_bits(std::span<const std::uint8_t> packed,
                                                                     Index tokens) {
   const Count bits = Count(tokens) * tokens;

@@ -1,5 +1,5 @@
 /// \file
-/// Whether a cache is what its token ids make of it: what is stored under wrong ids would be found by them.
+/// Checks that a cache was fed the token ids under which it is to be stored.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace heed::inline HEED_ABI::detail {
   return {};
 }
 
-/// invalid_argument if a cache was given another id at a position; it may not know.
+/// invalid_argument if the cache was fed another id at a position. A cache that was fed no ids passes.
 [[nodiscard]] inline Status check_id(const char* call, std::span<const std::int32_t> ids, Index position,
                                      std::int32_t known) {
   const std::int32_t id = ids[std::size_t(position)];

@@ -1,5 +1,5 @@
 /// \file
-/// Caches under ids and scope, in order of use, with a meter of what they hold.
+/// Caches by ids and scope, in order of use, with a count of what they hold.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ class PrefixEntries {
     return tree == trees_.end() ? IdTree::Found() : tree->second.longest(ids);
   }
   [[nodiscard]] const Cache& at(std::uint64_t key) const noexcept { return places_.find(key)->second->cache; }
-  /// Any; there is one.
+  /// The cache of the latest used entry. There must be one.
   [[nodiscard]] const Cache& latest() const noexcept { return entries_.front().cache; }
 
   /// The entry becomes the latest used one.
@@ -95,7 +95,7 @@ class PrefixEntries {
     entries_.splice(entries_.begin(), made);
     return key;
   }
-  /// False if there is none.
+  /// false if there is no such entry.
   bool erase(std::uint64_t key) noexcept {
     const auto at = places_.find(key);
     if (at == places_.end()) return false;

@@ -1,5 +1,5 @@
 /// \file
-/// What several caches hold together: a page that they share counts once.
+/// Bytes that several caches hold together. A shared page counts once.
 #pragma once
 
 #include <limits>
