@@ -1,5 +1,5 @@
 /// \file
-/// What a view must know of its cache, in memory that stays where it is when the cache moves.
+/// What a view must know of its cache, in memory that does not move with the cache.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Facts about a cache: they say whether a view can be read now. Only the cache writes them.
+/// Facts about a cache by which a view decides whether it can be read now. Only the cache writes them.
 struct CacheFacts {
   AttentionLayout layout;
   Index layers = 0;
@@ -21,8 +21,8 @@ struct CacheFacts {
   bool asked_positions = false;  ///< whether its positions() were asked for: they are wrong for nodes of a tree
   std::uint64_t change = 1;      ///< counts steps opened, steps closed, and whatever else changes what the cache holds
 
-  /// The value of `change` when a stream of a layer was last written: the stream is written in the open step if they are
-  /// equal. A new step need not clear anything.
+  /// The value of `change` when a stream of a layer was last written. If it equals `change`, the stream was written in
+  /// the open step. So a new step need not clear anything.
   [[nodiscard]] std::uint64_t& written(Index layer, int stream) noexcept {
     return reinterpret_cast<std::uint64_t*>(this + 1)[layer * layout.num_streams + stream];
   }
@@ -42,12 +42,12 @@ struct CacheFacts {
   }
 };
 
-/// The facts of one cache, owned by it.
+/// Owns the facts of one cache.
 class CacheFactsBlock {
  public:
   CacheFactsBlock() = default;
 
-  /// No stream is written. out_of_memory.
+  /// A copy of `facts` with no stream written, or out_of_memory.
   [[nodiscard]] static Result<CacheFactsBlock> create(const MemoryResource& memory, const CacheFacts& facts) {
     const Index marks = facts.layers * facts.layout.num_streams;
     Result<Buffer> block =

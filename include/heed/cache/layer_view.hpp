@@ -1,5 +1,5 @@
 /// \file
-/// What the kernel sees of one layer of a cache.
+/// The keys of one layer of a cache, as the kernel reads them.
 #pragma once
 
 #include <algorithm>
@@ -10,29 +10,29 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A KeyValueSource over one layer, and the mask of its rule. Owns no rows. Valid until the cache changes or ends. The
-/// cache may move, by construction or assignment: the view then belongs to the cache that was moved to.
-/// readable() says whether it is valid, and attend() asks that first.
+/// A KeyValueSource over one layer, with the mask of its rule. Owns no rows. Valid until the cache changes or ends. If
+/// the cache is moved, by construction or assignment, the view belongs to the new cache. readable() says whether it is
+/// valid; attend() asks that first.
 ///
-/// Keys are the far ones first (landmarks in order), then the recent run. The kernel reads them by slots (SlottedSource):
-/// the same with the holes that removed tokens left in the run. In a cache whose rule has a history, or with
-/// in-cache ranks, queries of a step see different lists: then it is a StagedSource, too.
+/// The far keys come first (landmarks in order), then the recent run. The kernel reads slots (SlottedSource): the keys,
+/// and the holes that removed tokens left in the run. If the rule has a history, or with in-cache ranks, queries of a
+/// step see different lists: the view is then a StagedSource with stages.
 template <Codec K, Codec V>
 class LayerView {
  public:
   using KeyCodec = K;
   using ValueCodec = V;
 
-  /// No keys.
+  /// A view without keys.
   LayerView() = default;
-  /// No keys, because the cache has no such layer.
+  /// A view without keys, because the cache has no such layer.
   [[nodiscard]] static LayerView no_layer(Index number, Index layers) noexcept {
     LayerView none;
     none.number_ = number;
     none.layers_ = layers;
     return none;
   }
-  /// No keys, because the step is closed.
+  /// A view without keys, because the step is closed.
   [[nodiscard]] static LayerView of_closed_step() noexcept {
     LayerView none;
     none.with_plan_ = true;
@@ -50,15 +50,16 @@ class LayerView {
         with_plan_(with_plan),
         mask_(group.index.mask(with_plan)) {}
 
-  /// The shape the cache was made with; attend() refuses a policy of another one.
+  /// The layout that the cache was created with. attend() refuses a policy with other streams.
   [[nodiscard]] const AttentionLayout& layout() const noexcept {
     return facts_ == nullptr ? no_layout : facts_->layout;
   }
-  /// Whether attend() may read these keys now, with a policy that rotates keys at read or one that does not.
-  /// out_of_range for a layer that the cache does not have. wrong_state if a stream of the layer is not written in the
-  /// open step, if the step is closed, or if these are the committed tokens alone while a step is open: they lack the
-  /// step's tokens. invalid_argument if the policy rotates and the cache's does not, or the other way round. Allocates
-  /// only to say so.
+  /// Ok if attend() may read these keys now, with a policy that rotates keys at read (`policy_rotates`) or one that
+  /// does not.
+  ///
+  /// out_of_range: the cache has no such layer. wrong_state: a stream of the layer is not written in the open step; the
+  /// step is closed; or these are only the committed tokens although a step is open. invalid_argument: the policy
+  /// rotates and the cache's does not, or the reverse. Allocates only for an error message.
   [[nodiscard]] Status readable(bool policy_rotates) const {
     if (Status status = current(); !status.ok()) return status;
     if (with_plan_) {
@@ -102,11 +103,11 @@ class LayerView {
                 ", but the cache forgot what queries ", "before ", index.first_query(), " see of layer ", number_,
                 ": attend before commit(), to step.keys(", number_, ")");
   }
-  /// Keys: the kept tokens, and in a step's view the tokens of the step.
+  /// Number of keys: the kept tokens, and in a step's view also the tokens of the step.
   [[nodiscard]] Index size() const noexcept { return size_; }
   /// Logical position of a key.
   [[nodiscard]] Index position(Index key) const noexcept { return group_->index.position(key); }
-  /// Rows from `first` on that follow each other, at most `max`.
+  /// A run of at most `max` rows from key `first` on.
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
     const Index held = group_->index.held();
     max = std::min(max, size_ - first);
@@ -116,7 +117,7 @@ class LayerView {
     return group_->near_rows.tile(layer_, stream, head, position, std::min(max, run));
   }
 
-  /// Slots: keys, and holes between them.
+  /// Number of slots: keys and holes.
   [[nodiscard]] Index slots() const noexcept { return slots_; }
   [[nodiscard]] Index slot_position(Index slot) const noexcept { return group_->index.slot_position(slot); }
   [[nodiscard]] Interval next_hole(Index slot) const noexcept {
@@ -136,15 +137,15 @@ class LayerView {
   [[nodiscard]] bool asked_positions() const noexcept {
     return facts_ != nullptr && __atomic_load_n(&facts_->asked_positions, __ATOMIC_RELAXED);
   }
-  /// The last ones of size() that are new tokens of the open step; 0 if that is closed.
+  /// How many of the keys, at the end, are new tokens of the open step; 0 if it is closed.
   [[nodiscard]] Index in_step() const noexcept {
     return with_plan_ && facts_ != nullptr && change_ == facts_->change ? group_->index.planned() : 0;
   }
 
-  /// Which key a query sees.
+  /// Which keys a query sees.
   [[nodiscard]] const LandmarkMask& mask() const noexcept { return mask_; }
 
-  /// Lists that queries of this step see, one after another; 0: they all see what the mask says.
+  /// Number of different lists that queries of this step see; 0: they all see what the mask says.
   [[nodiscard]] Index stages() const noexcept {
     if (group_ == nullptr || !group_->index.staged()) return 0;
     return with_plan_ ? group_->index.stages() : 0;

@@ -1,5 +1,5 @@
 /// \file
-/// A step of a cache: new tokens on their way in.
+/// A step of a cache: new tokens that are not yet committed.
 #pragma once
 
 #include <span>
@@ -10,7 +10,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// New tokens on their way into the cache. Movable; the cache knows its open step and follows both when they move.
+/// The new tokens of a cache between begin() and commit() or abort(). Movable: step and cache may both move while it is
+/// open. The destructor aborts an open step.
 template <class Cache>
 class CacheStep {
  public:
@@ -24,21 +25,23 @@ class CacheStep {
   }
   ~CacheStep() { abort(); }
 
-  /// False after commit() or abort(), and when the step was moved from or its cache is gone.
+  /// false after commit() or abort(), if the step was moved from, or if its cache has ended.
   [[nodiscard]] bool open() const noexcept { return cache_ != nullptr; }
-  /// Logical position of the first new token: how many tokens came before the step. No rotary position, see positions().
+  /// Logical position of the first new token: the number of tokens before the step. Rotary positions are in
+  /// positions().
   [[nodiscard]] Index first_logical_position() const noexcept { return first_logical_position_; }
   /// Number of new tokens.
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
-  /// Id of new token `i`; no_token_id where begin() got none. Only while the step is open.
+  /// Id of new token `i`; no_token_id if begin() got none or the step is closed.
   [[nodiscard]] std::int32_t token_id(Index i) const noexcept {
     return open() ? cache_->token_id(cache_->kept() + i) : no_token_id;
   }
-  /// The cache they are on their way to; null when the step is closed.
+  /// The cache of the step; null if the step is closed.
   [[nodiscard]] const Cache* cache() const noexcept { return cache_; }
-  /// Rotary positions of the new tokens in `layer`, [tokens()]: logical positions, or with in-cache ranks the number of keys
-  /// that each sees less one, which differs between layers of different rules. Queries are rotated by them, and keys, unless
-  /// the policy rotates those at read. Valid while the step is open; empty if it is not, or if there is no such layer.
+  /// Rotary positions of the new tokens in `layer`, [tokens()]. Rotate queries by them, and keys unless the policy
+  /// rotates keys at read. They are logical positions; with in-cache ranks, the number of keys that the token sees,
+  /// minus 1, which differs between layers with different rules. Valid while the step is open. Empty if it is closed,
+  /// or without such a layer.
   ///
   /// They are those of a text. If the tokens are nodes of a draft tree, several stand for one place: rotate by
   /// TreeMask::positions() or TreePaths::positions(). attend() refuses a tree in a step that was asked for these, unless the
@@ -49,8 +52,9 @@ class CacheStep {
     return cache_->groups_.group(layer).index.rotary_positions();
   }
 
-  /// Encodes the new tokens' rows [tokens][heads][width] of one stream of one layer. May be repeated.
-  /// out_of_range for layer or stream, invalid_argument for a wrong number of floats.
+  /// Encodes the rows of the new tokens, [tokens()][heads][width], for one stream of one layer. May be repeated: the
+  /// last call counts. out_of_range for a wrong layer or stream, invalid_argument for a wrong number of floats,
+  /// wrong_state if the step is closed.
   Status write(Index layer, int stream, std::span<const float> rows) {
     if (!open()) return closed("write()");
     return cache_->write(layer, stream, tokens_, rows);
@@ -65,17 +69,18 @@ class CacheStep {
     return write(layer, Cache::Policy::value_stream, values);
   }
 
-  /// Committed and new tokens of one layer. It may be taken before the layer's streams are written; attend() refuses it
-  /// until then, and once the step is closed.
+  /// The keys of one layer: committed and new tokens. It may be taken before the layer's streams are written. attend()
+  /// refuses it until they are written, and after the step is closed.
   [[nodiscard]] typename Cache::View keys(Index layer) const noexcept {
     return open() ? cache_->view(layer, true) : Cache::View::of_closed_step();
   }
 
-  /// Adds the tokens to the cache. wrong_state, and the step stays open, if a stream of a layer was not written.
+  /// Adds the tokens to the cache and evicts. wrong_state, and the step stays open, if a stream of a layer was not
+  /// written.
   Status commit() { return commit(Eviction::now); }
 
-  /// The same, and says when what no later query can see goes. With Eviction::later the cache can go back to any length
-  /// since the step began until the next commit, as with undo_tokens of the step's tokens; so a fork() keeps what a
+  /// The same with a choice of when tokens are evicted. With Eviction::later the cache can go back to any length since
+  /// the step began, until the next commit, as if undo_tokens were tokens(). So a fork() taken until then keeps what a
   /// PrefixCache needs. out_of_memory, and the step stays open, if there is no memory for that.
   Status commit(Eviction eviction) {
     if (!open()) return closed("commit()");
@@ -88,10 +93,10 @@ class CacheStep {
     return {};
   }
 
-  /// Adds only the tokens accepted[0] < accepted[1] < ... of the step, as if they alone had come: the path through a
-  /// draft tree that verification accepted. They get consecutive logical positions from first_logical_position() on, so keys
-  /// stored rotated must have been rotated for that. wrong_state as above, invalid_argument for a bad index,
-  /// out_of_memory; the step then stays open.
+  /// Adds only the tokens accepted[0] < accepted[1] < ... of the step, as if only they had come: the path through a
+  /// draft tree that verification accepted. They get consecutive logical positions from first_logical_position() on, so
+  /// keys that are stored rotated must have been rotated by those. Errors, which leave the step open: wrong_state as
+  /// above, invalid_argument for a wrong index, out_of_memory.
   Status commit(std::span<const Index> accepted) {
     if (!open()) return closed("commit()");
     if (Status status = cache_->all_written(); !status.ok()) return status;

@@ -1,12 +1,12 @@
 /// \file
-/// The speculative loop: draft, verify, accept, commit. The model is the caller's.
+/// The speculative loop: draft, verify, accept, emit, commit. The caller supplies the model.
 ///
-///     known: n committed tokens, and token t that follows them but is not cached yet
-///     draft      d_1 .. d_k after t
-///     verify     the model on [t, d_1 .. d_k] in one call: logits after each
-///     accept     the longest run of drafts that the target agrees with, and one token of its own
-///     emit       the accepted drafts and the target's token, unless the caller stops at one of them
-///     commit     t and what came out, but for the last token, which is the next t
+///     known      n committed tokens, and the token t after them, which is not cached yet
+///     draft      d_1 .. d_k, guesses of what follows t
+///     verify     one call of the model on [t, d_1 .. d_k] gives the logits after each
+///     accept     the longest run of drafts that the model agrees with, and one token chosen by the model
+///     emit       the accepted drafts and that token, one by one; the caller may stop at any of them
+///     commit     t and all emitted tokens except the last, which is the next t
 #pragma once
 
 #include <cmath>
@@ -30,31 +30,34 @@ concept SpeculativeModel = requires(M& model, Token token, Index count, std::spa
   { model.commit(count) } -> std::same_as<Status>;
 };
 
-/// The same, and the distributions that the drafts of the last draft() were drawn from: [drafts][vocab_size], rows sum to 1.
+/// A SpeculativeModel that also has draft_probabilities(): the distributions from which the drafts of the last draft()
+/// were drawn, [drafts][vocab_size()]. Rows sum to 1.
 template <class M>
 concept SamplingModel = SpeculativeModel<M> && requires(M& model) {
   { model.draft_probabilities() } -> std::same_as<std::span<const double>>;
 };
 
-/// What a run of the loop came to.
+/// The counts of one run of the loop.
 struct SpeculativeStatistics {
   Index steps = 0;              ///< calls of verify()
-  Index tokens = 0;             ///< that came out
-  std::vector<Index> drafted;   ///< [k]: how often there was a draft number j
-  std::vector<Index> accepted;  ///< [k]: how often it was accepted and came out
-  bool stopped = false;         ///< by emit()
+  Index tokens = 0;             ///< tokens that were emitted
+  std::vector<Index> drafted;   ///< [k]: entry j counts the steps that had a draft number j
+  std::vector<Index> accepted;  ///< [k]: entry j counts the steps whose draft number j was accepted and emitted
+  bool stopped = false;         ///< true: emit() ended the run
 
-  /// Share of the drafts number j (from 0) that were accepted.
+  /// accepted[j] / drafted[j]; 0 if there was no draft number j (from 0 on).
   [[nodiscard]] double acceptance(Index j) const noexcept {
     const auto i = std::size_t(j);
     return i < drafted.size() && drafted[i] > 0 ? double(accepted[i]) / double(drafted[i]) : 0;
   }
+  /// tokens / steps; 0 without a step.
   [[nodiscard]] double tokens_per_step() const noexcept { return steps == 0 ? 0 : double(tokens) / double(steps); }
 };
 
 namespace detail {
 
-/// Takes the tokens of a step, drafts and then `bonus`; returns how many came out. Fewer than all if `emit` stops there.
+/// Emits the tokens of a step, drafts and then `bonus`. Returns how many were emitted: fewer than all if `emit`
+/// stopped.
 template <class Emit>
 [[nodiscard]] Index emit_step(std::span<const Token> drafts, Token bonus, const Emit& emit, bool& stopped) {
   for (std::size_t j = 0; j <= drafts.size(); ++j) {
@@ -85,7 +88,7 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
   made.accepted.resize(std::size_t(drafts));
   std::vector<Token> tokens;
   while (made.tokens < count && !made.stopped) {
-    // Of drafts and the token after them, no more than are still wanted.
+    // Drafts and the token after them must not be more than the tokens that are still wanted.
     const Index most = std::min(drafts, count - made.tokens - 1);
     const Result<std::span<const Token>> guess = model.draft(token, most);
     if (!guess.ok()) return guess.status();
@@ -110,7 +113,7 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
     const auto accepted = guesses.first(std::size_t(acceptance.accepted));
     Index came = acceptance.accepted + 1;
     if constexpr (!std::is_void_v<Emitted>) came = emit_step(accepted, acceptance.bonus, emit, made.stopped);
-    // Of the step, the token before it and all that came out but the last.
+    // Commits the token before the drafts, and all emitted tokens except the last.
     if (Status status = model.commit(came); !status.ok()) return status;
     if constexpr (std::is_void_v<Emitted>) came = emit_step(accepted, acceptance.bonus, emit, made.stopped);
     ++made.steps;
@@ -149,9 +152,10 @@ Result<SpeculativeStatistics> speculate_greedy(M& model, Token token, Index coun
   return detail::speculate(model, token, count, drafts, decide, emit);
 }
 
-/// The same with tokens drawn from softmax(logits / temperature), by rejection sampling: distributed as if drawn one by
-/// one. temperature > 0. `uniform()` gives numbers in [0, 1). invalid_argument also for draft probabilities that are none,
-/// naming row and token, and a number of uniform() outside.
+/// Sampling with drafts: as speculate_greedy(), but tokens are drawn from softmax(logits / temperature) by rejection
+/// sampling, and are distributed as if drawn one by one. temperature > 0. `uniform()` returns random numbers in [0, 1).
+/// invalid_argument also for a row of draft probabilities that is not a distribution, naming row and token, and for a
+/// number of uniform() outside [0, 1).
 template <SamplingModel M, class Uniform, class Emit>
 Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index count, Index drafts, double temperature,
                                                 Uniform&& uniform, const Emit& emit) {

@@ -1,5 +1,5 @@
 /// \file
-/// Draft tokens as a tree: several guesses for a position, each with guesses of its own, verified in one call.
+/// Draft tokens as a tree: several guesses for a position, each with its own next guesses. One call verifies all.
 #pragma once
 
 #include <algorithm>
@@ -14,14 +14,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Nodes in an order in which parents come before their children. Node 0 is usually the last token that is known, whose
-/// row is not yet cached; its descendants are drafts. A node's rotary position is the number of tokens before the step plus
-/// its depth, so that the path that is accepted is a text without gaps.
+/// Nodes in an order with parents before children. Node 0 is usually the last known token, whose row is not cached yet;
+/// its descendants are drafts. A node's rotary position is the number of tokens before the step plus its depth, so the
+/// accepted path is a text without gaps.
 class DraftTree {
  public:
   static constexpr Index max_nodes = 4096;
 
-  /// parents[i] < i, or -1 for a root. invalid_argument naming a node.
+  /// From each node's parent: parents[i] < i, or -1 for a root. invalid_argument naming a node, or for more than
+  /// max_nodes.
   [[nodiscard]] static Result<DraftTree> create(std::span<const Index> parents) {
     if (Status status = detail::check_range("nodes", Index(parents.size()), 0, max_nodes); !status.ok()) return status;
     DraftTree tree;
@@ -42,8 +43,9 @@ class DraftTree {
     return tree;
   }
 
-  /// The tree of first-child and next-sibling links (-1: none) from node 0 on, with nodes renumbered in depth-first order;
-  /// `order[i]` becomes the old number of new node i. invalid_argument for a link that leads nowhere or back.
+  /// From links to the first child and the next sibling of each node (-1: none), starting at node 0. Nodes are
+  /// renumbered in depth-first order; `order[i]` becomes the old number of new node i. invalid_argument for a link to a
+  /// node that does not exist or was reached before.
   [[nodiscard]] static Result<DraftTree> from_links(std::span<const Index> first_child,
                                                     std::span<const Index> next_sibling, std::vector<Index>& order) {
     const auto nodes = Index(first_child.size());
@@ -73,7 +75,7 @@ class DraftTree {
     return create(parents);
   }
 
-  /// `nodes` nodes, each the child of the one before.
+  /// A chain of `nodes` nodes: each is the child of the one before it. invalid_argument beyond max_nodes.
   [[nodiscard]] static Result<DraftTree> chain(Index nodes) {
     if (Status status = detail::check_range("nodes", nodes, 0, max_nodes); !status.ok()) return status;
     std::vector<Index> parents;
@@ -84,11 +86,11 @@ class DraftTree {
   [[nodiscard]] Index size() const noexcept { return Index(parents_.size()); }
   [[nodiscard]] Index parent(Index node) const noexcept { return parents_[std::size_t(node)]; }
   [[nodiscard]] Index depth(Index node) const noexcept { return depths_[std::size_t(node)]; }
-  /// Whether `node` is `of` or comes before it on its path.
+  /// true if `node` lies on the path from the root to `of`, `of` included.
   [[nodiscard]] bool on_path(Index node, Index of) const noexcept {
     return ((bits_[std::size_t(of * words_ + node / 64)] >> (node % 64)) & 1) != 0;
   }
-  /// The node at this depth on the path to `of`; depth at most depth(of).
+  /// The node at depth `depth` on the path to `of`. `depth` must be at most depth(of).
   [[nodiscard]] Index ancestor(Index of, Index depth) const noexcept {
     return first_on_path(of, [&](Index node) { return this->depth(node) >= depth; });
   }
@@ -104,23 +106,24 @@ class DraftTree {
   [[nodiscard]] Index run_on_path(Index node, Index of) const noexcept {
     return std::countr_one(bits_[std::size_t(of * words_ + node / 64)] >> (node % 64));
   }
-  /// From the root to `node`.
+  /// The nodes from the root to `node`.
   [[nodiscard]] std::vector<Index> path(Index node) const {
     std::vector<Index> nodes(std::size_t(depth(node) + 1));
     for (auto at = nodes.rbegin(); at != nodes.rend(); ++at, node = parent(node)) *at = node;
     return nodes;
   }
-  /// Rotary positions of all nodes of a step that begins at `prefix`. With in-cache ranks, TreePaths::position_of().
+  /// Rotary positions of all nodes if `prefix` tokens come before the step. With in-cache ranks use
+  /// TreePaths::position_of() instead.
   [[nodiscard]] std::vector<Index> positions(Index prefix) const {
     std::vector<Index> made(depths_);
     for (Index& position : made) position = detail::moved_position(prefix, position);
     return made;
   }
 
-  /// What a step of these nodes sees after `prefix` keys, all of which every node sees: for keys of a cache that keeps
-  /// everything. TreeMask is for any cache. One call reads every key once for all nodes; a node's result is that of
-  /// decoding its path within rounding, and has its bits if the tree is a chain. For its bits in any tree see TreePaths.
-  /// Lives as long as the tree.
+  /// The mask of a step of these nodes after `prefix` keys: every node sees all of those and its path. Only for a cache
+  /// that keeps everything; TreeMask is for any cache. Every key is read once for all nodes. A node's result is that of
+  /// decoding its path within rounding, bit for bit if the tree is a chain; TreePaths gives the bits in any tree. The
+  /// mask refers to the tree, which must outlive it.
   [[nodiscard]] SuffixMask mask(Index prefix) const& noexcept { return {prefix, bits_, words_}; }
   SuffixMask mask(Index prefix) const&& = delete;
 

@@ -61,7 +61,7 @@ class TreeMask {
     }
     if (keys.end > first) return Coverage::partial;
     if (reach_->tokens() == nullptr || keys.begin >= all_recent_) return Coverage::full;
-    // What is held before the near run is landmarks only.
+    // All keys before the near run are landmarks.
     return keys.end <= reach_->tokens()->near_begin() && !some_blind_ ? Coverage::full : Coverage::partial;
   }
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
@@ -72,7 +72,7 @@ class TreeMask {
     if (reach.tokens() == nullptr || text_position(key) >= reach.reach(node).begin) return true;
     return !reach.reach(node).blind && (own >= 0 ? reach.is_landmark(own) : is_far(key));
   }
-  /// Where what lies at `position` stands in its text.
+  /// The text position of what lies at `position`.
   [[nodiscard]] Index text_position(Index position) const noexcept {
     const Index node = position - reach_->first();
     return node < 0 || node >= tree().size() ? position : reach_->position(node);

@@ -1,5 +1,5 @@
 /// \file
-/// A draft tree as a list of keys for every node: the bits of decoding its path.
+/// A draft tree as a list of keys for every node. A node has the bits of the decode step that it stands for.
 #pragma once
 
 #include <algorithm>
@@ -57,14 +57,14 @@ class PathKeys {
     const Place from = place(node, first, max);
     return detail::slot_tile(keys_, stream, head, from.key, from.run);
   }
-  /// Removed tokens before the step, in lists that are the source's own order.
+  /// Holes of a list: removed tokens before the step. Only lists in the source's own order have any.
   [[nodiscard]] Interval stage_hole(Index node, Index key) const noexcept {
     if constexpr (SlottedSource<S>) {
       if (!compact() && key < reach_->prefix()) return keys_.next_hole(key);
     }
     return {stage_size(node), stage_size(node)};
   }
-  /// What a node sees of its list. None if that is all, or the source's own order says it.
+  /// The mask of a node's list. None if the node sees its whole list.
   [[nodiscard]] MaskRef stage_mask(Index node) const noexcept {
     static_assert(MaskRef::copies<detail::NodeMask>);
     if (reach_->tokens() == nullptr || compact()) return {};
@@ -72,14 +72,14 @@ class PathKeys {
   }
 
  private:
-  /// A slot of the source, and how many of a list follow it there.
+  /// A slot of the source, and how many keys of the list lie there one after the other.
   struct Place {
     Index key = 0;
     Index run = 1;
   };
 
   [[nodiscard]] const DraftTree& tree() const noexcept { return reach_->tree(); }
-  /// Whether a node's list has what it sees and nothing else.
+  /// true if a node's list holds exactly the keys that it sees.
   [[nodiscard]] bool compact() const noexcept { return reach_->tokens() != nullptr && reach_->tokens()->staged(); }
   [[nodiscard]] bool ranks() const noexcept {
     return reach_->tokens() != nullptr && reach_->tokens()->positions() == Positions::rank;

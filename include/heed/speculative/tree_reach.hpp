@@ -1,5 +1,5 @@
 /// \file
-/// What every node of a draft tree sees of a cache that forgets by a rule.
+/// What every node of a draft tree sees of a cache that evicts by a rule.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,8 @@ concept CachedSource = KeyValueSource<S> && requires(const S& source) {
 
 class TreeReach;
 
-/// What one node sees, as the decode step of its path sees it: a SplitMask over that path's keys, which are the far ones,
-/// the near run before the step, and the path. Owns nothing.
+/// A SplitMask of one node: what the decode step of its path sees. The keys are the far ones, then the near run before
+/// the step, then the path. Owns nothing.
 class NodeMask {
  public:
   NodeMask(const TreeReach& reach, Index node) noexcept;
@@ -48,20 +48,20 @@ class NodeMask {
  private:
   const TreeReach* reach_;
   Index node_;
-  Index begin_;    // recent keys
-  Index far_ = 0;  // keys seen before them
+  Index begin_;    // position of the first recent key
+  Index far_ = 0;  // number of keys seen before it
   NearKeys near_;
 };
 
-/// The rule's answers for every node, on its path. The tree and the cache's tokens must outlive it, unchanged.
+/// The rule's answers for every node on its path. The tree and the cache's tokens must outlive it and not change.
 class TreeReach {
  public:
   [[nodiscard]] const DraftTree& tree() const noexcept { return *tree_; }
-  /// Null: the source is no cache's, and every node sees every key before the step.
+  /// Tokens of the cache. Null: the source is not a cache's, and every node sees every key before the step.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return tokens_; }
-  /// Slots before the nodes.
+  /// Number of slots before the nodes.
   [[nodiscard]] Index prefix() const noexcept { return prefix_; }
-  /// Position of a node without parent.
+  /// Position of a root.
   [[nodiscard]] Index first() const noexcept { return first_; }
   [[nodiscard]] Index position(Index node) const noexcept { return first_ + tree_->depth(node); }
   /// Rotary positions [nodes].
@@ -91,8 +91,9 @@ class TreeReach {
     return {};
   }
 
-  // Only with tokens:
+  // Only if tokens() is not null:
 
+  /// What the node sees.
   [[nodiscard]] const Reach& reach(Index node) const noexcept { return nodes_[node].reach; }
   [[nodiscard]] bool is_landmark(Index node) const noexcept { return nodes_[node].landmark; }
   /// Keys that a node sees, its own included.
@@ -106,12 +107,12 @@ class TreeReach {
   [[nodiscard]] std::span<const FarToken> far_landmarks() const noexcept {
     return tokens_->far_tokens().first(std::size_t(far_));
   }
-  /// Position of landmark `i` of the list of a node's text.
+  /// Position of landmark number `i` in the text of a node's path.
   [[nodiscard]] Index far_position(Index node, Index i) const noexcept {
     if (i < far_) return tokens_->far_tokens()[std::size_t(i)].position;
     return position(tree_->first_on_path(node, [&](Index at) { return nodes_[at].landmarks > i - far_; }));
   }
-  /// Slot of a far key or of one of the near run, by list index or position, in the list of a node's path.
+  /// Slot of landmark number `i`, and of the recent key at `position`, in the keys of a node's path.
   [[nodiscard]] Index far_key(Index node, Index i) const noexcept {
     return i < tokens_->held() ? i : near_key(far_position(node, i));
   }
@@ -129,7 +130,7 @@ class TreeReach {
     Index initial = 0;    // of them
   };
 
-  /// Of a source that is no cache's layer.
+  /// true if a source that is not a cache's says itself what queries see.
   template <class S>
   [[nodiscard]] static bool has_own_mask(const S& keys) {
     if constexpr (StagedSource<S>) {
@@ -189,7 +190,7 @@ class TreeReach {
     const auto own =
         std::partition_point(all.begin(), all.end(), [&](const FarToken& t) { return t.position < first_; });
     far_ = Index(own - all.begin());
-    initial_ = std::min(tokens_->state().initial, far_);  // they are the first ones
+    initial_ = std::min(tokens_->state().initial, far_);  // initial landmarks are the first of the list
     const AnyRule& rule = tokens_->rule();
     const Reach& start = tokens_->reaches()[std::size_t(first_ - tokens_->state().reach_first)];
     for (Index node = 0; node < tree_->size(); ++node) {
@@ -216,8 +217,8 @@ class TreeReach {
   const TokenLists* tokens_ = nullptr;
   std::uint64_t change_ = 0;  // CacheFacts::change of the step
   Index prefix_ = 0, first_ = 0;
-  Index first_token_ = 0;        // of the open step that is a node
-  Index far_ = 0, initial_ = 0;  // landmarks before the nodes, initial ones of them
+  Index first_token_ = 0;        // number in the open step of the first token that is a node
+  Index far_ = 0, initial_ = 0;  // landmarks before the nodes, and how many of these are initial
   bool moved_ = false;           // a node's rotary position is not that of its slot
   const Node* nodes_ = nullptr;
   const Index* rotary_ = nullptr;
