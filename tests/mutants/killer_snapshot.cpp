@@ -76,6 +76,11 @@ std::set<std::string> refusals(const AnyRule& rule, const Bytes& good) {
   return said;
 }
 
+/// A stream of somebody else, which does not say from what is evicted how far back one can go.
+struct Stream : heed::SeparatorStream {
+  Index rollback_floor(Index, Index) const noexcept { return 0; }
+};
+
 void caches() {
   const AnyRule marks = heed::Separators{1, 4, {1}};
   const AnyRule stream = heed::SeparatorStream{.initial = 2, .separators = 2, .local = 3, .capacity = 9, .ids = {1}};
@@ -104,6 +109,10 @@ void caches() {
     const heed::Status small = Cache::restore(policy, {.max_tokens = 4}, rule, good).status();
     expect(small.code() == heed::StatusCode::out_of_range, "restore", "max_tokens");
   }
+  const AnyRule own = Stream{{.initial = 2, .separators = 2, .local = 3, .capacity = 9, .ids = {1}}};
+  Cache streamed = make(own);
+  append(streamed, {2, 3, 1, 4, 1, 5, 5, 5, 1, 5, 5, 5, 1, 5, 5, 5, 5, 5, 5, 5});
+  expect(refusals(own, snapshot_of(streamed)).contains("floor is 0"), "refused", "floor below begin");
   Cache marked = make(heed::Separators{0, 1, {1}});
   append(marked, Ids(10, 1));
   heed::check(marked.truncate(2));
