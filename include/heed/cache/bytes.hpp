@@ -14,7 +14,7 @@ struct CacheBytes {
   Index peak = 0;            ///< the most that was ever held at once
   Index shared = 0;          ///< bytes of pages that another cache also holds
   Index layers = 0;
-  double kept = 0;  ///< tokens in the cache, as a mean over layers, as a mean over layers
+  double kept = 0;  ///< tokens in the cache, as a mean over layers
   Index seen = 0;   ///< tokens committed so far, evicted ones included
 
   /// Live bytes of one layer; 0 for a cache that was moved from.

@@ -1,18 +1,19 @@
 /// \file
 /// A cache as bytes: what KvCache::snapshot() writes and restore() reads.
 ///
-///     magic "heed-kv" and 0, version u32, byte-order mark u32, number of bytes u64, fingerprint u64,
-///     names of key and value codec (16 bytes each), number of layer groups u64, tokens seen u64,
-///     per group: floor, first_removed, reach_first, begin, first_landmark and most_landmarks of TokenRecord (i64 each);
-///     last_seen and calls (i64), kept_sum and seen_sum (f64) of RetentionCounters; number of far tokens u64, their
-///     positions (i64) and ids (i32); ids of the near tokens (i32); number of holes u64, their begins and ends (i64); then
-///     far rows and near rows of every (layer, stream, head), encoded and without padding, zeros for holes;
-///     CRC-32 u32 of all before
+///     header        magic "heed-kv" and 0, version u32, byte-order mark u32, number of bytes u64, fingerprint u64,
+///                   names of key and value codec (16 bytes each), number of layer groups u64, tokens seen u64
+///     every group   floor, first_removed, reach_first, begin, first_landmark, most_landmarks of TokenRecord (i64);
+///                   last_seen and calls (i64), kept_sum and seen_sum (f64) of RetentionCounters;
+///                   number of far tokens u64, their positions (i64) and ids (i32); ids of the near tokens (i32);
+///                   number of holes u64, their begins and ends (i64);
+///                   far rows and near rows of every (layer, stream, head), encoded, without padding, zeros for holes
+///     end           CRC-32 u32 of all bytes before it
 ///
-/// Numbers are in the machine's byte order; another one is refused. Pages, capacity and memory are not part of it. What
-/// follows from these numbers and the rule is not stored, so it cannot contradict them.
+/// Numbers are in the machine's byte order; a snapshot in another order is refused. Pages, capacity and memory are not
+/// part of it. What can be derived from these numbers and the rule is not stored, so it cannot contradict them.
 ///
-/// Every slot has its row, holes too, so restoring never needs much more memory than there are bytes.
+/// Every slot has a row, also a hole. So restoring never needs much more memory than the snapshot has bytes.
 #pragma once
 
 #include <algorithm>

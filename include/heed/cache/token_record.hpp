@@ -7,9 +7,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The numbers of a token index that follow from nothing else. With the far tokens, the ids of the near ones and the rule
-/// they determine it: roles are the rule's, later reaches follow from the first one, the near run begins where the recent
-/// tokens of the first one do, and what is missing was evicted, or removed if it is a hole.
+/// The numbers of a token index that cannot be derived. Together with the far tokens, the ids of the near tokens and
+/// the rule they determine the index: the rule gives the roles, later reaches follow from the first one, the near run
+/// begins with the recent tokens of the first one, and a missing token was evicted, or removed if it is a hole.
 ///
 ///     0 <= begin <= reach_first <= seen
 struct TokenRecord {

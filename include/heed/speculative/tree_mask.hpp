@@ -9,27 +9,28 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What the nodes of a tree see of the keys of an open step, whose last tokens are the nodes in order. A node sees what
-/// decoding its path token by token sees, under the cache's rule. Every key is read once for all nodes. A node's result is
-/// that of decoding its path within rounding; it has its bits if the tree is a chain and the cache keeps everything. For
-/// its bits in any tree see TreePaths.
+/// An AttentionMask for a tree of drafts: each node sees what decoding its path token by token sees, under the cache's
+/// rule. The nodes, in order, are the last tokens of an open step.
+///
+/// Every key is read once for all nodes. A node's result is that of decoding its path within rounding. It has the same
+/// bits if the tree is a chain and the cache keeps everything; TreePaths gives the bits in any tree.
 ///
 ///     const Result<TreeMask> mask = TreeMask::create(step.keys(0), tree);     // once a step, for all layers of a rule
 ///     rotate by mask->positions() and write, layer by layer:
 ///     attend<Backend>(policy, q, step.keys(layer), *mask, out, workspace, executor);
 ///
-/// Queries are the nodes, or the last of them. The tree and the step must outlive the mask, unchanged. Moves, but is not
-/// copied: a MaskRef refers to it.
+/// Queries are the nodes, or the last of them. The tree and the step must outlive the mask and not change. Movable, not
+/// copyable: a MaskRef refers to it.
 ///
-/// attend() refuses what does not go. invalid_argument: keys of another cache or layer group, more queries than nodes,
-/// query_positions. wrong_state: keys of another step, and a step whose positions() were asked for, because the nodes have
-/// others.
+/// attend() refuses a mask that does not fit. invalid_argument: keys of another cache or layer group, more queries than
+/// nodes, query_positions. wrong_state: keys of another step, or a step whose positions() were asked for, because the
+/// nodes have other positions.
 class TreeMask {
  public:
-  /// Of any layer of the group that the mask is for; its streams need not be written yet. One block of `memory`, a few
-  /// words a node. invalid_argument for an empty tree, or a step of fewer tokens than nodes; unsupported for a rule with a
-  /// history and for in-cache ranks, which are no mask, and for a source of another kind that has a mask of its own;
-  /// out_of_memory; what keys say of themselves.
+  /// `keys` are those of any layer of the group that the mask is for; its streams need not be written yet. Takes one
+  /// block of `memory`, a few words a node. Errors: invalid_argument for an empty tree, or for more nodes than the step
+  /// has tokens; unsupported for a rule with a history and for in-cache ranks, which no mask can express, and for a
+  /// source that is not a cache's but has its own mask; out_of_memory; those of keys.readable().
   template <KeyValueSource S>
   [[nodiscard]] static Result<TreeMask> create(const S& keys, const DraftTree& tree,
                                                const MemoryResource& memory = default_memory()) {
@@ -42,13 +43,13 @@ class TreeMask {
     }
     return TreeMask(*std::move(made));
   }
-  /// The tree would die before the mask.
+  /// Deleted: a temporary tree would end before the mask.
   template <KeyValueSource S>
   static Result<TreeMask> create(const S& keys, const DraftTree&& tree,
                                  const MemoryResource& memory = default_memory()) = delete;
 
-  /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus a node's depth. Queries are rotated
-  /// by them, and keys, unless the policy rotates those at read. ALiBi goes by them.
+  /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus the node's depth. Rotate queries
+  /// by them, and keys unless the policy rotates keys at read. ALiBi goes by them.
   [[nodiscard]] std::span<const Index> positions() const noexcept {
     return reach_.get() == nullptr ? std::span<const Index>() : reach_->rotary_positions();
   }

@@ -9,8 +9,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A step's keys as a list for every node of its tree: the keys before the step that the node sees, then its path. A
-/// StagedSource: the keys before the step are read once for every node. Made by TreePaths::keys(), which must outlive it.
+/// A StagedSource with one stage per node of a tree. A node's list is the keys before the step that it sees, then its
+/// path. So the keys before the step are read once per node. TreePaths::keys() makes it; the TreePaths must outlive it.
 template <KeyValueSource S>
 class PathKeys {
  public:
@@ -19,7 +19,7 @@ class PathKeys {
 
   PathKeys(const S& keys, const detail::TreeReach* reach) : keys_(keys), reach_(reach) {}
 
-  /// What the keys say of themselves, or why they are not those of the tree's step.
+  /// The Status of the keys themselves; if that is ok, why they are not of the tree's step, if they are not.
   [[nodiscard]] Status readable(bool policy_rotates) const {
     if constexpr (GuardedSource<S>) {
       if (Status status = keys_.readable(policy_rotates); !status.ok()) return status;
@@ -116,22 +116,23 @@ class PathKeys {
   const detail::TreeReach* reach_;
 };
 
-/// The paths of a tree through a step whose last tokens are its nodes in order. A node has the bits of the decode step it
-/// stands for, under any rule, with a history too, and with in-cache ranks.
+/// A tree of drafts as a list of keys for every node. The nodes, in order, are the last tokens of a step. A node has
+/// the bits of the decode step that it stands for, under any rule (also with a history) and with in-cache ranks.
 ///
 ///     const Result<TreePaths> paths = TreePaths::create(step.keys(0), tree);  // once a step, for all layers of a rule
 ///     rotate by paths->positions() and write, layer by layer:
 ///     attend<Backend>(policy, q, paths->keys(step.keys(layer)), {}, out, workspace, executor);
 ///
-/// The tree and the step must outlive this, unchanged. Moves, but is not copied; keys() stay valid when it moves.
+/// The tree and the step must outlive this and not change. Movable, not copyable; keys() stay valid when it moves.
 ///
-/// attend() refuses keys of another cache or layer group (invalid_argument), of another step, and of a step whose
-/// positions() were asked for, because the nodes have others (wrong_state).
+/// attend() refuses keys that do not fit. invalid_argument: keys of another cache or layer group. wrong_state: keys of
+/// another step, or of a step whose positions() were asked for, because the nodes have other positions.
 class TreePaths {
  public:
-  /// Of any layer of the group that the paths are for; its streams need not be written yet. One block of `memory`, a few
-  /// words a node. invalid_argument for an empty tree, or a step of fewer tokens than nodes; unsupported for a source of
-  /// another kind that has a mask of its own; out_of_memory; what keys say of themselves.
+  /// `keys` are those of any layer of the group that the paths are for; its streams need not be written yet. Takes one
+  /// block of `memory`, a few words a node. Errors: invalid_argument for an empty tree, or for more nodes than the step
+  /// has tokens; unsupported for a source that is not a cache's but has its own mask; out_of_memory; those of
+  /// keys.readable().
   template <KeyValueSource S>
   [[nodiscard]] static Result<TreePaths> create(const S& keys, const DraftTree& tree,
                                                 const MemoryResource& memory = default_memory()) {
@@ -139,12 +140,12 @@ class TreePaths {
     if (!made.ok()) return made.status();
     return TreePaths(*std::move(made));
   }
-  /// The tree would die before the paths.
+  /// Deleted: a temporary tree would end before the paths.
   template <KeyValueSource S>
   static Result<TreePaths> create(const S& keys, const DraftTree&& tree,
                                   const MemoryResource& memory = default_memory()) = delete;
 
-  /// What attend() reads of a layer: copies the view, allocates nothing.
+  /// The keys of a layer, for attend(). Copies the view, allocates nothing.
   template <KeyValueSource S>
   [[nodiscard]] PathKeys<S> keys(const S& keys) const& {
     return {keys, reach_.get()};
@@ -152,9 +153,9 @@ class TreePaths {
   template <KeyValueSource S>
   PathKeys<S> keys(const S& keys) const&& = delete;
 
-  /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus a node's depth, or with in-cache
-  /// ranks the number of keys that a node sees less one. Queries are rotated by them, and keys, unless the policy rotates
-  /// those at read.
+  /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus the node's depth; with in-cache
+  /// ranks the number of keys that the node sees, minus 1. Rotate queries by them, and keys unless the policy rotates
+  /// keys at read.
   [[nodiscard]] std::span<const Index> positions() const noexcept {
     return reach_.get() == nullptr ? std::span<const Index>() : reach_->rotary_positions();
   }

@@ -14,7 +14,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// A source that is a layer of a cache: it knows its tokens, the step it is of, and how many of its tokens are that step's.
+/// A source that is a layer of a cache: it knows its tokens, its step, and how many of its tokens belong to that step.
 template <class S>
 concept CachedSource = KeyValueSource<S> && requires(const S& source) {
   { source.tokens() } -> std::same_as<const TokenLists*>;
@@ -69,8 +69,8 @@ class TreeReach {
     return {rotary_, std::size_t(tree_->size())};
   }
 
-  /// Why keys are not those that the nodes are of, or why their rows are not rotated as the nodes'. `what` was made of the
-  /// tree: its mask, or its paths.
+  /// Not ok if `keys` are not those of the nodes, or if their rows were not rotated by the nodes' positions. `what`
+  /// names what was made from the tree: its mask or its paths.
   [[nodiscard]] Status fits(const char* what, const MaskedCall& keys) const {
     if (keys.tokens != tokens_) {
       return fail(StatusCode::invalid_argument, "keys are of another cache or layer group than the tree's ", what);
@@ -96,7 +96,7 @@ class TreeReach {
   /// What the node sees.
   [[nodiscard]] const Reach& reach(Index node) const noexcept { return nodes_[node].reach; }
   [[nodiscard]] bool is_landmark(Index node) const noexcept { return nodes_[node].landmark; }
-  /// Keys that a node sees, its own included.
+  /// Number of keys that a node sees, its own included.
   [[nodiscard]] Index keys_seen(Index node) const noexcept {
     return numbers(node).far_seen(reach(node)) + tokens_->holes().left(reach(node).begin, position(node) + 1);
   }
@@ -126,8 +126,8 @@ class TreeReach {
   struct Node {
     Reach reach;
     bool landmark = false;
-    Index landmarks = 0;  // on the path, the node included
-    Index initial = 0;    // of them
+    Index landmarks = 0;  // number of landmarks on the path, the node included
+    Index initial = 0;    // how many of these are initial
   };
 
   /// true if a source that is not a cache's says itself what queries see.
@@ -139,7 +139,7 @@ class TreeReach {
     return requires { keys.mask(); };
   }
 
-  /// Of a source's last keys, which are the nodes. invalid_argument for a tree that does not fit.
+  /// The nodes are the source's last keys. invalid_argument if the tree does not fit.
   template <KeyValueSource S>
   [[nodiscard]] Status take(const S& keys, const DraftTree& tree) {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
@@ -219,15 +219,15 @@ class TreeReach {
   Index prefix_ = 0, first_ = 0;
   Index first_token_ = 0;        // number in the open step of the first token that is a node
   Index far_ = 0, initial_ = 0;  // landmarks before the nodes, and how many of these are initial
-  bool moved_ = false;           // a node's rotary position is not that of its slot
+  bool moved_ = false;           // true if a node's rotary position is not that of its slot
   const Node* nodes_ = nullptr;
   const Index* rotary_ = nullptr;
 };
 
-/// A TreeReach and its nodes in one block, which stays where it is when its owner moves.
+/// A TreeReach and its nodes in one block, which does not move with its owner.
 class TreeMemory {
  public:
-  /// Errors as TreeReach::take() has them, and out_of_memory.
+  /// Errors: those of TreeReach::take(), and out_of_memory.
   template <KeyValueSource S>
   [[nodiscard]] static Result<TreeMemory> create(const S& keys, const DraftTree& tree, const MemoryResource& memory) {
     using Node = TreeReach::Node;
