@@ -10,7 +10,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The slabs of one page size: a node of the pool's list, in a block of its own.
+/// The slabs of one page size: a node of the pool's list, in its own block.
 struct PageSize {
   Index page_bytes = 0;
   PageSize* next = nullptr;
@@ -21,7 +21,7 @@ struct PageSize {
 };
 static_assert(sizeof(PageSize) <= std::size_t(block_alignment));
 
-/// Pages whose rows are one block. This object and the headers of the pages behind it are another.
+/// Pages whose rows are one block. This object and the headers of the pages, which follow it, are another block.
 struct Slab {
   enum List { full, partial, idle };
 

@@ -208,7 +208,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   if (kept > max_tokens) {
     return fail(StatusCode::out_of_range, "snapshot: it holds ", kept, " tokens, but max_tokens is ", max_tokens);
   }
-  // The holes in the index took bytes, too.
+  // Counted by slots, because holes also have rows.
   if (!reader.has(Count(index.slots()) * layout.encoded_token_bytes())) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }

@@ -101,7 +101,7 @@ class SnapshotReader {
   void drop_back(std::size_t count) noexcept { left_ = left_.first(left_.size() - std::min(count, left_.size())); }
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] std::size_t left() const noexcept { return left_.size(); }
-  /// Whether so many bytes are left.
+  /// true if at least `count` bytes are left.
   [[nodiscard]] bool has(Count count) const noexcept {
     return count.fits() && std::uint64_t(count.value()) <= left_.size();
   }

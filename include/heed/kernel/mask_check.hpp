@@ -1,5 +1,6 @@
 /// \file
-/// Whether the keys of a sequence can be read with its mask: the one place that refuses masks made for other keys.
+/// Checks that the keys of a sequence can be read with its mask. Masks made for other keys are refused here and only
+/// here.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +24,7 @@ template <class Sequence>
   return {};
 }
 
-/// From the earliest to the latest of the positions that a sequence's queries have.
+/// The range from the smallest to the largest position of a sequence's queries.
 template <class Sequence>
 [[nodiscard]] Interval query_range(const Sequence& sequence, Index queries) {
   if (queries == 0) return {};
@@ -35,7 +36,7 @@ template <class Sequence>
   return {*first, *last + 1};
 }
 
-/// The two lists of a split mask lie within the keys, and the near one has no gap.
+/// invalid_argument unless both lists of a split mask lie within the keys and the near list has no gap.
 template <KeyValueSource S>
 [[nodiscard]] Status check_lists(const S& source, const MaskRef& mask) {
   const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
@@ -60,8 +61,8 @@ template <KeyValueSource S>
   return {};
 }
 
-/// A mask is given or the source has one, it fits the keys, and the keys can answer the queries. Asked in this order: the
-/// mask, which knows best what to say; the source's stages; what the source still has.
+/// Not ok unless there is a mask (given, or the source's), it fits the keys, and the keys can answer the queries. The
+/// mask is asked first, because its message says most; then the source's stages; then what the source still holds.
 template <class Sequence>
 [[nodiscard]] Status check_mask(const Sequence& sequence, Index queries) {
   using Source = std::remove_cvref_t<decltype(*sequence.keys)>;
