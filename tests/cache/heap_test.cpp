@@ -102,5 +102,42 @@ TEST(Heap, CommitsNeedNoMemory) {
   }
 }
 
+/// Calls `made()` with the heap failing at allocation k = 0, 1, ..., until it works.
+template <class Made>
+void expect_a_status(CountingMemory& memory, const Made& made) {
+  ASSERT_TRUE(counts_news());
+  const Index blocks = memory.blocks;
+  bool reached = true;
+  for (long k = 0; reached; ++k) {
+    SCOPED_TRACE(k);
+    ASSERT_LT(k, 1000);
+    HeapFails fails(k, k % 2 == 0 ? 1 : HeapFails::all);
+    auto cache = made();
+    fails.stop();
+    reached = fails.reached();
+    ASSERT_EQ(cache.ok(), !reached);
+    if (!reached) continue;
+    ASSERT_EQ(cache.status().code(), heed::StatusCode::out_of_memory);
+    ASSERT_EQ(memory.blocks, blocks);  // of caches that were not made
+  }
+}
+
+TEST(Heap, CachesAreMadeOrSayThatThereIsNoMemory) {
+  using Cache = heed::KvCache<heed::Mqa, heed::F32>;
+  const heed::Mqa policy{.num_heads = 1, .head_dim = 2, .scale = 1};
+  CountingMemory memory;
+  const heed::CacheOptions options{.layers = 5, .page_tokens = 4, .memory = memory.resource()};
+  const heed::AnyRule window = heed::SlidingWindow{16};
+  const heed::LayerRule rules[] = {{heed::Causal{}, {0, 2, 4}}, {window, {1, 3}}};
+  expect_a_status(memory, [&] { return Cache::create(policy, options, window); });
+  expect_a_status(memory, [&] { return Cache::create(policy, options, rules); });
+  auto cache = heed::value_or_throw(Cache::create(policy, options, rules));
+  append(cache, Seeds(50, 1));
+  expect_a_status(memory, [&] { return cache.fork(); });
+  std::vector<std::byte> snapshot(cache.snapshot_bytes());
+  heed::check(cache.snapshot(snapshot));
+  expect_a_status(memory, [&] { return Cache::restore(policy, options, rules, snapshot); });
+}
+
 }  // namespace
 }  // namespace heed_test

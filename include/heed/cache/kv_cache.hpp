@@ -15,6 +15,7 @@
 #include <heed/cache/layer_view.hpp>
 #include <heed/cache/step.hpp>
 #include <heed/cache/support.hpp>
+#include <heed/heap.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -52,9 +53,11 @@ class KvCache {
   /// unsupported if rule and positions do not work together (docs/support.md); out_of_memory.
   [[nodiscard]] static Result<KvCache> create(P policy, const CacheOptions& options, AnyRule rule = {}) {
     if (Status status = detail::validate_options(options); !status.ok()) return status;
-    LayerRule all{std::move(rule), {}};
-    for (Index layer = 0; layer < options.layers; ++layer) all.layers.push_back(layer);
-    return create(std::move(policy), options, std::span(&all, 1));
+    return detail::with_heap("create()", [&] {
+      LayerRule all{std::move(rule), {}};
+      for (Index layer = 0; layer < options.layers; ++layer) all.layers.push_back(layer);
+      return create(std::move(policy), options, std::span(&all, 1));
+    });
   }
 
   /// The same with a rule per layer group; every layer must be in one group.
@@ -77,8 +80,10 @@ class KvCache {
     for (int s = 0; s < layout.num_streams; ++s) {
       streams[std::size_t(s)] = {layout.streams[std::size_t(s)].num_heads, encoded_bytes(s, layout)};
     }
-    Result<LayerGroups> groups = LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)),
-                                                     rules, *std::move(pool));
+    Result<LayerGroups> groups = detail::with_heap("create()", [&] {
+      return LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)), rules,
+                                 *std::move(pool));
+    });
     if (!groups.ok()) return groups.status();
     Result<KvCache> cache = make(std::move(policy), *std::move(groups));
     if (cache.ok()) status = cache->groups_.reserve(options.capacity);
@@ -226,7 +231,7 @@ class KvCache {
   /// writes to it. out_of_memory; wrong_state while a step is open.
   [[nodiscard]] Result<KvCache> fork() const {
     if (Status status = no_step("fork()"); !status.ok()) return status;
-    Result<LayerGroups> groups = groups_.fork();
+    Result<LayerGroups> groups = detail::with_heap("fork()", [&] { return groups_.fork(); });
     if (!groups.ok()) return groups.status();
     return make(policy_, *std::move(groups));
   }
