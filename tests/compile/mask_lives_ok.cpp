@@ -13,6 +13,20 @@ struct Windows {
   heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
 };
 
+/// Small, trivially copyable, and yet not to be copied.
+struct Unique {
+  heed::Index window = 4;
+  explicit Unique(heed::Index size) : window(size) {}
+  Unique(Unique&&) = default;
+  Unique(const Unique&) = delete;
+  bool visible(heed::Index query, heed::Index key) const { return key <= query && query - key < window; }
+  heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+};
+static_assert(std::is_trivially_copyable_v<Unique> && !heed::MaskRef::copies<Unique>);
+
+heed::Sequence<Cache::View> unique(const Cache::View& keys, const Unique& mask) {
+  return {.keys = &keys, .mask = mask, .q = {}, .out = {}};
+}
 heed::Sequence<Cache::View> small(const Cache::View& keys) {
   return {.keys = &keys, .mask = heed::SlidingWindow{4}, .q = {}, .out = {}};
 }
@@ -30,6 +44,9 @@ heed::Status call(const Cache::View& keys, std::span<const float> q, std::span<f
   if (status.ok()) {
     status = heed::attend_mla<heed::Scalar>(heed::Mla{}, heed::MlaForm::absorbed, q, keys, Windows{{1}}, out, workspace,
                                             executor);
+  }
+  if (status.ok()) {
+    status = heed::attend<heed::Scalar>(heed::Gqa{}, q, keys, Unique{3}, out, workspace, executor);
   }
   return status;
 }

@@ -178,10 +178,13 @@ void acceptance() {
   expect(!heed::greedy_token(std::vector<float>{1, nan}).ok(), "accept: logits", "NaN");
   expect(!heed::greedy_token(std::vector<float>{1, infinity}).ok(), "accept: logits", "infinity");
   expect(!heed::greedy_token(std::vector<float>{-infinity, -infinity}).ok(), "accept: logits", "nothing to choose");
-  const auto chain = heed::accept_greedy(Tokens{1, 2, 3}, Tokens{1, 2, 9, 4});
+  const auto chain = heed::value_or_throw(heed::accept_greedy(Tokens{1, 2, 3}, Tokens{1, 2, 9, 4}));
   expect(chain.accepted == 2 && chain.bonus == 9, "accept: chain", "bonus");
   const DraftTree tree = heed::value_or_throw(DraftTree::create(List{-1, 0, 0, 1, 2, 4}));
-  const auto path = heed::accept_greedy(tree, Tokens{0, 5, 6, 7, 8, 9}, Tokens{6, 7, 8, 0, 1, 2});
+  const auto path = heed::value_or_throw(heed::accept_greedy(tree, Tokens{0, 5, 6, 7, 8, 9}, Tokens{6, 7, 8, 0, 1, 2}));
+  const Tokens seven(7);
+  expect(!heed::accept_greedy(Tokens{1}, seven).ok() && !heed::accept_greedy(tree, seven, seven).ok(), "accept: sizes",
+         "more targets than drafts or nodes");
   expect(path == List{0, 2, 4}, "accept: tree", "path");
   expect(*heed::sample(Weights{1, 0, 3}, 0.25) == 2 && *heed::sample(Weights{1, 0, 3}, 0.249) == 0, "accept: sample",
          "pick");
@@ -219,6 +222,7 @@ struct Toy {
   }
   [[nodiscard]] heed::Status commit(Index count) {
     text.insert(text.end(), step.begin(), step.begin() + count);
+    step.clear();
     return {};
   }
   [[nodiscard]] std::span<const double> draft_probabilities() const { return {}; }
@@ -247,6 +251,16 @@ void loop() {
   expect(until.ok() && one == Tokens{5} && stopped.text == Tokens{2}, "loop: stop", "at a draft");
   expect(until.ok() && until->tokens == 1 && until->steps == 1 && until->accepted == List{1, 0, 0} && until->stopped,
          "loop: stop", "counts");
+
+  struct Silent : Toy {
+    [[nodiscard]] heed::Result<std::span<const float>> verify(std::span<const Token> tokens) {
+      step.assign(tokens.begin(), tokens.end());
+      logits.clear();
+      return std::span<const float>(logits);
+    }
+  } silent;
+  const auto none = heed::speculate_greedy(silent, 2, 8, 3, [](Token) {});
+  expect(!none.ok() && silent.step.empty() && silent.text.empty(), "loop: closed", "a step of no use");
 
   // Half as likely at temperature 1 is a quarter at 1/2: 0.8 and 0.2 of two tokens, and 0.7 picks the first.
   struct Two : Toy {

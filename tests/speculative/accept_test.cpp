@@ -71,7 +71,7 @@ TEST(AcceptGreedy, TakesTheLongestRunThatTheTargetAgreesWith) {
                                          {{1, 2, 3}, {1, 9, 3, 4}, 1, 9},
                                          {{1, 2, 3}, {1, 2, 9, 4}, 2, 9},
                                          {{5, 5, 5}, {4, 5, 5, 5}, 0, 4}}) {
-    const Acceptance got = heed::accept_greedy(row.drafts, row.targets);
+    const Acceptance got = heed::value_or_throw(heed::accept_greedy(row.drafts, row.targets));
     EXPECT_EQ(got.accepted, row.accepted);
     EXPECT_EQ(got.bonus, row.bonus);
   }
@@ -105,7 +105,7 @@ TEST(AcceptGreedyTree, IsAWalkFromTheFirstNode) {
       targets.push_back(Token(random.below(3)));
     }
     const DraftTree tree = heed::value_or_throw(DraftTree::create(parents));
-    const std::vector<Index> got = heed::accept_greedy(tree, tokens, targets);
+    const std::vector<Index> got = heed::value_or_throw(heed::accept_greedy(tree, tokens, targets));
     ASSERT_EQ(got, walked(parents, tokens, targets));
     EXPECT_EQ(got, tree.path(got.back()));
     longest = std::max(longest, Index(got.size()));
@@ -121,8 +121,9 @@ TEST(AcceptGreedyTree, OfAChainIsTheChain) {
     for (Index i = 0; i < drafts; ++i) tokens.push_back(Token(random.below(2)));
     for (Index i = 0; i <= drafts; ++i) targets.push_back(Token(random.below(2)));
     const DraftTree chain = heed::value_or_throw(DraftTree::chain(drafts + 1));
-    const auto path = heed::accept_greedy(chain, tokens, targets);
-    const Acceptance acceptance = heed::accept_greedy(std::span<const Token>(tokens).subspan(1), targets);
+    const auto path = heed::value_or_throw(heed::accept_greedy(chain, tokens, targets));
+    const Acceptance acceptance =
+        heed::value_or_throw(heed::accept_greedy(std::span<const Token>(tokens).subspan(1), targets));
     ASSERT_EQ(Index(path.size()), acceptance.accepted + 1);
     EXPECT_EQ(targets[std::size_t(path.back())], acceptance.bonus);
   }
@@ -131,12 +132,27 @@ TEST(AcceptGreedyTree, OfAChainIsTheChain) {
 TEST(AcceptGreedyTree, TakesTheFirstOfEqualChildren) {
   // Nodes 1 and 2 are both what the target says after node 0; only node 2's child would go on.
   const DraftTree tree = heed::value_or_throw(DraftTree::create(std::vector<Index>{-1, 0, 0, 2}));
-  EXPECT_EQ(heed::accept_greedy(tree, Tokens{0, 5, 5, 6}, Tokens{5, 6, 6, 0}), (std::vector<Index>{0, 1}));
+  EXPECT_EQ(*heed::accept_greedy(tree, Tokens{0, 5, 5, 6}, Tokens{5, 6, 6, 0}), (std::vector<Index>{0, 1}));
 }
 
 TEST(AcceptGreedyTree, OfNothingIsNothing) {
   const DraftTree none = heed::value_or_throw(DraftTree::create({}));
-  EXPECT_TRUE(heed::accept_greedy(none, {}, {}).empty());
+  EXPECT_TRUE(heed::value_or_throw(heed::accept_greedy(none, {}, {})).empty());
+}
+
+TEST(AcceptGreedy, NamesSpansOfAnotherSize) {
+  const DraftTree tree = heed::value_or_throw(DraftTree::create(std::vector<Index>{-1, 0, 0}));
+  const auto expect = [](const heed::Status& status, const std::string& message) {
+    EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+    EXPECT_EQ(status.message(), message);
+  };
+  for (const std::size_t size : {0u, 1u, 2u, 4u}) {
+    const Tokens some(size, 7);
+    const std::string has = " has " + std::to_string(size) + (size == 1 ? " token" : " tokens");
+    expect(heed::accept_greedy(Tokens{7, 7}, some).status(), "targets" + has + ", must have 3 for 2 drafts");
+    expect(heed::accept_greedy(tree, some, Tokens(3)).status(), "tokens" + has + ", must have 3 for 3 nodes");
+    expect(heed::accept_greedy(tree, Tokens(3), some).status(), "targets" + has + ", must have 3 for 3 nodes");
+  }
 }
 
 // --- sampling -----------------------------------------------------------------------------------------------------------

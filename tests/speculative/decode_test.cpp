@@ -239,6 +239,29 @@ TEST(SpeculateGreedy, RefusesAModelThatBreaksItsWord) {
   }
   Model few{.logits = [](const Tokens&) { return std::vector<float>(3); }};
   EXPECT_EQ(message(few), "verify() gave 3 logits, must give 5 for 1 token");
+  EXPECT_EQ(few.committed, (std::vector<Index>{0})) << "its step is closed";
+}
+
+/// What verify() opened is closed, and the model can go on.
+TEST(SpeculateGreedy, ClosesTheStepThatItCannotUse) {
+  for (const bool sampled : {false, true}) {
+    Model model;
+    model.drafts = [](Token, Index count) { return Tokens(std::size_t(count), 1); };
+    model.probabilities.assign(2 * vocabulary, 0.2);
+    Index calls = 0;
+    model.logits = [&](const Tokens&) { return std::vector<float>(std::size_t(vocabulary), ++calls > 3 ? nan : 1.0f); };
+    Tokens out;
+    const auto emit = [&](Token token) { out.push_back(token); };
+    const auto made = sampled ? heed::speculate_sampled(
+                                    model, 1, 10, 2, 1.0, [] { return 0.9; }, emit)
+                              : heed::speculate_greedy(model, 1, 10, 2, emit);
+    EXPECT_EQ(made.status().code(), StatusCode::invalid_argument);
+    ASSERT_EQ(model.verified.size(), 2u);
+    ASSERT_EQ(model.committed.size(), 2u);
+    EXPECT_EQ(model.committed[0], Index(out.size()));
+    EXPECT_EQ(model.committed[1], 0);
+    EXPECT_EQ(model.text.size(), out.size());
+  }
 }
 
 /// The right drafts but for one in each step, until `stop` tokens came out.
@@ -346,7 +369,7 @@ TEST(Speculate, RefusesLogitsThatChooseNothing) {
         EXPECT_EQ(made.status().code(), StatusCode::invalid_argument);
         EXPECT_EQ(made.status().message(), "logits row " + std::to_string(row) + ": " + number.second);
         EXPECT_EQ(emitted, 0);
-        EXPECT_TRUE(model.committed.empty());
+        EXPECT_EQ(model.committed, (std::vector<Index>{0}));
         EXPECT_EQ(model.text, before);
       }
     }
@@ -683,7 +706,7 @@ TEST(SpeculateSampled, RefusesDraftProbabilitiesThatAreNone) {
     EXPECT_EQ(made.status().code(), StatusCode::invalid_argument);
     EXPECT_EQ(made.status().message().find(row.second), 0u) << made.status().message();
     EXPECT_EQ(emitted, 0);
-    EXPECT_TRUE(model.committed.empty());
+    EXPECT_EQ(model.committed, (std::vector<Index>{0}));
   }
 }
 

@@ -12,15 +12,16 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied, so a temporary may be given.
+/// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied if it has a copy constructor, so a
+/// temporary may be given.
 /// Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must outlive the MaskRef;
 /// a temporary of that kind does not compile.
 class MaskRef {
  public:
   /// true if masks of type M are copied.
   template <class M>
-  static constexpr bool copies = std::is_trivially_copyable_v<M> && sizeof(M) <= 64 &&
-                                 alignof(M) <= alignof(std::max_align_t);
+  static constexpr bool copies = std::is_trivially_copyable_v<M> && std::is_copy_constructible_v<M> &&
+                                 sizeof(M) <= 64 && alignof(M) <= alignof(std::max_align_t);
 
   /// No mask is given.
   MaskRef() = default;
@@ -30,7 +31,7 @@ class MaskRef {
   MaskRef(M&& mask)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
   noexcept : mask_(mask), one_(&one_list<std::remove_cvref_t<M>>) {
     static_assert(copies<std::remove_cvref_t<M>> || std::is_lvalue_reference_v<M>,
-                  "this mask dies before it is asked: it is too large to be copied, so give it a name");
+                  "this mask dies before it is asked: it is too large to be copied, or cannot be, so give it a name");
     if constexpr (SplitMask<std::remove_cvref_t<M>>) two_ = &two_lists<std::remove_cvref_t<M>>;
   }
 

@@ -41,13 +41,28 @@ struct Acceptance {
   Token bonus = 0;     ///< the next token, chosen by the target
 };
 
+namespace detail {
+
+/// invalid_argument unless there are `wanted` tokens. `why` follows the number.
+template <class... Why>
+[[nodiscard]] Status check_tokens(const char* name, std::span<const Token> tokens, Index wanted, const Why&... why) {
+  if (Index(tokens.size()) == wanted) return {};
+  return fail(StatusCode::invalid_argument, name, " has ", tokens.size(), " tokens, must have ", wanted, why...);
+}
+
+}  // namespace detail
+
 /// Greedy acceptance of a chain. targets[j] is the target's choice after the token before drafts[j]. Drafts are
 /// accepted up to the first one with drafts[j] != targets[j]. `targets` has one entry more than `drafts`, for the bonus
-/// token.
-[[nodiscard]] inline Acceptance accept_greedy(std::span<const Token> drafts, std::span<const Token> targets) noexcept {
+/// token. invalid_argument for another number of targets.
+[[nodiscard]] inline Result<Acceptance> accept_greedy(std::span<const Token> drafts, std::span<const Token> targets) {
+  const auto num_drafts = Index(drafts.size());
+  if (Status status = detail::check_tokens("targets", targets, num_drafts + 1, " for ", num_drafts, " drafts");
+      !status.ok()) {
+    return status;
+  }
   Acceptance made;
-  while (made.accepted < Index(drafts.size()) &&
-         drafts[std::size_t(made.accepted)] == targets[std::size_t(made.accepted)]) {
+  while (made.accepted < num_drafts && drafts[std::size_t(made.accepted)] == targets[std::size_t(made.accepted)]) {
     ++made.accepted;
   }
   made.bonus = targets[std::size_t(made.accepted)];
@@ -57,13 +72,20 @@ struct Acceptance {
 /// Greedy acceptance of a tree: the path from node 0 on, each time to the first child whose token is the target's
 /// choice, as long as there is one. tokens [nodes] are the drafts, targets [nodes] the target's choice after each.
 /// Returns the nodes of the path, node 0 first, as Step::commit(accepted) takes them. The bonus token is targets[last
-/// of them]. Empty for an empty tree.
-[[nodiscard]] inline std::vector<Index> accept_greedy(const DraftTree& tree, std::span<const Token> tokens,
-                                                      std::span<const Token> targets) {
+/// of them]. Empty for an empty tree. invalid_argument for another number of tokens or targets.
+[[nodiscard]] inline Result<std::vector<Index>> accept_greedy(const DraftTree& tree, std::span<const Token> tokens,
+                                                              std::span<const Token> targets) {
+  const Index nodes = tree.size();
+  if (Status status = detail::check_tokens("tokens", tokens, nodes, " for ", nodes, " nodes"); !status.ok()) {
+    return status;
+  }
+  if (Status status = detail::check_tokens("targets", targets, nodes, " for ", nodes, " nodes"); !status.ok()) {
+    return status;
+  }
   std::vector<Index> path;
-  if (tree.size() == 0) return path;
+  if (nodes == 0) return path;
   path.push_back(0);
-  for (Index node = 1; node < tree.size(); ++node) {  // children come after their parents
+  for (Index node = 1; node < nodes; ++node) {  // children come after their parents
     const bool child = tree.parent(node) == path.back();
     if (child && tokens[std::size_t(node)] == targets[std::size_t(path.back())]) path.push_back(node);
   }
@@ -183,9 +205,10 @@ template <class Uniform>
     status = detail::check_range("a draft", drafts[j], 0, vocabulary - 1);
   }
   const auto check_size = [&](const char* name, std::span<const double> numbers, Index needed) {
-    if (!status.ok() || Index(numbers.size()) == needed * vocabulary) return;
-    status = fail(StatusCode::invalid_argument, name, " has ", numbers.size(), " numbers, must have ",
-                  needed * vocabulary, " for ", rows, " drafts");
+    const Count wanted = Count(needed) * vocabulary;
+    if (!status.ok() || detail::has_size(numbers.size(), wanted)) return;
+    status = fail(StatusCode::invalid_argument, name, " has ", numbers.size(), " numbers, must have ", wanted, " for ",
+                  rows, " drafts");
   };
   check_size("draft", draft, rows);
   check_size("target", target, rows + 1);

@@ -21,7 +21,8 @@ namespace heed::inline HEED_ABI {
 
 /// What the loop asks of a model. `draft(t, k)` gives at most k tokens that may follow t, none if it has no idea; they live
 /// until the next call. `verify(tokens)` opens a step of these tokens and gives logits [tokens][vocab_size]; `commit(n)`
-/// ends it and keeps the first n, so that the model is as if only they had come. A failure ends the loop.
+/// ends it and keeps the first n, so that the model is as if only they had come. A failure ends the loop: after verify()
+/// has opened a step, commit(0) closes it, unless it was commit() that failed.
 template <class M>
 concept SpeculativeModel = requires(M& model, Token token, Index count, std::span<const Token> tokens) {
   { model.vocab_size() } -> std::same_as<Index>;
@@ -72,9 +73,22 @@ template <class Emit>
   return Index(drafts.size()) + 1;
 }
 
-/// The loop; `decide(drafts, logits)` accepts, `emit(token)` takes the tokens.
-template <SpeculativeModel M, class Decide, class Emit>
-Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Index drafts, const Decide& decide,
+/// What `accept(drafts, row)` makes of the logits of a step: `row(j)` are those of row j.
+template <class Accept>
+[[nodiscard]] Result<Acceptance> decide(std::span<const Token> drafts, std::span<const float> logits, Index vocabulary,
+                                        const Accept& accept) {
+  const Index rows = Index(drafts.size()) + 1;
+  if (Index(logits.size()) != rows * vocabulary) {
+    return fail(StatusCode::invalid_argument, "verify() gave ", logits.size(), " logits, must give ", rows * vocabulary,
+                " for ", rows, " tokens");
+  }
+  const auto width = std::size_t(vocabulary);
+  return accept(drafts, [logits, width](std::size_t row) { return logits.subspan(row * width, width); });
+}
+
+/// The loop; `accept(drafts, row)` accepts, `emit(token)` takes the tokens.
+template <SpeculativeModel M, class Accept, class Emit>
+Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Index drafts, const Accept& accept,
                                         const Emit& emit) {
   using Emitted = std::invoke_result_t<const Emit&, Token>;
   static_assert(std::is_void_v<Emitted> || std::is_same_v<Emitted, bool>,
@@ -102,13 +116,12 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
     tokens.insert(tokens.end(), guess->begin(), guess->end());
     const Result<std::span<const float>> logits = model.verify(tokens);
     if (!logits.ok()) return logits.status();
-    if (Index(logits->size()) != Index(tokens.size()) * vocabulary) {
-      return fail(StatusCode::invalid_argument, "verify() gave ", logits->size(), " logits, must give ",
-                  Index(tokens.size()) * vocabulary, " for ", tokens.size(), " tokens");
-    }
     const auto guesses = std::span<const Token>(tokens).subspan(1);
-    const Result<Acceptance> decision = decide(guesses, *logits);
-    if (!decision.ok()) return decision.status();
+    const Result<Acceptance> decision = detail::decide(guesses, *logits, vocabulary, accept);
+    if (!decision.ok()) {
+      static_cast<void>(model.commit(0));  // closes the step; what failed first is what the caller must know
+      return decision.status();
+    }
     const Acceptance acceptance = *decision;
     const auto accepted = guesses.first(std::size_t(acceptance.accepted));
     Index came = acceptance.accepted + 1;
@@ -137,19 +150,18 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
 /// pin MLA's form (MlaForm) and project rows one by one. Afterwards the model has committed all but the last token that
 /// came out, stopped or not. Failures are the model's, or invalid_argument for drafts outside 0 .. 4095, for a model that
 /// gives more drafts than it may, a token that is none, or another number of logits, and naming row and logit of one that
-/// is NaN or +inf, or a row of nothing but -inf; nothing of that step comes out or is committed. Rows after a rejected
-/// draft are not looked at.
+/// is NaN or +inf, or a row of nothing but -inf; nothing of that step comes out or is committed, and the step is
+/// closed by commit(0). Rows after a rejected draft are not looked at.
 template <SpeculativeModel M, class Emit>
 Result<SpeculativeStatistics> speculate_greedy(M& model, Token token, Index count, Index drafts, const Emit& emit) {
-  const auto vocabulary = std::size_t(model.vocab_size());
-  const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) -> Result<Acceptance> {
+  const auto accept = [](std::span<const Token> guesses, const auto& logits) -> Result<Acceptance> {
     for (std::size_t row = 0;; ++row) {
-      const Result<Token> target = greedy_token(logits.subspan(row * vocabulary, vocabulary));
+      const Result<Token> target = greedy_token(logits(row));
       if (!target.ok()) return detail::named("logits", row, target.status());
       if (row == guesses.size() || guesses[row] != *target) return Acceptance{Index(row), *target};
     }
   };
-  return detail::speculate(model, token, count, drafts, decide, emit);
+  return detail::speculate(model, token, count, drafts, accept, emit);
 }
 
 /// Sampling with drafts: as speculate_greedy(), but tokens are drawn from softmax(logits / temperature) by rejection
@@ -162,9 +174,9 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
   if (!(temperature > 0 && detail::is_finite(temperature))) {
     return fail(StatusCode::invalid_argument, "temperature is ", temperature, ", must be positive");
   }
-  const auto vocabulary = std::size_t(model.vocab_size());
   std::vector<double> target;
-  const auto decide = [&](std::span<const Token> guesses, std::span<const float> logits) -> Result<Acceptance> {
+  const auto accept = [&](std::span<const Token> guesses, const auto& logits) -> Result<Acceptance> {
+    const std::size_t vocabulary = logits(0).size();
     const std::span<const double> draft = model.draft_probabilities();
     if (draft.size() < guesses.size() * vocabulary) {  // there may be room for more drafts
       return fail(StatusCode::invalid_argument, "draft_probabilities() gave ", draft.size(), " numbers, must give ",
@@ -172,7 +184,7 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
     }
     target.resize(vocabulary);
     const auto softmax = [&](std::size_t row) -> Result<std::span<const double>> {
-      const auto from = logits.subspan(row * vocabulary, vocabulary);
+      const std::span<const float> from = logits(row);
       const Result<Token> largest = greedy_token(from);
       if (!largest.ok()) return detail::named("logits", row, largest.status());
       const double most = double(from[std::size_t(*largest)]);
@@ -183,7 +195,7 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
     };
     return detail::accept_sampled(guesses, draft, softmax, Index(vocabulary), uniform);
   };
-  return detail::speculate(model, token, count, drafts, decide, emit);
+  return detail::speculate(model, token, count, drafts, accept, emit);
 }
 
 }  // namespace heed::inline HEED_ABI
