@@ -210,6 +210,38 @@ TEST(CacheSnapshotRule, IdsAreWhatBeginTakes) {
   expect_refused(restored(window, text, {.reach_first = 9, .begin = 6}).status(), "token id");
 }
 
+/// Groups of one cache have seen one text, and what is removed is removed from all of them.
+TEST(CacheSnapshotRule, LayerGroupsAreOfOneText) {
+  const Text text = some_text(12);
+  const std::vector<heed::LayerRule> rules{
+      {heed::SlidingWindow{4}, {0}}, {heed::Separators{1, 6, {1}}, {1}}, {heed::Causal{}, {2}}};
+  const Bytes empty = snapshot_of(heed::value_or_throw(Cache::create(policy, {.layers = 3}, rules)));
+  std::vector<Group> groups{{.reach_first = 12, .begin = 9}, {.reach_first = 12, .begin = 7}, {.reach_first = 12}};
+  for (Index i = 0; i < 7; ++i) {
+    if (i == 0 || text.ids[std::size_t(i)] == 1) groups[1].distant.push_back(i);
+  }
+  const auto made = [&](std::size_t at = 0, std::int64_t value = 0, std::size_t size = 0) {
+    Bytes bytes = written(empty, text, groups, 2 * sizeof(float));
+    std::memcpy(bytes.data() + at, &value, size);
+    seal(bytes);
+    return Cache::restore(policy, {.layers = 3}, rules, bytes).status();
+  };
+  EXPECT_TRUE(made().ok()) << made().message();
+  constexpr std::size_t calls = 136 - 8, seen_sum = 152;
+  expect_refused(made(calls + 8, 2, 8), "calls");
+  expect_refused(made(seen_sum, 0x4000000000000000, 8), "seen_sum");       // 2.0
+  expect_refused(made(168 + 4, 9, 4), "token id of another layer group");  // of position 10 in the window
+  groups[0].holes = {{10, 11}};
+  groups[0].first_removed = 10;
+  expect_refused(made(), "position of a removed token");
+  groups[1].holes = groups[0].holes;
+  groups[1].first_removed = 10;
+  expect_refused(made(), "position of a removed token");
+  groups[2] = {.first_removed = 10, .reach_first = 12, .begin = 11};
+  for (Index i = 0; i < 10; ++i) groups[2].distant.push_back(i);
+  EXPECT_TRUE(made().ok()) << made().message();
+}
+
 /// A hole has no row to be seen, and still takes memory: the bytes for it must be there.
 TEST(CacheSnapshotRule, HolesAreNoFreeMemory) {
   constexpr heed::Gqa wide{.num_heads = 2, .num_kv_heads = 2, .head_dim = 4096, .scale = 1};

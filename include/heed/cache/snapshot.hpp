@@ -228,6 +228,49 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   return {};
 }
 
+/// Adds the tokens that a group holds to those of others, ascending. invalid_argument if the same position has two ids.
+[[nodiscard]] inline Status merge_tokens(const MemoryResource& memory, const TokenIndex& index,
+                                         SlidingArray<FarToken>& text) {
+  SlidingArray<FarToken> merged;
+  if (Status status = merged.reserve_exactly(memory, text.size() + index.kept()); !status.ok()) return status;
+  Index other = 0;
+  for (Index key = 0; key < index.kept(); ++key) {
+    const FarToken token{index.position(key), index.token_id(key)};
+    while (other < text.size() && text[other].position < token.position) merged.push_back(text[other++]);
+    if (other < text.size() && text[other].position == token.position) {
+      if (text[other++].id != token.id) return bad_snapshot("token id of another layer group", token.id);
+    }
+    merged.push_back(token);
+  }
+  while (other < text.size()) merged.push_back(text[other++]);
+  text = std::move(merged);
+  return {};
+}
+/// invalid_argument unless all groups are of one text: after as many commits, of the same ids, and without what a caller
+/// removed from one of them.
+[[nodiscard]] inline Status check_one_text(const MemoryResource& memory, std::span<const LayerGroup> groups,
+                                           std::span<const RetentionCounters> counters) {
+  if (groups.size() < 2) return {};
+  SlidingArray<FarToken> text;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (counters[g].calls != counters[0].calls) return bad_snapshot("calls", counters[g].calls);
+    if (!(counters[g].seen_sum == counters[0].seen_sum)) {
+      return fail(StatusCode::invalid_argument, "snapshot: seen_sum is ", counters[g].seen_sum);
+    }
+    if (Status status = merge_tokens(memory, groups[g].index, text); !status.ok()) return status;
+  }
+  for (const LayerGroup& group : groups) {
+    // Nothing is evicted from the near run, or by a rule that keeps everything.
+    const Index begin = group.index.forgets_by() == nullptr ? 0 : group.index.near_begin();
+    for (const FarToken& token : text.span()) {
+      if (token.position >= begin && group.index.first_kept(token.position) != token.position) {
+        return bad_snapshot("position of a removed token", token.position);
+      }
+    }
+  }
+  return {};
+}
+
 /// Writes all groups to `to`, or only counts if that is null. Returns the bytes.
 inline std::size_t write_groups(std::byte* to, std::uint64_t fingerprint, const SnapshotCodecs& codecs,
                                 std::span<const LayerGroup> groups, std::span<const RetentionCounters> counters) {
@@ -248,7 +291,8 @@ inline std::size_t write_groups(std::byte* to, std::uint64_t fingerprint, const 
   for (std::size_t g = 0; g < groups.size(); ++g) {
     if (status = read_group(reader, memory, seen, max_tokens, groups[g], counters[g]); !status.ok()) return status;
   }
-  return check_end(reader);
+  status = check_end(reader);
+  return status.ok() ? check_one_text(memory, groups, counters) : status;
 }
 
 }  // namespace heed::inline HEED_ABI::detail
