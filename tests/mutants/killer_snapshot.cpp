@@ -181,6 +181,53 @@ void rules() {
   expect(cache.removed(), "resume", "removed");
 }
 
+/// Edits of a snapshot of two groups that make them two texts.
+void groups() {
+  const std::vector<heed::LayerRule> rules{{heed::SlidingWindow{3}, {0}}, {heed::SlidingWindow{5}, {1}}};
+  Cache cache = heed::value_or_throw(Cache::create(policy, {.layers = 2}, rules));
+  for (const std::int32_t id : {2, 3, 4, 5, 6, 7}) {
+    auto step = heed::value_or_throw(cache.begin(std::span(&id, 1)));
+    const float row[] = {9};
+    for (Index layer = 0; layer < 2; ++layer) heed::check(step.write(layer, row, row));
+    heed::check(step.commit());
+  }
+  const auto edited = [&](std::size_t at, auto value) {
+    Bytes bytes = snapshot_of(cache);
+    std::memcpy(bytes.data() + at, &value, sizeof value);
+    seal(bytes);
+    return Cache::restore(policy, {.layers = 2}, rules, bytes).status();
+  };
+  expect(edited(72, Index{6}).ok(), "groups", "right");
+  expect(!edited(168 + 4, std::int32_t{8}).ok(), "groups", "ids");
+  expect(!edited(136, Index{7}).ok(), "groups", "commits");
+  heed::check(cache.remove(4, 5));
+  const Bytes holed = snapshot_of(cache);
+  expect(Cache::restore(policy, {.layers = 2}, rules, holed).ok(), "groups", "holes");
+  // The first group's hole is one token later than the second's.
+  Bytes bytes = holed;
+  const Index hole[] = {5, 6};
+  std::memcpy(bytes.data() + 168 + 2 * 4 + 8, hole, sizeof hole);
+  seal(bytes);
+  expect(!Cache::restore(policy, {.layers = 2}, rules, bytes).ok(), "groups", "removed");
+
+  // What was removed is not in a snapshot.
+  Cache one = make(heed::SlidingWindow{9}), other = make(heed::SlidingWindow{9});
+  append(one, {2, 3, 4});
+  append(other, {2, 3, 4});
+  heed::check(other.truncate(1));
+  const std::int32_t ids[] = {3, 4};
+  auto step = heed::value_or_throw(other.begin(ids));
+  const float rows[] = {77, 2};
+  heed::check(step.write(0, rows, rows));
+  heed::check(step.commit());
+  for (Cache* const each : {&one, &other}) heed::check(each->remove(1, 2));
+  const Bytes a = snapshot_of(one), b = snapshot_of(other);
+  const float secret = 77;
+  const auto* const text = reinterpret_cast<const std::byte*>(&secret);
+  expect(a.size() == b.size() && std::search(b.begin(), b.end(), text, text + sizeof secret) == b.end(), "holes",
+         "removed rows are zeros");
+}
+
 void moves() {
   Cache cache = make(heed::Separators{1, 4, {1}});
   append(cache, {2, 3, 1, 4, 1, 5, 5, 5});
@@ -225,6 +272,7 @@ void states() {
 int main() {
   caches();
   rules();
+  groups();
   moves();
   states();
   return killer::failures == 0 ? 0 : 1;
