@@ -159,9 +159,15 @@ template <KeyValueSource S>
     return source.tile(stream, head, first, max);
   }
 }
-/// Position of the last slot, plus 1; 0 without slots.
+/// Position of the last key, plus 1; 0 without keys. Holes behind it do not count.
 template <KeyValueSource S>
 [[nodiscard]] Index end_of(const S& source) {
+  const Index keys = source.size();
+  return keys == 0 ? 0 : source.position(keys - 1) + 1;
+}
+/// Position of the last slot, plus 1; 0 without slots.
+template <KeyValueSource S>
+[[nodiscard]] Index slots_end_of(const S& source) {
   const Index slots = slots_of(source);
   return slots == 0 ? 0 : slot_position(source, slots - 1) + 1;
 }
@@ -197,6 +203,7 @@ struct MaskedCall {
   bool query_positions = false;  ///< true if the caller gives query positions
   Index slots = 0;               ///< slots of the source: its keys and its holes
   Index end = 0;                 ///< position of the last key, plus 1
+  Index slots_end = 0;           ///< position of the last slot, plus 1
   const void* tokens = nullptr;  ///< identity of the token list that layers of a cache share; null: not from a KvCache
   std::uint64_t change = 0;      ///< identity of that cache's open step: every step has another one
   bool asked_positions = false;  ///< true if positions() of that step was called

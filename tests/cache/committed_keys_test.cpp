@@ -84,13 +84,15 @@ class Text {
     model.remove(begin, end);
     for (Index position = begin; position < end; ++position) gone_.insert(position);
   }
+  /// Behind the last key.
+  [[nodiscard]] Index end() const { return cache.kept() == 0 ? 0 : cache.position(cache.kept() - 1) + 1; }
   /// Queries from here on need nothing that was evicted.
   [[nodiscard]] Index forgotten() const { return forgotten_; }
 
   /// Asks for one query at a position; false if that is refused. What comes out must be right.
   [[nodiscard]] bool ask(Index position) { return ask(position, 1, {position}); }
   /// Asks for the last `count` committed ones.
-  [[nodiscard]] bool ask_last(Index count) { return ask(cache.seen() - count, count, {}); }
+  [[nodiscard]] bool ask_last(Index count) { return ask(end() - count, count, {}); }
 
  private:
   [[nodiscard]] bool ask(Index first, Index count, const std::vector<Index>& positions) {
@@ -174,9 +176,9 @@ Index walk(const P& policy, const std::string& kind, Positions positions, Index 
     switch (pick(random, 0, 6)) {
       case 0: text.truncate(pick(random, text.cache.rollback_floor(), before)); break;
       case 1:
-        if (!history && before > 1) {
-          const Index begin = pick(random, std::max<Index>(0, before - 20), before - 2);
-          text.remove(begin, std::min(before - 1, begin + pick(random, 1, 4)));
+        if (!history) {
+          const Index begin = pick(random, std::max<Index>(0, before - 20), before);
+          text.remove(begin, std::min(before, begin + pick(random, 1, 4)));
         }
         break;
       case 2: text.append(ids, heed::Eviction::later); break;
@@ -185,8 +187,7 @@ Index walk(const P& policy, const std::string& kind, Positions positions, Index 
     const Index seen = text.cache.seen();
     const Index most = std::min<Index>(seen, 12);
     for (const Index count : {most, most / 2, Index{1}}) {
-      if (count < 1 || count > seen || text.cache.keys(0).size() == 0) continue;
-      if (text.cache.position(text.cache.kept() - 1) == seen - 1) answered += text.ask_last(count);
+      if (count > 0 && count <= text.end()) answered += text.ask_last(count);
       if (::testing::Test::HasFailure()) return 0;
     }
     for (Index position = std::max<Index>(0, seen - 30); position <= seen + 2; ++position) {

@@ -309,6 +309,26 @@ TEST(ReadableKeys, CommittedOnesMayLackWhatAQuerySees) {
       "sequence 0: a query is at position 7, but the cache forgot what queries before 8 see of layer 0" + before);
 }
 
+/// Without query_positions the last query is that of the last key, whatever was removed behind it.
+TEST(ReadableKeys, EndWithTheLastKey) {
+  for (const heed::AnyRule& rule : {heed::AnyRule(heed::Causal{}), heed::AnyRule(heed::SlidingWindow{4})}) {
+    Cache cache = heed::value_or_throw(Cache::create(plain, {.undo_tokens = 5}, rule));
+    for (Index token = 0; token < 10; ++token) append(cache, 1, float(token));
+    heed::check(cache.remove(8, 10));
+    const std::vector<float> q(32), slopes{1, 1, 1, 1};
+    std::vector<float> aligned(16), lse(4), placed(16), placed_lse(4);
+    heed::Workspace workspace;
+    heed::SerialExecutor executor;
+    const heed::AttendOptions options{.alibi_slopes = slopes};
+    const Index last = 7;
+    heed::check(heed::attend<heed::Scalar>(plain, q, cache.keys(0), heed::MaskRef(), placed, workspace, executor,
+                                           options, placed_lse, std::span(&last, 1)));
+    heed::check(heed::attend<heed::Scalar>(plain, q, cache.keys(0), aligned, workspace, executor, options, lse));
+    EXPECT_EQ(aligned, placed) << rule.name();
+    EXPECT_EQ(lse, placed_lse) << rule.name();
+  }
+}
+
 /// Queries of one step that see different lists are stages of one view.
 TEST(ReadableKeys, InStages) {
   RankCache cache =

@@ -118,6 +118,11 @@ void committed() {
   heed::SerialExecutor executor;
   heed::check(heed::attend<heed::Scalar>(policy, q, removed.keys(0), out, workspace, executor));
   expect(out[0] == 1 && out[10] == 19 / 6.0f, "committed", "no far key is later than its query among others");
+  Cache cut = fed(heed::SlidingWindow{3}, 8);
+  heed::check(cut.remove(6, 8));
+  heed::check(heed::attend<heed::Scalar>(policy, std::span(q).first(2), cut.keys(0), std::span(out).first(2), workspace,
+                                         executor));
+  expect(out[0] == 4, "committed", "the last key's query is the last one");
   const auto rope =
       heed::value_or_throw(heed::Rope::create({.head_dim = 2, .layout = heed::RopeLayout::half_split, .theta = 1e4}));
   Turning ranks = heed::value_or_throw(

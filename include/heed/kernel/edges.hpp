@@ -84,6 +84,7 @@ class Edges {
     const auto& keys = *sequence.keys;
     Job all = empty_job(num_queries(sequence), slots_of(keys), mask_of(sequence), carver);
     all.source = SourceRef::to(keys);
+    all.end = end_of(keys);
     if constexpr (!maps_queries) all.q = sequence.q.data();
     if constexpr (!maps_outputs) all.out = sequence.out.data();
     all.lse = sequence.lse.empty() ? nullptr : sequence.lse.data();
@@ -97,6 +98,7 @@ class Edges {
         Job job = all;
         job.source = SourceRef::to_stage(keys, stage);
         job.num_keys = keys.stage_size(stage);
+        job.end = job.num_keys == 0 ? 0 : keys.stage_position(stage, job.num_keys - 1) + 1;
         job.num_queries = queries.size();
         if constexpr (requires { keys.stage_mask(stage); }) {
           if (const MaskRef mask = keys.stage_mask(stage)) {

@@ -130,6 +130,7 @@ struct Job {
   NearKeys near_keys = {};
   Index far_keys = 0;
   Index num_queries = 0;
+  Index end = 0;                                          // position of the last key, plus 1
   const float* q = nullptr;                               // [num_queries][num_heads][key_width]
   float* out = nullptr;                                   // [num_queries][num_heads][value_width]
   float* lse = nullptr;                                   // [num_queries][num_heads], or null
@@ -140,8 +141,7 @@ struct Job {
 
   [[nodiscard]] Index query_position(Index query) const {
     if (!query_positions.empty()) return query_positions[std::size_t(query)];
-    const Index next = num_keys == 0 ? 0 : source.position(num_keys - 1) + 1;
-    return next - num_queries + query;
+    return end - num_queries + query;
   }
 
   [[nodiscard]] Index far_chunks() const noexcept { return (far_keys + chunk_keys - 1) / chunk_keys; }

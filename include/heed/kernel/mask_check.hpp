@@ -72,7 +72,8 @@ template <class Sequence>
                   .positions = query_range(sequence, queries),
                   .query_positions = !sequence.query_positions.empty(),
                   .slots = slots_of(keys),
-                  .end = end_of(keys)};
+                  .end = end_of(keys),
+                  .slots_end = slots_end_of(keys)};
   if constexpr (requires { keys.tokens()->forgets_by(); }) {
     call.tokens = keys.tokens();
     call.change = keys.change();

@@ -60,11 +60,11 @@ class LandmarkMask {
   /// from near_begin on. And for a cache that evicts by another rule, or a query that is later than the reaches know.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
-    const bool same = call.slots > held_ ? call.end - near_begin_ == call.slots - held_
-                                         : call.slots == held_ && call.end <= near_begin_;
+    const bool same = call.slots > held_ ? call.slots_end - near_begin_ == call.slots - held_
+                                         : call.slots == held_ && call.slots_end <= near_begin_;
     if (call.slots > 0 && !same) {
       return bad("mask is of ", held_, " far keys and every position from ", near_begin_, " on, but keys has ",
-                 call.slots, ", the last at position ", call.end - 1);
+                 call.slots, ", the last at position ", call.slots_end - 1);
     }
     if (call.rule != nullptr && call.rule_fingerprint != rule_) {
       return bad("mask does not know rule ", call.rule, ", by which the cache of keys forgets: it is another rule's");

@@ -32,7 +32,8 @@ class RuleMask {
   /// Number of tokens of the text.
   [[nodiscard]] Index tokens() const noexcept { return index_.planned(); }
   /// The mask. It points to memory that this object owns, so it stays valid if the object moves.
-  [[nodiscard]] LandmarkMask mask() const noexcept { return index_.mask(true); }
+  [[nodiscard]] LandmarkMask mask() const& noexcept { return index_.mask(true); }
+  LandmarkMask mask() const&& = delete;  // what it points to dies first
 
  private:
   explicit RuleMask(TokenIndex index) noexcept : index_(std::move(index)) {}
