@@ -10,15 +10,20 @@
 #include <utility>
 #include <vector>
 
+#include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/recurrent_state.hpp>
+#include <heed/cache/strided.hpp>
 #include <heed/codec/f32.hpp>
+#include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/retention/anchors.hpp>
+#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
+#include <heed/simd/scalar.hpp>
 
 #include "mutants/expect.hpp"
 
@@ -240,6 +245,48 @@ void moves() {
   expect(view.readable(false).ok(), "move", "a view follows its cache");
 }
 
+// --- keys of a cache under a mask of somebody else --------------------------------------------------------------------------
+
+/// A policy whose layout may claim another width than its view has.
+struct Claims {
+  Index key_width = 1;
+  static constexpr int key_stream = 0;
+  static constexpr int value_stream = 1;
+  [[nodiscard]] heed::Status validate() const { return {}; }
+  [[nodiscard]] heed::AttentionLayout layout() const {
+    heed::AttentionLayout made = policy.layout();
+    made.key_width = key_width;
+    return made;
+  }
+  [[nodiscard]] heed::Identity query_map() const { return {}; }
+  [[nodiscard]] heed::Identity output_map() const { return {}; }
+  [[nodiscard]] heed::Identity preparation() const { return {}; }
+};
+
+void masks() {
+  const heed::Separators rule{.initial = 0, .window = 4, .ids = {7}};
+  Cache cache = heed::value_or_throw(Cache::create(policy, {.undo_tokens = 100}, rule));
+  Ids ids(30, 3);
+  ids[10] = 7;
+  append(cache, ids);
+  heed::check(cache.remove(10, 11));
+  const auto mask = heed::value_or_throw(heed::RuleMask::create(rule, ids));
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  const std::vector<float> q(2, 0.0f);
+  std::vector<float> out(1);
+  const std::span<const float> one = std::span(q).first(1);
+  const heed::Status seen = heed::attend<heed::Scalar>(policy, one, cache.keys(0), mask.mask(), out, workspace, serial);
+  expect(seen.ok() && out[0] == (26.0f + 27 + 28 + 29) / 4, "masks", "a removed landmark is hidden");
+  const Claims wide{.key_width = 2};
+  const float rows[] = {1, 2, 3, 4};
+  const heed::StridedStream stream{reinterpret_cast<const std::byte*>(rows), 4, 4, 4};
+  expect(!heed::attend<heed::Scalar>(wide, q, heed::StridedSource<heed::F32>(2, stream, stream), heed::Causal{}, out,
+                                     workspace, serial)
+              .ok(),
+         "masks", "widths agree");
+}
+
 // --- states -----------------------------------------------------------------------------------------------------------
 
 void states() {
@@ -274,6 +321,7 @@ int main() {
   rules();
   groups();
   moves();
+  masks();
   states();
   return killer::failures == 0 ? 0 : 1;
 }

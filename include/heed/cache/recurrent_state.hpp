@@ -206,12 +206,14 @@ class RecurrentState {
     const std::size_t size_at = detail::begin_snapshot(writer, magic, version);
     for (const Index number : {layers(), width(), seen_, depth_}) writer.number(number);
     writer.number(options_.model_id);
-    for (Index back = depth_; back >= 0; --back) {
-      for (Index layer = 0; layer < layers(); ++layer) {
-        writer.bytes(slot((head_ - back + slots()) % slots()) + layer * padded_width(),
-                     std::size_t(width()) * sizeof(float));
+    writer.part(Count(state_bytes()) * (depth_ + 1), [&] {
+      for (Index back = depth_; back >= 0; --back) {
+        for (Index layer = 0; layer < layers(); ++layer) {
+          writer.bytes(slot((head_ - back + slots()) % slots()) + layer * padded_width(),
+                       std::size_t(width()) * sizeof(float));
+        }
       }
-    }
+    });
     return detail::finish_snapshot(writer, size_at, to);
   }
 
