@@ -19,10 +19,13 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What the loop asks of a model. `draft(t, k)` gives at most k tokens that may follow t, none if it has no idea; they live
-/// until the next call. `verify(tokens)` opens a step of these tokens and gives logits [tokens][vocab_size]; `commit(n)`
-/// ends it and keeps the first n, so that the model is as if only they had come. A failure ends the loop: after verify()
-/// has opened a step, commit(0) closes it, unless it was commit() that failed.
+/// What the loop asks of a model.
+///
+///     draft(t, k)       returns at most k guesses of what follows t, possibly none; they must live until the next call
+///     verify(tokens)    opens a step of these tokens and returns logits [tokens][vocab_size()]
+///     commit(n)         ends the step and keeps its first n tokens, as if only these had come
+///
+/// A failure ends the loop. If verify() has opened a step, commit(0) closes it, unless it was commit() that failed.
 template <class M>
 concept SpeculativeModel = requires(M& model, Token token, Index count, std::span<const Token> tokens) {
   { model.vocab_size() } -> std::same_as<Index>;
@@ -142,16 +145,19 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
 
 }  // namespace detail
 
-/// The `count` tokens after `token` that greedy decoding gives, with up to `drafts` drafts a step; emit(token) is called for
-/// each. It returns nothing, or bool: false stops there, at an end-of-text token for example, and drafts after it are
-/// discarded. A step whose commit() fails has come out before if emit() returns bool, and has not if it returns nothing.
+/// Greedy decoding with drafts: emits the `count` tokens after `token`, with up to `drafts` drafts a step. emit(token)
+/// is called for each token. It returns nothing, or a bool: false ends the run after this token, at an end-of-text
+/// token for example, and later drafts are discarded.
 ///
-/// The text is that of decoding one by one if verify() gives a row the bits it has alone, which heed's kernel does:
-/// pin MLA's form (MlaForm) and project rows one by one. Afterwards the model has committed all but the last token that
-/// came out, stopped or not. Failures are the model's, or invalid_argument for drafts outside 0 .. 4095, for a model that
-/// gives more drafts than it may, a token that is none, or another number of logits, and naming row and logit of one that
-/// is NaN or +inf, or a row of nothing but -inf; nothing of that step comes out or is committed, and the step is
-/// closed by commit(0). Rows after a rejected draft are not looked at.
+/// The text is the same as without drafts if verify() gives a row the bits that it has alone. heed's kernel does; use
+/// one form of MLA (MlaForm), and projections that give a row the same bits alone and among others, as heed's do.
+/// Afterwards the model has committed all emitted tokens except the last, also if emit() ended the run.
+///
+/// Errors: those of the model; invalid_argument for `drafts` outside 0 .. 4095, for more drafts than allowed, a token
+/// outside the vocabulary, a wrong number of logits, a logit that is NaN or +inf and a row of nothing but -inf, naming
+/// row and logit. No token of that step is then emitted or committed, and commit(0) closes the step. Rows after a
+/// rejected draft are not read. If commit() fails, the step's tokens were emitted before if emit() returns bool, and
+/// are not emitted if it returns nothing.
 template <SpeculativeModel M, class Emit>
 Result<SpeculativeStatistics> speculate_greedy(M& model, Token token, Index count, Index drafts, const Emit& emit) {
   const auto accept = [](std::span<const Token> guesses, const auto& logits) -> Result<Acceptance> {
