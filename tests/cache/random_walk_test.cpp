@@ -32,5 +32,13 @@ TYPED_TEST(RandomWalk, RulesWithoutHistory) {
   }
 }
 
+/// A window beyond every text: removed tokens go at once, as under the rule that keeps everything by its name.
+TYPED_TEST(RandomWalk, RulesThatKeepEverything) {
+  for (const char* first : endless_kinds) {
+    const char* const other = rule_kinds[this->walks.random() % 7];
+    ASSERT_NO_FATAL_FAILURE(this->walk(first, other)) << first << " and " << other;
+  }
+}
+
 }  // namespace
 }  // namespace heed_test

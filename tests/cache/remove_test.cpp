@@ -84,5 +84,56 @@ TEST(CacheRemove, EveryAllocationMayFail) {
   }
 }
 
+/// A thousand turns of a text from whose middle a token is taken: under whatever keeps everything, memory is what is left.
+TEST(CacheRemove, LeavesNoHoleWhereNothingIsEvicted) {
+  const std::vector<heed::AnyRule> rules{
+      heed::Causal{}, heed::SlidingWindow{heed::unlimited}, heed::Separators{3, heed::unlimited, {1}},
+      heed::FixedGrid{0, heed::unlimited, 3, 1}, heed::SinkWindow{4, Index{1} << 60}};
+  for (const heed::AnyRule& rule : rules) {
+    SCOPED_TRACE(rule.name());
+    CountingMemory memory;
+    Cache cache = heed::value_or_throw(Cache::create(policy, {.page_tokens = 4, .memory = memory.resource()}, rule));
+    const Seeds text(40, 1);
+    ASSERT_NO_FATAL_FAILURE(append(cache, text));
+    cache.trim();
+    const Index held = memory.held;
+    for (int i = 0; i < 1000; ++i) {
+      ASSERT_NO_FATAL_FAILURE(append(cache, {Seed(i % 3)}));
+      const Index middle = cache.position(20);
+      ASSERT_TRUE(cache.remove(middle, middle + 1).ok());
+      ASSERT_EQ(cache.kept(), 40);
+      ASSERT_EQ(cache.keys(0).slots(), 40) << "holes are read";
+    }
+    EXPECT_EQ(cache.rollback_floor(), 0);
+    cache.trim();
+    EXPECT_LE(memory.held, held + 3 * 1024);
+    EXPECT_LE(cache.bytes().allocated_rows, (40 + 3 * 4) * 128 + 16 * 192);
+  }
+}
+
+/// Rows move in runs: what is moved is counted, and its bits are those of before, over the borders of pages of any length.
+TEST(CacheRemove, MovesRuns) {
+  std::mt19937_64 random(11);
+  for (const Index page : {1, 3, 4, 7, 64}) {
+    CountingMemory memory;
+    Cache cache = heed::value_or_throw(Cache::create(policy, {.page_tokens = page, .memory = memory.resource()}));
+    const Seeds text = new_tokens(random, 100);
+    ASSERT_NO_FATAL_FAILURE(append(cache, text));
+    std::vector<Index> left = all_positions(100);
+    for (int i = 0; i < 12; ++i) {
+      const Index begin = pick(random, 0, 99), end = std::min<Index>(100, begin + pick(random, 0, 9));
+      std::erase_if(left, [&](Index p) { return p >= begin && p < end; });
+      ASSERT_TRUE(cache.remove(begin, end).ok());
+      ASSERT_NO_FATAL_FAILURE(expect_keeps(cache, 0, text, left)) << "page " << page << ", call " << i;
+    }
+    std::vector<Index> keep;
+    for (const Index position : left) {
+      if (random() % 4 > 0) keep.push_back(position);
+    }
+    ASSERT_TRUE(cache.compact(keep).ok());
+    ASSERT_NO_FATAL_FAILURE(expect_keeps(cache, 0, text, keep));
+  }
+}
+
 }  // namespace
 }  // namespace heed_test

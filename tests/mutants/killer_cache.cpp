@@ -178,6 +178,10 @@ void compaction() {
   append(cache, {0, 0});
   heed::check(cache.compact(List{0, 3, 8}).status());
   expect(kept(cache) == List{0, 3, 8} && rows(cache) == kept(cache), "compact", "rows");
+  Tracked endless = make(heed::SlidingWindow{heed::unlimited});
+  append(endless, plain(8));
+  heed::check(endless.remove(3, 4));
+  expect(endless.keys(0).slots() == 7 && rows(endless) == kept(endless), "remove", "no hole where nothing is evicted");
 }
 
 /// What the last query of a step attends to, if every key weighs the same: the mean of the values.

@@ -151,9 +151,19 @@ template <class Make>
   return {.rule = rule, .empty = stream.empty(), .step = step, .keep = nullptr, .floor = floor};
 }
 
+/// A rule that keeps everything by its parameters.
+[[nodiscard]] inline RuleCase endless_case(heed::AnyRule rule) {
+  RuleCase made = full_case();
+  made.rule = std::move(rule);
+  return made;
+}
+
 /// Names of the kinds of random_case().
 inline constexpr const char* rule_kinds[] = {"full",       "window", "sinks",   "sinks_after_step", "anchors",
                                              "separators", "grid",   "manager", "sep_cache"};
+
+/// Kinds of rules that keep everything.
+inline constexpr const char* endless_kinds[] = {"endless_window", "endless_separators", "endless_grid"};
 
 /// A rule of that kind with small random parameters.
 [[nodiscard]] inline RuleCase random_case(const std::string& kind, std::mt19937_64& random) {
@@ -166,6 +176,9 @@ inline constexpr const char* rule_kinds[] = {"full",       "window", "sinks",   
   if (kind == "anchors") return anchor_case(pick(0, 1) == 1);
   if (kind == "separators") return separator_case(initial, window);
   if (kind == "grid") return grid_case(initial, window, pick(1, 7), pick(0, 6));
+  if (kind == "endless_window") return endless_case(heed::SlidingWindow{heed::unlimited});
+  if (kind == "endless_separators") return endless_case(heed::Separators{initial, heed::unlimited, {1, 2}});
+  if (kind == "endless_grid") return endless_case(heed::FixedGrid{initial, Int{1} << 50, 2, 1});
   heed::SeparatorStream rule{.initial = pick(0, 4), .separators = pick(1, 4), .local = pick(1, 6), .ids = {1, 2}};
   rule.capacity = rule.initial + rule.separators + rule.local + pick(1, 8);
   rule.form = kind == "manager" ? heed::StreamForm::manager : heed::StreamForm::sep_cache;

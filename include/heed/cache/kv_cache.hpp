@@ -192,21 +192,26 @@ class KvCache {
   /// Drops all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
-  /// Removes the tokens at logical positions begin ... end - 1 from every layer that holds them: from now on no query sees
-  /// them, as if a mask hid them. All others keep their positions, and their rules forget them as if nothing had been
-  /// removed; with in-cache ranks the keys behind move up. Where a rule keeps everything, memory is free at once; else a
-  /// removed recent token has a slot until it would have left the window.
+  /// Removes the tokens at logical positions begin ... end - 1 from every layer that holds them: no later query sees them,
+  /// as if a mask hid them. All others keep their positions, and their rules forget them as if nothing had been removed.
+  /// With in-cache ranks the keys behind move up. Text goes on at seen(), whatever was removed: see resume_at().
   ///
-  /// Text goes on at seen(), whatever was removed: see resume_at(). out_of_range unless 0 <= begin <= end <= seen();
-  /// unsupported for a rule with a history, which counts what it holds; out_of_memory; wrong_state while a step is open.
+  /// Memory: a rule that keeps everything frees the pages at once. Under other rules a removed recent token keeps its slot
+  /// until it would have left the window.
+  /// Time: the lists of older tokens are walked once. Landmarks behind a removed one move up by one copy a run and page. A
+  /// rule that keeps everything also copies the recent rows before `end`: all of them in the first call, in later calls
+  /// only those that came after the last removed token. Rows from `end` on that were never before a removed token stay.
+  /// Errors: out_of_range unless 0 <= begin <= end <= seen(); unsupported for a rule with a history, which counts what it
+  /// holds; out_of_memory; wrong_state while a step is open.
   Status remove(Index begin, Index end) {
     if (Status status = may(CacheFeature::remove); !status.ok()) return status;
     ++facts_->change;
     return groups_.remove(begin, end);
   }
 
-  /// The same for all tokens but those at these positions, strictly ascending, each held by a layer at least. Returns the
-  /// rows moved, per head of a layer. invalid_argument naming a position; other errors as of remove().
+  /// Removes all tokens but those at these positions, which must ascend strictly and be held by at least one layer each.
+  /// Returns a number of tokens: those whose rows moved, summed over the layer groups. Within a group the rows of all its
+  /// layers and heads move together and count once. invalid_argument naming a position; other errors as of remove().
   Result<Index> compact(std::span<const Index> keep) {
     if (Status status = may(CacheFeature::compact); !status.ok()) return status;
     ++facts_->change;

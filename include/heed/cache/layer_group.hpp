@@ -119,7 +119,7 @@ class LayerGroup {
     if (Status status = index.prepare_remove(memory, gone, &slots); !status.ok()) return status;
     return far_rows.make_writable(slots.begin, slots.end, {0, index.held()});
   }
-  /// Rows moved.
+  /// Returns the tokens whose rows moved.
   Index remove(std::span<const Interval> gone) noexcept {
     Moves moves{this};
     index.remove(gone, moves);
@@ -209,14 +209,16 @@ class LayerGroup {
     void drop(Index slot, Index count, Index end) {
       group->far_rows.copy(group->far_rows, slot + count, slot, end - slot - count);
     }
-    void promote(Index position, Index slot) {
-      group->far_rows.copy(group->near_rows, position, slot, 1);
-      ++moved;
+    void promote(Index position, Index slot, Index count) {
+      group->far_rows.copy(group->near_rows, position, slot, count);
+      moved += count;
     }
-    void demote(Index slot, Index position) { group->near_rows.copy(group->far_rows, slot, position, 1); }
-    void gather(Index slot, Index to) {
-      group->far_rows.copy(group->far_rows, slot, to, 1);
-      ++moved;
+    void demote(Index slot, Index position, Index count) {
+      group->near_rows.copy(group->far_rows, slot, position, count);
+    }
+    void gather(Index slot, Index to, Index count) {
+      group->far_rows.copy(group->far_rows, slot, to, count);
+      moved += count;
     }
     void advance(Index begin, Index end) { group->near_rows.keep_only(begin, end); }
   };

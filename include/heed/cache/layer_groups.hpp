@@ -220,7 +220,7 @@ class LayerGroups {
   [[nodiscard]] bool removed() const noexcept {
     return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.removed(); });
   }
-  /// Rows moved per head of a layer. Every group supports it.
+  /// Tokens whose rows moved, summed over groups. Every group supports it.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
     const Result<SlidingArray<Interval>> gone = detail::all_but(keep, seen(), groups_, memory());
     return gone.ok() ? remove(gone->span()) : gone.status();
@@ -367,7 +367,7 @@ class LayerGroups {
     if (tokens == 0) {
       Result<PageLayout> one = PageLayout::create(layers, streams_, 1);
       if (!one.ok()) return one.status();
-      tokens = automatic_page_tokens(kept, !rule.rule.same_as(Causal{}), options_.capacity, one->token_bytes());
+      tokens = automatic_page_tokens(kept, !kept.everything, options_.capacity, one->token_bytes());
     }
     Result<PageLayout> layout = PageLayout::create(layers, streams_, tokens);
     if (!layout.ok()) return layout.status();

@@ -125,9 +125,9 @@ class TokenIndex : public TokenRestoration {
                                       std::span<const std::int32_t> ids, Replan* replan) {
     *replan = {.far_tokens = committed_far_};
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      const Role role = rule_.role(seen() + Index(i), ids[i]);
-      replan->far_tokens += role != Role::plain;
-      replan->same_roles &= role == rule_.role(seen() + accepted[i], ids[i]);
+      const Role kind = role(seen() + Index(i), ids[i]);
+      replan->far_tokens += kind != Role::plain;
+      replan->same_roles &= kind == role(seen() + accepted[i], ids[i]);
     }
     return far_.reserve_back(memory, std::max<Index>(0, replan->far_tokens - far_.size()));
   }
@@ -138,9 +138,10 @@ class TokenIndex : public TokenRestoration {
   }
   /// Whether commit() moves rows within the far slots.
   [[nodiscard]] bool commit_moves_far() const noexcept { return dropped_by(released(seen() + planned_)) > 0; }
-  /// Keeps the planned tokens and evicts. Tells `rows` in order: drop(slot, count, end): far slots from slot + count to
-  /// `end` move down by `count`; promote(position, slot): a near row moves to a far slot; advance(begin, end): near rows
-  /// outside go.
+  /// Keeps the planned tokens and evicts. Takes time for these and for what leaves the recent tokens, not for what is held,
+  /// unless landmarks are dropped. Tells `rows` in order: drop(slot, count, end): far slots from slot + count to `end` move
+  /// down by `count`; promote(position, slot, count): near rows move to far slots; advance(begin, end): near rows outside
+  /// go.
   template <class Rows>
   void commit(Rows&& rows, Eviction eviction) noexcept {
     const Index undo = undo_;
@@ -155,15 +156,11 @@ class TokenIndex : public TokenRestoration {
 
   /// Before truncate(): memory for it, and where the near run will begin.
   [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens, Index* near_begin) {
-    const Index reach = reach_at(tokens).begin, end = std::min(state_.near_begin, tokens);
-    Index begin = end, distant = state_.held;
-    while (distant > 0 && far_[distant - 1].position >= tokens) --distant;
-    for (; distant > 0 && begin > reach && far_[distant - 1].position == begin - 1; --distant) --begin;
-    *near_begin = begin;
-    return ids_.reserve_front(memory, end - begin);
+    *near_begin = recent_after(tokens, reach_at(tokens).begin).begin;
+    return ids_.reserve_front(memory, std::min(state_.near_begin, tokens) - *near_begin);
   }
   /// Keeps the first `tokens` tokens, at least rollback_floor() or none. With fewer, which must be all that are held, what
-  /// is gone stays gone. Tells `rows`: demote(slot, position): a far row that is recent again moves to the near run;
+  /// is gone stays gone. Tells `rows`: demote(slot, position, count): far rows that are recent again move to the near run;
   /// advance(begin, end).
   template <class Rows>
   void truncate(Index tokens, Rows&& rows) noexcept {
@@ -174,6 +171,8 @@ class TokenIndex : public TokenRestoration {
       return;
     }
     const Reach reach = reach_at(tokens);
+    // A landmark that is recent again was copied out of the near run, of which nothing else can be missing.
+    const Recent recent = recent_after(tokens, reach.begin);
     if (state_.first_removed >= tokens) state_.first_removed = -1;
     // What a query lacks that went on after resume_at() is gone for good, also if truncate() comes back to that query.
     if (state_.first_removed < 0 && reach.begin > recent_begin(tokens)) state_.first_removed = tokens;
@@ -182,19 +181,14 @@ class TokenIndex : public TokenRestoration {
       far_.pop_back(1);
     }
     state_.held = std::min(state_.held, far_.size());
-    // A landmark that is recent again was copied out of the near run, of which nothing else can be missing.
-    Index begin = std::min(state_.near_begin, tokens);
     ids_.pop_back(std::min(ids_.size(), seen() - tokens));
     holes_.drop_from(tokens);
-    while (state_.held > 0 && begin > reach.begin && far_[state_.held - 1].position == begin - 1) {
-      const FarToken& token = far_[--state_.held];
-      rows.demote(state_.held, token.position);
-      ids_.push_front(token.id);
-      --begin;
-      if (gathers_) far_.pop_back(1);
-    }
-    state_.near_begin = begin;
-    rows.advance(begin, tokens);
+    rows.demote(recent.held, recent.begin, state_.held - recent.held);
+    for (Index i = state_.held; i > recent.held; --i) ids_.push_front(far_[i - 1].id);
+    state_.held = recent.held;
+    if (keeps_all_) far_.pop_back(far_.size() - state_.held);
+    state_.near_begin = recent.begin;
+    rows.advance(recent.begin, tokens);
     state_.seen = tokens;
     if (tokens < state_.reach_first) {
       reach_.pop_back(reach_.size() - 1);
@@ -204,7 +198,8 @@ class TokenIndex : public TokenRestoration {
       reach_.pop_back(reach_.size() - 1 - (tokens - state_.reach_first));
       reach_.back().blind = false;
     }
-    note_evicted();
+    // All tokens from the latest evicted one to the old near run are held: it changes only if it is cut off.
+    if (state_.last_evicted >= recent.begin) note_evicted();
   }
 
   void reset() noexcept {
@@ -228,7 +223,7 @@ class TokenIndex : public TokenRestoration {
   template <class Id>
   [[nodiscard]] Index landmarks_of(Index count, const Id& id) const noexcept {
     Index landmarks = 0;
-    for (Index i = 0; i < count; ++i) landmarks += rule_.role(seen() + i, id(i)) != Role::plain;
+    for (Index i = 0; i < count; ++i) landmarks += role(seen() + i, id(i)) != Role::plain;
     return landmarks;
   }
 
@@ -266,20 +261,21 @@ class TokenIndex : public TokenRestoration {
     if (const Index dropped = dropped_by(reach); dropped > 0) {
       const Index stored = std::min(dropped, std::max<Index>(0, state_.held - state_.initial));
       if (stored > 0) rows.drop(state_.initial, stored, state_.held);
+      state_.last_evicted = std::max(state_.last_evicted, far_[state_.initial + dropped - 1].position);
       far_.erase(state_.initial, dropped);
       state_.held -= stored;
       state_.dropped += dropped;
     }
     for (; state_.held < far_.size() && far_[state_.held].position < reach.begin; ++state_.held) {
-      rows.promote(far_[state_.held].position, state_.held);
+      rows.promote(far_[state_.held].position, state_.held, 1);
     }
-    if (reach.begin > state_.near_begin) {
-      ids_.pop_front(reach.begin - state_.near_begin);
+    if (const Index before = state_.near_begin; reach.begin > before) {
+      ids_.pop_front(reach.begin - before);
       holes_.drop_before(reach.begin);
       state_.near_begin = reach.begin;
       rows.advance(reach.begin, seen());
+      note_evicted(before);
     }
-    note_evicted();
     reach_.pop_front(released_now - state_.reach_first);
     state_.reach_first = released_now;
   }

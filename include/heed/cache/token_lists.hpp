@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <span>
-#include <string_view>
+#include <utility>
 
 #include <heed/cache/block_queue.hpp>
 #include <heed/cache/hole_list.hpp>
@@ -28,18 +28,16 @@ enum class Positions : std::uint8_t {
 ///     far    landmarks older than the recent tokens, in slots 0 ... held()
 ///     near   the recent tokens, every position in [near_begin(), seen()), in slots of the same number
 ///
-/// A recent token that was removed leaves a hole: its slot stays until the run has moved past it. Under the rule that
-/// keeps everything a run never moves on, so what is kept before a hole moves to the far slots at once.
+/// A recent token that was removed leaves a hole: its slot stays until the run has moved past it. Under a rule that keeps
+/// everything the run never moves on, so what is kept before a hole moves to the far slots at once.
 class TokenLists {
  public:
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
   /// true if queries of one step may see different lists, which no mask can express.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
   [[nodiscard]] Positions positions() const noexcept { return positions_; }
-  /// Name of the rule if it is not Causal; null: nothing is ever forgotten.
-  [[nodiscard]] const char* forgets_by() const noexcept {
-    return std::string_view(rule_.name()) == Causal::name ? nullptr : rule_.name();
-  }
+  /// Name of the rule; null if it never forgets.
+  [[nodiscard]] const char* forgets_by() const noexcept { return keeps_all_ ? nullptr : rule_.name(); }
 
   /// The rule's, or 0 if nothing is ever forgotten.
   [[nodiscard]] std::uint64_t rule_fingerprint() const noexcept { return fingerprint_; }
@@ -100,7 +98,7 @@ class TokenLists {
   /// The fewest tokens, besides 0, that truncate() can keep.
   [[nodiscard]] Index rollback_floor() const noexcept {
     if (rule_.has_history()) return state_.floor;  // a compression that evicts nothing counts landmarks, too
-    if (state_.last_evicted < 0 || gathers_) return 0;
+    if (state_.last_evicted < 0 || keeps_all_) return 0;
     return std::min(seen(), rule_.rollback_floor(state_.last_evicted, reach_[0].begin));
   }
 
@@ -133,7 +131,7 @@ class TokenLists {
   }
   /// The earliest query all of whose keys are still here. While the recent tokens begin at 0, no query lacks one.
   [[nodiscard]] Index first_query() const noexcept {
-    return gathers_ || reach_[0].begin == 0 ? std::numeric_limits<Index>::min() : state_.reach_first;
+    return keeps_all_ || reach_[0].begin == 0 ? std::numeric_limits<Index>::min() : state_.reach_first;
   }
 
   // --- stages: lists of keys of a plan ------------------------------------------------------------------------------
@@ -179,8 +177,13 @@ class TokenLists {
  protected:
   TokenLists() = default;
   TokenLists(AnyRule rule, Positions positions, Index undo_tokens)
-      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens), gathers_(rule_.same_as(Causal{})) {
-    if (!gathers_) fingerprint_ = rule_.fingerprint();
+      : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens), keeps_all_(rule_.most_kept().everything) {
+    if (!keeps_all_) fingerprint_ = rule_.fingerprint();
+  }
+
+  /// What a token is to the rule. Under one that keeps everything no token is seen from afar.
+  [[nodiscard]] Role role(Index position, std::int32_t id) const noexcept {
+    return keeps_all_ ? Role::plain : rule_.role(position, id);
   }
 
   /// What planned token `planned` sees as a query.
@@ -204,8 +207,7 @@ class TokenLists {
   /// the query for a rule with a history, which does not say.
   [[nodiscard]] Index recent_begin(Index tokens) const noexcept {
     if (rule_.has_history()) return tokens;
-    Index num_far = far_.size();
-    while (num_far > 0 && far_[num_far - 1].position >= tokens) --num_far;
+    const Index num_far = landmarks_before(tokens);
     const Index last = num_far == 0 ? -1 : far_[num_far - 1].position;
     return std::clamp<Index>(rule_.recall({.next = tokens, .last_landmark = last}).begin, 0, tokens);
   }
@@ -216,25 +218,44 @@ class TokenLists {
     Reach reach = reach_[0];
     reach.blind = false;
     if (rule_.has_history()) return reach;
-    Index num_far = far_.size();
-    while (num_far > 0 && far_[num_far - 1].position >= tokens) --num_far;
-    if (gathers_) {  // what follows each other at the end is recent again
-      reach.begin = std::min(tokens, state_.near_begin);
-      for (; num_far > 0 && far_[num_far - 1].position == reach.begin - 1; --num_far) --reach.begin;
-      reach.end_landmark = num_far;
+    if (keeps_all_) {
+      const Recent recent = recent_after(tokens, 0);
+      reach.begin = recent.begin;
+      reach.end_landmark = recent.held;
       return reach;
     }
     // Recent tokens that are gone would be seen only where resume_at() has gone back further than the rule lets truncate().
     reach.begin = std::max(recent_begin(tokens), std::min(state_.last_evicted + 1, tokens));
-    while (num_far > 0 && far_[num_far - 1].position >= reach.begin) --num_far;
-    reach.end_landmark = num_far;
+    reach.end_landmark = landmarks_before(reach.begin);
     return reach;
+  }
+
+  /// Landmarks of the list before `position`.
+  [[nodiscard]] Index landmarks_before(Index position) const noexcept {
+    return Index(std::partition_point(far_.data(), far_.data() + far_.size(),
+                                      [&](const FarToken& token) { return token.position < position; }) -
+                 far_.data());
+  }
+
+  /// What is held once only the first `tokens` tokens are left.
+  struct Recent {
+    Index begin = 0;  ///< of the near run
+    Index held = 0;   ///< far tokens before it
+  };
+  /// Far tokens from position `least` on that lead up to the near run without a gap join it.
+  [[nodiscard]] Recent recent_after(Index tokens, Index least) const noexcept {
+    Recent recent{std::min(state_.near_begin, tokens), std::min(state_.held, landmarks_before(tokens))};
+    while (recent.held > 0 && recent.begin > least && far_[recent.held - 1].position == recent.begin - 1) {
+      --recent.held;
+      --recent.begin;
+    }
+    return recent;
   }
 
   AnyRule rule_;
   Positions positions_ = Positions::absolute;
   Index undo_ = 0;
-  bool gathers_ = true;  // the rule keeps everything, so what lies before a hole is far
+  bool keeps_all_ = true;  // nothing is ever evicted, so what lies before a hole is far
   std::uint64_t fingerprint_ = 0;
   TokenState state_;
   BlockQueue<std::int32_t> ids_;  // of the near run

@@ -23,7 +23,7 @@ class TokenRemoval : public TokenLists {
       if (!stays) first = std::min(first, i);
       left += stays;
     }
-    if (!gathers_) {
+    if (!keeps_all_) {
       if (first < state_.held) *distant = {first, state_.held};
       return holes_.reserve(memory, Index(gone.size()));
     }
@@ -33,13 +33,13 @@ class TokenRemoval : public TokenLists {
     return far_.reserve_back(memory, std::max<Index>(0, left - far_.size()));
   }
   /// Removes the tokens at the positions `gone`: disjoint, ascending, none of them empty; whether they are held or not.
-  /// Tells `rows`: gather(slot, to): a far row moves to a far slot before it; promote(position, slot): a near row moves
-  /// to a far slot; advance(begin, end): near rows outside go. Far rows move first, all of them ascending.
+  /// Tells `rows`: gather(slot, to, count): far rows move to far slots before them; promote(position, slot, count): near
+  /// rows move to far slots; advance(begin, end): near rows outside go. Far rows move first, all of them ascending.
   template <class Rows>
   void remove(std::span<const Interval> gone, Rows&& rows) noexcept {
     note_removed(gone);
-    remove_landmarks(gone, [&](Index slot, Index to) { rows.gather(slot, to); });
-    if (gathers_) {
+    remove_landmarks(gone, [&](Index slot, Index to, Index count) { rows.gather(slot, to, count); });
+    if (keeps_all_) {
       gather(gone, rows);
     } else {
       for (const Interval& tokens : gone) {
@@ -60,35 +60,43 @@ class TokenRemoval : public TokenLists {
     while (at < gone.size() && gone[at].end <= position) ++at;
     return at < gone.size() && gone[at].begin <= position;
   }
-  /// The far tokens that are in `gone` leave the list; `move(slot, to)`: a row moves on the way.
+  /// The far tokens that are in `gone` leave the list; `move(slot, to, count)`: rows move on the way.
   template <class Move>
   void remove_landmarks(std::span<const Interval> gone, const Move& move) noexcept {
     std::size_t at = 0;
-    Index left = 0, held = 0;
+    Index left = 0, held = 0, run = 0;  // `run` rows before slot i go to the slots before `held`
     for (Index i = 0; i < far_.size(); ++i) {
-      if (is_gone(gone, at, far_[i].position)) {
+      const bool gone_now = is_gone(gone, at, far_[i].position);
+      if (run > 0 && (gone_now || i == state_.held)) {
+        move(i - run, held - run, run);
+        run = 0;
+      }
+      if (gone_now) {
         state_.initial -= far_[i].role == Role::initial;
         continue;
       }
-      if (i < state_.held && i != left) move(i, left);
-      held += i < state_.held;
+      if (i < state_.held) {
+        run += i != held;
+        ++held;
+      }
       far_[left++] = far_[i];
     }
+    if (run > 0) move(far_.size() - run, held - run, run);
     far_.pop_back(far_.size() - left);
     state_.held = held;
   }
-  /// Landmarks of the list before `position`.
-  [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return Index(std::partition_point(far_.data(), far_.data() + far_.size(),
-                                      [&](const FarToken& token) { return token.position < position; }) -
-                 far_.data());
-  }
 
-  /// The latest position that is gone.
+  /// Notes the latest position that is gone, which may be any.
   void note_evicted() noexcept {
+    state_.last_evicted = -1;
+    note_evicted(0);
+  }
+  /// The same if from position `from` on, and only there, something may be gone that was not before. Looks at the tokens
+  /// from there to the near run.
+  void note_evicted(Index from) noexcept {
     Index position = state_.near_begin - 1, key = state_.held - 1;
-    while (key >= 0 && far_[key].position == position) --key, --position;
-    state_.last_evicted = position;
+    while (position >= from && key >= 0 && far_[key].position == position) --key, --position;
+    if (position >= from) state_.last_evicted = position;
   }
 
  private:
@@ -107,11 +115,15 @@ class TokenRemoval : public TokenLists {
   template <class Rows>
   void gather(std::span<const Interval> gone, Rows& rows) noexcept {
     const Index begin = gathered_begin(gone);
-    std::size_t at = 0;
-    for (Index position = state_.near_begin; position < begin; ++position) {
-      if (is_gone(gone, at, position)) continue;
-      rows.promote(position, state_.held++);
-      far_.push_back({position, ids_[position - state_.near_begin]});
+    Index next = state_.near_begin;  // the first position that is not decided
+    for (const Interval& tokens : gone) {
+      const Index end = std::min(tokens.begin, begin);
+      if (next < end) {
+        rows.promote(next, state_.held, end - next);
+        state_.held += end - next;
+      }
+      for (; next < end; ++next) far_.push_back({next, ids_[next - state_.near_begin]});
+      next = std::max(next, tokens.end);
     }
     ids_.pop_front(begin - state_.near_begin);
     state_.near_begin = begin;

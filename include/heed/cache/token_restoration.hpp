@@ -42,7 +42,7 @@ class TokenRestoration : public TokenRemoval {
     Index landmarks = Index(distant.size());
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (!is_id(ids[i])) return detail::bad_snapshot("token id", ids[i]);
-      landmarks += rule_.role(record.begin + Index(i), ids[i]) != Role::plain;
+      landmarks += role(record.begin + Index(i), ids[i]) != Role::plain;
     }
     status = far_.reserve_back(memory, landmarks);
     if (status.ok()) status = holes_.reserve(memory, Index(holes.size()));
@@ -60,11 +60,11 @@ class TokenRestoration : public TokenRemoval {
       }
       if (!is_id(token.id)) return detail::bad_snapshot("token id", token.id);
       // Under a rule that keeps everything, what lies before a removed token counts as a landmark.
-      const Role role = rule_.role(token.position, token.id);
-      if (gathers_ ? token.position == record.begin - 1 : role == Role::plain) {
+      const Role kind = role(token.position, token.id);
+      if (keeps_all_ ? token.position == record.begin - 1 : kind == Role::plain) {
         return detail::bad_snapshot("position of a landmark", token.position);
       }
-      add_landmark({token.position, token.id, role == Role::plain ? Role::landmark : role});
+      add_landmark({token.position, token.id, kind == Role::plain ? Role::landmark : kind});
     }
     state_.seen = record.begin;
     for (; seen() < record.reach_first; ++state_.seen) add_token(seen(), ids[std::size_t(seen() - record.begin)]);
@@ -76,7 +76,7 @@ class TokenRestoration : public TokenRemoval {
     }
     // The reaches are those of a time when nothing was removed.
     for (const Interval& hole : holes) holes_.add(hole);
-    remove_landmarks(holes, [](Index, Index) {});
+    remove_landmarks(holes, [](Index, Index, Index) {});
     for (Index i = 0; i < reach_.size() && !holes.empty(); ++i) {
       reach_[i].end_landmark = landmarks_before(reach_[i].begin);
     }
@@ -96,8 +96,8 @@ class TokenRestoration : public TokenRemoval {
   /// A token joins the near run, and the landmarks if it is one. There is room.
   void add_token(Index position, std::int32_t id) noexcept {
     ids_.push_back(id);
-    const Role role = rule_.role(position, id);
-    if (role != Role::plain) add_landmark({position, id, role});
+    const Role kind = role(position, id);
+    if (kind != Role::plain) add_landmark({position, id, kind});
   }
   void add_landmark(const FarToken& token) noexcept {
     far_.push_back(token);
@@ -105,7 +105,7 @@ class TokenRestoration : public TokenRemoval {
   }
   /// The token becomes a query, and there is a next one.
   void add_reach(Index position, std::int32_t id) noexcept {
-    reach_.back().blind = !rule_.sees_landmarks(position, id);
+    reach_.back().blind = !keeps_all_ && !rule_.sees_landmarks(position, id);
     reach_.push_back(next_reach(reach_.back(), position));
   }
 
@@ -147,7 +147,7 @@ class TokenRestoration : public TokenRemoval {
     // Initial tokens are never evicted.
     Index first = 0;
     while (first < r.begin && first < far_.size() && far_[first].position == first) ++first;
-    const bool lost = first < r.begin && rule_.role(first, no_token_id) == Role::initial;
+    const bool lost = first < r.begin && role(first, no_token_id) == Role::initial;
     if (lost && (r.first_removed < 0 || r.first_removed > first)) {
       return detail::bad_snapshot("first_removed", r.first_removed);
     }
@@ -162,13 +162,13 @@ class TokenRestoration : public TokenRemoval {
                                    std::span<const Interval> holes) const {
     Index before = r.begin - 1;
     for (const Interval& hole : holes) {
-      const bool refused = gathers_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
+      const bool refused = keeps_all_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
       if (refused || hole.begin <= before || hole.end <= hole.begin || hole.end > r.seen) {
         return detail::bad_snapshot("hole", hole.begin);
       }
       before = hole.end;
     }
-    if (!gathers_) return {};
+    if (!keeps_all_) return {};
     Index first = 0;  // that is missing
     while (first < Index(distant.size()) && distant[std::size_t(first)].position == first) ++first;
     if (r.first_removed != (r.begin == 0 ? -1 : first)) {

@@ -26,6 +26,7 @@ struct Causal {
   [[nodiscard]] constexpr bool sees_landmarks(Index, std::int32_t) const noexcept { return true; }
   [[nodiscard]] constexpr Recall recall(const History&) const noexcept { return {}; }
   [[nodiscard]] constexpr Index rollback_floor(Index, Index) const noexcept { return 0; }
+  [[nodiscard]] constexpr MostKept most_kept() const noexcept { return {.everything = true}; }
   template <class Field>
   void describe(Field&&) const {}
 };

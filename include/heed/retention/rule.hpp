@@ -50,6 +50,7 @@ struct MostKept {
   Index recent = unlimited;     ///< recent tokens, the query's own included
   Index landmarks = unlimited;  ///< older landmarks, initial ones included
   Index total = unlimited;      ///< both together, if that is less than their sum
+  bool everything = false;      ///< true: a query sees every token before it, so the cache acts as under Causal
 
   /// true if there is a bound. A bound of more than 2^48 tokens is none: no memory holds as many.
   [[nodiscard]] constexpr bool bounded() const noexcept {

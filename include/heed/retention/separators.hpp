@@ -39,7 +39,9 @@ struct Separators {
   [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
     return recent().rollback_floor(evicted, begin);
   }
-  [[nodiscard]] MostKept most_kept() const noexcept { return {.recent = window}; }
+  [[nodiscard]] MostKept most_kept() const noexcept {
+    return {.recent = window, .everything = recent().keeps_everything()};
+  }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);
@@ -83,7 +85,9 @@ struct FixedGrid {
   [[nodiscard]] Index rollback_floor(Index evicted, Index begin) const noexcept {
     return recent().rollback_floor(evicted, begin);
   }
-  [[nodiscard]] MostKept most_kept() const noexcept { return {.recent = window}; }
+  [[nodiscard]] MostKept most_kept() const noexcept {
+    return {.recent = window, .everything = recent().keeps_everything()};
+  }
   template <class Field>
   void describe(Field&& field) const {
     field("initial", initial);

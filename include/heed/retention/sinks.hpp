@@ -47,7 +47,7 @@ struct SinkWindow {
     return recent().rollback_floor(evicted, begin);
   }
   [[nodiscard]] constexpr MostKept most_kept() const noexcept {
-    return {.recent = seen_window(), .landmarks = initial};
+    return {.recent = seen_window(), .landmarks = initial, .everything = recent().keeps_everything()};
   }
   template <class Field>
   void describe(Field&& field) const {

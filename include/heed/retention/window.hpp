@@ -41,7 +41,11 @@ struct SlidingWindow {
   [[nodiscard]] constexpr Index rollback_floor(Index evicted, Index) const noexcept {
     return detail::moved_position(evicted, window);
   }
-  [[nodiscard]] constexpr MostKept most_kept() const noexcept { return {.recent = window, .landmarks = 0}; }
+  [[nodiscard]] constexpr MostKept most_kept() const noexcept {
+    return {.recent = window, .landmarks = 0, .everything = keeps_everything()};
+  }
+  /// Whether no sequence is longer than the window.
+  [[nodiscard]] constexpr bool keeps_everything() const noexcept { return window >= detail::most_tokens; }
   template <class Field>
   void describe(Field&& field) const {
     field("window", window);
