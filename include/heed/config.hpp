@@ -2,11 +2,15 @@
 /// Version, refused compiler modes, and the namespace every heed symbol lives in.
 ///
 /// Translation units compiled for different instruction sets may be linked into one program.
-///   Promised      Each unit runs its own heed: HEED_ABI gives its symbols names of their own. heed's headers call no
-///                 inline float function of the standard library (math.hpp): the linker would share it.
-///   Not promised  Inline functions of the standard library (containers of floats, std::mutex, ...) have one name in
-///                 all units. The linker keeps the first copy of each function that was not inlined, and that copy may
-///                 hold the newer instructions. -O2 inlines nearly all of them.
+///   Promised      Each unit runs its own heed: HEED_ABI gives its symbols names of their own. heed's headers
+///                 instantiate no template of the standard library with float or double, and call none of its inline
+///                 float functions (math.hpp): the linker would share them. Tested with GCC at -O0.
+///   Not promised  Other inline functions of the standard library have one name in all units. The linker keeps the first
+///                 copy of each function that was not inlined, and that copy may hold the newer instructions. With GCC at
+///                 -O0 these are the constructors of std::mutex (PagePool, ThreadPool) and std::unordered_map
+///                 (PrefixCache). Clang at -O0 may have others. -O2 inlines nearly all of them.
+///                 Containers of floats that you pass to heed are your code's. Eigen names its functions after the width
+///                 of a register, not after its instructions.
 ///   So            A program that must also start on an older CPU links the object files for the oldest CPU first, or
 ///                 loads the newer ones from a shared library that hides its symbols.
 #pragma once

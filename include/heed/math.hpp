@@ -1,10 +1,10 @@
 /// \file
 /// Float functions whose symbols are heed's own.
 ///
-/// The standard library's (std::sqrt(float), std::isfinite, std::max<float>, ...) are inline functions with one name
-/// for the whole program. Where the compiler does not inline them, the linker keeps one copy. That copy may hold
-/// instructions that the CPU of another translation unit lacks. Functions of double that are not templates (std::exp,
-/// std::cos) lie in the C library and are safe.
+/// The standard library's (std::sqrt(float), std::isfinite, std::max<float>, std::optional<float>, ...) are inline
+/// functions with one name for the whole program. Where the compiler does not inline them, the linker keeps one copy.
+/// That copy may hold instructions that the CPU of another translation unit lacks. Functions of double that are not
+/// templates (std::exp, std::cos) lie in the C library and are safe.
 #pragma once
 
 #include <heed/config.hpp>
@@ -38,12 +38,16 @@ template <class To, class From>
   return __builtin_bit_cast(To, from);
 }
 
-/// As std::fill and std::copy.
+/// As std::fill, std::copy and memcmp() == 0.
 inline void fill(float* from, const float* to, float x) noexcept {
   for (; from < to; ++from) *from = x;
 }
 inline void copy(const float* from, const float* end, float* to) noexcept {
   if (from != end) __builtin_memmove(to, from, static_cast<__SIZE_TYPE__>(end - from) * sizeof(float));
+}
+
+[[nodiscard]] inline bool same_bits(const float* a, const float* b, __PTRDIFF_TYPE__ n) noexcept {
+  return n <= 0 || __builtin_memcmp(a, b, static_cast<__SIZE_TYPE__>(n) * sizeof(float)) == 0;
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -161,7 +161,8 @@ void mlgru() {
   const Floats u = random.gaussians(tokens * width), parameter = random.gaussians(3 * width);
   Floats norm;
   for (Index d = 0; d < width; ++d) norm.push_back(float(1 + 0.3 * random.gaussian()));
-  const Floats bounds = heed::forget_lower_bounds(parameter, 3, width);
+  Floats bounds(parameter.size());
+  expect(heed::forget_lower_bounds(parameter, 3, width, bounds).ok(), "mlgru", "lower bounds");
   const auto exact_bounds = oracle::lower_bounds(oracle::doubles(parameter), width);
   expect(close(bounds, exact_bounds), "mlgru: bounds", "of three layers");
   const Floats bound(bounds.begin() + width, bounds.begin() + 2 * width);

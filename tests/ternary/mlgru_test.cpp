@@ -254,7 +254,8 @@ TEST(ForgetLowerBounds, AreTheOracles) {
   for (const Index layers : {1, 2, 24}) {
     for (const double size : {0.0, 1.0, 1e4}) {
       const Floats parameter = random.gaussians(layers * 7, size);
-      const Floats got = heed::forget_lower_bounds(parameter, layers, 7);
+      Floats got(parameter.size(), -1);
+      ASSERT_TRUE(heed::forget_lower_bounds(parameter, layers, 7, got).ok());
       const auto want = oracle::lower_bounds(oracle::doubles(parameter), 7);
       ASSERT_EQ(got.size(), want.size());
       for (std::size_t i = 0; i < want.size(); ++i) {
@@ -272,11 +273,25 @@ TEST(ForgetLowerBounds, AreTheOracles) {
 
 TEST(ForgetLowerBounds, OfZerosAreEvenSteps) {
   for (const Index layers : {1, 2, 24}) {
-    const Floats got = heed::forget_lower_bounds(Floats(std::size_t(layers * 3), 0.0f), layers, 3);
+    const Floats zeros(std::size_t(layers * 3), 0.0f);
+    Floats got(zeros.size(), -1);
+    ASSERT_TRUE(heed::forget_lower_bounds(zeros, layers, 3, got).ok());
     for (std::size_t i = 0; i < got.size(); ++i) {
       EXPECT_TRUE(std::abs(double(got[i]) - double(i / 3) / double(layers)) <= 0x1p-24) << i;
     }
   }
+}
+
+TEST(ForgetLowerBounds, NameAWrongSize) {
+  const Floats six(6);
+  Floats five(5, 7.0f), right(6, 7.0f);
+  const auto message = [](const heed::Status& status) { return status.message(); };
+  EXPECT_EQ(message(heed::forget_lower_bounds(six, 2, 3, five)), "bounds has 5 numbers, must have 6");
+  EXPECT_EQ(message(heed::forget_lower_bounds(five, 2, 3, right)), "parameter has 5 numbers, must have 6");
+  EXPECT_EQ(message(heed::forget_lower_bounds({}, 0, 3, {})), "layers is 0, must be in 1 .. 65536");
+  EXPECT_EQ(message(heed::forget_lower_bounds({}, 2, 0, {})), "width is 0, must be in 1 .. 16777216");
+  EXPECT_EQ(five, Floats(5, 7.0f));
+  EXPECT_EQ(right, Floats(6, 7.0f));
 }
 
 // --- errors ---------------------------------------------------------------------------------------------------------
@@ -307,8 +322,7 @@ TEST(MlgruErrors, Layers) {
   expect_invalid(with(Floats(5, 1.0f), bound), "g_norm has shape [1, 5], must be [1, 6]");
   expect_invalid(with(gain, bound, {.gate_order = GateOrder::sigmoid_gate}),
                  "g_norm has 6 numbers, sigmoid_gate has no norm");
-  expect_invalid(with(gain, bound, {.norm_eps = -1}),
-                 "g_norm: eps is -1, must be a finite number of at least 0");
+  expect_invalid(with(gain, bound, {.norm_eps = -1}), "g_norm: eps is -1, must be a finite number of at least 0");
   expect_invalid(with(gain, Floats(5, 0.5f)), "lower_bound has 5 numbers, must have 6 for 1 token");
   expect_invalid(with(gain, {0, 0, 0, 0, 0, 1.5f}), "lower_bound has 1.5, must be in 0 .. 1");
   expect_invalid(with(gain, {0, -0.5f, 0, 0, 0, 0}), "lower_bound has -0.5, must be in 0 .. 1");
@@ -321,7 +335,8 @@ TEST(MlgruErrors, CallsWriteNothing) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   auto state = new_state(6), wide = new_state(7);
-  auto step = heed::value_or_throw(state.begin(heed::NumTokens(2))), wide_step = heed::value_or_throw(wide.begin(heed::NumTokens(2)));
+  auto step = heed::value_or_throw(state.begin(heed::NumTokens(2))),
+       wide_step = heed::value_or_throw(wide.begin(heed::NumTokens(2)));
   const auto place = heed::value_or_throw(step.layer(0)), other = heed::value_or_throw(wide_step.layer(0));
   const Floats u(12, 1.0f);
   Floats y(12, -77.0f);

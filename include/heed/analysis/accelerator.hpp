@@ -2,11 +2,10 @@
 /// The Step-3 report's cost model: what a decoded token costs if attention and FFN each run on one kind of accelerator.
 #pragma once
 
-#include <algorithm>
-#include <limits>
 #include <span>
 
 #include <heed/analysis/count.hpp>
+#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::analysis {
 
@@ -38,15 +37,15 @@ struct DecodeWork {
                                              const Accelerator& ffn) noexcept {
   const double reading = double(work.kv_bytes) * attention.usd_per_byte;
   const double computing = double(work.attention_flops) * attention.usd_per_flop;
-  return std::max(computing, reading) + double(work.linear_flops) * attention.usd_per_flop +
+  return heed::detail::larger(computing, reading) + double(work.linear_flops) * attention.usd_per_flop +
          double(work.ffn_flops) * ffn.usd_per_flop;
 }
 
 /// Which device does what, and the price.
 struct Placement {
-  Accelerator attention;                                           ///< attention and its projections
-  Accelerator ffn;                                                 ///< the FFN
-  double usd_per_token = std::numeric_limits<double>::infinity();  ///< USD per decoded token
+  Accelerator attention;                                  ///< attention and its projections
+  Accelerator ffn;                                        ///< the FFN
+  double usd_per_token = double(heed::detail::infinity);  ///< USD per decoded token
 };
 
 /// Returns the cheapest pair of `devices` (the first of equally cheap ones). If `devices` is empty, the price is

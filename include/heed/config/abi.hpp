@@ -1,9 +1,9 @@
 /// \file
-/// HEED_ABI, the namespace of every symbol: version, instruction set, and one bit for each macro that decides what the
-/// headers or the compiler make of the same source. Example: v0_1_avx512_vnni_vbmi_bf16_x86fffc0ffda_d.
+/// HEED_ABI, the namespace of every symbol: version, instruction set, and one bit for each macro on which the headers branch
+/// and for each extension that GCC and Clang use without being asked. Example: v0_1_avx512_vnni_vbmi_bf16_x86fffc0ffda8_d.
 ///
 /// Units that differ in one of these macros have different symbols, so the linker cannot give one unit the other's code.
-/// NDEBUG, -O, -g and sanitizers are not in it.
+/// The tag does not know extensions that are younger than this file, nor NDEBUG, -O, -g and sanitizers.
 #pragma once
 
 #include <heed/config/backends.hpp>
@@ -55,10 +55,11 @@
                          HEED_DIGIT(__FMA__, __AVX2__, __BMI__, __BMI2__),                             \
                          HEED_DIGIT(__LZCNT__, __MOVBE__, __FMA4__, __XOP__),                          \
                          HEED_DIGIT(__TBM__, __AVXVNNI__, __AVXIFMA__, __AVXVNNIINT8__)),              \
-             HEED_PASTE4(HEED_DIGIT(__AVX512F__, __AVX512CD__, __AVX512DQ__, __AVX512BW__),            \
+             HEED_PASTE6(HEED_DIGIT(__AVX512F__, __AVX512CD__, __AVX512DQ__, __AVX512BW__),            \
                          HEED_DIGIT(__AVX512VL__, __AVX512VNNI__, __AVX512VBMI__, __AVX512VBMI2__),    \
                          HEED_DIGIT(__AVX512IFMA__, __AVX512BF16__, __AVX512FP16__, __AVX512BITALG__), \
-                         HEED_DIGIT(__AVX512VPOPCNTDQ__, __AVX512ER__, __SSE__, __APX_F__)))
+                         HEED_DIGIT(__AVX512VPOPCNTDQ__, __AVX512ER__, __SSE__, __APX_F__),            \
+                         HEED_DIGIT(__GFNI__, __SSE4A__, __AVX10_1__, __AVX10_2__), ))
 
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define HEED_ISA avx512_vnni_vbmi_bf16

@@ -29,7 +29,7 @@ Status apply_checked(const Projection& projection, const char* name, std::span<c
 }
 
 /// A width that a layer may multiply, or invalid_argument.
-inline Status check_positive(const char* name, Index value) { return check_range(name, value, 1, most_width); }
+inline Status check_width(const char* name, Index value) { return check_range(name, value, 1, most_width); }
 
 /// Moves the value of `made` to `to`. Returns its Status: not ok if there is no value.
 template <class T, class To>

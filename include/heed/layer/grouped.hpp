@@ -31,7 +31,7 @@ class GroupedLayer {
   [[nodiscard]] static Result<GroupedLayer> create(Index hidden_size, const Gqa& shape,
                                                    const std::optional<RopeOptions>& rope,
                                                    const GroupedTensors& tensors) {
-    if (Status s = detail::first_failure({detail::check_positive("hidden_size", hidden_size), shape.validate()});
+    if (Status s = detail::first_failure({detail::check_width("hidden_size", hidden_size), shape.validate()});
         !s.ok()) {
       return s;
     }

@@ -60,7 +60,7 @@ class MfaProjections {
     const Index heads_width = (Count(options.num_attention_heads) * dim).value();
     MfaProjections made;
     made.num_heads_ = options.num_attention_heads;
-    Status s = first_failure({check_positive("hidden_size", hidden), check_positive("share_q_dim", latent),
+    Status s = first_failure({check_width("hidden_size", hidden), check_width("share_q_dim", latent),
                               validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f)});
     if (s.ok() && options.rope && options.rope->head_dim != dim) {
       s = fail(StatusCode::invalid_argument, "rope.head_dim is ", options.rope->head_dim, ", must be head_dim ", dim);
@@ -233,7 +233,7 @@ class MfaKrLayer {
     MfaKrLayer layer;
     MfaTensors used = tensors;
     detail::Floats folded;
-    Status s = detail::first_failure({detail::check_positive("hidden_size", options.hidden_size),
+    Status s = detail::first_failure({detail::check_width("hidden_size", options.hidden_size),
                                       detail::validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f),
                                       check_tensor("o_proj", tensors.o_proj, options.hidden_size, heads_width)});
     if (s.ok()) s = detail::take(layer.map_, detail::Floats::create(Count(dim) * dim, "kr_n"));

@@ -130,8 +130,8 @@ class MlaLayer {
            .v_head_dim = options.v_head_dim};
     const double yarn_factor = options.yarn ? options.yarn->softmax_factor() : 1;
     mla.scale = float(yarn_factor / std::sqrt(double(options.qk_nope_head_dim) + double(rope)));
-    Status s = detail::first_failure({detail::check_positive("hidden_size", hidden),
-                                      detail::check_positive("qk_rope_head_dim", rope), mla.validate(),
+    Status s = detail::first_failure({detail::check_width("hidden_size", hidden),
+                                      detail::check_width("qk_rope_head_dim", rope), mla.validate(),
                                       detail::check_range("q_lora_rank", q_rank, 0, detail::most_width)});
     if (!s.ok()) return s;
     s = detail::take(layer.rope_, Rope::create({.head_dim = rope,

@@ -25,7 +25,7 @@ class RmsNorm {
     }
     Result<detail::Floats> copy = detail::Floats::create(width, name);
     if (!copy.ok()) return copy.status();
-    std::copy(weight.data.begin(), weight.data.end(), copy->data());
+    detail::copy(weight.data.data(), weight.data.data() + width, copy->data());
     RmsNorm made;
     made.weight_ = *std::move(copy);
     made.width_ = width;

@@ -224,14 +224,15 @@ class Rope {
   }
 
   // Fused where the ISA can and written out, because a compiler that fuses at will changes results with its flags.
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
+  [[nodiscard]] static float fma(float a, float b, float c) noexcept { return __builtin_fmaf(a, b, c); }
+  [[nodiscard]] static double fma(double a, double b, double c) noexcept { return __builtin_fma(a, b, c); }
+#else
   template <class T>
   [[nodiscard]] static T fma(T a, T b, T c) noexcept {
-#if defined(__FMA__) || defined(__FP_FAST_FMAF)
-    return std::fma(a, b, c);
-#else
     return a * b + c;
-#endif
   }
+#endif
 
   // The addition theorem: turn = cos [batch], sin [batch] of the sum of two angles.
   void combine(const double* high, const double* low, Index count, float* turn) const noexcept {

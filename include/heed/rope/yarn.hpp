@@ -10,7 +10,6 @@
 /// Sources: YaRN arXiv 2309.00071; deepseek-ai/DeepSeek-V3 inference/model.py.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -94,7 +93,8 @@ struct Yarn {
 
   /// f'_i of the pair whose plain frequency is `frequency`.
   [[nodiscard]] double scaled(double frequency, Index pair, YarnRange range) const noexcept {
-    const double ramp = std::clamp((double(pair) - range.low) / (range.high - range.low), 0.0, 1.0);
+    const double along = (double(pair) - range.low) / (range.high - range.low);
+    const double ramp = detail::smaller(detail::larger(along, 0.0), 1.0);
     return frequency / factor * ramp + frequency * (1 - ramp);
   }
 };

@@ -99,16 +99,16 @@ namespace detail {
   return fail(status.code(), name, " row ", row, ": ", status.message());
 }
 
-/// The sum of weights; invalid_argument naming one that is negative or not finite, and if there is none above 0.
-[[nodiscard]] inline Result<double> sum_of_weights(std::span<const double> weights) {
-  double sum = 0;
+/// Sums up weights; invalid_argument naming one that is negative or not finite, and if there is none above 0.
+[[nodiscard]] inline Status add_weights(std::span<const double> weights, double& sum) {
+  sum = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (!(weights[i] >= 0 && weights[i] <= std::numeric_limits<double>::max())) {
+    if (!(weights[i] >= 0 && is_finite(weights[i]))) {
       return fail(StatusCode::invalid_argument, "weight ", i, " is ", weights[i], ", must be finite and at least 0");
     }
     sum += weights[i];
   }
-  if (sum > 0 && sum <= std::numeric_limits<double>::max()) return sum;
+  if (sum > 0 && is_finite(sum)) return {};
   return fail(StatusCode::invalid_argument, "the ", weights.size(), " weights sum to ", sum,
               ", must be positive and finite");
 }
@@ -118,15 +118,30 @@ inline constexpr double probability_slack = 1e-2;
 
 /// invalid_argument if the weights are not probabilities: negative, not finite, or with a sum that is not about 1.
 [[nodiscard]] inline Status check_probabilities(std::span<const double> weights) {
-  const Result<double> sum = sum_of_weights(weights);
-  if (!sum.ok()) return sum.status();
-  if (*sum >= 1 - probability_slack && *sum <= 1 + probability_slack) return {};
-  return fail(StatusCode::invalid_argument, "the probabilities sum to ", *sum, ", must sum to 1");
+  double sum = 0;
+  if (Status status = add_weights(weights, sum); !status.ok()) return status;
+  if (sum >= 1 - probability_slack && sum <= 1 + probability_slack) return {};
+  return fail(StatusCode::invalid_argument, "the probabilities sum to ", sum, ", must sum to 1");
 }
 
 [[nodiscard]] inline Status check_uniform(double uniform) {
   if (uniform >= 0 && uniform < 1) return {};
   return fail(StatusCode::invalid_argument, "uniform is ", uniform, ", must be in [0, 1)");
+}
+
+/// The index that `uniform` picks from n weights, weight(i) each, of this sum.
+template <class Weight>
+[[nodiscard]] Token pick(std::size_t n, const Weight& weight, double sum, double uniform) noexcept {
+  double rest = uniform * sum;
+  std::size_t last = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double w = weight(i);
+    if (!(w > 0)) continue;
+    last = i;
+    if (rest < w) return Token(i);
+    rest -= w;
+  }
+  return Token(last);
 }
 
 }  // namespace detail
@@ -136,17 +151,10 @@ inline constexpr double probability_slack = 1e-2;
 /// weight is above 0, or for a `uniform` outside [0, 1).
 [[nodiscard]] inline Result<Token> sample(std::span<const double> weights, double uniform) {
   if (Status status = detail::check_uniform(uniform); !status.ok()) return status;
-  const Result<double> sum = detail::sum_of_weights(weights);
-  if (!sum.ok()) return sum.status();
-  double rest = uniform * *sum;
-  std::size_t last = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (!(weights[i] > 0)) continue;
-    last = i;
-    if (rest < weights[i]) return Token(i);
-    rest -= weights[i];
-  }
-  return Token(last);
+  double sum = 0;
+  if (Status status = detail::add_weights(weights, sum); !status.ok()) return status;
+  return detail::pick(
+      weights.size(), [&](std::size_t i) { return weights[i]; }, sum, uniform);
 }
 
 namespace detail {
@@ -174,11 +182,13 @@ template <class Target, class Uniform>
     const auto u = double(uniform());
     if (Status status = check_uniform(u); !status.ok()) return status;
     if (u * q[token] < p[token]) continue;
-    std::vector<double> rest(p.begin(), p.end());
+    const auto rest = [&](std::size_t i) { return larger(0.0, p[i] - q[i]); };
     double sum = 0;
-    for (std::size_t i = 0; i < rest.size(); ++i) sum += rest[i] = std::max(0.0, p[i] - q[i]);
-    // Nothing is left where the draft is larger everywhere, which only rounding makes it.
-    return ended(j, sum > 0 ? std::span<const double>(rest) : p);
+    for (std::size_t i = 0; i < p.size(); ++i) sum += rest(i);
+    if (!(sum > 0)) return ended(j, p);  // the draft is larger everywhere, which only rounding makes it
+    const auto drawn = double(uniform());
+    if (Status status = check_uniform(drawn); !status.ok()) return named("target", j, status);
+    return Acceptance{Index(j), pick(p.size(), rest, sum, drawn)};
   }
   const Result<std::span<const double>> last = target(drafts.size());
   if (!last.ok()) return last.status();

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <heed/cache/memory.hpp>
 #include <heed/math.hpp>
 #include <heed/speculative/accept.hpp>
 
@@ -180,7 +181,7 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
   if (!(temperature > 0 && detail::is_finite(temperature))) {
     return fail(StatusCode::invalid_argument, "temperature is ", temperature, ", must be positive");
   }
-  std::vector<double> target;
+  Buffer scratch;
   const auto accept = [&](std::span<const Token> guesses, const auto& logits) -> Result<Acceptance> {
     const std::size_t vocabulary = logits(0).size();
     const std::span<const double> draft = model.draft_probabilities();
@@ -188,7 +189,13 @@ Result<SpeculativeStatistics> speculate_sampled(M& model, Token token, Index cou
       return fail(StatusCode::invalid_argument, "draft_probabilities() gave ", draft.size(), " numbers, must give ",
                   guesses.size() * vocabulary, " for ", guesses.size(), " drafts");
     }
-    target.resize(vocabulary);
+    const Count bytes = Count(Index(vocabulary)) * Index(sizeof(double));
+    if (scratch.size() != bytes.value()) {
+      Result<Buffer> made = Buffer::allocate(default_memory(), bytes.value(), "probabilities");
+      if (!made.ok()) return made.status();
+      scratch = *std::move(made);
+    }
+    const std::span<double> target(reinterpret_cast<double*>(scratch.data()), vocabulary);
     const auto softmax = [&](std::size_t row) -> Result<std::span<const double>> {
       const std::span<const float> from = logits(row);
       const Result<Token> largest = greedy_token(from);

@@ -14,6 +14,7 @@
 
 #include <heed/layer/check.hpp>
 #include <heed/layer/rms_norm.hpp>
+#include <heed/math.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -43,7 +44,7 @@ class MtpModule {
   [[nodiscard]] static Result<MtpModule> create(const MtpOptions& options, const MtpTensors& tensors) {
     const Index width = options.hidden_size;
     MtpModule made;
-    Status s = detail::check_positive("hidden_size", width);
+    Status s = detail::check_width("hidden_size", width);
     const auto norm = [&](const char* name, const Tensor& tensor, RmsNorm& to) {
       if (s.ok()) s = detail::take(to, RmsNorm::create(name, tensor, width, options.rms_norm_eps));
     };
@@ -74,7 +75,7 @@ class MtpModule {
     enorm_.apply(slots, embeddings.data(), width, both, 2 * width);
     hnorm_.apply(slots, hiddens.data(), width, both + width, 2 * width);
     for (Index i = 0; zero_first_ && i < slots; ++i) {
-      if (positions[std::size_t(i)] == 0) std::fill_n(both + i * 2 * width, width, 0.0f);
+      if (positions[std::size_t(i)] == 0) detail::fill(both + i * 2 * width, both + i * 2 * width + width, 0.0f);
     }
     eh_proj_.apply<Backend>(slots, both, x.data(), executor);
     return {};

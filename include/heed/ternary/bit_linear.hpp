@@ -10,7 +10,6 @@
 #pragma once
 
 #include <array>
-#include <optional>
 
 #include <heed/layer/check.hpp>
 #include <heed/math.hpp>
@@ -48,7 +47,7 @@ class BitLinear {
       }
       Result<detail::Floats> gain = detail::Floats::create(weights.cols(), name);
       if (!gain.ok()) return gain.status();
-      std::copy(norm.data.begin(), norm.data.end(), gain->data());
+      detail::copy(norm.data.data(), norm.data.data() + weights.cols(), gain->data());
       made.gain_ = *std::move(gain);
       made.has_norm_ = true;
     }
@@ -129,8 +128,7 @@ struct BitLinearScratch {
 template <TernaryLayout L>
 [[nodiscard]] bool same_input(const BitLinear<L>& a, const BitLinear<L>& b) noexcept {
   if (a.options().rounding != b.options().rounding || (a.gain() == nullptr) != (b.gain() == nullptr)) return false;
-  return a.gain() == nullptr ||
-         (a.options().norm_eps == b.options().norm_eps && std::equal(a.gain(), a.gain() + a.in(), b.gain()));
+  return a.gain() == nullptr || (a.options().norm_eps == b.options().norm_eps && same_bits(a.gain(), b.gain(), a.in()));
 }
 
 }  // namespace detail
@@ -166,13 +164,15 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
 
   const auto quantize = [&](Index token, Index) {
     const float* row = x + token * in;
-    std::optional<double> squares;
+    double squares = 0;
+    bool summed = false;
     for (Index i = 0; i < count; ++i) {
       const BitLinear<L>& linear = *inputs[std::size_t(i)];
       NormedRow normed{.x = row, .n = in};
       if (linear.gain() != nullptr) {
-        if (!squares) squares = sum_of_squares(row, in);
-        normed.rstd = reciprocal_rms(*squares, in, linear.options().norm_eps);
+        if (!summed) squares = sum_of_squares(row, in);
+        summed = true;
+        normed.rstd = reciprocal_rms(squares, in, linear.options().norm_eps);
         normed.gain = linear.gain();
       }
       const QuantizedTokens to = scratch.input(data, i);

@@ -35,7 +35,7 @@ class BitNetAttention {
   [[nodiscard]] static Result<BitNetAttention> create(Index hidden_size, const Gqa& shape,
                                                       const std::optional<RopeOptions>& rope,
                                                       BitNetProjections<L> projections) {
-    if (Status s = detail::first_failure({detail::check_positive("hidden_size", hidden_size), shape.validate()});
+    if (Status s = detail::first_failure({detail::check_width("hidden_size", hidden_size), shape.validate()});
         !s.ok()) {
       return s;
     }

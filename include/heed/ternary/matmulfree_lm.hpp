@@ -97,16 +97,21 @@ class MatMulFreeLm {
     if (status.ok()) status = detail::check_range("intermediate_size", config.intermediate_size, 1, L::max_cols);
     if (status.ok()) status = detail::check_range("vocab_size", config.vocab_size, 1, Index{1} << 24);
     if (status.ok()) status = made.read_embedding(source);
-    std::vector<float> bounds;
+    detail::Floats bounds;
     if (status.ok() && config.use_lower_bound) {
       const Result<Tensor> parameter = source.tensor("model.lower_bounds");
       status = parameter.ok() ? check_tensor("model.lower_bounds", *parameter, layers, width) : parameter.status();
-      if (status.ok()) bounds = forget_lower_bounds(parameter->data, layers, width);
+      if (status.ok()) {
+        status = detail::take(bounds, detail::Floats::create(Count(layers) * width, "model.lower_bounds"));
+      }
+      if (status.ok()) {
+        status = forget_lower_bounds(parameter->data, layers, width, {bounds.data(), std::size_t(layers * width)});
+      }
     }
     for (Index layer = 0; status.ok() && layer < layers; ++layer) {
       std::span<const float> bound;
       if (layer > 0 && config.use_lower_bound) {
-        bound = std::span(bounds).subspan(std::size_t(layer * width), std::size_t(width));
+        bound = bounds.span().subspan(std::size_t(layer * width), std::size_t(width));
       }
       status = made.read_layer(source, layer, bound);
     }

@@ -8,9 +8,11 @@
 ///     y = BitLinear_o(gate(g, h))
 #pragma once
 
-#include <vector>
+#include <cmath>
+#include <span>
 
 #include <heed/cache/recurrent_state.hpp>
+#include <heed/layer/check.hpp>
 #include <heed/layer/rms_norm.hpp>
 #include <heed/math.hpp>
 #include <heed/ternary/bit_linear.hpp>
@@ -24,27 +26,26 @@ enum class GateOrder {
   sigmoid_gate,       ///< sigmoid(g) * h, no norm: the paper's printed equation
 };
 
-/// Lower bounds of the forget gates of all layers, [layers][width], from the parameter [layers][width]. With p the
-/// softmax of the parameter over the layers, bound_l = p_1 + ... + p_l, so bound_0 = 0. Returns an empty vector if the
-/// parameter has another size. Computed in float64.
-[[nodiscard]] inline std::vector<float> forget_lower_bounds(std::span<const float> parameter, Index layers,
-                                                            Index width) {
-  if (layers < 1 || width < 1 || !detail::has_size(parameter.size(), Count(layers) * width)) return {};
-  std::vector<float> bounds(parameter.size());
-  std::vector<double> exps(static_cast<std::size_t>(layers));
-  for (Index i = 0; i < width; ++i) {
-    double most = double(parameter[std::size_t(i)]), sum = 0, below = 0;
-    for (Index l = 1; l < layers; ++l) most = detail::larger(most, double(parameter[std::size_t(l * width + i)]));
+/// Lower bounds of the forget gates of all layers, from the parameter [layers][width]. With p the softmax of the
+/// parameter over the layers, bound_l = p_1 + ... + p_l, so bound_0 = 0. Writes bounds [layers][width], which must not
+/// overlap the parameter. Computed in float64. invalid_argument naming a wrong size; nothing is then written.
+[[nodiscard]] inline Status forget_lower_bounds(std::span<const float> parameter, Index layers, Index width,
+                                                std::span<float> bounds) {
+  Status status = detail::first_failure({detail::check_range("layers", layers, 1, detail::most_layers),
+                                         detail::check_width("width", width),
+                                         check_tensor("parameter", {parameter, layers, width}, layers, width),
+                                         check_tensor("bounds", {bounds, layers, width}, layers, width)});
+  for (Index i = 0; status.ok() && i < width; ++i) {
+    const auto logit = [&](Index layer) { return double(parameter[std::size_t(layer * width + i)]); };
+    double most = logit(0), sum = 0, below = 0;
+    for (Index l = 1; l < layers; ++l) most = detail::larger(most, logit(l));
+    for (Index l = 0; l < layers; ++l) sum += std::exp(logit(l) - most);
     for (Index l = 0; l < layers; ++l) {
-      exps[std::size_t(l)] = std::exp(double(parameter[std::size_t(l * width + i)]) - most);
-      sum += exps[std::size_t(l)];
-    }
-    for (Index l = 1; l < layers; ++l) {
-      below += exps[std::size_t(l)] / sum;
+      if (l > 0) below += std::exp(logit(l) - most) / sum;
       bounds[std::size_t(l * width + i)] = float(below);
     }
   }
-  return bounds;
+  return status;
 }
 
 /// The four projections, [hidden_size, hidden_size] each, with their inner norms.
@@ -94,7 +95,7 @@ class Mlgru {
       if (Status status = detail::take(made.bound_, detail::Floats::create(width, "lower_bound")); !status.ok()) {
         return status;
       }
-      std::copy(lower_bound.begin(), lower_bound.end(), made.bound_.data());
+      detail::copy(lower_bound.data(), lower_bound.data() + width, made.bound_.data());
       made.has_bound_ = true;
     }
     made.projections_ = std::move(projections);

@@ -58,7 +58,9 @@ void run_mlgru(Case& one, const Setup& setup, Report& report) {
   const auto x = one.get<float>("x", {-1, width});
   const Int tokens = Int(x.size()) / width;
   const auto parameter = one.get<float>("lower_bounds_param", {layers, width});
-  const Floats bounds = heed::forget_lower_bounds(parameter, layers, width), bound = slice(bounds, layer, 1, width);
+  Floats bounds(parameter.size());
+  heed::check(heed::forget_lower_bounds(parameter, layers, width, bounds));
+  const Floats bound = slice(bounds, layer, 1, width);
   const bool bounded = config.get<bool>("use_lower_bound") && layer > 0;
   const auto g_norm = one.get<float>("g_norm.weight", {width});
   const Padding padding = read_padding(one, tokens);

@@ -2,7 +2,7 @@
 /// Ternary matrices as ggml's TQ2_0 and TQ1_0 blocks store them.
 #pragma once
 
-#include <optional>
+#include <span>
 
 #include <heed/codec/f16.hpp>
 #include <heed/ternary/matrix.hpp>
@@ -67,25 +67,26 @@ template <TernaryLayout L = TwoBit>
     }
     return true;
   };
-  std::optional<float> scale;
+  float scale = 1;
+  bool found = false;  // a block that says the scale
   for (std::size_t block = 0; block < row_blocks * std::size_t(rows); ++block) {
     const float own = scale_of(block);
-    if (scale == own || is_zero(block)) continue;
-    if (scale) {
+    if ((found && scale == own) || is_zero(block)) continue;
+    if (found) {
       return fail(StatusCode::invalid_argument, name, ": block ", block, " has scale ", own, ", those before have ",
-                  *scale, "; a ternary matrix has one scale");
+                  scale, "; a ternary matrix has one scale");
     }
     scale = own;
+    found = true;
   }
-  return TernaryMatrix<L>::create(name, rows, cols, scale.value_or(1.0f),
-                                  [&](Index row, std::span<std::int8_t> to) -> Status {
-                                    const std::uint8_t* from = bytes.data() + std::size_t(row) * row_bytes;
-                                    for (Index c = 0; c < cols; ++c) {
-                                      const std::uint8_t* block = from + std::size_t(c / 256) * block_bytes;
-                                      to[std::size_t(c)] = std::int8_t(detail::ggml_weight(type, block, c % 256));
-                                    }
-                                    return {};
-                                  });
+  return TernaryMatrix<L>::create(name, rows, cols, scale, [&](Index row, std::span<std::int8_t> to) -> Status {
+    const std::uint8_t* from = bytes.data() + std::size_t(row) * row_bytes;
+    for (Index c = 0; c < cols; ++c) {
+      const std::uint8_t* block = from + std::size_t(c / 256) * block_bytes;
+      to[std::size_t(c)] = std::int8_t(detail::ggml_weight(type, block, c % 256));
+    }
+    return {};
+  });
 }
 
 }  // namespace heed::inline HEED_ABI
