@@ -6,6 +6,7 @@
 #include <heed/config.hpp>  // first: it refuses what would make the rest wrong
 
 // Macros of <windows.h> and <complex.h> break Eigen and the headers below. They are restored at the end of this file.
+// A header included on its own does not do this: it needs min and max undefined (NOMINMAX).
 #pragma push_macro("I")
 #pragma push_macro("min")
 #pragma push_macro("max")

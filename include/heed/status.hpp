@@ -82,8 +82,6 @@ class [[nodiscard]] Status {
 };
 
 namespace detail {
-inline void append(std::string& out, const char* text) { out += text; }
-inline void append(std::string& out, const std::string& text) { out += text; }
 template <class N>
   requires std::is_integral_v<N>
 void append(std::string& out, N number) { out += std::to_string(number); }

@@ -87,12 +87,14 @@ int grouped() {
   const auto tree = heed::DraftTree::create(parents);
   EXPECT(tree.ok());
   const auto keys = step->keys(0);
-  const heed::TreeMask mask(keys, *tree);
+  const auto mask = heed::TreeMask::create(keys, *tree);
+  EXPECT(mask.ok());
   EXPECT(
-      heed::attend<Backend>(policy, some(4 * 64), keys, mask, all(out, 4 * 64), workspace, executor, {}, all(lse, 16))
+      heed::attend<Backend>(policy, some(4 * 64), keys, *mask, all(out, 4 * 64), workspace, executor, {}, all(lse, 16))
           .ok());
-  const heed::TreePaths paths(keys, *tree);
-  EXPECT(heed::attend<Backend>(policy, some(4 * 64), paths, all(q, 4 * 64), workspace, executor).ok());
+  const auto paths = heed::TreePaths::create(keys, *tree);
+  EXPECT(paths.ok());
+  EXPECT(heed::attend<Backend>(policy, some(4 * 64), paths->keys(keys), {}, all(q, 4 * 64), workspace, executor).ok());
   EXPECT(heed::attend<Backend>(policy, some(4 * 64), keys, tree->mask(0), all(q, 4 * 64), workspace, executor).ok());
   EXPECT(step->commit().ok());
   static std::byte saved[1 << 15];

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <span>
 
 #include <heed/cache/sliding_array.hpp>
+#include <heed/checked.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -20,7 +20,7 @@ class HoleList {
     Index before = 0;  ///< tokens removed before this hole, and before those that have left the list
   };
 
-  static constexpr Index none = std::numeric_limits<Index>::max();
+  static constexpr Index none = count_limit;
 
   [[nodiscard]] bool empty() const noexcept { return holes_.empty(); }
   [[nodiscard]] Index size() const noexcept { return holes_.size(); }

@@ -45,7 +45,7 @@ class PagePool {
 
   /// Takes a page for `bytes` bytes of rows; the caller is its only holder. Its bytes are old rows, or undefined: see
   /// PageLayout::prepare(). If a slab is allocated for it, the slab has at most `most` pages. out_of_memory.
-  [[nodiscard]] Result<Page*> acquire(Index bytes, Index most = std::numeric_limits<Index>::max()) {
+  [[nodiscard]] Result<Page*> acquire(Index bytes, Index most = count_limit) {
     const std::lock_guard lock(mutex_);
     Result<PageSize*> size = size_for(bytes);
     if (!size.ok()) return size.status();

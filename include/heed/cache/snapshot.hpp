@@ -133,9 +133,9 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
 
 /// invalid_argument unless commits may have counted so. `calls` is bounded so that it can go on counting.
 [[nodiscard]] inline Status check_counters(const RetentionCounters& c, Index seen) {
-  constexpr auto most = double(most_recorded);
-  if (c.calls < 0 || c.calls > most_recorded || (c.calls == 0) != (seen == 0)) return bad_snapshot("calls", c.calls);
-  if (c.last_seen < 0 || c.last_seen > most_recorded || (c.calls == 0 && c.last_seen != 0)) {
+  constexpr auto most = double(most_tokens);
+  if (c.calls < 0 || c.calls > most_tokens || (c.calls == 0) != (seen == 0)) return bad_snapshot("calls", c.calls);
+  if (c.last_seen < 0 || c.last_seen > most_tokens || (c.calls == 0 && c.last_seen != 0)) {
     return bad_snapshot("last_seen", c.last_seen);
   }
   // A NaN fails these comparisons.

@@ -2,6 +2,7 @@
 /// What a snapshot says of a token index.
 #pragma once
 
+#include <heed/checked.hpp>
 #include <heed/retention/any_rule.hpp>
 #include <heed/status.hpp>
 
@@ -24,16 +25,13 @@ struct TokenRecord {
 
 namespace detail {
 
-// More tokens than any sequence has, and so few that positions and counts can be added.
-inline constexpr Index most_recorded = Index{1} << 48;
-
 [[nodiscard]] inline Status bad_snapshot(const char* what, Index number) {
   return fail(StatusCode::invalid_argument, "snapshot: ", what, " is ", number);
 }
 
 /// invalid_argument naming a number that no index with this rule has.
 [[nodiscard]] inline Status check_record(const TokenRecord& r, const AnyRule& rule) {
-  if (r.seen < 0 || r.seen > most_recorded) return bad_snapshot("seen", r.seen);
+  if (r.seen < 0 || r.seen > most_tokens) return bad_snapshot("seen", r.seen);
   if (r.reach_first < 0 || r.reach_first > r.seen) return bad_snapshot("reach_first", r.reach_first);
   if (r.begin < 0 || r.begin > r.reach_first) return bad_snapshot("begin", r.begin);
   if (r.first_removed < -1 || r.first_removed > r.seen) return bad_snapshot("first_removed", r.first_removed);

@@ -7,8 +7,8 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
+#include <heed/checked.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -35,7 +35,7 @@ struct History {
 };
 
 /// No bound on a number of tokens. Also the window of a layer that sees everything.
-inline constexpr Index unlimited = std::numeric_limits<Index>::max();
+inline constexpr Index unlimited = count_limit;
 
 /// What the next query sees.
 struct Recall {
@@ -54,8 +54,7 @@ struct MostKept {
 
   /// true if there is a bound. A bound of more than 2^48 tokens is none: no memory holds as many.
   [[nodiscard]] constexpr bool bounded() const noexcept {
-    constexpr Index most = Index{1} << 48;
-    return recent <= most && landmarks <= most;
+    return recent <= detail::most_tokens && landmarks <= detail::most_tokens;
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 #include <heed/retention/token_set.hpp>
 
@@ -41,7 +42,7 @@ struct SeparatorStream {
   static constexpr bool has_history = true;
   static constexpr bool has_ranks = true;
   [[nodiscard]] Status validate() const {
-    constexpr Index most = Index{1} << 48;
+    constexpr Index most = detail::most_tokens;
     Status status = detail::check_range("initial", initial, 0, most);
     if (status.ok()) status = detail::check_range("separators", separators, 1, most);
     if (status.ok()) status = detail::check_range("local", local, 1, most);

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <heed/checked.hpp>
 #include <heed/heap.hpp>
 #include <heed/types.hpp>
 
@@ -127,7 +127,7 @@ class IdTree {
 
  private:
   static constexpr Place root = 0;
-  static constexpr Index unreachable = std::numeric_limits<Index>::max();
+  static constexpr Index unreachable = count_limit;
 
   /// A run of ids in which no sequence ends and none branches off, but at its end.
   struct Node {

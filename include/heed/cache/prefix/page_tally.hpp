@@ -2,9 +2,9 @@
 /// Bytes that several caches hold together. A shared page counts once.
 #pragma once
 
-#include <limits>
 #include <unordered_map>
 
+#include <heed/checked.hpp>
 #include <heed/heap.hpp>
 #include <heed/types.hpp>
 
@@ -44,7 +44,7 @@ class PageTally {
   }
   template <class Cache>
   void remove(const Cache& cache) noexcept {
-    remove_first(std::numeric_limits<Index>::max(), cache);
+    remove_first(count_limit, cache);
   }
 
  private:
