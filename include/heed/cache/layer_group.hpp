@@ -157,12 +157,12 @@ class LayerGroup {
     most_held_ = 0;
     const Index far_tokens = Index(index.far_tokens().size());
     const Index wanted = kept_.bounded() ? most_near(step) : held + step;
-    const Index near = std::max(wanted, std::min(reserved, most_near(reserved_step)));
+    const Index recent = std::max(wanted, std::min(reserved, most_near(reserved_step)));
     const Index distant = kept_.bounded() ? kept_.recent + step + kept_.landmarks : far_tokens + step;
-    index.shrink(memory, near, distant, step);
+    index.shrink(memory, recent, distant, step);
     const Index page = near_rows.layout().tokens();
     far_rows.shrink(kept_.bounded() ? most_pages(step) : far_rows.pages());
-    near_rows.shrink(near / page + 2);
+    near_rows.shrink(recent / page + 2);
   }
   /// Near tokens that the group ever holds, those of a step of `step` tokens included; `unlimited` without a bound.
   [[nodiscard]] Index most_near(Index step) const noexcept {
