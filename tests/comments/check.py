@@ -10,7 +10,7 @@ import re
 import sys
 
 # What comments name of other libraries, programs and papers.
-foreign = {"fork", "mmap", "madvise", "free", "mlock", "main", "pthread_atfork", "clone"}
+foreign = {"fork", "mmap", "madvise", "free", "mlock", "main", "pthread_atfork", "clone", "memcmp"}
 
 
 def parts(text):

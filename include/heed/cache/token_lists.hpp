@@ -97,7 +97,7 @@ class TokenLists {
 
   /// The fewest tokens, besides 0, that truncate() can keep.
   [[nodiscard]] Index rollback_floor() const noexcept {
-    if (rule_.has_history()) return state_.floor;  // a compression that evicts nothing counts landmarks, too
+    if (rule_.has_history()) return state_.floor;  // even a compression that evicts nothing changes the landmark count
     if (state_.last_evicted < 0 || keeps_all_) return 0;
     return std::min(seen(), rule_.rollback_floor(state_.last_evicted, reach_[0].begin));
   }

@@ -28,7 +28,7 @@ Status apply_checked(const Projection& projection, const char* name, std::span<c
   return status;
 }
 
-/// A width that a layer may multiply, or invalid_argument.
+/// invalid_argument unless `value` is a width that a layer may multiply: 1 .. most_width.
 inline Status check_width(const char* name, Index value) { return check_range(name, value, 1, most_width); }
 
 /// Moves the value of `made` to `to`. Returns its Status: not ok if there is no value.

@@ -223,7 +223,7 @@ class Rope {
     }
   }
 
-  // Fused where the ISA can and written out, because a compiler that fuses at will changes results with its flags.
+  // Fused where the ISA can. Written out, because compilers fuse or not by their flags, which would change results.
 #if defined(__FMA__) || defined(__FP_FAST_FMAF)
   [[nodiscard]] static float fma(float a, float b, float c) noexcept { return __builtin_fmaf(a, b, c); }
   [[nodiscard]] static double fma(double a, double b, double c) noexcept { return __builtin_fma(a, b, c); }
