@@ -5,22 +5,26 @@
 #include <fstream>
 #include <iterator>
 
+#include "demo/backends.hpp"
 #include "demo/models.hpp"
 
 namespace heed_test {
 
-heed_examples::MakeNetwork default_network() { return heed_examples::make_network<heed::DefaultBackend>; }
+namespace {
 
-std::vector<std::string> mechanism_names() {
-  std::vector<std::string> names;
-  for (const auto& mechanism : heed_examples::mechanisms<heed::F32, heed::DefaultBackend>) {
-    names.emplace_back(mechanism.name);
-  }
-  return names;
+const heed_examples::DemoBackend& fastest() {
+  static const heed_examples::DemoBackend backend = heed_examples::demo_backends().front();
+  return backend;
 }
 
+}  // namespace
+
+heed_examples::MakeNetwork default_network() { return fastest().make; }
+
+std::vector<std::string> mechanism_names() { return fastest().mechanisms; }
+
 void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::path& path) {
-  heed_examples::attach_mtp<heed::DefaultBackend>(decoder, path, {.executor = &serial_pool(), .codec = "f32"});
+  fastest().attach_mtp(decoder, path, {.executor = &serial_pool(), .codec = "f32"});
 }
 
 namespace {
