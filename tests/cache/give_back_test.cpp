@@ -84,6 +84,35 @@ TEST(CacheGivesBack, WhatAFailedBeginTook) {
   }
 }
 
+/// A begin() that fails after it copied pages that a fork shares: the copies stay this cache's, and the fork's rows the fork's.
+TEST(CacheGivesBack, NoPageOfAForkAfterAFailedBegin) {
+  std::mt19937_64 random(8);
+  for (Index k = 0;; ++k) {
+    SCOPED_TRACE("allocation " + std::to_string(k) + " of begin() fails");
+    CountingMemory memory;
+    heed::PagePool pool(memory.resource());
+    const std::vector<heed::LayerRule> groups{{heed::Causal{}, {0}}, {heed::SlidingWindow{20}, {1}}};
+    Cache cache = heed::value_or_throw(
+        Cache::create(policy, {.layers = 2, .page_tokens = 4, .memory = memory.resource(), .pool = &pool}, groups));
+    const Seeds first = text(random, 50), more = text(random, 500);
+    ASSERT_NO_FATAL_FAILURE(append(cache, first));
+    const Cache fork = heed::value_or_throw(cache.fork());
+    pool.trim();
+    memory.failing_from = memory.allocations + k;
+    memory.failures = 1000;
+    const bool enough = cache.begin(ids(more)).ok();
+    memory.failing_from = -1;
+    ASSERT_NO_FATAL_FAILURE(expect_keeps(cache, 0, first, all_positions(50)));
+    ASSERT_TRUE(cache.clear().ok());
+    ASSERT_NO_FATAL_FAILURE(append(cache, more));  // into whatever pages are free now
+    ASSERT_NO_FATAL_FAILURE(expect_keeps(fork, 0, first, all_positions(50)));
+    ASSERT_NO_FATAL_FAILURE(expect_keeps(cache, 0, more, all_positions(500)));
+    if (!enough) continue;
+    EXPECT_GE(k, 5) << "there were allocations to fail";
+    break;
+  }
+}
+
 /// abort(), the end of a Step, and a commit of few tokens give the step's pages to the pool.
 TEST(CacheGivesBack, WhatAStepTookThatDidNotStay) {
   std::mt19937_64 random(6);

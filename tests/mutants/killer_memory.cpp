@@ -163,11 +163,37 @@ void giving_back() {
   expect(guest.bookkeeping_bytes() < 40 * 1024, "bookkeeping", "of a prompt");
 }
 
+/// Copies of a fork's pages that a failed step made.
+void copying() {
+  const std::vector<heed::LayerRule> rules{{heed::Causal{}, {0}}, {heed::SlidingWindow{300}, {1}}};
+  const std::vector<float> ones(500 * 2 * 64, 1.0f);
+  bool kept = true;
+  for (Index room = 0; room < 40; ++room) {
+    Memory memory;
+    auto cache = heed::value_or_throw(
+        Cache::create(policy, {.layers = 2, .page_tokens = 4, .memory = memory.resource()}, rules));
+    append(cache, 22);
+    const auto fork = heed::value_or_throw(cache.fork());
+    memory.most = memory.held + room * 32 * 1024;
+    static_cast<void>(cache.begin(heed::NumTokens(500)).ok());
+    memory.most = Index{1} << 40;
+    heed::check(cache.clear());
+    auto step = heed::value_or_throw(cache.begin(heed::NumTokens(500)));
+    heed::check(step.write(0, ones, ones));
+    heed::check(step.write(1, ones, ones));
+    heed::check(step.commit());
+    const heed::Tile last = fork.keys(0).tile(0, 0, 21, 1);
+    kept &= std::count(last.data, last.data + 2 * 64, std::byte{0}) == 2 * 64;
+  }
+  expect(kept, "fork", "rows are its own");
+}
+
 }  // namespace
 
 int main() {
   ids();
   giving_back();
+  copying();
   bounds();
   pools();
   touching();

@@ -46,7 +46,7 @@ class SlidingArray {
     settle();
     return status;
   }
-  /// The same, but revert() can undo it if the elements are then the same as now.
+  /// The same, but revert() can undo it.
   [[nodiscard]] Status try_back(const MemoryResource& memory, Index count) { return try_both(memory, 0, count); }
   /// Room for `front` more elements at the front and `back` more at the back.
   [[nodiscard]] Status try_both(const MemoryResource& memory, Index front, Index back) {
@@ -64,9 +64,10 @@ class SlidingArray {
     before_ = {};
     grown_ = false;
   }
-  /// Returns to the memory of the last settle(). The elements must be the same.
+  /// Returns to the memory of the last settle(). There must be as many elements as then.
   void revert() noexcept {
     if (!grown_) return;
+    if (size_ > 0) std::memcpy(before_.data() + bytes(first_before_), data(), bytes(size_));
     buffer_ = std::move(before_);
     first_ = first_before_;
     settle();
