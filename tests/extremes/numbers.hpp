@@ -46,6 +46,28 @@ void for_extremes(const Call& call) {
   }
 }
 
+inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+inline constexpr double endless = std::numeric_limits<double>::infinity();
+/// What a caller's float64 may be.
+inline constexpr std::array<double, 14> extreme_floats{0.0,  -0.0, 5e-324, 1e-310,  1e-45,   0.5,      1.0,
+                                                       -1.0, 3e38, 1e39,   1.7e308, endless, -endless, not_a_number};
+
+/// Calls `call(x)` for every extreme float, or `call(x, y)` for every pair.
+template <class Call>
+void for_extreme_floats(const Call& call) {
+  for (const double x : extreme_floats) {
+    SCOPED_TRACE(x);
+    if constexpr (std::is_invocable_v<Call, double>) {
+      call(x);
+    } else {
+      for (const double y : extreme_floats) {
+        SCOPED_TRACE(y);
+        call(x, y);
+      }
+    }
+  }
+}
+
 /// A failure says why.
 inline void expect_said(const heed::Status& status) {
   if (!status.ok()) {

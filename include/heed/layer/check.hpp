@@ -31,6 +31,9 @@ Status apply_checked(const Projection& projection, const char* name, std::span<c
 /// invalid_argument unless `value` is a width that a layer may multiply: 1 .. most_width.
 inline Status check_width(const char* name, Index value) { return check_range(name, value, 1, most_width); }
 
+/// invalid_argument unless an executor may have so many workers: each has scratch of its own.
+inline Status check_workers(Index workers) { return check_range("workers", workers, 1, most_workers); }
+
 /// Moves the value of `made` to `to`. Returns its Status: not ok if there is no value.
 template <class T, class To>
 Status take(To& to, Result<T> made) {

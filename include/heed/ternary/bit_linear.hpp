@@ -135,6 +135,11 @@ template <TernaryLayout L>
 
 namespace detail {
 
+/// true if the scratch of a call fits into 64 bits, whatever its widths are: no width is above 2^19.
+[[nodiscard]] constexpr bool has_scratch_size(Index tokens, Index workers) noexcept {
+  return tokens >= 0 && tokens <= Index{1} << 38 && workers >= 0 && workers <= most_workers;
+}
+
 /// Bytes of scratch for a call with `tokens` tokens and `outputs` layers of `in` inputs each.
 template <TernaryBackend Backend, TernaryLayout L>
 [[nodiscard]] Index bit_linear_bytes(Index in, Index outputs, Index tokens, Index workers) noexcept {
@@ -219,7 +224,7 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
 /// Several layers of one input, such as MLGRU's three or an attention's q, k and v. x [tokens][in]; outputs as in
 /// BitLinearOutput, 1 to 8 of them; no y may overlap x. Layers that quantise alike share one quantised copy of x, and
 /// the rows of all layers are one parallel loop. Allocates only if `workspace` is too small. invalid_argument naming a
-/// wrong size, or out_of_memory; nothing is then written.
+/// wrong size or number of workers, or out_of_memory; nothing is then written.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
 Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const float> x, Workspace& workspace,
                   E& executor) {
@@ -229,6 +234,7 @@ Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const f
   }
   const Index in = outputs[0].linear->in(), tokens = in == 0 ? 0 : Index(x.size()) / in;
   Status status = detail::check_rows("x", x.size(), tokens, in);
+  if (status.ok()) status = detail::check_workers(executor.workers());
   for (std::size_t o = 0; status.ok() && o < outputs.size(); ++o) {
     const BitLinear<L>& linear = *outputs[o].linear;
     if (linear.in() != in) {

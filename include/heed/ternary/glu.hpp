@@ -45,6 +45,7 @@ class BitGlu {
     const Index tokens = hidden_size() == 0 ? 0 : Index(x.size()) / hidden_size();
     Status status = detail::check_rows("x", x.size(), tokens, hidden_size());
     if (status.ok()) status = detail::check_rows("y", y.size(), tokens, hidden_size());
+    if (status.ok()) status = detail::check_workers(executor.workers());
     if (status.ok()) {
       status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
     }
@@ -53,9 +54,10 @@ class BitGlu {
     return {};
   }
 
-  /// Bytes of scratch of a call.
+  /// Bytes of scratch of a call. count_limit for more than 2^38 tokens or 2^16 workers, or fewer than 0.
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
+    if (!detail::has_scratch_size(tokens, workers)) return count_limit;
     detail::Carver scratch(nullptr);
     static_cast<void>(scratch.take<float>(tokens * 2 * intermediate_size()));
     return Index(scratch.bytes()) +

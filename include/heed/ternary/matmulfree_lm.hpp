@@ -163,6 +163,7 @@ class MatMulFreeLm {
           fail(StatusCode::invalid_argument, "ids[", t, "] is ", ids[t], ", must be in 0 .. ", config_.vocab_size - 1);
     }
     if (status.ok() && layers_.empty()) status = fail(StatusCode::wrong_state, "forward(): the model has no layers");
+    if (status.ok()) status = detail::check_workers(executor.workers());
     if (status.ok()) {
       status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
     }

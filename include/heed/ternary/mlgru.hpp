@@ -125,6 +125,7 @@ class Mlgru {
     if (status.ok() && state.width() != width) {
       status = fail(StatusCode::invalid_argument, "state has width ", state.width(), ", must be hidden_size ", width);
     }
+    if (status.ok()) status = detail::check_workers(executor.workers());
     if (status.ok()) {
       status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
     }
@@ -133,9 +134,10 @@ class Mlgru {
     return {};
   }
 
-  /// Bytes of scratch of a call.
+  /// Bytes of scratch of a call. count_limit for more than 2^38 tokens or 2^16 workers, or fewer than 0.
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
+    if (!detail::has_scratch_size(tokens, workers)) return count_limit;
     detail::Carver scratch(nullptr);
     for (int i = 0; i < 3; ++i) static_cast<void>(scratch.take<float>(tokens * hidden_size()));
     for (int i = 0; i < 2; ++i) static_cast<void>(scratch.take<float>(hidden_size()));
