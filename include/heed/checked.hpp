@@ -70,6 +70,18 @@ inline constexpr Index most_numbers = Index{1} << 56;  // floats of one array
   return position < least - distance ? least : position + distance;
 }
 
+/// to - from, which sticks at the ends of Index.
+[[nodiscard]] constexpr Index distance(Index from, Index to) noexcept {
+  constexpr Index least = std::numeric_limits<Index>::min();
+  if (from >= 0) return to < least + from ? least : to - from;
+  return to > count_limit + from ? count_limit : to - from;
+}
+
+/// 0 <= query - key < window, for any positions.
+[[nodiscard]] constexpr bool in_window(Index query, Index key, Index window) noexcept {
+  return key <= query && window > 0 && std::uint64_t(query) - std::uint64_t(key) < std::uint64_t(window);
+}
+
 }  // namespace detail
 
 }  // namespace heed::inline HEED_ABI

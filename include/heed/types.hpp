@@ -65,8 +65,8 @@ struct AttentionLayout {
   Index value_width = 0;  ///< width of one head's output before the output map: value.width, unless prepared
   float scale = 0;        ///< softmax scale, applied to q.k
 
-  /// Query heads that read one KV head.
-  [[nodiscard]] Index heads_per_group() const noexcept { return num_heads / num_kv_heads; }
+  /// Query heads that read one KV head; 0 without KV heads.
+  [[nodiscard]] Index heads_per_group() const noexcept { return num_kv_heads < 1 ? 0 : num_heads / num_kv_heads; }
 };
 
 /// A run of stored rows that share a stride: row i starts at data + i * stride_bytes.
@@ -102,7 +102,8 @@ struct NearKeys {
 /// mean that the mask does not know.
 enum class Coverage { none, partial, full };
 
-/// The smallest multiple of `multiple` that is at least n. n >= 0, multiple >= 1.
+/// The smallest multiple of `multiple` that is at least n. n >= 0, multiple >= 1, and their sum fits into 64 bits: a
+/// number of the caller's is a Count.
 [[nodiscard]] constexpr Index round_up(Index n, Index multiple) noexcept {
   return (n + multiple - 1) / multiple * multiple;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <heed/cache/page_layout.hpp>
+#include <heed/checked.hpp>
 #include <heed/retention/rule.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -36,7 +37,8 @@ namespace detail {
                                                     Index token_bytes) noexcept {
   constexpr Index longest = 1024;
   if (kept.bounded()) {
-    const double rows = double(std::min(kept.recent + kept.landmarks, kept.total) - 1) * double(token_bytes);
+    const double most = std::min(double(kept.recent) + double(kept.landmarks), double(kept.total));
+    const double rows = (most - 1) * double(token_bytes);
     Index best = longest;
     double least = 0;
     for (Index tokens = longest; tokens >= 4; tokens /= 2) {
@@ -50,7 +52,7 @@ namespace detail {
   if (evicts) return 128;
   if (capacity == 0) return 256;
   Index tokens = longest;
-  while (tokens > 16 && double(round_up(capacity, tokens)) > 1.25 * double(capacity)) tokens /= 2;
+  while (tokens > 16 && double(round_up(Count(capacity), tokens).value()) > 1.25 * double(capacity)) tokens /= 2;
   return tokens;
 }
 

@@ -230,11 +230,21 @@ Status check_positions(const Sequence& sequence) {
   for (const Index position : sequence.query_positions) {
     if (too_far(position)) return bad("query_positions has ", position);
   }
-  const Index keys = sequence.keys->size();
-  if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok() || keys == 0) return status;
+  const auto& source = *sequence.keys;
+  const Index keys = source.size();
+  if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok()) return status;
   for (const Index key : {Index{0}, keys - 1}) {  // positions ascend, so the ends decide
-    if (const Index position = sequence.keys->position(key); too_far(position))
-      return bad("a key has position ", position);
+    if (keys == 0) break;
+    if (const Index position = source.position(key); too_far(position)) return bad("a key has position ", position);
+  }
+  if constexpr (SlottedSource<std::remove_cvref_t<decltype(source)>>) {
+    const Index slots = source.slots();
+    if (Status status = check_range("keys.slots()", slots, keys, most_tokens); !status.ok()) return status;
+    for (const Index slot : {Index{0}, slots - 1}) {
+      if (slots == 0) break;
+      const Index position = source.slot_position(slot);
+      if (too_far(position)) return bad("a slot has position ", position);
+    }
   }
   return {};
 }

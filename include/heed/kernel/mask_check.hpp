@@ -53,10 +53,13 @@ template <KeyValueSource S>
     const Index lane = mask.near_keys().first_lane;
     if (lane < 0 || lane > most_tokens) return bad("mask has first_lane ", lane, ", must be in 0 .. ", most_tokens);
   }
-  if (const Index num_far = mask.far_keys(); num_far > 0) {
-    Index last = 0;  // far keys ascend, so the last one decides
-    mask.far_list({num_far - 1, num_far}, &last);
-    if (last < 0 || last >= keys) return bad("mask has far key ", last, ", keys has ", keys);
+  const Index num_far = mask.far_keys();
+  if (num_far < 0 || num_far > keys) return bad("mask has ", num_far, " far keys, keys has ", keys);
+  for (const Index number : {Index{0}, num_far - 1}) {  // far keys ascend, so the ends decide
+    if (num_far == 0) break;
+    Index key = 0;
+    mask.far_list({number, number + 1}, &key);
+    if (key < 0 || key >= keys) return bad("mask has far key ", key, ", keys has ", keys);
   }
   return {};
 }

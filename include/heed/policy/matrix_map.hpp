@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include <heed/checked.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -15,8 +16,8 @@ struct MatrixMap {
   Index head_stride = 0;  ///< floats from one head's matrix to the next; 0: all heads share one matrix
   Index tail = 0;         ///< trailing numbers that are copied
 
-  [[nodiscard]] Index in_width() const noexcept { return matrix.in + tail; }
-  [[nodiscard]] Index out_width() const noexcept { return matrix.out + tail; }
+  [[nodiscard]] Index in_width() const noexcept { return (Count(matrix.in) + tail).value(); }
+  [[nodiscard]] Index out_width() const noexcept { return (Count(matrix.out) + tail).value(); }
   void apply(Index head, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
              Linear linear) const {
     if (matrix.in > 0) {

@@ -52,10 +52,13 @@ struct Mla {
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
 
-  /// Width of a cached row.
-  [[nodiscard]] Index row_width() const noexcept { return kv_lora_rank + qk_rope_head_dim; }
+  /// Width of a cached row; count_limit if it does not fit into 64 bits.
+  [[nodiscard]] Index row_width() const noexcept { return (Count(kv_lora_rank) + qk_rope_head_dim).value(); }
   /// Width of a head's query, and of its expanded key.
-  [[nodiscard]] Index qk_head_dim() const noexcept { return qk_nope_head_dim + qk_rope_head_dim; }
+  [[nodiscard]] Index qk_head_dim() const noexcept { return (Count(qk_nope_head_dim) + qk_rope_head_dim).value(); }
+
+  /// Width of what a latent expands to for a head: its nope key and its value.
+  [[nodiscard]] Index expanded_width() const noexcept { return (Count(qk_nope_head_dim) + v_head_dim).value(); }
 
   [[nodiscard]] Status validate() const {
     constexpr Index most = detail::most_width / 2;  // two of them make a row
@@ -94,12 +97,12 @@ struct Mla {
   [[nodiscard]] MatrixMap query_map() const noexcept {
     if (weights.empty()) return {.matrix = {}, .head_stride = 0, .tail = row_width()};
     return {.matrix = {weights.w_uk.data(), qk_nope_head_dim, kv_lora_rank, kv_lora_rank},
-            .head_stride = qk_nope_head_dim * kv_lora_rank,
+            .head_stride = (Count(qk_nope_head_dim) * kv_lora_rank).value(),
             .tail = qk_rope_head_dim};
   }
   [[nodiscard]] MatrixMap output_map() const noexcept {
     if (weights.empty()) return {.matrix = {}, .head_stride = 0, .tail = kv_lora_rank};
-    return {.matrix = to_values(), .head_stride = kv_lora_rank * (qk_nope_head_dim + v_head_dim), .tail = 0};
+    return {.matrix = to_values(), .head_stride = (Count(kv_lora_rank) * expanded_width()).value(), .tail = 0};
   }
   [[nodiscard]] KeyRotation preparation() const noexcept {
     return {.rope = rope, .key = layout().key, .stream_width = row_width(), .offset = kv_lora_rank};
@@ -107,10 +110,10 @@ struct Mla {
 
   /// Matrices of head 0 that make nope keys and values from a latent: W_UK^T and W_UV^T.
   [[nodiscard]] Matrix to_keys() const noexcept {
-    return {weights.w_ukv.data(), kv_lora_rank, qk_nope_head_dim, qk_nope_head_dim + v_head_dim};
+    return {weights.w_ukv.data(), kv_lora_rank, qk_nope_head_dim, expanded_width()};
   }
   [[nodiscard]] Matrix to_values() const noexcept {
-    return {weights.w_ukv.data() + qk_nope_head_dim, kv_lora_rank, v_head_dim, qk_nope_head_dim + v_head_dim};
+    return {weights.w_ukv.data() + qk_nope_head_dim, kv_lora_rank, v_head_dim, expanded_width()};
   }
 };
 
@@ -134,9 +137,7 @@ struct MlaExpansion {
   }
 
  private:
-  [[nodiscard]] Index head_stride() const noexcept {
-    return mla.kv_lora_rank * (mla.qk_nope_head_dim + mla.v_head_dim);
-  }
+  [[nodiscard]] Index head_stride() const noexcept { return (Count(mla.kv_lora_rank) * mla.expanded_width()).value(); }
 };
 
 /// MLA in expanded form. Cache, queries and outputs are those of an Mla with weights; the results agree within

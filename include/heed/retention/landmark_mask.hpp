@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <span>
 
+#include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -60,17 +62,17 @@ class LandmarkMask {
   /// from near_begin on. And for a cache that evicts by another rule, or a query that is later than the reaches know.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
-    const bool same = call.slots > held_ ? call.slots_end - near_begin_ == call.slots - held_
+    const bool same = call.slots > held_ ? detail::distance(near_begin_, call.slots_end) == call.slots - held_
                                          : call.slots == held_ && call.slots_end <= near_begin_;
     if (call.slots > 0 && !same) {
       return bad("mask is of ", held_, " far keys and every position from ", near_begin_, " on, but keys has ",
-                 call.slots, ", the last at position ", call.slots_end - 1);
+                 call.slots, ", the last at position ", detail::moved_position(call.slots_end, -1));
     }
     if (call.rule != nullptr && call.rule_fingerprint != rule_) {
       return bad("mask does not know rule ", call.rule, ", by which the cache of keys forgets: it is another rule's");
     }
-    const Index last = first_query_ + Index(reach_.size()) - 1;
-    if (rule_ != 0 && call.positions.size() > 0 && call.positions.end - 1 > last) {
+    const Index last = detail::moved_position(first_query_, Index(reach_.size()) - 1);
+    if (rule_ != 0 && call.positions.end > call.positions.begin && call.positions.end - 1 > last) {
       return bad("a query is at position ", call.positions.end - 1, ", but the mask knows queries up to ", last);
     }
     return {};
@@ -88,7 +90,7 @@ class LandmarkMask {
 
   [[nodiscard]] Index far_keys() const noexcept { return Index(far_.size()); }
   [[nodiscard]] Index far_key(Index i) const noexcept {
-    return i < held_ ? i : held_ + far_[std::size_t(i)].position - near_begin_;
+    return i < held_ ? i : detail::moved_position(held_, detail::distance(near_begin_, far_[std::size_t(i)].position));
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
     const Reach& seen = reach(query);
@@ -110,7 +112,9 @@ class LandmarkMask {
 
  private:
   [[nodiscard]] const Reach& reach(Index query) const noexcept {
-    return reach_[std::size_t(std::clamp<Index>(query - first_query_, 0, Index(reach_.size()) - 1))];
+    if (query <= first_query_) return reach_.front();
+    return reach_[std::size_t(
+        std::min(std::uint64_t(query) - std::uint64_t(first_query_), std::uint64_t(reach_.size()) - 1))];
   }
 
   std::span<const Reach> reach_;

@@ -8,6 +8,7 @@
 #include <new>
 #include <type_traits>
 
+#include <heed/checked.hpp>
 #include <heed/retention/rule_fingerprint.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -20,8 +21,8 @@ class MaskRef {
  public:
   /// true if masks of type M are copied.
   template <class M>
-  static constexpr bool copies = std::is_trivially_copyable_v<M> && std::is_copy_constructible_v<M> &&
-                                 sizeof(M) <= 64 && alignof(M) <= alignof(std::max_align_t);
+  static constexpr bool copies = std::is_trivially_copyable_v<M>&& std::is_copy_constructible_v<M> && sizeof(M) <= 64 &&
+                                 alignof(M) <= alignof(std::max_align_t);
 
   /// No mask is given.
   MaskRef() = default;
@@ -178,7 +179,7 @@ class MaskRef {
       [](const void* m, Interval queries, Interval keys) { return as<M>(m).near_coverage(queries, keys); },
       [](const void* m, Interval queries, Interval numbers) { return as<M>(m).far_coverage(queries, numbers); },
       [](const void* m, Index query, Interval positions) {
-        const Index end = std::clamp(query + 1, positions.begin, positions.end);
+        const Index end = std::clamp(detail::moved_position(query, 1), positions.begin, positions.end);
         return Interval{bisect(positions.begin, end, [&](Index i) { return as<M>(m).near_visible(query, i); }), end};
       },
       [](const void* m, Index query, Interval numbers) {

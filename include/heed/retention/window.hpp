@@ -15,13 +15,14 @@ struct SlidingWindow {
   Index window = 0;  ///< keys, at least 1
 
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept {
-    return key <= query && query - key < window;
+    return detail::in_window(query, key, window);
   }
 
   [[nodiscard]] constexpr Coverage coverage(Interval queries, Interval keys) const noexcept {
     const Index first_query = queries.begin, last_query = queries.end - 1, last_key = keys.end - 1;
-    if (keys.begin > last_query || first_query - last_key >= window) return Coverage::none;
-    return last_key <= first_query && last_query - keys.begin < window ? Coverage::full : Coverage::partial;
+    const bool causal = last_key <= first_query;
+    if (keys.begin > last_query || (causal && !visible(first_query, last_key))) return Coverage::none;
+    return causal && visible(last_query, keys.begin) ? Coverage::full : Coverage::partial;
   }
 
   static constexpr const char* name = "window";

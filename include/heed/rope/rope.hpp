@@ -87,7 +87,8 @@ enum class RopeDirection { forward, inverse };
 /// the same bits wherever it is rotated, at write or at read.
 class Rope {
  public:
-  /// Computes the tables. Errors: those of RopeOptions::validate(), out_of_memory.
+  /// Computes the tables. Errors: those of RopeOptions::validate(); invalid_argument if options that are right alone give
+  /// together a frequency or an amplitude that is not finite; out_of_memory.
   [[nodiscard]] static Result<Rope> create(const RopeOptions& options) {
     if (Status status = options.validate(); !status.ok()) return status;
     Rope rope(options);
@@ -102,6 +103,7 @@ class Rope {
                   " and table_positions ", options.table_positions);
     }
     rope.fill_table(rows);
+    if (Status status = rope.check_table(); !status.ok()) return status;
     return rope;
   }
 
@@ -200,6 +202,27 @@ class Rope {
     for (Index r = 0; r < rows; ++r) {
       evaluate(r < block ? r : (r - block) * block, 0, pairs_, table_row(r), table_row(r) + pairs_);
     }
+  }
+
+  // invalid_argument if options that are right alone make numbers together that no row can be rotated by.
+  [[nodiscard]] Status check_table() const {
+    constexpr double most_frequency = 0x1p900, most_amplitude = 0x1p100;  // any position times it is a finite angle
+    for (Index i = 0; i < pairs_; ++i) {
+      const double frequency = table_[std::size_t(i)];
+      if (frequency >= 0 && frequency <= most_frequency) continue;
+      if (options_.yarn) {
+        return fail(StatusCode::invalid_argument, "theta is ", options_.theta, ", yarn.beta_fast ",
+                    options_.yarn->beta_fast, " and yarn.beta_slow ", options_.yarn->beta_slow, ", which give pair ", i,
+                    " the frequency ", frequency, ", must be finite");
+      }
+      return fail(StatusCode::invalid_argument, "theta is ", options_.theta, " and linear_factor ",
+                  options_.linear_factor, ", which give pair ", i, " the frequency ", frequency, ", must be at most ",
+                  most_frequency);
+    }
+    if (amplitude_ >= 1 / most_amplitude && amplitude_ <= most_amplitude) return {};
+    return fail(StatusCode::invalid_argument, "yarn.mscale is ", options_.yarn->mscale, " and yarn.mscale_all_dim ",
+                options_.yarn->mscale_all_dim, ", which give the amplitude ", amplitude_, ", must be in ",
+                1 / most_amplitude, " .. ", most_amplitude);
   }
 
   void evaluate(Index position, Index first, Index count, double* cos, double* sin) const noexcept {

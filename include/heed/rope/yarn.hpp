@@ -87,7 +87,7 @@ struct Yarn {
       return double(rotary_dim) * std::log(wavelengths) / (2 * std::log(theta));
     };
     const double low = detail::larger(std::floor(corr(beta_fast)), 0.0);
-    const double high = detail::smaller(std::ceil(corr(beta_slow)), double(rotary_dim - 1));
+    const double high = detail::smaller(std::ceil(corr(beta_slow)), double(rotary_dim) - 1);
     return {low, low == high ? high + 0.001 : high};  // avoids 0 / 0 in the way of the official code
   }
 

@@ -66,7 +66,7 @@ class TreeMask {
     return keys.end <= reach_->tokens()->near_begin() && !some_blind_ ? Coverage::full : Coverage::partial;
   }
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
-    const Index first = reach_->first(), node = query - first, own = key - first;
+    const Index node = detail::distance(reach_->first(), query), own = detail::distance(reach_->first(), key);
     if (node < 0 || node >= tree().size() || own >= tree().size()) return false;
     if (own >= 0 && !tree().on_path(own, node)) return false;
     const detail::TreeReach& reach = *reach_.get();
@@ -75,7 +75,7 @@ class TreeMask {
   }
   /// The text position of what lies at `position`.
   [[nodiscard]] Index text_position(Index position) const noexcept {
-    const Index node = position - reach_->first();
+    const Index node = detail::distance(reach_->first(), position);
     return node < 0 || node >= tree().size() ? position : reach_->position(node);
   }
   [[nodiscard]] Status fits(const MaskedCall& call) const {

@@ -82,7 +82,7 @@ class TreeReach {
     if (keys.slots != prefix_ + nodes || keys.end != first_ + nodes) {
       return fail(StatusCode::invalid_argument, "the tree's ", what, " is for ", prefix_ + nodes,
                   " keys up to position ", first_ + nodes - 1, ", but keys has ", keys.slots, ", the last at position ",
-                  keys.end - 1);
+                  moved_position(keys.end, -1));
     }
     if (keys.asked_positions && moved_) {
       return fail(StatusCode::wrong_state, "step.positions() was called, but the step is a tree's, whose nodes have ",
