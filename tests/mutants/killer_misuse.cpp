@@ -190,6 +190,34 @@ void errors() {
   expect(refused(2, 0, {0, 0}), "errors", "query_positions");
 }
 
+/// A mask in two lists that says so many far keys, all of them key `at`.
+struct Lists {
+  Index far = 0, at = 0;
+  heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+  bool visible(Index, Index) const { return true; }
+  heed::NearKeys near_keys() const { return {}; }
+  Index far_keys() const { return far; }
+  Index far_key(Index) const { return at; }
+  heed::Coverage near_coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+  bool near_visible(Index, Index) const { return true; }
+  heed::Coverage far_coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
+  bool far_visible(Index, Index) const { return false; }
+};
+
+void lists() {
+  Cache cache = heed::value_or_throw(Cache::create(policy, {}));
+  append(cache, {0, 1});
+  const Cache::View keys = cache.keys(0);
+  expect(!attend(policy, keys, Lists{0}).empty() && !attend(policy, keys, Lists{1}).empty(), "lists", "good ones");
+  expect(attend(policy, keys, Lists{2}).empty() && attend(policy, keys, Lists{-1}).empty(), "lists", "their length");
+  expect(attend(policy, keys, Lists{1, -1}).empty() && attend(policy, keys, Lists{1, 1}).empty(), "lists",
+         "their keys");
+  // Unlike signed numbers, these have a difference wherever they lie.
+  constexpr Index last = std::numeric_limits<Index>::max();
+  expect(heed::SlidingWindow{last}.visible(last - 1, 0) && !heed::SlidingWindow{last}.visible(last - 1, -2), "lists",
+         "a window across 0");
+}
+
 void codec() {
   const auto stored = []<class C>(C, float x) { return C::to_float(C::from_float(x)); };
   expect(stored(heed::F16{}, 1e6f) == 65504 && stored(heed::F16{}, -65520) == -65504, "codec", "finite in f16");
@@ -214,6 +242,7 @@ int main() {
   alibi();
   merge();
   errors();
+  lists();
   codec();
   infinities();
   return killer::failures == 0 ? 0 : 1;
