@@ -97,13 +97,13 @@ struct Masked {
 
 /// Every place where recent tokens could begin, for every query that a snapshot could begin with.
 TEST(CacheSnapshotRule, RecentTokensBeginWhereTheRuleSays) {
-  constexpr Index tokens = 24, most = std::numeric_limits<Index>::max();
+  constexpr Index tokens = 24, wide = Index{1} << 40;  // a window that has an end
   const Text text = some_text(tokens);
   const auto is_one = [&](Index i) { return text.ids[std::size_t(i)] == 1; };
   const auto window = [](Index size) { return [size](Index query) { return std::max<Index>(0, query + 1 - size); }; };
   const Masked all[] = {
       {heed::SlidingWindow{4}, [](Index) { return false; }, window(4)},
-      {heed::SlidingWindow{most}, [](Index) { return false; }, [](Index) { return Index{0}; }},
+      {heed::SlidingWindow{wide}, [](Index) { return false; }, [](Index) { return Index{0}; }},
       {heed::SinkWindow{3, 5}, [](Index i) { return i < 3; }, window(5)},
       {heed::SinkWindow{2, 5, heed::SinkForm::evict_after_step}, [](Index i) { return i < 2; }, window(6)},
       {heed::Separators{1, 6, {1}}, [&](Index i) { return i < 1 || is_one(i); }, window(6)},
