@@ -21,8 +21,8 @@ class MaskRef {
  public:
   /// true if masks of type M are copied.
   template <class M>
-  static constexpr bool copies = std::is_trivially_copyable_v<M>&& std::is_copy_constructible_v<M> && sizeof(M) <= 64 &&
-                                 alignof(M) <= alignof(std::max_align_t);
+  static constexpr bool copies = sizeof(M) <= 64 && alignof(M) <= alignof(std::max_align_t) &&
+                                 std::is_trivially_copyable_v<M> && std::is_copy_constructible_v<M>;
 
   /// No mask is given.
   MaskRef() = default;
