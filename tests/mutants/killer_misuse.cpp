@@ -212,6 +212,8 @@ void lists() {
   expect(attend(policy, keys, Lists{2}).empty() && attend(policy, keys, Lists{-1}).empty(), "lists", "their length");
   expect(attend(policy, keys, Lists{1, -1}).empty() && attend(policy, keys, Lists{1, 1}).empty(), "lists",
          "their keys");
+  expect(!attend(policy, keys, heed::SlidingWindow{1}).empty() && attend(policy, keys, heed::SlidingWindow{0}).empty(),
+         "masks", "numbers of their own");
   // Unlike signed numbers, these have a difference wherever they lie.
   constexpr Index last = std::numeric_limits<Index>::max();
   expect(heed::SlidingWindow{last}.visible(last - 1, 0) && !heed::SlidingWindow{last}.visible(last - 1, -2), "lists",

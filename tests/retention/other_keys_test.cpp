@@ -11,6 +11,7 @@
 #include <heed/cache/strided.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/retention/rule_mask.hpp>
+#include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 
 #include "retention/tracked_cache.hpp"
@@ -48,6 +49,22 @@ TEST(MaskOfOtherKeys, AWholeTextsMaskOverALaterPart) {
   const heed::StridedSource<heed::F32> later(9, stream, stream, 31), from_start(9, stream, stream);
   EXPECT_EQ(attend(later, whole.mask(), out).code(), heed::StatusCode::invalid_argument);
   EXPECT_TRUE(attend(from_start, whole.mask(), out).ok());
+}
+
+/// A rule as a mask, with a number that no cache would take.
+TEST(MaskOfOtherKeys, ARuleWithAWrongNumber) {
+  const std::vector<float> rows(9 * 2, 1.0f);
+  const heed::StridedStream stream{reinterpret_cast<const std::byte*>(rows.data()), 8, 8, 8};
+  const heed::StridedSource<heed::F32> keys(9, stream, stream);
+  std::vector<float> out;
+  for (const Index window : {Index{0}, Index{-3}}) {
+    const heed::Status status = attend(keys, heed::SlidingWindow{window}, out);
+    EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+    EXPECT_NE(status.message().find("mask: window is " + std::to_string(window)), std::string::npos)
+        << status.message();
+    EXPECT_TRUE(std::isnan(out[0]));
+  }
+  EXPECT_TRUE(attend(keys, heed::SlidingWindow{1}, out).ok());
 }
 
 /// A mask of two lists whose near keys must follow each other.

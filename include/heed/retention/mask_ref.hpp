@@ -14,15 +14,14 @@
 namespace heed::inline HEED_ABI {
 
 /// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied if it has a copy constructor, so a
-/// temporary may be given.
-/// Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must outlive the MaskRef;
-/// a temporary of that kind does not compile.
+/// temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must
+/// outlive the MaskRef; a temporary of that kind does not compile.
 class MaskRef {
  public:
   /// true if masks of type M are copied.
   template <class M>
-  static constexpr bool copies = sizeof(M) <= 64 && alignof(M) <= alignof(std::max_align_t) &&
-                                 std::is_trivially_copyable_v<M> && std::is_copy_constructible_v<M>;
+  static constexpr bool copies = std::conjunction_v<std::is_trivially_copyable<M>, std::is_copy_constructible<M>> &&
+                                 sizeof(M) <= 64 && alignof(M) <= alignof(std::max_align_t);
 
   /// No mask is given.
   MaskRef() = default;
@@ -146,6 +145,9 @@ class MaskRef {
   }
   template <class M>
   [[nodiscard]] static Status mask_fits(const void* mask, const MaskedCall& call) {
+    if constexpr (requires(const M& m, Status s) { s = m.validate(); }) {
+      if (Status status = as<M>(mask).validate(); !status.ok()) return fail(status.code(), "mask: ", status.message());
+    }
     if constexpr (requires(const M& m) { m.fits(call); }) {
       return as<M>(mask).fits(call);
     } else {
