@@ -2,6 +2,7 @@
 // recurrent state. Everything is compared with the oracle, or with numbers worked out by hand.
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <heed/exec/serial.hpp>
@@ -153,6 +154,15 @@ bool close(const Floats& got, const oracle::Numbers& want) {
   return all;
 }
 
+/// Only a layer's new owner has weights; nothing is read here if the widths of the old one stayed.
+void moves() {
+  oracle::Random random(4);
+  heed::BitLinear<> layer = Linear(random, 3, 5).make();
+  const heed::BitLinear<> taken(std::move(layer));
+  expect(taken.in() == 5 && taken.out() == 3, "move: layer", "its widths go along");
+  expect(layer.in() == 0 && layer.out() == 0, "move: layer", "none are left");  // NOLINT(bugprone-use-after-move)
+}
+
 /// Tokens of one step, the first of them padding, in every gate order; inputs are random, and no tie is near.
 void mlgru() {
   constexpr Index width = 12, tokens = 5;
@@ -274,6 +284,7 @@ int main() {
   products<heed::TernaryVnni256>("product: vnni");
 #endif
   imports();
+  moves();
   mlgru();
   glu();
   state();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <heed/layer/projection.hpp>
+#include <heed/moved.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -17,10 +18,12 @@ inline Status check_rows(const char* name, std::size_t numbers, Index tokens, In
               " tokens");
 }
 
-/// Projects rows [tokens][in] to y [tokens][out]. invalid_argument naming `name` or y for a wrong size.
+/// Projects rows [tokens][in] to y [tokens][out]. invalid_argument naming `name` or y for a wrong size, or wrong_state
+/// naming `layer` if it was moved from.
 template <SimdBackend Backend, Executor E>
-Status apply_checked(const Projection& projection, const char* name, std::span<const float> rows, std::span<float> y,
-                     E& executor) {
+Status apply_checked(const char* layer, const Projection& projection, const char* name, std::span<const float> rows,
+                     std::span<float> y, E& executor) {
+  if (Status status = check_made(layer, projection.in()); !status.ok()) return status;
   const Index tokens = Index(rows.size()) / projection.in();
   Status status = check_rows(name, rows.size(), tokens, projection.in());
   if (status.ok()) status = check_rows("y", y.size(), tokens, projection.out());

@@ -23,7 +23,7 @@ struct GroupedTensors {
 };
 
 /// One attention layer: project(), write k and v to the cache, attend() with policy(), then output(). Owns its weights.
-/// Immutable: threads may share it.
+/// Immutable: threads may share it. If it was moved from, its calls return wrong_state, and its policy is Gqa().
 class GroupedLayer {
  public:
   /// `rope` is the rotation of a head; empty if the model has none. invalid_argument naming a tensor or option, or
@@ -52,7 +52,7 @@ class GroupedLayer {
   /// The policy for caches of un-rotated keys. It points into this layer, which must not move or end before it. Not
   /// valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
-    return {.policy = policy_, .rope = rope_ ? &*rope_ : nullptr};
+    return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
   }
   [[nodiscard]] Index hidden_size() const noexcept { return q_.in(); }
 
@@ -63,7 +63,8 @@ class GroupedLayer {
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  std::span<float> v, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
-    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
+    if (Status s = detail::first_failure({detail::check_made("GroupedLayer", hidden_size()),
+                                          detail::check_rows("x", x.size(), tokens, hidden_size()),
                                           detail::check_rows("q", q.size(), tokens, q_.out()),
                                           detail::check_rows("k", k.size(), tokens, k_.out()),
                                           detail::check_rows("v", v.size(), tokens, v_.out())});
@@ -74,8 +75,8 @@ class GroupedLayer {
     k_.apply<Backend>(tokens, x.data(), k.data(), executor);
     v_.apply<Backend>(tokens, x.data(), v.data(), executor);
     if (rope_) {
-      rope_->rotate(positions.data(), tokens, policy_.num_heads, q.data());
-      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_.num_kv_heads, k.data());
+      rope_->rotate(positions.data(), tokens, policy_->num_heads, q.data());
+      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_->num_kv_heads, k.data());
     }
     return {};
   }
@@ -84,13 +85,13 @@ class GroupedLayer {
   /// naming a wrong size.
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    return detail::apply_checked<Backend>(o_, "heads", heads, y, executor);
+    return detail::apply_checked<Backend>("GroupedLayer", o_, "heads", heads, y, executor);
   }
 
  private:
   GroupedLayer() = default;
 
-  Gqa policy_;
+  detail::UntilMoved<Gqa> policy_;
   std::optional<Rope> rope_;
   Projection q_, k_, v_, o_;
 };

@@ -83,12 +83,12 @@ class MfaProjections {
   /// Null without rotation. It keeps its address as long as the layer lives, because policies point to it.
   [[nodiscard]] const Rope* rope() const noexcept { return rope_.get(); }
 
-  /// Makes rotated queries and the un-rotated key.
+  /// Makes rotated queries and the un-rotated key. `layer` is for messages.
   template <SimdBackend Backend, Executor E>
-  Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
-                 Workspace& workspace, E& executor) const {
+  Status project(const char* layer, std::span<const float> x, std::span<const Index> positions, std::span<float> q,
+                 std::span<float> k, Workspace& workspace, E& executor) const {
     const auto tokens = Index(positions.size());
-    if (Status s = first_failure({check_rows("x", x.size(), tokens, hidden_size()),
+    if (Status s = first_failure({check_made(layer, hidden_size()), check_rows("x", x.size(), tokens, hidden_size()),
                                   check_rows("q", q.size(), tokens, q_up_.out()),
                                   check_rows("k", k.size(), tokens, k_.out())});
         !s.ok()) {
@@ -105,8 +105,8 @@ class MfaProjections {
   }
 
   template <SimdBackend Backend, Executor E>
-  Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    return apply_checked<Backend>(o_, "heads", heads, y, executor);
+  Status output(const char* layer, std::span<const float> heads, std::span<float> y, E& executor) const {
+    return apply_checked<Backend>(layer, o_, "heads", heads, y, executor);
   }
 
  private:
@@ -119,13 +119,14 @@ class MfaProjections {
 }  // namespace detail
 
 /// One layer of MFA: project(), write k and v to the cache, attend(), then output(). Owns its weights. Immutable:
-/// threads may share it.
+/// threads may share it. If it was moved from, its calls return wrong_state, and its policy is Mfa().
 class MfaLayer {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
   [[nodiscard]] static Result<MfaLayer> create(const MfaLayerOptions& options, const MfaTensors& tensors) {
     MfaLayer layer;
-    layer.policy_ = {.num_heads = options.num_attention_heads, .head_dim = options.head_dim, .scale = options.scale()};
+    layer.policy_ =
+        Mfa{.num_heads = options.num_attention_heads, .head_dim = options.head_dim, .scale = options.scale()};
     Status s = detail::take(layer.shared_, detail::MfaProjections::create(options, tensors));
     if (s.ok()) {
       s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, options.head_dim, options.hidden_size));
@@ -137,7 +138,7 @@ class MfaLayer {
   [[nodiscard]] const Mfa& policy() const noexcept { return policy_; }
   /// The policy for caches of un-rotated keys. It must not outlive this layer. Not valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Mfa> unrotated_policy() const noexcept {
-    return {.policy = policy_, .rope = shared_.rope()};
+    return {.policy = *policy_, .rope = shared_.rope()};
   }
   [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
 
@@ -148,8 +149,14 @@ class MfaLayer {
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  std::span<float> v, Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
-    if (Status s = detail::check_rows("v", v.size(), tokens, v_.out()); !s.ok()) return s;
-    if (Status s = shared_.template project<Backend>(x, positions, q, k, workspace, executor); !s.ok()) return s;
+    if (Status s = detail::first_failure(
+            {detail::check_made("MfaLayer", hidden_size()), detail::check_rows("v", v.size(), tokens, v_.out())});
+        !s.ok()) {
+      return s;
+    }
+    if (Status s = shared_.template project<Backend>("MfaLayer", x, positions, q, k, workspace, executor); !s.ok()) {
+      return s;
+    }
     if (shared_.rope() != nullptr && keys == CachedKeys::rotated) {
       shared_.rope()->rotate(positions.data(), tokens, 1, k.data());
     }
@@ -160,13 +167,13 @@ class MfaLayer {
   /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim].
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    return shared_.template output<Backend>(heads, y, executor);
+    return shared_.template output<Backend>("MfaLayer", heads, y, executor);
   }
 
  private:
   MfaLayer() = default;
 
-  Mfa policy_;
+  detail::UntilMoved<Mfa> policy_;
   detail::MfaProjections shared_;
   Projection v_;
 };
@@ -223,7 +230,7 @@ enum class ValueMap {
 };
 
 /// One layer of MFA-KR: project(), write k to the cache, attend(), then output(). Owns its weights. Immutable: threads
-/// may share it.
+/// may share it. If it was moved from, its calls return wrong_state, and its policy is MfaKr().
 class MfaKrLayer {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -250,11 +257,11 @@ class MfaKrLayer {
     }
     if (s.ok()) s = detail::take(layer.shared_, detail::MfaProjections::create(options, used));
     if (!s.ok()) return s;
-    layer.policy_ = {.num_heads = options.num_attention_heads,
-                     .head_dim = dim,
-                     .scale = options.scale(),
-                     .rope = layer.shared_.rope(),
-                     .value_map = value_map == ValueMap::folded ? std::span<const float>{} : layer.map_.span()};
+    layer.policy_ = MfaKr{.num_heads = options.num_attention_heads,
+                          .head_dim = dim,
+                          .scale = options.scale(),
+                          .rope = layer.shared_.rope(),
+                          .value_map = value_map == ValueMap::folded ? std::span<const float>{} : layer.map_.span()};
     return layer;
   }
 
@@ -268,13 +275,13 @@ class MfaKrLayer {
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  Workspace& workspace, E& executor) const {
-    return shared_.template project<Backend>(x, positions, q, k, workspace, executor);
+    return shared_.template project<Backend>("MfaKrLayer", x, positions, q, k, workspace, executor);
   }
 
   /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim].
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    return shared_.template output<Backend>(heads, y, executor);
+    return shared_.template output<Backend>("MfaKrLayer", heads, y, executor);
   }
 
  private:
@@ -282,7 +289,7 @@ class MfaKrLayer {
 
   detail::Floats map_;
   detail::MfaProjections shared_;
-  MfaKr policy_;
+  detail::UntilMoved<MfaKr> policy_;
 };
 
 }  // namespace heed::inline HEED_ABI

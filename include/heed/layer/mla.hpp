@@ -114,7 +114,7 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
 }
 
 /// One attention layer: project(), write the rows to the cache, attend(), then output(). Owns its weights. Immutable:
-/// threads may share it.
+/// threads may share it. If it was moved from, its calls return wrong_state, and its policy is Mla().
 class MlaLayer {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -122,12 +122,11 @@ class MlaLayer {
     const Index heads = options.num_attention_heads, hidden = options.hidden_size, q_rank = options.q_lora_rank;
     const Index rank = options.kv_lora_rank, rope = options.qk_rope_head_dim;
     MlaLayer layer;
-    Mla& mla = layer.policy_;
-    mla = {.num_heads = heads,
-           .kv_lora_rank = rank,
-           .qk_rope_head_dim = rope,
-           .qk_nope_head_dim = options.qk_nope_head_dim,
-           .v_head_dim = options.v_head_dim};
+    Mla mla{.num_heads = heads,
+            .kv_lora_rank = rank,
+            .qk_rope_head_dim = rope,
+            .qk_nope_head_dim = options.qk_nope_head_dim,
+            .v_head_dim = options.v_head_dim};
     const double yarn_factor = options.yarn ? options.yarn->softmax_factor() : 1;
     mla.scale = float(yarn_factor / std::sqrt(double(options.qk_nope_head_dim) + double(rope)));
     Status s = detail::first_failure({detail::check_width("hidden_size", hidden),
@@ -164,6 +163,7 @@ class MlaLayer {
     }
     if (!s.ok()) return s;
     mla.weights = layer.weights_.weights();
+    layer.policy_ = mla;
     return layer;
   }
 
@@ -184,8 +184,9 @@ class MlaLayer {
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> rows,
                  Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
-    const Index rank = policy_.kv_lora_rank, width = policy_.row_width();
-    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
+    const Index rank = policy_->kv_lora_rank, width = policy_->row_width();
+    if (Status s = detail::first_failure({detail::check_made("MlaLayer", hidden_size()),
+                                          detail::check_rows("x", x.size(), tokens, hidden_size()),
                                           detail::check_rows("q", q.size(), tokens, q_b_.out()),
                                           detail::check_rows("rows", rows.size(), tokens, width)});
         !s.ok()) {
@@ -205,8 +206,8 @@ class MlaLayer {
     for (Index t = 0; t < tokens; ++t) {
       const Index position = positions[std::size_t(t)];
       if (keys == CachedKeys::rotated) rope_->apply(position, rows.data() + t * width + rank);
-      float* const query = q.data() + t * q_b_.out() + policy_.qk_nope_head_dim;
-      for (Index h = 0; h < policy_.num_heads; ++h) rope_->apply(position, query + h * policy_.qk_head_dim());
+      float* const query = q.data() + t * q_b_.out() + policy_->qk_nope_head_dim;
+      for (Index h = 0; h < policy_->num_heads; ++h) rope_->apply(position, query + h * policy_->qk_head_dim());
     }
     return {};
   }
@@ -214,13 +215,13 @@ class MlaLayer {
   /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
-    return detail::apply_checked<Backend>(o_, "heads", heads, y, executor);
+    return detail::apply_checked<Backend>("MlaLayer", o_, "heads", heads, y, executor);
   }
 
  private:
   MlaLayer() = default;
 
-  Mla policy_;
+  detail::UntilMoved<Mla> policy_;
   std::optional<Rope> rope_;
   PackedMlaWeights weights_;
   Projection q_a_, q_b_, kv_a_, o_;

@@ -12,6 +12,7 @@
 #include <heed/cache/memory.hpp>
 #include <heed/checked.hpp>
 #include <heed/concepts.hpp>
+#include <heed/moved.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -71,6 +72,7 @@ class Floats {
 }  // namespace detail
 
 /// A linear layer without bias. Owns a transposed copy of its weight, out * in floats. Immutable: threads may share it.
+/// One that was default-made or moved from has in() = out() = 0, and its apply() writes nothing.
 class Projection {
  public:
   Projection() = default;
@@ -112,8 +114,7 @@ class Projection {
   static constexpr Index task_columns = 256;
 
   detail::Floats weights_;
-  Index in_ = 0;
-  Index out_ = 0;
+  detail::UntilMoved<Index> in_, out_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -11,7 +11,8 @@
 namespace heed::inline HEED_ABI {
 
 /// out = weight * z / sqrt(mean(z^2) + eps), with the mean in float64. Owns a copy of its weight. Give each norm of a
-/// model its own eps: Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6.
+/// model its own eps: Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6. One that was
+/// default-made or moved from has width() = 0, and its apply() writes nothing.
 class RmsNorm {
  public:
   RmsNorm() = default;
@@ -38,6 +39,7 @@ class RmsNorm {
   /// out = norm(z) for `rows` rows of width() floats. Rows of z are z_stride floats apart, rows of out out_stride. z
   /// and out may be the same memory.
   void apply(Index rows, const float* z, Index z_stride, float* out, Index out_stride) const noexcept {
+    if (width_ == 0) return;
     for (Index r = 0; r < rows; ++r, z += z_stride, out += out_stride) {
       const float factor = detail::reciprocal_rms(detail::sum_of_squares(z, width_), width_, eps_);
       for (Index i = 0; i < width_; ++i) out[i] = z[i] * factor * weight_.data()[i];
@@ -48,7 +50,7 @@ class RmsNorm {
 
  private:
   detail::Floats weight_;
-  Index width_ = 0;
+  detail::UntilMoved<Index> width_;
   double eps_ = 0;
 };
 

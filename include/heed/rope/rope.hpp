@@ -16,6 +16,7 @@
 
 #include <heed/checked.hpp>
 #include <heed/math.hpp>
+#include <heed/moved.hpp>
 #include <heed/rope/yarn.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -85,6 +86,9 @@ enum class RopeDirection { forward, inverse };
 /// computed by the addition theorem in float64, from those of the multiple of 64 below it and of the rest, and then
 /// rounded to float. So two small tables serve 65,536 positions, and one evaluation serves all heads. A position gives
 /// the same bits wherever it is rotated, at write or at read.
+///
+/// One that was moved from has options() of head_dim 0 and no frequencies. It rotates and writes nothing, and a policy
+/// that points to it is refused.
 class Rope {
  public:
   /// Computes the tables. Errors: those of RopeOptions::validate(); invalid_argument if options that are right alone give
@@ -122,10 +126,11 @@ class Rope {
   /// `rows` has another size.
   Status apply_rows(std::span<const Index> positions, Index num_heads, std::span<float> rows,
                     RopeDirection direction = RopeDirection::forward) const {
+    if (Status status = detail::check_made("Rope", pairs_); !status.ok()) return status;
     const Index tokens = Index(positions.size());
-    if (num_heads < 0 || !detail::has_size(rows.size(), Count(tokens) * num_heads * options_.head_dim)) {
+    if (num_heads < 0 || !detail::has_size(rows.size(), Count(tokens) * num_heads * options_->head_dim)) {
       return fail(StatusCode::invalid_argument, "rows has ", rows.size(), " numbers, must have ", tokens,
-                  " tokens x num_heads ", num_heads, " x head_dim ", options_.head_dim);
+                  " tokens x num_heads ", num_heads, " x head_dim ", options_->head_dim);
     }
     rotate(positions.data(), tokens, num_heads, rows.data(), direction);
     return {};
@@ -134,7 +139,7 @@ class Rope {
   /// apply_rows() without the check.
   void rotate(const Index* positions, Index tokens, Index num_heads, float* rows,
               RopeDirection direction = RopeDirection::forward) const noexcept {
-    rotate(positions, tokens, num_heads, rows, options_.head_dim, rows, direction);
+    rotate(positions, tokens, num_heads, rows, options_->head_dim, rows, direction);
   }
 
   /// Rotates rows that are `in_stride` floats apart and writes them to contiguous rows `out`. `in` and `out` may be the
@@ -142,8 +147,8 @@ class Rope {
   void rotate(const Index* positions, Index tokens, Index num_heads, const float* in, Index in_stride, float* out,
               RopeDirection direction = RopeDirection::forward) const noexcept {
     if (in != out) copy_unrotated(tokens * num_heads, in, in_stride, out);
-    const Index offset = options_.rotary_offset;
-    rotate_part(positions, tokens, num_heads, in + offset, in_stride, out + offset, options_.head_dim, direction);
+    const Index offset = options_->rotary_offset;
+    rotate_part(positions, tokens, num_heads, in + offset, in_stride, out + offset, options_->head_dim, direction);
   }
 
   /// Rotates only the rotary_dim numbers, which begin at `in` and `out` in rows of any stride.
@@ -193,10 +198,11 @@ class Rope {
   [[nodiscard]] double* table_row(Index index) const noexcept { return table_.get() + (index + 1) * 2 * pairs_; }
 
   void fill_table(Index rows) noexcept {
-    const YarnRange range = options_.yarn ? options_.yarn->range(options_.rotary_dim, options_.theta) : YarnRange{};
+    const YarnRange range = options_->yarn ? options_->yarn->range(options_->rotary_dim, options_->theta) : YarnRange{};
     for (Index i = 0; i < pairs_; ++i) {
-      const double plain = std::pow(options_.theta, -2.0 * double(i) / double(options_.rotary_dim));
-      table_[std::size_t(i)] = options_.yarn ? options_.yarn->scaled(plain, i, range) : plain / options_.linear_factor;
+      const double plain = std::pow(options_->theta, -2.0 * double(i) / double(options_->rotary_dim));
+      table_[std::size_t(i)] =
+          options_->yarn ? options_->yarn->scaled(plain, i, range) : plain / options_->linear_factor;
       table_[std::size_t(pairs_ + i)] = 0;
     }
     for (Index r = 0; r < rows; ++r) {
@@ -210,18 +216,18 @@ class Rope {
     for (Index i = 0; i < pairs_; ++i) {
       const double frequency = table_[std::size_t(i)];
       if (frequency >= 0 && frequency <= most_frequency) continue;
-      if (options_.yarn) {
-        return fail(StatusCode::invalid_argument, "theta is ", options_.theta, ", yarn.beta_fast ",
-                    options_.yarn->beta_fast, " and yarn.beta_slow ", options_.yarn->beta_slow, ", which give pair ", i,
-                    " the frequency ", frequency, ", must be finite");
+      if (options_->yarn) {
+        return fail(StatusCode::invalid_argument, "theta is ", options_->theta, ", yarn.beta_fast ",
+                    options_->yarn->beta_fast, " and yarn.beta_slow ", options_->yarn->beta_slow, ", which give pair ",
+                    i, " the frequency ", frequency, ", must be finite");
       }
-      return fail(StatusCode::invalid_argument, "theta is ", options_.theta, " and linear_factor ",
-                  options_.linear_factor, ", which give pair ", i, " the frequency ", frequency, ", must be at most ",
+      return fail(StatusCode::invalid_argument, "theta is ", options_->theta, " and linear_factor ",
+                  options_->linear_factor, ", which give pair ", i, " the frequency ", frequency, ", must be at most ",
                   most_frequency);
     }
     if (amplitude_ >= 1 / most_amplitude && amplitude_ <= most_amplitude) return {};
-    return fail(StatusCode::invalid_argument, "yarn.mscale is ", options_.yarn->mscale, " and yarn.mscale_all_dim ",
-                options_.yarn->mscale_all_dim, ", which give the amplitude ", amplitude_, ", must be in ",
+    return fail(StatusCode::invalid_argument, "yarn.mscale is ", options_->yarn->mscale, " and yarn.mscale_all_dim ",
+                options_->yarn->mscale_all_dim, ", which give the amplitude ", amplitude_, ", must be in ",
                 1 / most_amplitude, " .. ", most_amplitude);
   }
 
@@ -279,7 +285,7 @@ class Rope {
   }
 
   void copy_unrotated(Index rows, const float* in, Index in_stride, float* out) const noexcept {
-    const Index begin = options_.rotary_offset, end = begin + options_.rotary_dim, dim = options_.head_dim;
+    const Index begin = options_->rotary_offset, end = begin + options_->rotary_dim, dim = options_->head_dim;
     if (end - begin == dim) return;
     for (Index r = 0; r < rows; ++r) {
       detail::copy(in + r * in_stride, in + r * in_stride + begin, out + r * dim);
@@ -288,7 +294,7 @@ class Rope {
   }
 
   void rotate_pairs(const float* turn, Index first, Index count, const float* x, float* y) const noexcept {
-    if (options_.layout == RopeLayout::half_split) {
+    if (options_->layout == RopeLayout::half_split) {
       rotate_split(turn, turn + batch, count, x + first, x + pairs_ + first, y + first, y + pairs_ + first);
     } else {
       x += 2 * first, y += 2 * first;
@@ -322,8 +328,8 @@ class Rope {
     }
   }
 
-  RopeOptions options_;
-  Index pairs_ = 0;
+  detail::UntilMoved<RopeOptions> options_;
+  detail::UntilMoved<Index> pairs_;
   Index table_rows_ = 0;
   double amplitude_ = 1;
   std::unique_ptr<double[], Free> table_;

@@ -37,7 +37,7 @@ struct MtpOptions {
 };
 
 /// The module without its decoder layer, which the caller supplies: combine(), the layer, finish(). Owns its weights.
-/// Immutable: threads may share it.
+/// Immutable: threads may share it. If it was moved from, its calls return wrong_state.
 class MtpModule {
  public:
   /// invalid_argument naming a tensor or option, or out_of_memory.
@@ -66,9 +66,9 @@ class MtpModule {
   Status combine(std::span<const float> embeddings, std::span<const float> hiddens, std::span<const Index> positions,
                  std::span<float> x, Workspace& workspace, E& executor) const {
     const Index width = hidden_size(), slots = Index(positions.size());
-    Status s = detail::first_failure({detail::check_rows("embeddings", embeddings.size(), slots, width),
-                                      detail::check_rows("hiddens", hiddens.size(), slots, width),
-                                      detail::check_rows("x", x.size(), slots, width)});
+    Status s = detail::first_failure(
+        {detail::check_made("MtpModule", width), detail::check_rows("embeddings", embeddings.size(), slots, width),
+         detail::check_rows("hiddens", hiddens.size(), slots, width), detail::check_rows("x", x.size(), slots, width)});
     if (s.ok()) s = workspace.reserve(std::uint64_t(slots * 2 * width) * sizeof(float));
     if (!s.ok()) return s;
     auto* const both = reinterpret_cast<float*>(workspace.data());
@@ -84,8 +84,9 @@ class MtpModule {
   /// Normalises what leaves the layer, for the head and for the next draft: normed [slots][hidden_size] from x
   /// [slots][hidden_size]. They may be the same memory. invalid_argument naming a wrong size.
   Status finish(std::span<const float> x, std::span<float> normed) const {
-    const Index width = hidden_size(), slots = Index(x.size()) / width;
-    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), slots, width),
+    const Index width = hidden_size(), slots = width == 0 ? 0 : Index(x.size()) / width;
+    if (Status s = detail::first_failure({detail::check_made("MtpModule", width),
+                                          detail::check_rows("x", x.size(), slots, width),
                                           detail::check_rows("normed", normed.size(), slots, width)});
         !s.ok()) {
       return s;

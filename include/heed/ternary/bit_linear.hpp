@@ -28,7 +28,7 @@ struct BitLinearOptions {
 };
 
 /// The weights of a layer y = BitLinear(x); bit_linear() computes it. Owns its weights. Immutable: threads may share
-/// it.
+/// it. One that was default-made or moved from has in() = out() = 0, and bit_linear() refuses it.
 template <TernaryLayout L = TwoBit>
 class BitLinear {
  public:
@@ -38,6 +38,7 @@ class BitLinear {
   /// invalid_argument naming `name`, or out_of_memory.
   [[nodiscard]] static Result<BitLinear> create(const char* name, TernaryMatrix<L> weights, const Tensor& norm = {},
                                                 const BitLinearOptions& options = {}) {
+    if (Status status = detail::check_shape(name, weights.rows(), weights.cols()); !status.ok()) return status;
     BitLinear made;
     if (!norm.empty()) {
       if (Status status = check_tensor(name, norm, 1, weights.cols()); !status.ok()) return status;
@@ -224,7 +225,7 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
 /// Several layers of one input, such as MLGRU's three or an attention's q, k and v. x [tokens][in]; outputs as in
 /// BitLinearOutput, 1 to 8 of them; no y may overlap x. Layers that quantise alike share one quantised copy of x, and
 /// the rows of all layers are one parallel loop. Allocates only if `workspace` is too small. invalid_argument naming a
-/// wrong size or number of workers, or out_of_memory; nothing is then written.
+/// wrong size or number of workers, wrong_state if a layer was moved from, or out_of_memory; nothing is then written.
 template <TernaryBackend Backend, TernaryLayout L, Executor E>
 Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const float> x, Workspace& workspace,
                   E& executor) {
@@ -233,7 +234,11 @@ Status bit_linear(std::span<const BitLinearOutput<L>> outputs, std::span<const f
                 detail::most_outputs);
   }
   const Index in = outputs[0].linear->in(), tokens = in == 0 ? 0 : Index(x.size()) / in;
-  Status status = detail::check_rows("x", x.size(), tokens, in);
+  Status status;
+  for (std::size_t o = 0; status.ok() && o < outputs.size(); ++o) {
+    status = detail::check_made("BitLinear", outputs[o].linear->in());
+  }
+  if (status.ok()) status = detail::check_rows("x", x.size(), tokens, in);
   if (status.ok()) status = detail::check_workers(executor.workers());
   for (std::size_t o = 0; status.ok() && o < outputs.size(); ++o) {
     const BitLinear<L>& linear = *outputs[o].linear;

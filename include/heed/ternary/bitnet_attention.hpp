@@ -26,7 +26,7 @@ struct BitNetProjections {
 };
 
 /// One attention layer: project(), write k and v to the cache, attend() with policy(), then output(). Owns its weights.
-/// Immutable: threads may share it.
+/// Immutable: threads may share it. If it was moved from, its calls return wrong_state, and its policy is Gqa().
 template <TernaryLayout L = TwoBit>
 class BitNetAttention {
  public:
@@ -63,7 +63,7 @@ class BitNetAttention {
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
   /// For caches of un-rotated keys. Points into this layer, which must stay where it is; refused without rotation.
   [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
-    return {.policy = policy_, .rope = rope_ ? &*rope_ : nullptr};
+    return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
   }
   [[nodiscard]] Index hidden_size() const noexcept { return projections_.q_proj.in(); }
   [[nodiscard]] const BitNetProjections<L>& projections() const noexcept { return projections_; }
@@ -75,7 +75,8 @@ class BitNetAttention {
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  std::span<float> v, Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
     const auto tokens = Index(positions.size());
-    if (Status s = detail::first_failure({detail::check_rows("x", x.size(), tokens, hidden_size()),
+    if (Status s = detail::first_failure({detail::check_made("BitNetAttention", hidden_size()),
+                                          detail::check_rows("x", x.size(), tokens, hidden_size()),
                                           detail::check_rows("q", q.size(), tokens, projections_.q_proj.out()),
                                           detail::check_rows("k", k.size(), tokens, projections_.k_proj.out()),
                                           detail::check_rows("v", v.size(), tokens, projections_.v_proj.out())});
@@ -86,8 +87,8 @@ class BitNetAttention {
         {&projections_.q_proj, q}, {&projections_.k_proj, k}, {&projections_.v_proj, v}};
     Status s = bit_linear<Backend>(std::span<const BitLinearOutput<L>>(outputs), x, workspace, executor);
     if (s.ok() && rope_) {
-      rope_->rotate(positions.data(), tokens, policy_.num_heads, q.data());
-      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_.num_kv_heads, k.data());
+      rope_->rotate(positions.data(), tokens, policy_->num_heads, q.data());
+      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_->num_kv_heads, k.data());
     }
     return s;
   }
@@ -96,13 +97,14 @@ class BitNetAttention {
   /// project().
   template <TernaryBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, Workspace& workspace, E& executor) const {
+    if (Status s = detail::check_made("BitNetAttention", hidden_size()); !s.ok()) return s;
     return bit_linear<Backend>(projections_.o_proj, heads, y, workspace, executor);
   }
 
  private:
   BitNetAttention() = default;
 
-  Gqa policy_;
+  detail::UntilMoved<Gqa> policy_;
   std::optional<Rope> rope_;
   BitNetProjections<L> projections_;
 };

@@ -17,7 +17,8 @@ enum class GluActivation {
 };
 
 /// One gated linear unit. Owns its weights. Immutable: threads may share it. If a model normalises the product before
-/// the down projection, give that norm as the inner norm of `down`.
+/// the down projection, give that norm as the inner norm of `down`. One that was default-made or moved from refuses
+/// its calls with wrong_state; its forward_in() writes nothing.
 template <TernaryLayout L = TwoBit>
 class BitGlu {
  public:
@@ -43,7 +44,8 @@ class BitGlu {
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const float> x, std::span<float> y, Workspace& workspace, E& executor) const {
     const Index tokens = hidden_size() == 0 ? 0 : Index(x.size()) / hidden_size();
-    Status status = detail::check_rows("x", x.size(), tokens, hidden_size());
+    Status status = detail::check_made("BitGlu", hidden_size());
+    if (status.ok()) status = detail::check_rows("x", x.size(), tokens, hidden_size());
     if (status.ok()) status = detail::check_rows("y", y.size(), tokens, hidden_size());
     if (status.ok()) status = detail::check_workers(executor.workers());
     if (status.ok()) {
@@ -69,6 +71,7 @@ class BitGlu {
   template <TernaryBackend Backend, Executor E>
   void forward_in(const float* x, Index tokens, float* y, std::byte* memory, E& executor) const {
     const Index width = intermediate_size(), count = tokens * width;
+    if (width == 0) return;
     detail::Carver scratch(memory);
     float* const both = scratch.take<float>(2 * count);
     std::byte* const inner = scratch.take<std::byte>(0);

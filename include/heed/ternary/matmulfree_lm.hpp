@@ -56,7 +56,8 @@ inline constexpr MatMulFreeConfig matmulfree_2_7b{
     .hidden_size = 2560, .num_hidden_layers = 32, .intermediate_size = 6912};
 
 /// A model with ternary weights in layout L and its embedding stored by codec C. Owns its weights. Immutable: threads
-/// may share it.
+/// may share it. One that was default-made or moved from refuses its calls with wrong_state; its config() is
+/// MatMulFreeConfig().
 template <TernaryLayout L = TwoBit, Codec C = Bf16>
 class MatMulFreeLm {
  public:
@@ -116,7 +117,7 @@ class MatMulFreeLm {
       status = made.read_layer(source, layer, bound);
     }
     if (status.ok()) status = made.read_norm(source, "model.norm.weight", made.norm_);
-    if (status.ok()) status = detail::take(made.head_, source.projection("lm_head", config.vocab_size, width));
+    if (status.ok()) status = read_projection(source, "lm_head", config.vocab_size, width, made.head_);
     if (!status.ok()) return status;
     return made;
   }
@@ -126,14 +127,15 @@ class MatMulFreeLm {
   [[nodiscard]] Index bytes() const noexcept {
     Index sum = embedding_.size() + head_.bytes() + norm_.width() * Index(sizeof(float));
     for (const Layer& layer : layers_) {
-      sum += layer.mixer.bytes() + layer.channel.bytes() + 2 * config_.hidden_size * Index(sizeof(float));
+      sum += layer.mixer.bytes() + layer.channel.bytes() + 2 * config_->hidden_size * Index(sizeof(float));
     }
     return sum;
   }
   /// An empty state for one sequence. layers and width of `options` are set here. Errors as RecurrentState::create().
   [[nodiscard]] Result<RecurrentState> make_state(RecurrentOptions options = {}) const {
-    options.layers = config_.num_hidden_layers;
-    options.width = config_.hidden_size;
+    if (Status status = detail::check_made("MatMulFreeLm", config_->hidden_size); !status.ok()) return status;
+    options.layers = config_->num_hidden_layers;
+    options.width = config_->hidden_size;
     return RecurrentState::create(options);
   }
 
@@ -144,25 +146,25 @@ class MatMulFreeLm {
   template <TernaryBackend Backend, Executor E>
   Status forward(std::span<const std::int32_t> ids, RecurrentState::Step& step, std::span<float> logits,
                  Workspace& workspace, E& executor, std::span<const std::uint8_t> masked = {}) const {
-    const Index tokens = Index(ids.size()), width = config_.hidden_size;
+    const Index tokens = Index(ids.size()), width = config_->hidden_size;
+    if (Status made = detail::check_made("MatMulFreeLm", width); !made.ok()) return made;
     if (tokens == 0) return {};
-    const bool last_only = Index(logits.size()) == config_.vocab_size;
-    Status status = last_only ? Status() : detail::check_rows("logits", logits.size(), tokens, config_.vocab_size);
+    const bool last_only = Index(logits.size()) == config_->vocab_size;
+    Status status = last_only ? Status() : detail::check_rows("logits", logits.size(), tokens, config_->vocab_size);
     if (status.ok() && !masked.empty()) status = detail::check_rows("masked", masked.size(), tokens, 1);
     if (status.ok() && step.tokens() != tokens) {
       status = fail(StatusCode::invalid_argument, "step has ", step.tokens(), " tokens, ids ", tokens);
     }
     if (status.ok() && !step.open()) status = step.layer(0).status();
-    if (status.ok() && (step.layers() != config_.num_hidden_layers || step.width() != width)) {
+    if (status.ok() && (step.layers() != config_->num_hidden_layers || step.width() != width)) {
       status = fail(StatusCode::invalid_argument, "step has ", step.layers(), " layers of ", step.width(),
-                    ", must have ", config_.num_hidden_layers, " of ", width);
+                    ", must have ", config_->num_hidden_layers, " of ", width);
     }
     for (std::size_t t = 0; status.ok() && t < ids.size(); ++t) {
-      if (ids[t] >= 0 && ids[t] < config_.vocab_size) continue;
+      if (ids[t] >= 0 && ids[t] < config_->vocab_size) continue;
       status =
-          fail(StatusCode::invalid_argument, "ids[", t, "] is ", ids[t], ", must be in 0 .. ", config_.vocab_size - 1);
+          fail(StatusCode::invalid_argument, "ids[", t, "] is ", ids[t], ", must be in 0 .. ", config_->vocab_size - 1);
     }
-    if (status.ok() && layers_.empty()) status = fail(StatusCode::wrong_state, "forward(): the model has no layers");
     if (status.ok()) status = detail::check_workers(executor.workers());
     if (status.ok()) {
       status = workspace.reserve(std::uint64_t(scratch_bytes<Backend>(tokens, executor.workers())));
@@ -176,7 +178,7 @@ class MatMulFreeLm {
     for (Index t = 0; t < tokens; ++t) {
       C::decode(embedding_.data() + ids[std::size_t(t)] * C::row_bytes(width), width, x + t * width);
     }
-    for (Index l = 0; l < config_.num_hidden_layers; ++l) {
+    for (Index l = 0; l < config_->num_hidden_layers; ++l) {
       const Layer& layer = layers_[std::size_t(l)];
       const Result<RecurrentLayer> state = step.layer(l);
       if (!state.ok()) return state.status();
@@ -205,15 +207,15 @@ class MatMulFreeLm {
   template <TernaryBackend Backend>
   [[nodiscard]] Index scratch_bytes(Index tokens, Index workers) const noexcept {
     detail::Carver scratch(nullptr);
-    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.take<float>(tokens * config_.hidden_size));
+    for (int i = 0; i < 2; ++i) static_cast<void>(scratch.take<float>(tokens * config_->hidden_size));
     return Index(scratch.bytes()) +
            std::max({layers_[0].mixer.template scratch_bytes<Backend>(tokens, workers),
                      layers_[0].channel.template scratch_bytes<Backend>(tokens, workers),
-                     detail::bit_linear_bytes<Backend, L>(config_.hidden_size, 1, tokens, workers)});
+                     detail::bit_linear_bytes<Backend, L>(config_->hidden_size, 1, tokens, workers)});
   }
 
   [[nodiscard]] Status read_embedding(const Source& source) {
-    const Index rows = config_.vocab_size, width = config_.hidden_size;
+    const Index rows = config_->vocab_size, width = config_->hidden_size;
     const Result<Tensor> tensor = source.tensor("model.embeddings.weight");
     if (!tensor.ok()) return tensor.status();
     Status status = check_tensor("model.embeddings.weight", *tensor, rows, width);
@@ -230,14 +232,22 @@ class MatMulFreeLm {
   [[nodiscard]] Status read_norm(const Source& source, const char* name, RmsNorm& to) const {
     const Result<Tensor> tensor = source.tensor(name);
     if (!tensor.ok()) return tensor.status();
-    return detail::take(to, RmsNorm::create(name, *tensor, config_.hidden_size, config_.rms_norm_eps));
+    return detail::take(to, RmsNorm::create(name, *tensor, config_->hidden_size, config_->rms_norm_eps));
+  }
+
+  [[nodiscard]] static Status read_projection(const Source& source, const char* name, Index out, Index in,
+                                              BitLinear<L>& to) {
+    Status status = detail::take(to, source.projection(name, out, in));
+    if (!status.ok() || (to.out() == out && to.in() == in)) return status;
+    return fail(StatusCode::invalid_argument, name, " has shape [", to.out(), ", ", to.in(), "], must be [", out, ", ",
+                in, "]");
   }
 
   [[nodiscard]] Status read_layer(const Source& source, Index index, std::span<const float> bound) {
-    const Index width = config_.hidden_size, inner = config_.intermediate_size;
+    const Index width = config_->hidden_size, inner = config_->intermediate_size;
     const std::string prefix = "model.layers." + std::to_string(index) + ".";
     const auto projection = [&](const char* name, Index out, Index in, BitLinear<L>& to) {
-      return detail::take(to, source.projection((prefix + name).c_str(), out, in));
+      return read_projection(source, (prefix + name).c_str(), out, in, to);
     };
     Layer layer;
     MlgruProjections<L> mixer;
@@ -252,7 +262,7 @@ class MatMulFreeLm {
     if (status.ok()) status = read_norm(source, (prefix + "mlp_norm.weight").c_str(), layer.mlp_norm);
     if (!status.ok()) return status;
     Tensor g_norm;
-    if (config_.gate_order != GateOrder::sigmoid_gate) {
+    if (config_->gate_order != GateOrder::sigmoid_gate) {
       const std::string name = prefix + "attn.g_norm.weight";
       const Result<Tensor> tensor = source.tensor(name.c_str());
       if (!tensor.ok()) return tensor.status();
@@ -260,13 +270,13 @@ class MatMulFreeLm {
       g_norm = *tensor;
     }
     status = detail::take(
-        layer.mixer, Mlgru<L>::create(std::move(mixer), g_norm, bound, {config_.gate_order, config_.rms_norm_eps}));
+        layer.mixer, Mlgru<L>::create(std::move(mixer), g_norm, bound, {config_->gate_order, config_->rms_norm_eps}));
     if (status.ok()) status = detail::take(layer.channel, BitGlu<L>::create(std::move(gate), std::move(down)));
     if (status.ok()) layers_.push_back(std::move(layer));
     return status;
   }
 
-  MatMulFreeConfig config_;
+  detail::UntilMoved<MatMulFreeConfig> config_;
   Buffer embedding_;
   std::vector<Layer> layers_;
   RmsNorm norm_;

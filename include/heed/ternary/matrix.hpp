@@ -10,13 +10,14 @@
 
 #include <heed/cache/memory.hpp>
 #include <heed/math.hpp>
+#include <heed/moved.hpp>
 #include <heed/ternary/layout.hpp>
 
 namespace heed::inline HEED_ABI {
 
 /// Weight (row, col) is scale() * w with w in {-1, 0, 1}. Rows are outputs, columns are inputs. Owns its memory.
 /// Immutable: threads may share it. The scale is stored with the weights and never computed again from rounded weights,
-/// because weights near scale / 2 would flip.
+/// because weights near scale / 2 would flip. One that was default-made or moved from has no rows and no columns.
 template <TernaryLayout L = TwoBit>
 class TernaryMatrix {
  public:
@@ -105,9 +106,8 @@ class TernaryMatrix {
   }();
 
   Buffer bytes_;
-  Index rows_ = 0;
-  Index cols_ = 0;
-  float scale_ = 0;
+  detail::UntilMoved<Index> rows_, cols_;
+  detail::UntilMoved<float> scale_;
 };
 
 /// The same weights and scale in another layout. `name` is for messages.

@@ -61,6 +61,7 @@ struct MlgruOptions {
 };
 
 /// One MLGRU layer. Owns its weights. Immutable: threads may share it. The state of a sequence is in a RecurrentState.
+/// One that was default-made or moved from refuses its calls with wrong_state; its forward_in() writes nothing.
 template <TernaryLayout L = TwoBit>
 class Mlgru {
  public:
@@ -119,7 +120,8 @@ class Mlgru {
   Status forward(std::span<const float> u, const RecurrentLayer& state, std::span<float> y, Workspace& workspace,
                  E& executor, std::span<const std::uint8_t> masked = {}) const {
     const Index width = hidden_size(), tokens = width == 0 ? 0 : Index(u.size()) / width;
-    Status status = detail::check_rows("u", u.size(), tokens, width);
+    Status status = detail::check_made("Mlgru", width);
+    if (status.ok()) status = detail::check_rows("u", u.size(), tokens, width);
     if (status.ok()) status = detail::check_rows("y", y.size(), tokens, width);
     if (status.ok() && !masked.empty()) status = detail::check_rows("masked", masked.size(), tokens, 1);
     if (status.ok() && state.width() != width) {
@@ -149,6 +151,7 @@ class Mlgru {
   void forward_in(const float* u, Index tokens, const RecurrentLayer& state, float* y, std::byte* memory, E& executor,
                   std::span<const std::uint8_t> masked) const {
     const Index width = hidden_size(), count = tokens * width;
+    if (width == 0) return;
     detail::Carver scratch(memory);
     float* const input = scratch.take<float>(count);
     float* const forget = scratch.take<float>(count);
