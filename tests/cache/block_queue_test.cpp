@@ -36,7 +36,7 @@ TEST(BlockQueue, IsADeque) {
         const Index most = walk % 3 == 0 ? 30 : 9000;
         const Index count = Index(random() % std::uint32_t(most));
         memory.failing_from = random() % 8 == 0 ? memory.allocations + Index(random() % 2) : -1;
-        switch (random() % 8) {
+        switch (random() % 7) {
           case 0:
           case 1:
             if (!queue.reserve_back(memory.resource(), count).ok()) break;
@@ -58,14 +58,7 @@ TEST(BlockQueue, IsADeque) {
             model.erase(model.end() - gone, model.end());
             break;
           }
-          case 5: {
-            const Index begin = Index(random() % std::uint32_t(queue.size() + 1));
-            const Index gone = std::min(count, queue.size() - begin);
-            queue.erase(begin, gone);
-            model.erase(model.begin() + begin, model.begin() + begin + gone);
-            break;
-          }
-          case 6: {  // grows, and thinks better of it
+          case 5: {  // grows, and thinks better of it
             const Index held = memory.held;
             if (queue.try_back(memory.resource(), count).ok()) {
               for (Index n = 0; n < count; ++n) queue.push_back(std::int32_t(n));

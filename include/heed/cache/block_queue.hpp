@@ -150,13 +150,6 @@ class BlockQueue {
     if (blocks_.empty()) return few_.pop_back(count);
     size_ -= count;
   }
-  /// Removes the elements [begin, begin + count). Moves those after them.
-  void erase(Index begin, Index count) noexcept {
-    if (count == 0) return;
-    if (blocks_.empty()) return few_.erase(begin, count);
-    for (Index i = begin; i + count < size_; ++i) *at(i) = *at(i + count);
-    size_ -= count;
-  }
 
   /// A copy in memory of its own, each part of which is allocated once, or out_of_memory. Few elements get room for a few
   /// more.

@@ -9,21 +9,11 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Makes room for truncate(tokens) of every group. out_of_memory changes nothing.
-[[nodiscard]] inline Status prepare_truncate(std::span<LayerGroup> groups, const MemoryResource& memory, Index tokens) {
+/// Prepares every group: prepare(group) is its prepare_truncate() or prepare_remove(). A failure changes nothing.
+template <class Prepare>
+[[nodiscard]] Status prepare_all(std::span<LayerGroup> groups, const Prepare& prepare) {
   for (LayerGroup& group : groups) {
-    if (Status status = group.prepare_truncate(memory, tokens); !status.ok()) {
-      for (LayerGroup& prepared : groups) prepared.abandon();
-      return status;
-    }
-  }
-  return {};
-}
-/// Makes room for remove(gone) of every group. out_of_memory changes nothing.
-[[nodiscard]] inline Status prepare_remove(std::span<LayerGroup> groups, const MemoryResource& memory,
-                                           std::span<const Interval> gone) {
-  for (LayerGroup& group : groups) {
-    if (Status status = group.prepare_remove(memory, gone); !status.ok()) {
+    if (Status status = prepare(group); !status.ok()) {
       for (LayerGroup& prepared : groups) prepared.abandon();
       return status;
     }

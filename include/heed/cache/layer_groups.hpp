@@ -333,14 +333,16 @@ class LayerGroups {
   LayerGroups() = default;
 
   [[nodiscard]] Status cut(Index tokens) {
-    if (Status status = detail::prepare_truncate(groups_, memory(), tokens); !status.ok()) return status;
+    const auto prepare = [&](LayerGroup& g) { return g.prepare_truncate(memory(), tokens); };
+    if (Status status = detail::prepare_all(groups_, prepare); !status.ok()) return status;
     note_peak();
     for (LayerGroup& g : groups_) g.truncate(tokens);
     if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
     return {};
   }
   [[nodiscard]] Result<Index> remove(std::span<const Interval> gone) {
-    if (Status status = detail::prepare_remove(groups_, memory(), gone); !status.ok()) return status;
+    const auto prepare = [&](LayerGroup& g) { return g.prepare_remove(memory(), gone); };
+    if (Status status = detail::prepare_all(groups_, prepare); !status.ok()) return status;
     note_peak();
     Index moved = 0;
     for (LayerGroup& g : groups_) moved += g.remove(gone);
