@@ -1,4 +1,5 @@
 // Positions, lists and rules at the ends of 64 bits, for masks and for batches of several sequences.
+#include "compile/concepts/minimal.hpp"
 #include "extremes/numbers.hpp"
 
 #include <vector>
@@ -123,18 +124,10 @@ TEST(Extremes, LandmarkMasks) {
 }
 
 /// A rule that answers with any numbers.
-struct Odd {
+struct Odd : minimal::Rule {
   Index a = 0, b = 0;
+  Odd(Index first, Index second) : a(first), b(second) {}
   static constexpr const char* name = "odd";
-  static constexpr bool has_history = false;
-  static constexpr bool has_ranks = false;
-  heed::Status validate() const { return {}; }
-  bool needs_ids() const { return false; }
-  bool evicts_before_step() const { return false; }
-  heed::Role role(Index position, std::int32_t) const {
-    return position % 3 == 0 ? heed::Role::landmark : heed::Role::plain;
-  }
-  bool sees_landmarks(Index, std::int32_t) const { return true; }
   heed::Recall recall(const heed::History&) const { return {.begin = a}; }
   Index rollback_floor(Index, Index) const { return b; }
   heed::MostKept most_kept() const { return {.recent = a, .landmarks = b, .total = a}; }

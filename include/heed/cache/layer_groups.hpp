@@ -11,6 +11,7 @@
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/group_memory.hpp>
 #include <heed/cache/group_removal.hpp>
+#include <heed/cache/hash.hpp>
 #include <heed/cache/layer_group.hpp>
 #include <heed/cache/layer_rule.hpp>
 #include <heed/cache/options.hpp>
@@ -301,10 +302,7 @@ class LayerGroups {
   /// A hash of everything that a snapshot depends on besides tokens and codecs.
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::uint64_t hash = options_.model_id;
-    const auto add = [&hash](std::uint64_t n) {
-      hash = (hash ^ n) * 0x9e3779b97f4a7c15u;
-      hash ^= hash >> 32;
-    };
+    const auto add = [&hash](std::uint64_t n) { hash = detail::hash_next(hash, n); };
     for (const StoredStream& stream : streams_) {
       add(std::uint64_t(stream.heads));
       add(std::uint64_t(stream.row_bytes));

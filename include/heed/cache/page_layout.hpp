@@ -9,6 +9,7 @@
 #include <span>
 #include <thread>
 
+#include <heed/cache/hash.hpp>
 #include <heed/cache/pool_handle.hpp>
 #include <heed/checked.hpp>
 
@@ -197,7 +198,7 @@ class PageLayout {
   }
   [[nodiscard]] std::uint64_t fingerprint() const noexcept {
     std::uint64_t hash = 0xcbf29ce484222325u;
-    const auto add = [&hash](Index n) { hash = (hash ^ std::uint64_t(n)) * 0x9e3779b97f4a7c15u, hash ^= hash >> 32; };
+    const auto add = [&hash](Index n) { hash = detail::hash_next(hash, std::uint64_t(n)); };
     for (const Index n : {layers_, Index(streams_), tokens_}) add(n);
     for (const Block& block : blocks_) add(block.heads), add(block.stride);
     return hash | 1;  // odd, because 0 means no shape, and 2 a shape that is being made
