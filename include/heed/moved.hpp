@@ -2,8 +2,6 @@
 /// What is left of an object that was moved from: nothing. Its memory is gone, so its sizes must go with it.
 #pragma once
 
-#include <utility>
-
 #include <heed/status.hpp>
 #include <heed/types.hpp>
 
@@ -16,9 +14,11 @@ class UntilMoved {
  public:
   UntilMoved() = default;
   UntilMoved(const T& value) noexcept : value_(value) {}  // NOLINT(google-explicit-constructor)
-  UntilMoved(UntilMoved&& other) noexcept : value_(std::exchange(other.value_, T())) {}
+  UntilMoved(UntilMoved&& other) noexcept : value_(other.value_) { other.value_ = T(); }
   UntilMoved& operator=(UntilMoved&& other) noexcept {
-    value_ = std::exchange(other.value_, T());
+    const T value = other.value_;
+    other.value_ = T();
+    value_ = value;
     return *this;
   }
   ~UntilMoved() = default;

@@ -37,7 +37,7 @@ namespace detail {
                                                     Index token_bytes) noexcept {
   constexpr Index longest = 1024;
   if (kept.bounded()) {
-    const double most = std::min(double(kept.recent) + double(kept.landmarks), double(kept.total));
+    const double most = detail::smaller(double(kept.recent) + double(kept.landmarks), double(kept.total));
     const double rows = (most - 1) * double(token_bytes);
     Index best = longest;
     double least = 0;
