@@ -109,6 +109,13 @@ void committed() {
   expect(std::isnan(ask(all, 7, other.mask())), "committed", "another rule's mask is refused");
   expect(ask(all, 7, heed::SlidingWindow{3}) == 6 && ask(all, 7, all.keys(0).mask()) == 6, "committed",
          "a mask that is the rule is taken");
+  Cache twin = fed(heed::SlidingWindow{3}, 8);
+  expect(std::isnan(ask(twin, 7, all.keys(0).mask())), "committed", "another cache's mask is refused");
+  const heed::LandmarkMask before = twin.keys(0).mask();
+  heed::check(twin.truncate(7));
+  append(twin, {7, 7});
+  expect(std::isnan(ask(twin, 7, before)) && ask(twin, 7, twin.keys(0).mask()) == 6, "committed",
+         "its mask of before is refused");
   Cache removed = fed(heed::Causal{}, 0);
   heed::check(removed.remove(4, 6));
   expect(ask(removed, 2) == 1 && ask(removed, 7) == 19 / 6.0f, "committed", "no far key is later than its query");

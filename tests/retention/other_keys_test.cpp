@@ -127,6 +127,45 @@ struct OddKeys {
   [[nodiscard]] bool visible(Index query, Index key) const { return key <= query && key % 2 == 1; }
 };
 
+/// A cache's mask says what its own tokens see. Another cache of the same rule and the same counts has other landmarks.
+TEST(MaskOfOtherKeys, OneCachesMaskOverAnother) {
+  const heed::Separators rule{.initial = 0, .window = 4, .ids = {7}};
+  const auto filled = [&](std::initializer_list<std::size_t> separators) {
+    auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {.undo_tokens = 100}, rule));
+    Tokens ids(50, 3);
+    for (const std::size_t at : separators) ids[at] = 7;
+    append(cache, ids);
+    return cache;
+  };
+  auto cache = filled({10, 20});
+  const auto other = filled({12, 40}), fork = heed::value_or_throw(cache.fork());
+  std::vector<float> out;
+  const HidesMore more{cache.keys(0).mask()};
+  for (const heed::MaskRef& mask : {heed::MaskRef(cache.keys(0).mask()), heed::MaskRef(more)}) {
+    for (const auto* keys : {&other, &fork}) {
+      const heed::Status status = attend(keys->keys(0), mask, out);
+      EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+      EXPECT_EQ(status.message(), "sequence 0: keys are of another cache or layer group than mask");
+      EXPECT_TRUE(std::isnan(out[0]));
+    }
+    EXPECT_TRUE(attend(cache.keys(0), mask, out).ok());
+  }
+  // Its own mask of before, which says the same counts.
+  const heed::LandmarkMask before = cache.keys(0).mask();
+  ASSERT_TRUE(cache.truncate(40).ok());
+  Tokens last(10, 3);
+  last[5] = 7;
+  ASSERT_NO_FATAL_FAILURE(append(cache, last));
+  const heed::Status status = attend(cache.keys(0), before, out);
+  EXPECT_EQ(status.code(), heed::StatusCode::wrong_state);
+  EXPECT_EQ(status.message(), "sequence 0: mask was taken before the cache of keys changed: take keys.mask()");
+  EXPECT_TRUE(std::isnan(out[0]));
+  // The cache that moves takes its mask along.
+  const heed::LandmarkMask now = cache.keys(0).mask();
+  const TrackedCache moved(std::move(cache));
+  EXPECT_TRUE(attend(moved.keys(0), now, out).ok());
+}
+
 /// Whatever mask is given, a query sees nothing that the rule of its cache hides: the mask is refused by the rule's name.
 /// All tokens are still here, so a mask could show them.
 TEST(MaskOfOtherKeys, ShowsNothingThatTheRuleHides) {

@@ -36,6 +36,11 @@ struct FarToken {
 /// Owns nothing: caches and RuleMask make it from their lists, which must outlive it. reach(i) is reach[i -
 /// first_query]; a query before the first or after the last has the nearest one's reach. That is right for any query if the
 /// rule keeps everything, and for queries before the first if reach[0] begins at 0.
+///
+/// A cache's mask is refused for keys of another cache or layer group, and for the same keys once the cache has changed.
+/// Other masks carry no identity, because their texts have none: for RuleMask's and for one made here, attend() compares
+/// rule, positions and counts, but cannot know whether the keys are those of the same token ids. The same holds for keys
+/// that are no cache's.
 class LandmarkMask {
  public:
   /// `reach` has at least one entry. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
@@ -43,6 +48,14 @@ class LandmarkMask {
   LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far_tokens, Index held,
                Index near_begin, std::uint64_t rule) noexcept
       : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {}
+
+  /// The same mask, bound to keys of the cache whose token list is `tokens`, at its step `change`: see MaskedCall.
+  [[nodiscard]] LandmarkMask of_cache(const void* tokens, std::uint64_t change) const noexcept {
+    LandmarkMask made = *this;
+    made.tokens_ = tokens;
+    made.change_ = change;
+    return made;
+  }
 
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key > query) return false;
@@ -59,9 +72,17 @@ class LandmarkMask {
   }
 
   /// invalid_argument unless the source holds the keys that the mask was made for: the far ones, then every position
-  /// from near_begin on. And for a cache that evicts by another rule, or a query that is later than the reaches know.
+  /// from near_begin on. And for a cache that evicts by another rule, or a query that is later than the reaches know. If
+  /// the mask is a cache's and so are the keys: invalid_argument for another cache or layer group, wrong_state if the
+  /// cache has changed in between.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+    if (tokens_ != nullptr && call.tokens != nullptr) {
+      if (call.tokens != tokens_) return bad("keys are of another cache or layer group than mask");
+      if (call.change != change_) {
+        return fail(StatusCode::wrong_state, "mask was taken before the cache of keys changed: take keys.mask()");
+      }
+    }
     const bool same = call.slots > held_ ? detail::distance(near_begin_, call.slots_end) == call.slots - held_
                                          : call.slots == held_ && call.slots_end <= near_begin_;
     if (call.slots > 0 && !same) {
@@ -123,6 +144,8 @@ class LandmarkMask {
   Index held_;
   Index near_begin_;
   std::uint64_t rule_;
+  const void* tokens_ = nullptr;  // identity of the cache's token list and step; null: not a cache's mask
+  std::uint64_t change_ = 0;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -13,7 +13,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any AttentionMask, or none. A trivially copyable mask of at most 64 bytes is copied if it has a copy constructor, so a
+/// Any AttentionMask, or none. A trivially copyable mask of at most 80 bytes is copied if it has a copy constructor, so a
 /// temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must
 /// outlive the MaskRef; a temporary of that kind does not compile.
 class MaskRef {
@@ -21,7 +21,7 @@ class MaskRef {
   /// true if masks of type M are copied.
   template <class M>
   static constexpr bool copies = std::conjunction_v<std::is_trivially_copyable<M>, std::is_copy_constructible<M>> &&
-                                 sizeof(M) <= 64 && alignof(M) <= alignof(std::max_align_t);
+                                 sizeof(M) <= 80 && alignof(M) <= alignof(std::max_align_t);
 
   /// No mask is given.
   MaskRef() = default;
@@ -113,7 +113,7 @@ class MaskRef {
     }
 
    private:
-    alignas(std::max_align_t) std::byte copy_[64] = {};
+    alignas(std::max_align_t) std::byte copy_[80] = {};
     const void* elsewhere_ = nullptr;
   };
 
