@@ -1,5 +1,6 @@
-// Layers that were moved from, or only default-made: their memory is gone, so their widths must be 0. Every call that
-// returns a Status says wrong_state and names the layer, and the others write nothing. ASan and UBSan see the rest.
+// What was moved from, or only default-made. Of layers the memory is gone, so their widths must be 0: every call that
+// returns a Status says wrong_state and names the layer, and the others write nothing. Trees, masks and rules are empty or
+// what they were. Caches and steps are tested in tests/cache. ASan and UBSan see the rest.
 #include "extremes/numbers.hpp"
 
 #include <cstddef>
@@ -414,6 +415,119 @@ TEST(Moved, PartsOfLayers) {
     const auto made = Model::create(config, {weight_of_model, projection});
     EXPECT_EQ(made.status().code(), missing.empty() ? StatusCode::ok : StatusCode::invalid_argument);
     EXPECT_EQ(made.status().message().rfind(missing, 0), 0u) << made.status().message();
+  }
+}
+
+/// attend() of one query over `keys`.
+template <class Keys>
+Status attend(const Keys& keys, const heed::MaskRef& mask = {}) {
+  const heed::Gqa policy{.num_heads = 1, .num_kv_heads = 1, .head_dim = 1, .scale = 1};
+  const std::vector<float> q{1};
+  std::vector<float> out{untouched};
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  Status status = heed::attend<heed::Scalar>(policy, q, keys, mask, out, workspace, executor);
+  EXPECT_EQ(out[0] == untouched, !status.ok());
+  return status;
+}
+
+const std::vector<float> two_rows{1, 2};
+const heed::StridedStream two_rows_stream{reinterpret_cast<const std::byte*>(two_rows.data()), 4, 4, 4};
+const heed::StridedSource<heed::F32> two_keys(2, two_rows_stream);
+
+TEST(Moved, DraftTree) {
+  const auto empty = [](const heed::DraftTree& tree) {
+    EXPECT_EQ(tree.size(), 0);
+    EXPECT_TRUE(tree.positions(7).empty());
+    EXPECT_TRUE(heed::value_or_throw(heed::accept_greedy(tree, {}, {})).empty());
+    EXPECT_EQ(heed::accept_greedy(tree, std::vector<heed::Token>{1}, {}).status().message(),
+              "tokens has 1 token, must have 0 for 0 nodes");
+    EXPECT_EQ(heed::TreeMask::create(two_keys, tree).status().code(), StatusCode::invalid_argument);
+    EXPECT_EQ(heed::TreePaths::create(two_keys, tree).status().code(), StatusCode::invalid_argument);
+    for (const Index prefix : {0, 1, 2}) {
+      const heed::SuffixMask mask = tree.mask(prefix);
+      EXPECT_FALSE(mask.visible(prefix, prefix));
+      EXPECT_EQ(mask.text_position(prefix), prefix);
+      const Status status = attend(two_keys, mask);
+      EXPECT_EQ(status.code(), StatusCode::invalid_argument);
+      EXPECT_NE(status.message().find(prefix == 2 ? "step 0 tokens" : "a step of 0 tokens"), std::string::npos)
+          << status.message();
+    }
+  };
+  empty({});
+  const heed::DraftTree whole = heed::value_or_throw(heed::DraftTree::create(std::vector<Index>{-1, 0, 0, 1}));
+  heed::DraftTree tree = whole;
+  heed::DraftTree taken(std::move(tree));
+  empty(tree);
+  tree = std::move(taken);
+  empty(taken);
+  EXPECT_EQ(tree.size(), 4);
+  EXPECT_TRUE(tree.on_path(1, 3));
+  // What refers to the tree says that it does not fit any more.
+  const heed::DraftTree one = heed::value_or_throw(heed::DraftTree::chain(1));
+  heed::DraftTree gone = one;
+  const auto mask = heed::value_or_throw(heed::TreeMask::create(two_keys, gone));
+  const auto paths = heed::value_or_throw(heed::TreePaths::create(two_keys, gone));
+  EXPECT_TRUE(attend(two_keys, mask).ok());
+  EXPECT_TRUE(attend(paths.keys(two_keys)).ok());
+  const heed::DraftTree other(std::move(gone));
+  EXPECT_EQ(attend(two_keys, mask).code(), StatusCode::invalid_argument);
+  EXPECT_EQ(attend(paths.keys(two_keys)).code(), StatusCode::invalid_argument);
+  EXPECT_FALSE(mask.visible(1, 1));
+  EXPECT_TRUE(mask.positions().empty());
+}
+
+TEST(Moved, TreeMaskAndPaths) {
+  const heed::DraftTree tree = heed::value_or_throw(heed::DraftTree::chain(1));
+  auto mask = heed::value_or_throw(heed::TreeMask::create(two_keys, tree));
+  auto paths = heed::value_or_throw(heed::TreePaths::create(two_keys, tree));
+  const heed::TreeMask mask_taken(std::move(mask));
+  const heed::TreePaths paths_taken(std::move(paths));
+  EXPECT_TRUE(attend(two_keys, mask_taken).ok());
+  EXPECT_TRUE(attend(paths_taken.keys(two_keys)).ok());
+  EXPECT_TRUE(mask.positions().empty() && paths.positions().empty());
+  EXPECT_FALSE(mask.visible(1, 0));
+  EXPECT_EQ(mask.coverage({1, 2}, {0, 1}), heed::Coverage::none);
+  EXPECT_EQ(mask.text_position(1), 1);
+  for (const Status& status : {attend(two_keys, mask), attend(paths.keys(two_keys))}) {
+    EXPECT_EQ(status.code(), StatusCode::wrong_state);
+    EXPECT_NE(status.message().find("of the tree"), std::string::npos) << status.message();
+  }
+}
+
+TEST(Moved, Rules) {
+  heed::AnyRule rule(heed::SlidingWindow{5});
+  heed::AnyRule taken(std::move(rule));
+  EXPECT_TRUE(rule.same_as(taken));
+  rule = std::move(taken);
+  EXPECT_TRUE(taken.same_as(rule));
+  EXPECT_TRUE(taken.validate().ok());
+  heed::TokenSet set{1, 2};
+  const heed::TokenSet set_taken(std::move(set));
+  EXPECT_TRUE(set.empty() && !set.contains(1) && !set.validate("ids").ok());
+  EXPECT_TRUE(set_taken.contains(2));
+}
+
+TEST(Moved, RuleMask) {
+  for (const heed::AnyRule& rule : {heed::AnyRule(), heed::AnyRule(heed::Anchors{heed::TokenSet{1}})}) {
+    auto whole = heed::value_or_throw(heed::RuleMask::create(rule, std::vector<std::int32_t>{1, 3}));
+    EXPECT_EQ(whole.tokens(), 2);
+    auto taken = std::move(whole);
+    EXPECT_EQ(taken.tokens(), 2);
+    EXPECT_TRUE(attend(two_keys, taken.mask()).ok());
+    EXPECT_EQ(whole.tokens(), 0);
+    const heed::LandmarkMask mask = whole.mask();
+    for (const Index query : {-1, 0, 1, 9}) {
+      EXPECT_FALSE(mask.visible(query, 0));
+      EXPECT_FALSE(mask.near_visible(query, 0));
+      EXPECT_EQ(mask.coverage({query, query + 1}, {0, 1}) == heed::Coverage::full, false);
+    }
+    EXPECT_EQ(mask.far_keys(), 0);
+    const Status status = attend(two_keys, mask);
+    EXPECT_EQ(status.code(), StatusCode::wrong_state);
+    EXPECT_NE(status.message().find("mask knows no query"), std::string::npos) << status.message();
+    whole = std::move(taken);
+    EXPECT_TRUE(attend(two_keys, whole.mask()).ok());
   }
 }
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <heed/attend.hpp>
@@ -107,6 +108,11 @@ void committed() {
   expect(std::isnan(ask(all, 7, heed::Unmasked{})) && std::isnan(ask(all, 7, heed::SlidingWindow{5})), "committed",
          "a mask that does not know the rule is refused");
   expect(std::isnan(ask(all, 7, other.mask())), "committed", "another rule's mask is refused");
+  auto moved = heed::value_or_throw(heed::RuleMask::create(heed::Causal{}, std::vector<std::int32_t>(8, 1)));
+  const auto taken = std::move(moved);
+  const Cache plain = fed(heed::Causal{}, 0);
+  expect(ask(plain, 7, taken.mask()) == 3.5 && std::isnan(ask(plain, 7, moved.mask())),  // NOLINT(*-use-after-move)
+         "committed", "the mask of what was moved from is refused");
   expect(ask(all, 7, heed::SlidingWindow{3}) == 6 && ask(all, 7, all.keys(0).mask()) == 6, "committed",
          "a mask that is the rule is taken");
   Cache twin = fed(heed::SlidingWindow{3}, 8);

@@ -17,6 +17,10 @@ namespace heed::inline HEED_ABI {
 /// Any Retention as an immutable value. Copies share one rule. Members are those of the concept (concepts.hpp).
 class AnyRule {
  public:
+  /// A move is a copy, so that one that was moved from is still the rule.
+  AnyRule(const AnyRule&) = default;
+  AnyRule& operator=(const AnyRule&) = default;
+  ~AnyRule() = default;
   /// Keeps everything.
   AnyRule() : AnyRule(Causal{}) {}
   /// Takes a copy of `rule`. Allocates from the C++ heap.

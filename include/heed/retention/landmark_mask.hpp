@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include <heed/checked.hpp>
@@ -43,11 +44,15 @@ struct FarToken {
 /// that are no cache's.
 class LandmarkMask {
  public:
-  /// `reach` has at least one entry. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
+  /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
   /// others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
   LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far_tokens, Index held,
                Index near_begin, std::uint64_t rule) noexcept
-      : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {}
+      : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {
+    if (!reach.empty()) return;
+    reach_ = std::span(&nothing, 1);
+    far_ = {};
+  }
 
   /// The same mask, bound to keys of the cache whose token list is `tokens`, at its step `change`: see MaskedCall.
   [[nodiscard]] LandmarkMask of_cache(const void* tokens, std::uint64_t change) const noexcept {
@@ -77,6 +82,9 @@ class LandmarkMask {
   /// cache has changed in between.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+    if (reach_.data() == &nothing) {
+      return fail(StatusCode::wrong_state, "mask knows no query: what it was made from was moved from");
+    }
     if (tokens_ != nullptr && call.tokens != nullptr) {
       if (call.tokens != tokens_) return bad("keys are of another cache or layer group than mask");
       if (call.change != change_) {
@@ -132,6 +140,9 @@ class LandmarkMask {
   }
 
  private:
+  /// What the queries of no text see.
+  static constexpr Reach nothing{.begin = std::numeric_limits<Index>::max(), .blind = true};
+
   [[nodiscard]] const Reach& reach(Index query) const noexcept {
     if (query <= first_query_) return reach_.front();
     return reach_[std::size_t(

@@ -12,6 +12,8 @@ namespace heed::inline HEED_ABI {
 
 /// What the queries of a whole text see under a rule: a SplitMask over keys 0 .. tokens() - 1, key i at position i.
 /// attend() with it gives the same bits as a cache that evicts by the rule, however the text is fed to that cache.
+///
+/// Movable. One that was moved from has no tokens; attend() refuses its mask().
 class RuleMask {
  public:
   /// The mask for a text with these token ids. Errors: those of rule.validate(); unsupported for a rule with a history,
@@ -30,7 +32,7 @@ class RuleMask {
   }
 
   /// Number of tokens of the text.
-  [[nodiscard]] Index tokens() const noexcept { return index_.planned(); }
+  [[nodiscard]] Index tokens() const noexcept { return index_.reaches().empty() ? 0 : index_.planned(); }
   /// The mask. It points to memory that this object owns, so it stays valid if the object moves.
   [[nodiscard]] LandmarkMask mask() const& noexcept { return index_.mask(true); }
   LandmarkMask mask() const&& = delete;  // what it points to dies first

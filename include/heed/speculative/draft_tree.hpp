@@ -16,7 +16,7 @@ namespace heed::inline HEED_ABI {
 
 /// Nodes in an order with parents before children. Node 0 is usually the last known token, whose row is not cached yet;
 /// its descendants are drafts. A node's rotary position is the number of tokens before the step plus its depth, so the
-/// accepted path is a text without gaps.
+/// accepted path is a text without gaps. A tree that was moved from has no nodes.
 class DraftTree {
  public:
   static constexpr Index max_nodes = 4096;
@@ -26,8 +26,8 @@ class DraftTree {
   [[nodiscard]] static Result<DraftTree> create(std::span<const Index> parents) {
     if (Status status = detail::check_range("nodes", Index(parents.size()), 0, max_nodes); !status.ok()) return status;
     DraftTree tree;
-    tree.words_ = (Index(parents.size()) + 63) / 64;
-    tree.bits_.resize(parents.size() * std::size_t(tree.words_));
+    const Index words = words_of(Index(parents.size()));
+    tree.bits_.resize(parents.size() * std::size_t(words));
     for (std::size_t i = 0; i < parents.size(); ++i) {
       const Index parent = parents[i];
       if (parent < -1 || parent >= Index(i)) {
@@ -36,8 +36,8 @@ class DraftTree {
       tree.parents_.push_back(parent);
       tree.depths_.push_back(parent < 0 ? 0 : tree.depths_[std::size_t(parent)] + 1);
       tree.jumps_.push_back(parent < 0 ? Index(i) : tree.jump_below(parent));
-      const auto row = tree.bits_.begin() + std::ptrdiff_t(i) * tree.words_;
-      if (parent >= 0) std::copy_n(tree.bits_.begin() + parent * tree.words_, tree.words_, row);
+      const auto row = tree.bits_.begin() + std::ptrdiff_t(i) * words;
+      if (parent >= 0) std::copy_n(tree.bits_.begin() + parent * words, words, row);
       row[std::ptrdiff_t(i / 64)] |= std::uint64_t{1} << (i % 64);
     }
     return tree;
@@ -88,7 +88,7 @@ class DraftTree {
   [[nodiscard]] Index depth(Index node) const noexcept { return depths_[std::size_t(node)]; }
   /// true if `node` lies on the path from the root to `of`, `of` included.
   [[nodiscard]] bool on_path(Index node, Index of) const noexcept {
-    return ((bits_[std::size_t(of * words_ + node / 64)] >> (node % 64)) & 1) != 0;
+    return ((bits_[std::size_t(of * words_of(size()) + node / 64)] >> (node % 64)) & 1) != 0;
   }
   /// The node at depth `depth` on the path to `of`. `depth` must be at most depth(of).
   [[nodiscard]] Index ancestor(Index of, Index depth) const noexcept {
@@ -104,7 +104,7 @@ class DraftTree {
   /// How many nodes from `node` on, which is on the path to `of`, follow each other in number and on that path. May say
   /// fewer, but 1 at least.
   [[nodiscard]] Index run_on_path(Index node, Index of) const noexcept {
-    return std::countr_one(bits_[std::size_t(of * words_ + node / 64)] >> (node % 64));
+    return std::countr_one(bits_[std::size_t(of * words_of(size()) + node / 64)] >> (node % 64));
   }
   /// The nodes from the root to `node`.
   [[nodiscard]] std::vector<Index> path(Index node) const {
@@ -124,10 +124,12 @@ class DraftTree {
   /// that keeps everything; TreeMask is for any cache. Every key is read once for all nodes. A node's result is that of
   /// decoding its path within rounding, bit for bit if the tree is a chain; TreePaths gives the bits in any tree. The
   /// mask refers to the tree, which must outlive it.
-  [[nodiscard]] SuffixMask mask(Index prefix) const& noexcept { return {prefix, bits_, words_}; }
+  [[nodiscard]] SuffixMask mask(Index prefix) const& noexcept { return {prefix, bits_, words_of(size())}; }
   SuffixMask mask(Index prefix) const&& = delete;
 
  private:
+  /// Words of a node's row in bits_. Not kept beside it: a tree that was moved from has none.
+  [[nodiscard]] static constexpr Index words_of(Index nodes) noexcept { return (nodes + 63) / 64; }
   /// A node farther up the path: a root's is itself. Skew-binary numbers, as in Myers, "An applicative random-access
   /// stack": two jumps of one length become one of twice that and one.
   [[nodiscard]] Index jump(Index node) const noexcept { return jumps_[std::size_t(node)]; }
@@ -137,8 +139,7 @@ class DraftTree {
   }
 
   std::vector<Index> parents_, depths_, jumps_;
-  std::vector<std::uint64_t> bits_;  // [nodes][words_]: its path
-  Index words_ = 0;
+  std::vector<std::uint64_t> bits_;  // [nodes][words_of(nodes)]: its path
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -20,7 +20,7 @@ namespace heed::inline HEED_ABI {
 ///     attend<Backend>(policy, q, step.keys(layer), *mask, out, workspace, executor);
 ///
 /// Queries are the nodes, or the last of them. The tree and the step must outlive the mask and not change. Movable, not
-/// copyable: a MaskRef refers to it.
+/// copyable: a MaskRef refers to it. One that was moved from shows nothing, and attend() refuses it.
 ///
 /// attend() refuses a mask that does not fit. invalid_argument: keys of another cache or layer group, more queries than
 /// nodes, query_positions. wrong_state: keys of another step, or a step whose positions() were asked for, because the
@@ -55,6 +55,7 @@ class TreeMask {
   }
 
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
+    if (reach_.get() == nullptr) return Coverage::none;
     const Index first = reach_->first();
     if (keys.begin >= first) {
       const bool none = keys.begin >= first + tree().size() || queries.end <= first;
@@ -66,6 +67,7 @@ class TreeMask {
     return keys.end <= reach_->tokens()->near_begin() && !some_blind_ ? Coverage::full : Coverage::partial;
   }
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
+    if (reach_.get() == nullptr) return false;
     const Index node = detail::distance(reach_->first(), query), own = detail::distance(reach_->first(), key);
     if (node < 0 || node >= tree().size() || own >= tree().size()) return false;
     if (own >= 0 && !tree().on_path(own, node)) return false;
@@ -75,6 +77,7 @@ class TreeMask {
   }
   /// The text position of what lies at `position`.
   [[nodiscard]] Index text_position(Index position) const noexcept {
+    if (reach_.get() == nullptr) return position;
     const Index node = detail::distance(reach_->first(), position);
     return node < 0 || node >= tree().size() ? position : reach_->position(node);
   }
