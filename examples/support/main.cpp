@@ -41,7 +41,7 @@ void print() {
   }
   std::printf("\n## Operations\n\n| rule | positions |");
   for (const CacheFeature feature : heed::all_cache_features) std::printf(" %s |", heed::name_of(feature));
-  std::printf(" fewest tokens of truncate(), beside 0 |\n|---|---|");
+  std::printf(" fewest tokens that truncate() can leave, apart from 0 |\n|---|---|");
   for (std::size_t i = 0; i <= heed::all_cache_features.size(); ++i) std::printf("---|");
   std::printf("\n");
   for (const NamedRule& rule : shipped_rules()) {

@@ -85,7 +85,8 @@ TEST_F(RecurrentSnapshot, SaysWhatDoesNotFit) {
   expect_failure(restored(good, options), bad, "snapshot: it was made with another model_id");
   options = options_of();
   options.max_tokens = 5;
-  expect_failure(restored(good, options), bad, "snapshot: it has seen 6 tokens, must be in 0 .. 5");
+  expect_failure(restored(good, options), StatusCode::out_of_range,
+                 "snapshot: it has seen 6 tokens, but max_tokens is 5");
   options.max_tokens = 6;
   EXPECT_TRUE(restored(good, options).ok());
   options.width = 0;

@@ -290,7 +290,8 @@ class KvCache {
   }
 
   /// The cache of a snapshot. `from` may hold any bytes. invalid_argument if they are damaged, or if they were made by
-  /// a cache with another shape, codec, rule, positions or CacheOptions::model_id. Other errors as create().
+  /// a cache with another shape, codec, rule, positions or CacheOptions::model_id; out_of_range if it holds more than
+  /// max_tokens tokens. Other errors as create().
   [[nodiscard]] static Result<KvCache> restore(P policy, const CacheOptions& options, AnyRule rule,
                                                std::span<const std::byte> from) {
     return read_snapshot(create(std::move(policy), options, std::move(rule)), from);

@@ -152,7 +152,8 @@ class RecurrentState {
     return {};
   }
   /// The state of a snapshot. `from` may hold any bytes. invalid_argument if they are damaged, or of another shape or
-  /// model_id. If undo_tokens is smaller than when the snapshot was made, the latest states are kept.
+  /// model_id; out_of_range if it has seen more than max_tokens tokens. If undo_tokens is smaller than when the snapshot
+  /// was made, the latest states are kept.
   [[nodiscard]] static Result<RecurrentState> restore(const RecurrentOptions& options,
                                                       std::span<const std::byte> from) {
     Result<RecurrentState> made = create(options);
@@ -228,7 +229,12 @@ class RecurrentState {
     }
     if (reader.number<std::uint64_t>() != options_.model_id) return bad("it was made with another model_id");
     const Index most = options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
-    if (seen < 0 || seen > most) return bad("it has seen ", seen, " tokens, must be in 0 .. ", most);
+    if (seen < 0 || seen > detail::most_tokens) {
+      return bad("it has seen ", seen, " tokens, must be in 0 .. ", detail::most_tokens);
+    }
+    if (seen > most) {
+      return fail(StatusCode::out_of_range, "snapshot: it has seen ", seen, " tokens, but max_tokens is ", most);
+    }
     if (depth < 0 || depth > seen || depth > detail::most_undo) return bad("it keeps ", depth, " states of ", seen);
     const auto bytes = std::size_t(state_bytes());
     const Count wanted = Count(state_bytes()) * (depth + 1);
