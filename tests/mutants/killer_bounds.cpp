@@ -67,6 +67,32 @@ void sizes() {
   killer::expect(!heed::workspace_bytes(many, Index{1} << 48, 1, 1).ok(), "workspace: queries of all heads", "2^68");
 }
 
+/// Three keys of a source that says how many slots it has.
+struct Slots : heed::StridedSource<heed::F32> {
+  Index all;
+  Slots(const heed::StridedStream& stream, Index slots)
+      : heed::StridedSource<heed::F32>(3, stream, stream), all(slots) {}
+  Index slots() const { return all; }
+  Index slot_position(Index slot) const { return slot < all - 1 ? slot : 2; }
+  heed::Tile slot_tile(int stream, Index head, Index first, Index max) const { return tile(stream, head, first, max); }
+  heed::Interval next_hole(Index) const { return {all, all}; }
+};
+static_assert(heed::SlottedSource<Slots>);
+
+/// Asked alone: a call with so many slots would not end.
+void slots() {
+  const std::array<float, 12> rows{};
+  const heed::StridedStream stream{reinterpret_cast<const std::byte*>(rows.data()), 16, 16, 16};
+  const auto says = [&](Index count) {
+    const Slots keys(stream, count);
+    return heed::detail::check_positions(heed::Sequence<Slots>{.keys = &keys});
+  };
+  killer::expect(says(3).ok(), "slots: good", "as many as keys");
+  for (const Index count : {Index{2}, Index{1} << 62, Index{-1}}) {
+    killer::expect(!says(count).ok(), "slots: of a source", "fewer than keys, or 2^62");
+  }
+}
+
 void calls() {
   Call good;
   killer::expect(good().ok(), "calls: good", "call");
@@ -93,6 +119,7 @@ void calls() {
 
 int main() {
   sizes();
+  slots();
   calls();
   return killer::failures == 0 ? 0 : 1;
 }

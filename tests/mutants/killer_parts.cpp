@@ -120,6 +120,28 @@ void rotations() {
   }
 }
 
+/// Options that are wrong, alone or together, make no rope.
+void rope_options() {
+  const auto refused = [](heed::RopeOptions options) {
+    options.layout = heed::RopeLayout::half_split;
+    options.table_positions = 0;
+    return !heed::Rope::create(options).ok();
+  };
+  expect(!refused({.head_dim = 8, .rotary_dim = 4, .rotary_offset = 4, .theta = 1e4}), "rope: options",
+         "the last four");
+  expect(refused({.head_dim = 8, .rotary_dim = 4, .rotary_offset = 6, .theta = 1e4}), "rope: options",
+         "beyond the row");
+  expect(refused({.head_dim = 8, .rotary_dim = 3, .theta = 1e4}), "rope: options", "half a pair");
+  expect(refused({.head_dim = 8, .theta = 0}), "rope: options", "a theta of 0");
+  expect(refused({.head_dim = 8, .theta = 1e4, .linear_factor = 0}), "rope: options", "a factor of 0");
+  expect(refused({.head_dim = 8, .theta = 1e-300, .linear_factor = 1e-300}), "rope: frequency", "infinite");
+  const auto stretched = [](double mscale) {
+    return heed::Yarn{.factor = 2, .original_max_position = 64, .mscale = mscale};
+  };
+  expect(!refused({.head_dim = 8, .theta = 1e4, .yarn = stretched(1)}), "rope: amplitude", "of today's models");
+  expect(refused({.head_dim = 8, .theta = 1e4, .yarn = stretched(1e300)}), "rope: amplitude", "1e299");
+}
+
 void windows() {
   const heed::SlidingWindow window{10};
   for (Index first = 20; first < 45; ++first) {
@@ -146,6 +168,7 @@ int main() {
   merges();
   softmax();
   rotations();
+  rope_options();
   windows();
   return killer::failures == 0 ? 0 : 1;
 }

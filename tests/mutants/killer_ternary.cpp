@@ -2,6 +2,7 @@
 // recurrent state. Everything is compared with the oracle, or with numbers worked out by hand.
 #include <cmath>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include <heed/ternary/import/ggml.hpp>
 #include <heed/ternary/import/hugging_face.hpp>
 #include <heed/ternary/import/i2_s.hpp>
+#include <heed/ternary/matmulfree_lm.hpp>
 #include <heed/ternary/mlgru.hpp>
 
 #include "mutants/expect.hpp"
@@ -238,6 +240,52 @@ void glu() {
          "bit_linear: several outputs", "every one with its norm");
 }
 
+/// Says that it has so many workers. All tasks run in the first one.
+struct Says {
+  Index count;
+  Index workers() const { return count; }
+  void parallel_for(Index tasks, heed::FunctionRef<void(Index, Index)> body) const {
+    for (Index task = 0; task < tasks; ++task) body(task, 0);
+  }
+};
+
+/// A worker too many takes little memory, so that a layer which does not count them ends well.
+void workers() {
+  oracle::Random random(5);
+  const auto linear = [&](Index out) { return Linear(random, out, 1).make(); };
+  const heed::BitLinear<> one = linear(1);
+  const Floats numbers(2, 0.5f), x(1, 1.0f);
+  const std::vector<std::int32_t> ids{0};
+  const heed::Tensor row{std::span(numbers).first(1), 1, 1};
+  const auto glu = heed::value_or_throw(heed::BitGlu<>::create(linear(2), linear(1)));
+  const auto mixer =
+      heed::value_or_throw(heed::Mlgru<>::create({linear(1), linear(1), linear(1), linear(1)}, row, row.data));
+  const auto model = heed::value_or_throw(heed::MatMulFreeLm<>::from_floats(
+      {.vocab_size = 1, .hidden_size = 1, .num_hidden_layers = 1, .intermediate_size = 1},
+      [&](const char* name) -> heed::Result<heed::Tensor> {
+        if (std::string(name).find("gate_proj.weight") != std::string::npos) return heed::Tensor{numbers, 2, 1};
+        return row;
+      }));
+  auto state = heed::value_or_throw(heed::RecurrentState::create({.layers = 1, .width = 1}));
+  const auto all_are = [&](bool good, Index count, const char* what) {
+    Says executor{count};
+    Floats y(1);
+    heed::Workspace workspace;
+    const heed::StatusCode want = good ? heed::StatusCode::ok : heed::StatusCode::invalid_argument;
+    const auto is = [&](const heed::Status& status, const char* check) { expect(status.code() == want, check, what); };
+    is(heed::bit_linear<heed::Scalar>(one, x, y, workspace, executor), "workers: of bit_linear");
+    is(glu.forward<heed::Scalar>(x, y, workspace, executor), "workers: of the channel mixer");
+    auto step = heed::value_or_throw(state.begin(heed::NumTokens(1)));
+    is(mixer.forward<heed::Scalar>(x, heed::value_or_throw(step.layer(0)), y, workspace, executor),
+       "workers: of mlgru");
+    is(model.forward<heed::Scalar>(ids, step, y, workspace, executor), "workers: of the model");
+  };
+  all_are(true, 1, "one");
+  all_are(false, heed::detail::most_workers + 1, "one too many");
+  // Asked alone: a layer would divide by it.
+  expect(!heed::detail::check_workers(0).ok() && heed::detail::check_workers(1).ok(), "workers: none", "0");
+}
+
 /// The state counts its tokens: number t after token t.
 void state() {
   auto made = heed::RecurrentState::create({.layers = 1, .width = 1, .undo_tokens = 2});
@@ -287,6 +335,7 @@ int main() {
   moves();
   mlgru();
   glu();
+  workers();
   state();
   return killer::failures == 0 ? 0 : 1;
 }
