@@ -45,6 +45,12 @@ void quantiser() {
     expect(std::isnan(quantized({1, bad}).second), "quantiser: not finite", "the row is NaN");
   }
   expect(std::abs(heed::detail::reciprocal_rms(4e-6, 4, 1e-6) - 707.10678f) < 1e-3f, "quantiser: eps", "of the norm");
+  const auto normed = [](float x, double eps) {
+    const heed::detail::RmsFactors norm = heed::detail::rms_factors(double(x) * double(x), 1, eps);
+    return x * norm.lift * norm.rstd;
+  };
+  expect(normed(0, 0) == 0 && normed(0, 1e-310) == 0, "quantiser: zeros", "stay zero");
+  expect(std::abs(normed(0x1p-149f, 0) - 1) < 1e-6f, "quantiser: tiny", "1 / rms is no float");
 }
 
 /// All tokens at once, and the first alone, against wide integers.

@@ -63,7 +63,7 @@ TEST(TernaryQuantize, NormedRows) {
       const Floats x = random.gaussians(n, std::exp(4 * random.gaussian())), gain = random.gaussians(n);
       const double squares = heed::detail::sum_of_squares(x.data(), n);
       const NormedRow row{
-          .x = x.data(), .n = n, .rstd = heed::detail::reciprocal_rms(squares, n, eps), .gain = gain.data()};
+          .x = x.data(), .n = n, .norm = heed::detail::rms_factors(squares, n, eps), .gain = gain.data()};
       const auto normed = oracle::rms_norm(oracle::doubles(x), oracle::doubles(gain), eps);
       ASSERT_NO_FATAL_FAILURE(expect_like_the_oracle(quantized(row), normed, oracle::Rounding::half_even));
     }
@@ -160,7 +160,7 @@ TEST(TernaryQuantize, WhatIsNotFiniteMakesTheRowNan) {
 
 TEST(TernaryQuantize, AGainThatOverflowsMakesTheRowNan) {
   const Floats x{1e30f, 1}, gain{1e30f, 1};
-  EXPECT_TRUE(std::isnan(quantized({.x = x.data(), .n = 2, .rstd = 1, .gain = gain.data()}).row.scale));
+  EXPECT_TRUE(std::isnan(quantized({.x = x.data(), .n = 2, .norm = {}, .gain = gain.data()}).row.scale));
 }
 
 /// Quads go where the stride says, padding is zero, and nothing else is written.

@@ -10,14 +10,16 @@
 
 namespace heed::inline HEED_ABI {
 
-/// out = weight * z / sqrt(mean(z^2) + eps), with the mean in float64. Owns a copy of its weight. Give each norm of a
-/// model its own eps: Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6. One that was
-/// default-made or moved from has width() = 0, and its apply() writes nothing.
+/// out = weight * z / sqrt(mean(z^2) + eps), with the mean in float64. A row of zeros gives zeros, also with an eps of 0:
+/// the formula says nothing then, and PyTorch says NaN. Owns a copy of its weight. Give each norm of a model its own eps:
+/// Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6. One that was default-made or moved from has
+/// width() = 0, and its apply() writes nothing.
 class RmsNorm {
  public:
   RmsNorm() = default;
 
-  /// From a tensor of shape [width]. invalid_argument naming `name`, or out_of_memory.
+  /// From a tensor of shape [width] and an eps that is finite and at least 0. invalid_argument naming `name`, or
+  /// out_of_memory.
   [[nodiscard]] static Result<RmsNorm> create(const char* name, const Tensor& weight, Index width, double eps) {
     if (Status status = detail::check_shape(name, 1, width); !status.ok()) return status;
     if (Status status = check_tensor(name, weight, 1, width); !status.ok()) return status;
@@ -41,8 +43,8 @@ class RmsNorm {
   void apply(Index rows, const float* z, Index z_stride, float* out, Index out_stride) const noexcept {
     if (width_ == 0) return;
     for (Index r = 0; r < rows; ++r, z += z_stride, out += out_stride) {
-      const float factor = detail::reciprocal_rms(detail::sum_of_squares(z, width_), width_, eps_);
-      for (Index i = 0; i < width_; ++i) out[i] = z[i] * factor * weight_.data()[i];
+      const detail::RmsFactors norm = detail::rms_factors(detail::sum_of_squares(z, width_), width_, eps_);
+      for (Index i = 0; i < width_; ++i) out[i] = z[i] * norm.lift * norm.rstd * weight_.data()[i];
     }
   }
   /// The same in place.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include <heed/math.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -37,6 +38,21 @@ namespace heed::inline HEED_ABI::detail {
 /// 1 / sqrt(squares / n + eps), computed in float64 and rounded to float.
 [[nodiscard]] inline float reciprocal_rms(double squares, Index n, double eps) noexcept {
   return float(1 / std::sqrt(squares / double(n) + eps));
+}
+
+/// Factors of a row's norm: x * lift * rstd.
+struct RmsFactors {
+  float rstd = 1;
+  float lift = 1;  ///< 1, or a power of two for a row so small that 1 / rms is no float
+};
+
+/// The factors of a row with this sum of squares. A row of zeros has finite ones, so it stays zero whatever eps is.
+[[nodiscard]] inline RmsFactors rms_factors(double squares, Index n, double eps) noexcept {
+  const float rstd = reciprocal_rms(squares, n, eps);
+  if (rstd != infinity) return {.rstd = rstd};
+  if (squares == 0) return {.rstd = 0};
+  // Every number is below 2^-128 sqrt(n), so lifting it is exact and does not overflow. 1 / rms is below 2^170.
+  return {.rstd = reciprocal_rms(0x1p128 * squares, n, 0x1p128 * eps), .lift = 0x1p64f};
 }
 
 }  // namespace heed::inline HEED_ABI::detail

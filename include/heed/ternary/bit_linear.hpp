@@ -6,6 +6,8 @@
 ///     a = max(max |xn|, 1e-5),  q = round(xn * (127 / a))        per token, int8
 ///     y = (float(sum q w) * (a / 127)) * scale                   the sum is exact in 32 bits
 ///
+/// A row of zeros gives zeros, also with an eps of 0.
+///
 /// The integers, and so y, have the same bits on every instruction set and for any number of tokens and workers.
 #pragma once
 
@@ -21,8 +23,8 @@ namespace heed::inline HEED_ABI {
 
 /// How a layer makes int8 activations from its input.
 struct BitLinearOptions {
-  /// eps of the inner norm, at least 0. MatMul-free LM's models use its fused layers, which have 1e-6; its plain class
-  /// has 1e-8.
+  /// eps of the inner norm, finite and at least 0. MatMul-free LM's models use its fused layers, which have 1e-6; its plain
+  /// class has 1e-8.
   double norm_eps = 1e-6;
   Rounding rounding = Rounding::half_even;
 };
@@ -178,7 +180,7 @@ void bit_linear_in(std::span<const BitLinearOutput<L>> outputs, const float* x, 
       if (linear.gain() != nullptr) {
         if (!summed) squares = sum_of_squares(row, in);
         summed = true;
-        normed.rstd = reciprocal_rms(squares, in, linear.options().norm_eps);
+        normed.norm = rms_factors(squares, in, linear.options().norm_eps);
         normed.gain = linear.gain();
       }
       const QuantizedTokens to = scratch.input(data, i);

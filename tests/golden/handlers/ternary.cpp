@@ -34,7 +34,7 @@ Quantized quantized(const Floats& x, Int cols, const Floats& gain = {}, double e
   for (std::size_t at = 0; at < x.size(); at += std::size_t(cols)) {
     heed::detail::NormedRow normed{.x = x.data() + at, .n = cols};
     if (!gain.empty()) {
-      normed.rstd = heed::detail::reciprocal_rms(heed::detail::sum_of_squares(normed.x, cols), cols, eps);
+      normed.norm = heed::detail::rms_factors(heed::detail::sum_of_squares(normed.x, cols), cols, eps);
       normed.gain = gain.data();
     }
     made.scale.push_back(heed::detail::quantize_row(normed, rounding, Int(row.size()), row.data(), 4).scale);

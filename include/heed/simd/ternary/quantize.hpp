@@ -29,11 +29,11 @@ using Floats16 [[gnu::vector_size(64)]] = float;
 using Words16 [[gnu::vector_size(64)]] = std::uint32_t;
 using Ints16 [[gnu::vector_size(64)]] = std::int32_t;
 
-/// The row to quantise: x * rstd * gain, or x if gain is null. Nothing is owned.
+/// The row to quantise: x * norm.lift * norm.rstd * gain, or x if gain is null. Nothing is owned.
 struct NormedRow {
   const float* x = nullptr;
   Index n = 0;
-  float rstd = 1;
+  RmsFactors norm = {};
   const float* gain = nullptr;
 
   [[gnu::always_inline]] void load(Index at, Floats16& to) const noexcept {
@@ -44,7 +44,8 @@ struct NormedRow {
     Floats16 g;
     load_16(gain, at, n, v);
     std::memcpy(&g, v, sizeof g);
-    to = to * rstd * g;
+    if (norm.lift != 1) to = to * norm.lift;
+    to = to * norm.rstd * g;
   }
 };
 
