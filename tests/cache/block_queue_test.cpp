@@ -22,7 +22,15 @@ void expect_same(const Queue& queue, const std::deque<std::int32_t>& model) {
   std::vector<std::int32_t> all;
   queue.for_each_run([&](std::span<const std::int32_t> run) { all.insert(all.end(), run.begin(), run.end()); });
   ASSERT_TRUE(std::equal(all.begin(), all.end(), model.begin(), model.end()));
-  for (std::size_t i = 0; i < model.size(); i += 1 + model.size() / 50) ASSERT_EQ(queue[Index(i)], model[i]) << i;
+  const heed::BlockSpan<std::int32_t> view = queue.view();
+  ASSERT_EQ(view.size(), queue.size());
+  for (std::size_t i = 0; i < model.size(); i += 1 + model.size() / 50) {
+    ASSERT_EQ(queue[Index(i)], model[i]) << i;
+    ASSERT_EQ(&view[Index(i)], &queue[Index(i)]) << i;
+  }
+  if (!model.empty()) {
+    ASSERT_EQ(queue.back(), model.back());
+  }
 }
 
 TEST(BlockQueue, IsADeque) {
@@ -36,7 +44,7 @@ TEST(BlockQueue, IsADeque) {
         const Index most = walk % 3 == 0 ? 30 : 9000;
         const Index count = Index(random() % std::uint32_t(most));
         memory.failing_from = random() % 8 == 0 ? memory.allocations + Index(random() % 2) : -1;
-        switch (random() % 7) {
+        switch (random() % 8) {
           case 0:
           case 1:
             if (!queue.reserve_back(memory.resource(), count).ok()) break;
@@ -58,7 +66,14 @@ TEST(BlockQueue, IsADeque) {
             model.erase(model.end() - gone, model.end());
             break;
           }
-          case 5: {  // grows, and thinks better of it
+          case 5: {
+            const Index begin = Index(random() % std::uint32_t(queue.size() + 1));
+            const Index gone = std::min(count, queue.size() - begin);
+            queue.erase(begin, gone);
+            model.erase(model.begin() + begin, model.begin() + begin + gone);
+            break;
+          }
+          case 6: {  // grows, and thinks better of it
             const Index held = memory.held;
             if (queue.try_back(memory.resource(), count).ok()) {
               for (Index n = 0; n < count; ++n) queue.push_back(std::int32_t(n));
@@ -105,6 +120,26 @@ TEST(BlockQueue, SlidesAndGrowsByBlocks) {
     queue.pop_front(1);
   }
   EXPECT_EQ(memory.allocations, allocations);
+}
+
+/// In an array and in blocks: the first element for which a condition no longer holds.
+TEST(BlockSpan, FindsWhereAConditionEnds) {
+  for (const Index size : {0, 1, 2, 2047, 2048, 2049, 4096, 10000}) {
+    CountingMemory memory;
+    Queue queue;
+    ASSERT_TRUE(queue.reserve_back(memory.resource(), size + 100).ok());
+    for (Index i = 0; i < size + 100; ++i) queue.push_back(std::int32_t(i - 100));
+    queue.pop_front(100);
+    for (Index end = 0; end <= size; end += 1 + size / 300) {
+      const auto before = [&](std::int32_t i) { return i < end; };
+      ASSERT_EQ(queue.view().partition_point(before), end);
+      ASSERT_EQ(queue.view().first(end / 2).partition_point(before), end / 2);
+    }
+    ASSERT_EQ(queue.view().partition_point([](std::int32_t) { return true; }), size);
+  }
+  const std::vector<std::int32_t> array{1, 3, 5};
+  EXPECT_EQ(heed::BlockSpan<std::int32_t>(array).partition_point([](std::int32_t i) { return i < 4; }), 2);
+  EXPECT_EQ(heed::BlockSpan<std::int32_t>().size(), 0);
 }
 
 /// Room at one end does not cost the room at the other.

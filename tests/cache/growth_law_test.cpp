@@ -1,6 +1,8 @@
 /// \file
 /// Laws of growth: what a rule with a bound keeps decides what is allocated, and no begin() does much at once.
+#include <heed/retention/anchors.hpp>
 #include <heed/retention/separator_stream.hpp>
+#include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
 
@@ -134,6 +136,51 @@ TEST(CacheGrowthLaw, NoBeginDoesMuchAtOnce) {
   EXPECT_LE(most_blocks, 8);
   const double live = double(cache.bytes().live);
   EXPECT_LE(double(memory.held), 1.25 * live + double(Index{8} << 20));
+}
+
+/// However many landmarks stay: no begin() moves them to larger memory. What it obtains bounds what it can have copied there.
+TEST(CacheGrowthLaw, NoBeginMovesItsLandmarks) {
+  const std::vector<float> numbers(64, 0.5f);
+  const std::vector<std::int32_t> separators(64, 1);
+  for (const heed::AnyRule& rule :
+       {heed::AnyRule(heed::Separators{4, 100, {1}}), heed::AnyRule(heed::Anchors{.ids = {1}})}) {
+    SCOPED_TRACE(rule.name());
+    CountingMemory memory;
+    {
+      heed::PagePool pool(memory.resource());
+      const heed::Gqa policy{.num_heads = 1, .num_kv_heads = 1, .head_dim = 1, .scale = 1};
+      const heed::CacheOptions options{.page_tokens = 256, .pool = &pool};
+      // Leaves its pages, so what is allocated from now on is bookkeeping.
+      ASSERT_TRUE(Cache::create(policy, options)->begin(heed::NumTokens(340000)).ok());
+      const Index slabs = memory.held;
+      Cache cache = heed::value_or_throw(Cache::create(policy, options, rule));
+      Index most = 0, largest = 0;
+      const auto append = [&](std::span<const std::int32_t> ids) {
+        const Index held = memory.held;
+        memory.peak = memory.held;
+        memory.largest = 0;
+        auto step = cache.begin(ids);
+        ASSERT_TRUE(step.ok());
+        most = std::max(most, memory.peak - held);
+        largest = std::max(largest, memory.largest);
+        ASSERT_TRUE(step->write(0, std::span(numbers).first(ids.size()), std::span(numbers).first(ids.size())).ok());
+        ASSERT_TRUE(step->commit().ok());
+      };
+      while (cache.kept() < 320000) ASSERT_NO_FATAL_FAILURE(append(separators));
+      EXPECT_LE(largest, 32 * 1024);
+      EXPECT_LE(most, 64 * 1024);
+      EXPECT_LE(double(memory.held - slabs), 1.1 * 16 * double(cache.kept()) + 128 * 1024);
+      // Decode steps allocate only where a block is full.
+      const Index allocations = memory.allocations;
+      for (int i = 0; i < 4096; ++i) ASSERT_NO_FATAL_FAILURE(append(std::span(separators).first(1)));
+      EXPECT_LE(memory.allocations - allocations, 8);
+      // What truncate() cuts off goes back.
+      ASSERT_TRUE(cache.clear().ok());
+      for (int i = 0; i < 300; ++i) ASSERT_NO_FATAL_FAILURE(append(std::span(separators).first(1)));
+      EXPECT_LE(memory.held - slabs, 128 * 1024);
+    }
+    EXPECT_EQ(memory.held, 0);
+  }
 }
 
 /// A page of many layers is megabytes: begin() takes it, and rows define it as they are written.

@@ -7,6 +7,7 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/policy/grouped.hpp>
+#include <heed/retention/separators.hpp>
 #include <heed/retention/window.hpp>
 
 #include "counting_new.hpp"
@@ -136,6 +137,37 @@ void ids() {
   expect(same, "ids", "of a long window");
 }
 
+/// Every other token stays for good: the list of those grows a little at a time, and a step that fails leaves it alone.
+void landmarks() {
+  constexpr Index step_tokens = 1000;
+  Memory memory;
+  auto cache = heed::value_or_throw(heed::KvCache<heed::Mqa, heed::Bf16>::create(
+      {.num_heads = 1, .head_dim = 8, .scale = 1}, {.memory = memory.resource()}, heed::Separators{0, 8, {1}}));
+  const std::vector<float> rows(step_tokens * 8, 0.5f);
+  std::vector<std::int32_t> tokens(step_tokens, 0);
+  for (std::size_t i = 0; i < tokens.size(); i += 2) tokens[i] = 1;
+  bool grows = true, kept = false;
+  for (int i = 0; grows && i < 120; ++i) {
+    const Index bookkeeping = cache.bookkeeping_bytes();
+    for (Index room = 0; i >= 10 && i < 20 && room < 128 * 1024; room += 4096) {
+      memory.most = memory.held + room;
+      if (cache.begin(tokens).ok()) break;
+      kept |= cache.bookkeeping_bytes() != bookkeeping;
+    }
+    memory.most = memory.held + 256 * 1024;
+    auto step = cache.begin(tokens);
+    grows = step.ok() && step->write(0, rows, rows).ok() && step->commit().ok();
+  }
+  expect(grows, "landmarks", "grow by blocks");
+  expect(!kept, "landmarks", "of a step that failed");
+  const heed::LandmarkMask mask = cache.keys(0).mask();
+  bool seen = true;
+  for (Index key = 0; key < cache.seen(); ++key) {
+    seen &= mask.visible(cache.seen() - 1, key) == (key % 2 == 0 || key > cache.seen() - 9);
+  }
+  expect(seen, "landmarks", "are seen");
+}
+
 /// A step that fails, one that is aborted, and a prompt that the window has forgotten.
 void giving_back() {
   const std::vector<heed::LayerRule> rules{{heed::Causal{}, {0}}, {heed::SlidingWindow{300}, {1}}};
@@ -197,5 +229,6 @@ int main() {
   bounds();
   pools();
   touching();
+  if (killer::failures == 0) landmarks();
   return killer::failures == 0 ? 0 : 1;
 }

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <heed/cache/block_span.hpp>
 #include <heed/cache/sliding_array.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -18,8 +19,7 @@ template <class T>
   requires std::is_trivially_copyable_v<T>
 class BlockQueue {
  public:
-  static constexpr Index block_size = 16384 / Index(sizeof(T));
-  static_assert((block_size & (block_size - 1)) == 0);
+  static constexpr Index block_size = BlockSpan<T>::block_size;
 
   BlockQueue() = default;
   BlockQueue(BlockQueue&& other) noexcept { swap(other); }
@@ -38,6 +38,11 @@ class BlockQueue {
   }
   [[nodiscard]] T& operator[](Index i) noexcept { return *at(i); }
   [[nodiscard]] const T& operator[](Index i) const noexcept { return *at(i); }
+  [[nodiscard]] const T& back() const noexcept { return *at(size() - 1); }
+  [[nodiscard]] BlockSpan<T> view() const noexcept {
+    if (blocks_.empty()) return few_.span();
+    return {blocks_.data(), first_, size_};
+  }
   /// Calls body(span) for runs of elements in order.
   template <class Body>
   void for_each_run(const Body& body) const {
@@ -148,6 +153,13 @@ class BlockQueue {
   }
   void pop_back(Index count) noexcept {
     if (blocks_.empty()) return few_.pop_back(count);
+    size_ -= count;
+  }
+  /// Removes [begin, begin + count). Moves the elements after them.
+  void erase(Index begin, Index count) noexcept {
+    if (count == 0) return;
+    if (blocks_.empty()) return few_.erase(begin, count);
+    for (Index i = begin; i + count < size_; ++i) *at(i) = *at(i + count);
     size_ -= count;
   }
 

@@ -66,7 +66,7 @@ class LayerGroup {
   /// hold more of them.
   [[nodiscard]] Status prepare_later() {
     if (!index.rule().has_history()) return {};
-    return far_rows.make_writable(0, Index(index.far_tokens().size()), {0, index.held()});
+    return far_rows.make_writable(0, index.far_tokens().size(), {0, index.held()});
   }
   /// Makes room for accept(), or out_of_memory. The near rows exist already. More tokens than planned may become far if
   /// a rule has a history, or if its roles depend on positions, because the accepted tokens get other positions.
@@ -75,7 +75,7 @@ class LayerGroup {
     TokenIndex::Replan replan;
     if (Status status = index.prepare_replan(memory, accepted, ids, &replan); !status.ok()) return status;
     if (replan.same_roles && !index.rule().has_history()) return {};
-    const Index most = std::max(replan.far_tokens, Index(index.far_tokens().size()));
+    const Index most = std::max(replan.far_tokens, index.far_tokens().size());
     return far_rows.make_writable(0, most, {0, index.held()});
   }
   /// After prepare_accept(): the plan becomes one of the tokens first + accepted[i] only, with the ids `ids`.
@@ -155,7 +155,7 @@ class LayerGroup {
     if (reserved > 0) step = std::max(step, reserved_step);
     const Index held = std::max(std::exchange(most_held_before_, most_held_), most_held_);
     most_held_ = 0;
-    const Index far_tokens = Index(index.far_tokens().size());
+    const Index far_tokens = index.far_tokens().size();
     const Index wanted = kept_.bounded() ? most_near(step) : held + step;
     const Index recent = std::max(wanted, std::min(reserved, most_near(reserved_step)));
     const Index distant = kept_.bounded() ? kept_.recent + step + kept_.landmarks : far_tokens + step;

@@ -97,9 +97,9 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   writer.number(counters.seen_sum);
   writer.number(index.held());
   writer.part(Count(index.held()) * snapshot_far_bytes, [&] {
-    for (const FarToken& token : index.far_tokens().first(std::size_t(index.held()))) {
-      writer.number(token.position);
-      writer.number(token.id);
+    for (Index i = 0; i < index.held(); ++i) {
+      writer.number(index.far_tokens()[i].position);
+      writer.number(index.far_tokens()[i].id);
     }
   });
   writer.part(Count(index.near_ids().size()) * snapshot_id_bytes, [&] {

@@ -64,10 +64,9 @@ class TokenLists {
   [[nodiscard]] std::int32_t planned_id(Index i) const noexcept { return ids_[seen() + i - state_.near_begin]; }
   /// The first token at or after `position` that is held, or seen().
   [[nodiscard]] Index first_kept(Index position) const noexcept {
-    const FarToken* const end = far_.data() + state_.held;
-    const FarToken* const at =
-        std::partition_point(far_.data(), end, [&](const FarToken& token) { return token.position < position; });
-    if (at != end) return at->position;
+    const BlockSpan<FarToken> held = far_.view().first(state_.held);
+    const Index at = held.partition_point([&](const FarToken& token) { return token.position < position; });
+    if (at < held.size()) return held[at].position;
     position = std::max(position, state_.near_begin);
     const Interval hole = holes_.next(position);
     return std::min(seen(), hole.begin == position ? hole.end : position);
@@ -91,7 +90,7 @@ class TokenLists {
 
   [[nodiscard]] const TokenState& state() const noexcept { return state_; }
   [[nodiscard]] const BlockQueue<std::int32_t>& near_ids() const noexcept { return ids_; }
-  [[nodiscard]] std::span<const FarToken> far_tokens() const noexcept { return far_.span(); }
+  [[nodiscard]] BlockSpan<FarToken> far_tokens() const noexcept { return far_.view(); }
   [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
   [[nodiscard]] const HoleList& holes() const noexcept { return holes_; }
 
@@ -126,8 +125,8 @@ class TokenLists {
   /// The mask of the committed tokens, or of the committed and planned ones.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
     const Index num_far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
-    const std::span<const FarToken> distant = far_.span().first(std::size_t(num_far));
-    return {reach_.span(), state_.reach_first, distant, state_.held, state_.near_begin, fingerprint_};
+    return {reach_.span(), state_.reach_first, far_.view().first(num_far),
+            state_.held,   state_.near_begin,  fingerprint_};
   }
   /// The earliest query all of whose keys are still here. While the recent tokens begin at 0, no query lacks one.
   [[nodiscard]] Index first_query() const noexcept {
@@ -232,9 +231,7 @@ class TokenLists {
 
   /// Landmarks of the list before `position`.
   [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return Index(std::partition_point(far_.data(), far_.data() + far_.size(),
-                                      [&](const FarToken& token) { return token.position < position; }) -
-                 far_.data());
+    return far_.view().partition_point([&](const FarToken& token) { return token.position < position; });
   }
 
   /// What is held once only the first `tokens` tokens are left.
@@ -259,7 +256,7 @@ class TokenLists {
   std::uint64_t fingerprint_ = 0;
   TokenState state_;
   BlockQueue<std::int32_t> ids_;  // of the near run
-  SlidingArray<FarToken> far_;    // every landmark that is held, those of the near run included; ascending
+  BlockQueue<FarToken> far_;      // every landmark that is held, those of the near run included; ascending
   SlidingArray<Reach> reach_;     // of queries reach_first ... seen + planned, the next one included
   HoleList holes_;                // in the near run
   // Of a plan:

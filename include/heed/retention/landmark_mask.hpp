@@ -7,6 +7,7 @@
 #include <limits>
 #include <span>
 
+#include <heed/cache/block_span.hpp>
 #include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 
@@ -46,7 +47,7 @@ class LandmarkMask {
  public:
   /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
   /// others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
-  LandmarkMask(std::span<const Reach> reach, Index first_query, std::span<const FarToken> far_tokens, Index held,
+  LandmarkMask(std::span<const Reach> reach, Index first_query, BlockSpan<FarToken> far_tokens, Index held,
                Index near_begin, std::uint64_t rule) noexcept
       : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {
     if (!reach.empty()) return;
@@ -66,9 +67,8 @@ class LandmarkMask {
     if (key > query) return false;
     const Reach& seen = reach(query);
     if (key >= seen.begin) return true;
-    const auto at = std::lower_bound(far_.begin(), far_.end(), key,
-                                     [](const FarToken& token, Index position) { return token.position < position; });
-    return at != far_.end() && at->position == key && !seen.blind;
+    const Index at = far_.partition_point([&](const FarToken& token) { return token.position < key; });
+    return at < far_.size() && far_[at].position == key && !seen.blind;
   }
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.begin > queries.end - 1) return Coverage::none;
@@ -117,17 +117,17 @@ class LandmarkMask {
     return last_key <= queries.begin && keys.begin >= reach(last_query).begin ? Coverage::full : Coverage::partial;
   }
 
-  [[nodiscard]] Index far_keys() const noexcept { return Index(far_.size()); }
+  [[nodiscard]] Index far_keys() const noexcept { return far_.size(); }
   [[nodiscard]] Index far_key(Index i) const noexcept {
-    return i < held_ ? i : detail::moved_position(held_, detail::distance(near_begin_, far_[std::size_t(i)].position));
+    return i < held_ ? i : detail::moved_position(held_, detail::distance(near_begin_, far_[i].position));
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
     const Reach& seen = reach(query);
-    const Index position = far_[std::size_t(i)].position;  // from `begin` on it is read as a near key
+    const Index position = far_[i].position;  // from `begin` on it is read as a near key
     return position <= query && position < seen.begin && !seen.blind;
   }
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval keys) const noexcept {
-    const Index front = far_[std::size_t(keys.begin)].position, back = far_[std::size_t(keys.end - 1)].position;
+    const Index front = far_[keys.begin].position, back = far_[keys.end - 1].position;
     if (front > queries.end - 1 || front >= reach(queries.end - 1).begin) return Coverage::none;
     bool any_blind = false, all_blind = true;
     for (Index query = queries.begin; query < queries.end; ++query) {
@@ -151,7 +151,7 @@ class LandmarkMask {
 
   std::span<const Reach> reach_;
   Index first_query_;
-  std::span<const FarToken> far_;
+  BlockSpan<FarToken> far_;
   Index held_;
   Index near_begin_;
   std::uint64_t rule_;

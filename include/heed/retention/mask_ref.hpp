@@ -13,15 +13,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any AttentionMask, or none. A trivially copyable mask of at most 80 bytes is copied if it has a copy constructor, so a
+/// Any AttentionMask, or none. A trivially copyable mask of at most 96 bytes is copied if it has a copy constructor, so a
 /// temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must
 /// outlive the MaskRef; a temporary of that kind does not compile.
 class MaskRef {
+  static constexpr std::size_t most_copied = 96;  // bytes
+
  public:
   /// true if masks of type M are copied.
   template <class M>
   static constexpr bool copies = std::conjunction_v<std::is_trivially_copyable<M>, std::is_copy_constructible<M>> &&
-                                 sizeof(M) <= 80 && alignof(M) <= alignof(std::max_align_t);
+                                 sizeof(M) <= most_copied && alignof(M) <= alignof(std::max_align_t);
 
   /// No mask is given.
   MaskRef() = default;
@@ -113,7 +115,7 @@ class MaskRef {
     }
 
    private:
-    alignas(std::max_align_t) std::byte copy_[80] = {};
+    alignas(std::max_align_t) std::byte copy_[most_copied] = {};
     const void* elsewhere_ = nullptr;
   };
 

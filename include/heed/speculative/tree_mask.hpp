@@ -102,10 +102,9 @@ class TreeMask {
 
   [[nodiscard]] const DraftTree& tree() const noexcept { return reach_->tree(); }
   [[nodiscard]] bool is_far(Index position) const noexcept {
-    const std::span<const FarToken> distant = reach_->far_landmarks();
-    const auto at = std::lower_bound(distant.begin(), distant.end(), position,
-                                     [](const FarToken& token, Index p) { return token.position < p; });
-    return at != distant.end() && at->position == position;
+    const BlockSpan<FarToken> distant = reach_->far_landmarks();
+    const Index at = distant.partition_point([&](const FarToken& token) { return token.position < position; });
+    return at < distant.size() && distant[at].position == position;
   }
 
   detail::TreeMemory reach_;

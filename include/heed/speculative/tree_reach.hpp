@@ -104,12 +104,10 @@ class TreeReach {
     return {.initial = initial_ + (node < 0 ? 0 : nodes_[node].initial), .dropped = tokens_->state().dropped};
   }
   /// Landmarks before the nodes.
-  [[nodiscard]] std::span<const FarToken> far_landmarks() const noexcept {
-    return tokens_->far_tokens().first(std::size_t(far_));
-  }
+  [[nodiscard]] BlockSpan<FarToken> far_landmarks() const noexcept { return tokens_->far_tokens().first(far_); }
   /// Position of landmark number `i` in the text of a node's path.
   [[nodiscard]] Index far_position(Index node, Index i) const noexcept {
-    if (i < far_) return tokens_->far_tokens()[std::size_t(i)].position;
+    if (i < far_) return tokens_->far_tokens()[i].position;
     return position(tree_->first_on_path(node, [&](Index at) { return nodes_[at].landmarks > i - far_; }));
   }
   /// Slot of landmark number `i`, and of the recent key at `position`, in the keys of a node's path.
@@ -186,10 +184,7 @@ class TreeReach {
     }
   }
   void ask_rule(Node* nodes) {
-    const std::span<const FarToken> all = tokens_->far_tokens();
-    const auto own =
-        std::partition_point(all.begin(), all.end(), [&](const FarToken& t) { return t.position < first_; });
-    far_ = Index(own - all.begin());
+    far_ = tokens_->far_tokens().partition_point([&](const FarToken& token) { return token.position < first_; });
     initial_ = std::min(tokens_->state().initial, far_);  // initial landmarks are the first of the list
     const AnyRule& rule = tokens_->rule();
     const Reach& start = tokens_->reaches()[std::size_t(first_ - tokens_->state().reach_first)];
