@@ -58,6 +58,11 @@ inline constexpr Index most_width = Index{1} << 24;        // of a row
 inline constexpr Index most_workers = Index{1} << 16;
 inline constexpr Index most_numbers = Index{1} << 56;  // floats of one array
 
+/// The most tokens of a cache whose option max_tokens is this; 0 says that there is no limit.
+[[nodiscard]] constexpr Index token_limit(Index max_tokens) noexcept {
+  return max_tokens > 0 ? max_tokens : most_tokens;
+}
+
 /// true if `numbers` equals `wanted` and `wanted` did not overflow.
 [[nodiscard]] constexpr bool has_size(std::size_t numbers, Count wanted) noexcept {
   return wanted.fits() && std::uint64_t(numbers) == std::uint64_t(wanted.value());

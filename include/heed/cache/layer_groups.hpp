@@ -115,9 +115,7 @@ class LayerGroups {
   }
   [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
   /// Most tokens the cache may hold.
-  [[nodiscard]] Index limit() const noexcept {
-    return options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
-  }
+  [[nodiscard]] Index limit() const noexcept { return detail::token_limit(options_.max_tokens); }
 
   // --- a step ------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ struct CacheOptions {
 namespace detail {
 
 inline Status validate_options(const CacheOptions& options) {
-  const Index most = options.max_tokens > 0 ? options.max_tokens : most_tokens;
+  const Index most = token_limit(options.max_tokens);
   Status status = check_range("layers", options.layers, 1, most_layers);
   if (status.ok()) status = check_range("max_tokens", options.max_tokens, 0, most_tokens);
   if (status.ok()) status = check_range("capacity", options.capacity, 0, most);

@@ -228,7 +228,7 @@ class RecurrentState {
       return bad("it has ", stored_layers, " layers of ", stored_width, ", must have ", layers(), " of ", width());
     }
     if (reader.number<std::uint64_t>() != options_.model_id) return bad("it was made with another model_id");
-    const Index most = options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
+    const Index most = detail::token_limit(options_.max_tokens);
     if (seen < 0 || seen > detail::most_tokens) {
       return bad("it has seen ", seen, " tokens, must be in 0 .. ", detail::most_tokens);
     }
@@ -368,7 +368,7 @@ inline Result<RecurrentState::Step> RecurrentState::begin(NumTokens tokens) {
   const Index count = tokens.count();
   if (Status status = no_step("begin()"); !status.ok()) return status;
   if (count < 0) return fail(StatusCode::invalid_argument, "begin(): count is ", count, ", must be at least 0");
-  const Index most = options_.max_tokens > 0 ? options_.max_tokens : detail::most_tokens;
+  const Index most = detail::token_limit(options_.max_tokens);
   if (count > most - seen_) {
     return fail(StatusCode::out_of_range, "begin(): ", seen_, " tokens and ", count, " more exceed max_tokens ", most);
   }
