@@ -20,11 +20,10 @@ class BlockSpan {
   static_assert((block_size & (block_size - 1)) == 0);
 
   BlockSpan() = default;
-  /// Of an array, a vector or a span.
+  /// Of an array, a vector or a span. Implicit, so that these can be given where a view is asked for.
   template <class Array>
     requires(!std::same_as<Array, BlockSpan> && std::constructible_from<std::span<const T>, const Array&>)
-  BlockSpan(const Array& array)
-  noexcept  // NOLINT(google-explicit-constructor)
+  BlockSpan(const Array& array) noexcept
       : array_(std::span<const T>(array).data()), size_(Index(std::span<const T>(array).size())) {}
   /// Element 0 is at place `first` of the first block.
   BlockSpan(const T* const* blocks, Index first, Index size) noexcept : blocks_(blocks), first_(first), size_(size) {}

@@ -48,7 +48,7 @@ class LayerView {
         size_(group.index.kept() + (with_plan ? group.index.planned() : 0)),
         slots_(group.index.slots() + (with_plan ? group.index.planned() : 0)),
         with_plan_(with_plan),
-        mask_(group.index.mask(with_plan).of_cache(static_cast<const TokenLists*>(&group.index), facts.change)) {}
+        mask_(group.index.mask(with_plan).of_cache(tokens(), change_)) {}
 
   /// The layout that the cache was created with. attend() refuses a policy with other streams.
   [[nodiscard]] const AttentionLayout& layout() const noexcept {

@@ -97,9 +97,10 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   writer.number(counters.seen_sum);
   writer.number(index.held());
   writer.part(Count(index.held()) * snapshot_far_bytes, [&] {
+    const BlockSpan<FarToken> far_tokens = index.far_tokens();
     for (Index i = 0; i < index.held(); ++i) {
-      writer.number(index.far_tokens()[i].position);
-      writer.number(index.far_tokens()[i].id);
+      writer.number(far_tokens[i].position);
+      writer.number(far_tokens[i].id);
     }
   });
   writer.part(Count(index.near_ids().size()) * snapshot_id_bytes, [&] {

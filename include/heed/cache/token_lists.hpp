@@ -65,7 +65,7 @@ class TokenLists {
   /// The first token at or after `position` that is held, or seen().
   [[nodiscard]] Index first_kept(Index position) const noexcept {
     const BlockSpan<FarToken> held = far_.view().first(state_.held);
-    const Index at = held.partition_point([&](const FarToken& token) { return token.position < position; });
+    const Index at = detail::far_before(held, position);
     if (at < held.size()) return held[at].position;
     position = std::max(position, state_.near_begin);
     const Interval hole = holes_.next(position);
@@ -231,7 +231,7 @@ class TokenLists {
 
   /// Landmarks of the list before `position`.
   [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return far_.view().partition_point([&](const FarToken& token) { return token.position < position; });
+    return detail::far_before(far_.view(), position);
   }
 
   /// What is held once only the first `tokens` tokens are left.

@@ -31,6 +31,20 @@ struct FarToken {
   Role role = Role::landmark;
 };
 
+namespace detail {
+
+/// How many of these tokens, which ascend by position, lie before `position`.
+[[nodiscard]] inline Index far_before(const BlockSpan<FarToken>& tokens, Index position) noexcept {
+  return tokens.partition_point([&](const FarToken& token) { return token.position < position; });
+}
+/// true if one of them lies at `position`.
+[[nodiscard]] inline bool has_far(const BlockSpan<FarToken>& tokens, Index position) noexcept {
+  const Index at = far_before(tokens, position);
+  return at < tokens.size() && tokens[at].position == position;
+}
+
+}  // namespace detail
+
 /// A SplitMask over a source that holds `held` far tokens and then the near run, which begins at position near_begin.
 ///
 ///     visible(i, j) = j <= i and (j >= reach(i).begin or (landmark(j) and not reach(i).blind))
@@ -45,8 +59,8 @@ struct FarToken {
 /// that are no cache's.
 class LandmarkMask {
  public:
-  /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position; the first `held` of them lie in far slots, the
-  /// others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
+  /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position; the first `held`
+  /// of them lie in far slots, the others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
   LandmarkMask(std::span<const Reach> reach, Index first_query, BlockSpan<FarToken> far_tokens, Index held,
                Index near_begin, std::uint64_t rule) noexcept
       : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {
@@ -67,8 +81,7 @@ class LandmarkMask {
     if (key > query) return false;
     const Reach& seen = reach(query);
     if (key >= seen.begin) return true;
-    const Index at = far_.partition_point([&](const FarToken& token) { return token.position < key; });
-    return at < far_.size() && far_[at].position == key && !seen.blind;
+    return !seen.blind && detail::has_far(far_, key);
   }
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.begin > queries.end - 1) return Coverage::none;

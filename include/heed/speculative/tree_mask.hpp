@@ -102,9 +102,7 @@ class TreeMask {
 
   [[nodiscard]] const DraftTree& tree() const noexcept { return reach_->tree(); }
   [[nodiscard]] bool is_far(Index position) const noexcept {
-    const BlockSpan<FarToken> distant = reach_->far_landmarks();
-    const Index at = distant.partition_point([&](const FarToken& token) { return token.position < position; });
-    return at < distant.size() && distant[at].position == position;
+    return detail::has_far(reach_->far_landmarks(), position);
   }
 
   detail::TreeMemory reach_;

@@ -184,7 +184,7 @@ class TreeReach {
     }
   }
   void ask_rule(Node* nodes) {
-    far_ = tokens_->far_tokens().partition_point([&](const FarToken& token) { return token.position < first_; });
+    far_ = far_before(tokens_->far_tokens(), first_);
     initial_ = std::min(tokens_->state().initial, far_);  // initial landmarks are the first of the list
     const AnyRule& rule = tokens_->rule();
     const Reach& start = tokens_->reaches()[std::size_t(first_ - tokens_->state().reach_first)];
