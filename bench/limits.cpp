@@ -7,7 +7,7 @@
 
 #include <benchmark/benchmark.h>
 
-#include <heed/cache/memory.hpp>
+#include <heed/memory.hpp>
 
 #include "dot_loop.hpp"
 #include "read_loop.hpp"

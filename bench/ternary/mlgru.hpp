@@ -61,7 +61,7 @@ void run_mlgru_of(Index width, int repeats) {
     const auto recurrence = [&] {
       for (Index t = 0; t + 1 < prompt; ++t) {
         const auto at = std::size_t(t * width);
-        Backend::Gates::mlgru(u.data() + at, u.data() + at + width, bound.data(), false, width, h.data());
+        Backend::Gates::gated_mix(u.data() + at, u.data() + at + width, bound.data(), false, width, h.data());
       }
     };
     const Timing t = time_calls(10 * repeats, 1, Limit::fma_f32, recurrence);

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <heed/speculative/mtp.hpp>
+#include <heed/layer/mtp.hpp>
 
 #include "model/decoder.hpp"
 

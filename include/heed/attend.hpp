@@ -10,7 +10,9 @@
 #include <span>
 #include <type_traits>
 
+#include <heed/attend_options.hpp>
 #include <heed/concepts.hpp>
+#include <heed/kernel/call_check.hpp>
 #include <heed/kernel/edges.hpp>
 #include <heed/kernel/run.hpp>
 #include <heed/retention/full.hpp>

@@ -14,7 +14,8 @@
 #include <type_traits>
 
 #include <heed/codec/f32.hpp>
-#include <heed/retention/rule.hpp>
+#include <heed/matrix.hpp>
+#include <heed/rule.hpp>
 #include <heed/simd/tile.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -249,7 +250,7 @@ concept SplitMask = AttentionMask<M> && requires(const M& mask, Interval queries
 };
 
 /// 3c. Which tokens stay. A rule says of every token whether it is a landmark, and of every query where the recent
-/// tokens begin; see retention/rule.hpp. A rule is a value without state: all that changes is in History.
+/// tokens begin; see rule.hpp. A rule is a value without state: all that changes is in History.
 ///
 ///     has_history         true: what a query sees depends on more than positions and ids, so no mask can say it
 ///     has_ranks           true: the rule is defined for in-cache rank positions

@@ -21,6 +21,7 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/prefix.hpp>
 #include <heed/cache/recurrent_state.hpp>
+#include <heed/cache/rule_mask.hpp>
 #include <heed/cache/sequence_cache.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/checked.hpp>
@@ -32,9 +33,11 @@
 #include <heed/exec/openmp.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
+#include <heed/kernel/softmax_state.hpp>
 #include <heed/layer/grouped.hpp>
 #include <heed/layer/mfa.hpp>
 #include <heed/layer/mla.hpp>
+#include <heed/layer/mtp.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>
@@ -42,7 +45,6 @@
 #include <heed/policy/shared_row.hpp>
 #include <heed/retention/anchors.hpp>
 #include <heed/retention/full.hpp>
-#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>
@@ -50,9 +52,7 @@
 #include <heed/rope/rope.hpp>
 #include <heed/rope/yarn.hpp>
 #include <heed/simd/scalar.hpp>
-#include <heed/softmax_state.hpp>
 #include <heed/speculative/decode.hpp>
-#include <heed/speculative/mtp.hpp>
 #include <heed/speculative/tree_mask.hpp>
 #include <heed/speculative/tree_paths.hpp>
 #include <heed/status.hpp>

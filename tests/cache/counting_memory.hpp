@@ -9,7 +9,7 @@
 #include <map>
 #include <utility>
 
-#include <heed/cache/memory.hpp>
+#include <heed/memory.hpp>
 
 namespace heed_test {
 

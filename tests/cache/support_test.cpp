@@ -1,8 +1,8 @@
 /// \file
 /// The support matrix tells the truth: what supports() allows works, what it refuses is refused with its message.
 #include <heed/cache/prefix.hpp>
+#include <heed/cache/rule_mask.hpp>
 #include <heed/policy/rotated_keys.hpp>
-#include <heed/retention/rule_mask.hpp>
 
 #include "cache/instances.hpp"
 #include "support/rules.hpp"

@@ -10,9 +10,10 @@
 #include <string>
 #include <vector>
 
+#include <heed/attend_options.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/concepts.hpp>
-#include <heed/kernel/job.hpp>
+#include <heed/retention/mask_ref.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed_test {

@@ -1,5 +1,5 @@
 // Identities of attention that hold up to rounding, and those that hold exactly because nothing is rounded.
-#include <heed/softmax_state.hpp>
+#include <heed/kernel/softmax_state.hpp>
 
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"

@@ -7,12 +7,12 @@
 
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/cache/rule_mask.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/codec/f16.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
-#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 

@@ -4,9 +4,9 @@
 
 #include <heed/codec/bf16.hpp>
 #include <heed/codec/f16.hpp>
+#include <heed/kernel/softmax_state.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/rope/rope.hpp>
-#include <heed/softmax_state.hpp>
 #if defined(KILLER_XSIMD)
 #include <heed/simd/vector_xsimd.hpp>
 #endif

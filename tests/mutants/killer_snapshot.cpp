@@ -13,12 +13,12 @@
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/cache/recurrent_state.hpp>
+#include <heed/cache/rule_mask.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/codec/f32.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/retention/anchors.hpp>
-#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>

@@ -7,11 +7,11 @@
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/exec/serial.hpp>
+#include <heed/layer/mtp.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/simd/scalar.hpp>
 #include <heed/speculative/decode.hpp>
-#include <heed/speculative/mtp.hpp>
 #include <heed/speculative/tree_mask.hpp>
 #include <heed/speculative/tree_paths.hpp>
 

@@ -8,6 +8,7 @@
 #include <random>
 
 #include <heed/cache/kv_cache.hpp>
+#include <heed/cache/rule_mask.hpp>
 #include <heed/codec/bf16.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
@@ -15,7 +16,6 @@
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/shared_row.hpp>
 #include <heed/retention/anchors.hpp>
-#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>

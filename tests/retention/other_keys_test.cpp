@@ -8,9 +8,9 @@
 #include <vector>
 
 #include <heed/attend.hpp>
+#include <heed/cache/rule_mask.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/exec/serial.hpp>
-#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 

@@ -1,7 +1,7 @@
 // The MTP module: the embedding comes first, position 0 may be zeroed, rows have the same bits alone and together, values
 // meet float64, and wrong tensors are named. tests/golden runs it on reference vectors.
 #include <heed/exec/thread_pool.hpp>
-#include <heed/speculative/mtp.hpp>
+#include <heed/layer/mtp.hpp>
 
 #include <algorithm>
 #include <functional>

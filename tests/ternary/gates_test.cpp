@@ -105,8 +105,8 @@ TYPED_TEST(Gates, AnyLengthHasTheBitsOfScalar) {
         Floats bound, state = random.gaussians(n + 1), want = state;
         for (Index i = 0; i < n; ++i) bound.push_back(float(random.uniform()));
         const float* const lowest = bounded ? bound.data() : nullptr;
-        TypeParam::Gates::mlgru(a.data(), forget.data(), lowest, masked, n, state.data());
-        heed::Scalar::Gates::mlgru(a.data(), forget.data(), lowest, masked, n, want.data());
+        TypeParam::Gates::gated_mix(a.data(), forget.data(), lowest, masked, n, state.data());
+        heed::Scalar::Gates::gated_mix(a.data(), forget.data(), lowest, masked, n, want.data());
         ASSERT_TRUE(same_bits(state, want)) << n;
       }
     }
@@ -150,7 +150,7 @@ TYPED_TEST(Gates, MlgruStep) {
       const Floats input = random.gaussians(n, 3), forget = random.gaussians(n, 6), before = random.gaussians(n);
       Floats bound, state = before;
       for (Index i = 0; i < n; ++i) bound.push_back(float(random.uniform()));
-      TypeParam::Gates::mlgru(input.data(), forget.data(), bounded ? bound.data() : nullptr, masked, n, state.data());
+      TypeParam::Gates::gated_mix(input.data(), forget.data(), bounded ? bound.data() : nullptr, masked, n, state.data());
       for (std::size_t i = 0; i < std::size_t(n); ++i) {
         const double lowest = bounded ? double(bound[i]) : 0;
         const double f = lowest + (1 - lowest) * oracle::sigmoid(double(forget[i]));
@@ -165,7 +165,7 @@ TYPED_TEST(Gates, MlgruStep) {
 TYPED_TEST(Gates, MlgruFarOut) {
   const Floats input{5, 5, 5, -3e38f}, forget{-1e4f, 1e4f, 0, -1e4f};
   Floats state{2, 2, 2, 2};
-  TypeParam::Gates::mlgru(input.data(), forget.data(), nullptr, false, 4, state.data());
+  TypeParam::Gates::gated_mix(input.data(), forget.data(), nullptr, false, 4, state.data());
   EXPECT_TRUE(std::abs(double(state[0]) - oracle::silu(5)) <= 1e-6);
   EXPECT_EQ(state[1], 2.0f);
   EXPECT_TRUE(std::abs(double(state[2]) - (1 + oracle::silu(5) / 2)) <= 1e-6);
@@ -179,7 +179,7 @@ TYPED_TEST(Gates, MlgruNan) {
       Floats operands[4];
       for (Floats& numbers : operands) numbers.assign(21, 0.5f);
       operands[operand][17] = nan_float;
-      TypeParam::Gates::mlgru(operands[0].data(), operands[1].data(), operands[2].data(), masked, 21,
+      TypeParam::Gates::gated_mix(operands[0].data(), operands[1].data(), operands[2].data(), masked, 21,
                               operands[3].data());
       for (std::size_t i = 0; i < 21; ++i) {
         ASSERT_EQ(std::isnan(operands[3][i]), i == 17 && (operand != 0 || !masked)) << operand << ": " << i;

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <heed/cache/block_span.hpp>
+#include <heed/block_span.hpp>
 #include <heed/cache/sliding_array.hpp>
 
 namespace heed::inline HEED_ABI {

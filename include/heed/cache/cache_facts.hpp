@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include <heed/cache/memory.hpp>
+#include <heed/memory.hpp>
 
 namespace heed::inline HEED_ABI {
 

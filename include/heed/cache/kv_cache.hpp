@@ -16,6 +16,7 @@
 #include <heed/cache/step.hpp>
 #include <heed/cache/support.hpp>
 #include <heed/heap.hpp>
+#include <heed/layout.hpp>
 
 namespace heed::inline HEED_ABI {
 

@@ -13,7 +13,6 @@
 #include <heed/cache/group_removal.hpp>
 #include <heed/cache/hash.hpp>
 #include <heed/cache/layer_group.hpp>
-#include <heed/cache/layer_rule.hpp>
 #include <heed/cache/options.hpp>
 #include <heed/cache/snapshot.hpp>
 #include <heed/cache/step_lengths.hpp>

@@ -1,12 +1,15 @@
 /// \file
-/// The options of a cache. They are checked before anything is allocated.
+/// What a cache is created with: its options, and the rules of its layers. Options are checked before anything is
+/// allocated.
 #pragma once
 
-#include <array>
+#include <cstdint>
+#include <vector>
 
-#include <heed/cache/token_index.hpp>
+#include <heed/cache/positions.hpp>
 #include <heed/checked.hpp>
-#include <heed/policy/layout.hpp>
+#include <heed/memory.hpp>
+#include <heed/retention/any_rule.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -29,6 +32,12 @@ struct CacheOptions {
   MemoryResource memory = default_memory();  ///< where memory comes from, unless `pool` is given
   /// Page pool, possibly shared with other caches. Not owned. Null: the cache creates its own pool from `memory`.
   PagePool* pool = nullptr;
+};
+
+/// A rule and the layers it is for.
+struct LayerRule {
+  AnyRule rule;
+  std::vector<Index> layers;
 };
 
 namespace detail {

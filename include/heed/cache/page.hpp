@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <heed/cache/memory.hpp>
+#include <heed/memory.hpp>
 
 namespace heed::inline HEED_ABI {
 

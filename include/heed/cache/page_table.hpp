@@ -8,7 +8,7 @@
 
 #include <heed/cache/page_layout.hpp>
 #include <heed/cache/sliding_array.hpp>
-#include <heed/retention/rule.hpp>
+#include <heed/rule.hpp>
 
 namespace heed::inline HEED_ABI {
 

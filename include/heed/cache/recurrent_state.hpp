@@ -8,11 +8,11 @@
 #include <utility>
 
 #include <heed/cache/bytes.hpp>
-#include <heed/cache/memory.hpp>
 #include <heed/cache/options.hpp>
 #include <heed/cache/recurrent_layer.hpp>
 #include <heed/cache/snapshot_io.hpp>
 #include <heed/checked.hpp>
+#include <heed/memory.hpp>
 
 namespace heed::inline HEED_ABI {
 

@@ -7,7 +7,7 @@
 #include <span>
 #include <type_traits>
 
-#include <heed/cache/memory.hpp>
+#include <heed/memory.hpp>
 
 namespace heed::inline HEED_ABI {
 

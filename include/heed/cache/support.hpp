@@ -4,7 +4,9 @@
 
 #include <array>
 
-#include <heed/cache/token_index.hpp>
+#include <heed/cache/positions.hpp>
+#include <heed/retention/any_rule.hpp>
+#include <heed/status.hpp>
 
 namespace heed::inline HEED_ABI {
 

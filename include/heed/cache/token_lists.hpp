@@ -10,17 +10,12 @@
 #include <heed/cache/block_queue.hpp>
 #include <heed/cache/hole_list.hpp>
 #include <heed/cache/landmark_numbers.hpp>
+#include <heed/cache/positions.hpp>
 #include <heed/cache/sliding_array.hpp>
 #include <heed/cache/token_state.hpp>
 #include <heed/retention/full.hpp>
 
 namespace heed::inline HEED_ABI {
-
-/// Which rotary positions keys have.
-enum class Positions : std::uint8_t {
-  absolute,  ///< the logical index: every token ever seen counts
-  rank,      ///< the index in the list of keys that the query sees; keys must then be rotated when they are read
-};
 
 /// What can be asked of a TokenIndex without changing it. Logical positions count every token ever seen and are never
 /// renumbered. What is held lies in two places:

@@ -8,9 +8,21 @@
 #include <type_traits>
 
 #include <heed/checked.hpp>
-#include <heed/kernel/job.hpp>
+#include <heed/concepts.hpp>
+#include <heed/retention/full.hpp>
+#include <heed/retention/mask_ref.hpp>
 
 namespace heed::inline HEED_ABI::detail {
+
+/// A source with a mask of its own, which lives as long as the source.
+template <class S>
+concept MaskedSource = requires(const S& source) {
+  requires AttentionMask<std::remove_cvref_t<decltype(source.mask())>>;
+  requires std::is_lvalue_reference_v<decltype(source.mask())>;
+};
+
+/// The mask of a stage that has none of its own.
+inline constexpr Causal causal_stage;
 
 /// The mask that a sequence is read with: its own, else its source's. No mask if there is neither.
 template <class Sequence>

@@ -10,8 +10,8 @@
 #include <bit>
 #include <cstdint>
 
+#include <heed/kernel/softmax_state.hpp>
 #include <heed/simd/tile.hpp>
-#include <heed/softmax_state.hpp>
 
 namespace heed::inline HEED_ABI {
 

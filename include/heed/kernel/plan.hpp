@@ -11,6 +11,7 @@
 #include <heed/kernel/bits.hpp>
 #include <heed/kernel/job.hpp>
 #include <heed/kernel/merge_stack.hpp>
+#include <heed/kernel/preparation_ref.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI::detail {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include <heed/attend_options.hpp>
 #include <heed/kernel/chunk_keys.hpp>
 #include <heed/math.hpp>
 

@@ -9,9 +9,9 @@
 #include <span>
 #include <utility>
 
-#include <heed/cache/memory.hpp>
 #include <heed/checked.hpp>
 #include <heed/concepts.hpp>
+#include <heed/memory.hpp>
 #include <heed/moved.hpp>
 
 namespace heed::inline HEED_ABI {

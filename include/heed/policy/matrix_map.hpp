@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include <heed/checked.hpp>
-#include <heed/simd/tile.hpp>
+#include <heed/matrix.hpp>
 
 namespace heed::inline HEED_ABI {
 

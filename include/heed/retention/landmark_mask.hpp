@@ -7,7 +7,7 @@
 #include <limits>
 #include <span>
 
-#include <heed/cache/block_span.hpp>
+#include <heed/block_span.hpp>
 #include <heed/checked.hpp>
 #include <heed/concepts.hpp>
 

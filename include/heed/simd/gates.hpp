@@ -45,11 +45,12 @@ struct GateLoops {
         });
   }
 
-  /// One step of MLGRU's state, `n` floats:
+  /// Mixes a state of `n` floats with an input by a forget gate:
   ///
   ///     f = sigmoid(forget);   f = bound + (1 - bound) f        the second only if bound is not null
   ///     state <- f state + swish(input) (1 - f)                 f state if `masked`
-  static void mlgru(const float* input, const float* forget, const float* bound, bool masked, Index n, float* state) {
+  static void gated_mix(const float* input, const float* forget, const float* bound, bool masked, Index n,
+                        float* state) {
     for (Index i = 0; i < n; i += W) {
       const Index count = std::min(W, n - i);
       Reg f = sigmoid(some(forget + i, count));

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include <heed/matrix.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI {

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <heed/math.hpp>
+#include <heed/matrix.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
 #include <heed/simd/ternary/scalar.hpp>

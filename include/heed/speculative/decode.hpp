@@ -14,8 +14,8 @@
 #include <type_traits>
 #include <vector>
 
-#include <heed/cache/memory.hpp>
 #include <heed/math.hpp>
+#include <heed/memory.hpp>
 #include <heed/speculative/accept.hpp>
 
 namespace heed::inline HEED_ABI {

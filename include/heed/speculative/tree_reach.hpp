@@ -7,8 +7,8 @@
 #include <span>
 #include <type_traits>
 
-#include <heed/cache/memory.hpp>
 #include <heed/cache/token_lists.hpp>
+#include <heed/memory.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/speculative/draft_tree.hpp>
 

@@ -8,10 +8,10 @@
 #include <cstring>
 #include <span>
 
-#include <heed/cache/memory.hpp>
 #include <heed/math.hpp>
+#include <heed/memory.hpp>
 #include <heed/moved.hpp>
-#include <heed/ternary/layout.hpp>
+#include <heed/simd/ternary/layout.hpp>
 
 namespace heed::inline HEED_ABI {
 

@@ -167,7 +167,8 @@ class Mlgru {
     std::memcpy(h, state.before(), bytes);
     for (Index t = 0; t < tokens; ++t) {
       const bool out = !masked.empty() && masked[std::size_t(t)] != 0;
-      Backend::Gates::mlgru(input + t * width, forget + t * width, has_bound_ ? bound_.data() : nullptr, out, width, h);
+      Backend::Gates::gated_mix(input + t * width, forget + t * width, has_bound_ ? bound_.data() : nullptr, out, width,
+                                h);
       if (float* const to = state.after(t)) std::memcpy(to, h, bytes);
       apply_gate<Backend>(gate + t * width, h, normed);
     }

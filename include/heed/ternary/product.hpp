@@ -29,7 +29,7 @@ concept TernaryBackend = TernaryLoops<typename B::Ternary> && requires(const flo
   B::Gates::sigmoid_times(in, in, n, out);
   B::Gates::swish_times(in, in, n, out);
   B::Gates::relu_squared_times(in, in, n, out);
-  B::Gates::mlgru(in, in, in, false, n, out);
+  B::Gates::gated_mix(in, in, in, false, n, out);
 };
 
 namespace detail {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include <heed/layer/mtp.hpp>
 #include <heed/speculative/accept.hpp>
-#include <heed/speculative/mtp.hpp>
 
 #include "golden/handlers/mla_layer.hpp"
 #include "golden/kernels.hpp"

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include <heed/cache/rule_mask.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/retention/anchors.hpp>
-#include <heed/retention/rule_mask.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>

@@ -5,8 +5,8 @@
 
 #include <heed/cache/strided.hpp>
 #include <heed/exec/serial.hpp>
+#include <heed/kernel/softmax_state.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/softmax_state.hpp>
 
 #include "golden/handlers/cached_run.hpp"
 #include "golden/kernels.hpp"

@@ -97,8 +97,8 @@ void run_mlgru(Case& one, const Setup& setup, Report& report) {
     for (Int t = 0; t < tokens; ++t) {
       const Int at = t * width;
       const bool masked = !padding.masked.empty() && padding.masked[std::size_t(t)] != 0;
-      Backend::Gates::mlgru(i.data() + at, f.data() + at, lowest, true, width, results["f"].data() + at);
-      Backend::Gates::mlgru(i.data() + at, f.data() + at, lowest, masked, width, results["c"].data() + at);
+      Backend::Gates::gated_mix(i.data() + at, f.data() + at, lowest, true, width, results["f"].data() + at);
+      Backend::Gates::gated_mix(i.data() + at, f.data() + at, lowest, masked, width, results["c"].data() + at);
     }
     return results;
   };

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include <heed/retention/rule.hpp>
+#include <heed/rule.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <heed/ternary/layout.hpp>
+#include <heed/simd/ternary/layout.hpp>
 
 namespace heed::inline HEED_ABI {
 

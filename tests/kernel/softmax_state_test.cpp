@@ -4,7 +4,7 @@
 #include <cfloat>
 #include <cstring>
 
-#include <heed/softmax_state.hpp>
+#include <heed/kernel/softmax_state.hpp>
 
 #include "oracle/bound.hpp"
 #include "oracle/merge.hpp"

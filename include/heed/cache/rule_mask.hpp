@@ -7,6 +7,8 @@
 #include <utility>
 
 #include <heed/cache/support.hpp>
+#include <heed/cache/token_index.hpp>
+#include <heed/retention/landmark_mask.hpp>
 
 namespace heed::inline HEED_ABI {
 

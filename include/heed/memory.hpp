@@ -1,5 +1,5 @@
 /// \file
-/// Where a cache gets its memory: an allocator that can fail without exceptions, and a block from it.
+/// Where caches and weights get their memory: an allocator that can fail without exceptions, and a block from it.
 #pragma once
 
 #include <cstddef>
@@ -18,11 +18,11 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Every block of a cache starts at a multiple of this: one cache line, one AVX-512 vector.
+/// Every block of memory starts at a multiple of this: one cache line, one AVX-512 vector.
 inline constexpr Index block_alignment = 64;
 
 /// An allocator as data. `allocate` returns nullptr if there is no memory; it must not throw. `deallocate` gets the
-/// same bytes and alignment. `context` is passed to both and must outlive every cache that uses it.
+/// same bytes and alignment. `context` is passed to both and must outlive all that uses it.
 struct MemoryResource {
   void* context = nullptr;
   void* (*allocate)(void* context, std::size_t bytes, std::size_t alignment) = nullptr;

@@ -1,0 +1,145 @@
+/// \file
+/// Checks of a call's arguments: sizes, options, sequences. The kernel makes none.
+#pragma once
+
+#include <span>
+#include <type_traits>
+
+#include <heed/attend_options.hpp>
+#include <heed/checked.hpp>
+#include <heed/kernel/edges.hpp>
+#include <heed/kernel/mask_check.hpp>
+#include <heed/layout.hpp>
+#include <heed/math.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// invalid_argument if a size of the layout, the maps or the executor is beyond its limit. Every call multiplies them.
+template <AttentionPolicy P>
+Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index workers) {
+  Status status = validate_layout(layout, P::key_stream, P::value_stream);
+  if (status.ok()) status = check_range("query_map().in_width()", edges.query_width(), 1, most_width);
+  if (status.ok()) status = check_range("output_map().out_width()", edges.output_width(), 1, most_width);
+  if (status.ok()) status = check_range("workers", workers, 1, most_workers);
+  if (status.ok()) status = edges.check_widths();
+  return status;
+}
+
+/// invalid_argument if a number is not finite. -inf is allowed if `may_be_absent`: it then stands for "no sink".
+inline Status check_numbers(const char* name, std::span<const float> numbers, bool may_be_absent) {
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const bool absent = may_be_absent && numbers[i] == -detail::infinity;
+    if (absent || detail::is_finite(numbers[i])) continue;
+    return fail(StatusCode::invalid_argument, name, "[", i, "] is ", numbers[i], ", must be finite",
+                may_be_absent ? ", or -inf for no sink" : "");
+  }
+  return {};
+}
+
+/// invalid_argument for a wrong option, unsupported if float arithmetic is not exact (exact_floats()).
+inline Status check_options(const AttentionLayout& layout, const AttendOptions& options) {
+#if defined(__clang__) && !defined(HEED_ALLOW_FAST_MATH)  // GCC's macros told config.hpp
+  if (!exact_floats()) {
+    return fail(
+        StatusCode::unsupported,
+        "compiled with a part of fast-math (-funsafe-math-optimizations, -fassociative-math, -freciprocal-math or "
+        "-fno-signed-zeros): results would be wrong; drop the flag or define HEED_ALLOW_FAST_MATH");
+  }
+#endif
+  if (!(options.soft_cap >= 0) || detail::is_infinite(options.soft_cap)) {
+    return fail(StatusCode::invalid_argument, "soft_cap is ", options.soft_cap, ", must be finite and at least 0");
+  }
+  if (!options.alibi_slopes.empty() && Index(options.alibi_slopes.size()) != layout.num_heads) {
+    return fail(StatusCode::invalid_argument, "alibi_slopes has ", options.alibi_slopes.size(),
+                " numbers, must have num_heads = ", layout.num_heads, " or none");
+  }
+  if (!options.sink_logits.empty() && Index(options.sink_logits.size()) != layout.num_heads) {
+    return fail(StatusCode::invalid_argument, "sink_logits has ", options.sink_logits.size(),
+                " numbers, must have num_heads = ", layout.num_heads, " or none");
+  }
+  Status status = check_numbers("alibi_slopes", options.alibi_slopes, false);
+  return status.ok() ? check_numbers("sink_logits", options.sink_logits, true) : status;
+}
+
+/// invalid_argument if a position or the number of keys exceeds most_tokens. Masks and distances add and subtract them.
+template <class Sequence>
+Status check_positions(const Sequence& sequence) {
+  const auto bad = [](const char* what, Index position) {
+    return fail(StatusCode::invalid_argument, what, position, ", must be in ", -most_tokens, " .. ", most_tokens);
+  };
+  const auto too_far = [](Index position) { return position < -most_tokens || position > most_tokens; };
+  for (const Index position : sequence.query_positions) {
+    if (too_far(position)) return bad("query_positions has ", position);
+  }
+  const auto& source = *sequence.keys;
+  const Index keys = source.size();
+  if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok()) return status;
+  for (const Index key : {Index{0}, keys - 1}) {  // positions ascend, so the ends decide
+    if (keys == 0) break;
+    if (const Index position = source.position(key); too_far(position)) return bad("a key has position ", position);
+  }
+  if constexpr (SlottedSource<std::remove_cvref_t<decltype(source)>>) {
+    const Index slots = source.slots();
+    if (Status status = check_range("keys.slots()", slots, keys, most_tokens); !status.ok()) return status;
+    for (const Index slot : {Index{0}, slots - 1}) {
+      if (slots == 0) break;
+      const Index position = source.slot_position(slot);
+      if (too_far(position)) return bad("a slot has position ", position);
+    }
+  }
+  return {};
+}
+
+/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
+/// ".
+template <AttentionPolicy P, class Sequence>
+Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool policy_rotates,
+                      const Sequence& sequence, Index index) {
+  const auto bad = [index](const auto&... parts) {
+    return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
+  };
+  if (sequence.keys == nullptr) return bad("keys is null");
+  if constexpr (GuardedSource<std::remove_cvref_t<decltype(*sequence.keys)>>) {
+    if (Status status = sequence.keys->readable(policy_rotates); !status.ok()) {
+      return fail(status.code(), "sequence ", index, ": ", status.message());
+    }
+  }
+  if constexpr (requires { sequence.keys->validate(layout); }) {
+    if (Status status = sequence.keys->validate(layout); !status.ok()) return bad("keys: ", status.message());
+  }
+  if (Status status = check_positions(sequence); !status.ok()) return bad(status.message());
+  const Index q_row = layout.num_heads * edges.query_width(), out_row = layout.num_heads * edges.output_width();
+  const auto q_size = Index(sequence.q.size()), out_size = Index(sequence.out.size());
+  if (q_size % q_row != 0) {
+    return bad("q has ", q_size, " numbers, must be a multiple of num_heads * head_dim = ", q_row);
+  }
+  const Index queries = q_size / q_row;
+  if (out_size != queries * out_row) {
+    return bad("out has ", out_size, " numbers, must have ", queries * out_row, " for ", queries, " queries");
+  }
+  if (!sequence.lse.empty() && Index(sequence.lse.size()) != queries * layout.num_heads) {
+    return bad("lse has ", sequence.lse.size(), " numbers, must have ", queries * layout.num_heads, " or none");
+  }
+  if (!sequence.query_positions.empty() && Index(sequence.query_positions.size()) != queries) {
+    return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
+  }
+  if (Status status = check_mask(sequence, queries); !status.ok()) {
+    return fail(status.code(), "sequence ", index, ": ", status.message());
+  }
+  if constexpr (requires { sequence.keys->layout(); }) {
+    const AttentionLayout& cached = sequence.keys->layout();
+    if (cached.num_streams != layout.num_streams) {
+      return bad("keys come from a cache of another shape: it has ", cached.num_streams, " streams, the policy ",
+                 layout.num_streams);
+    }
+    for (int s = 0; s < layout.num_streams; ++s) {
+      const StreamShape its = cached.streams[std::size_t(s)], wanted = layout.streams[std::size_t(s)];
+      if (its == wanted) continue;
+      return bad("keys come from a cache of another shape: stream ", s, " has ", its.num_heads, " heads of ", its.width,
+                 ", the policy's ", wanted.num_heads, " of ", wanted.width);
+    }
+  }
+  return {};
+}
+
+}  // namespace heed::inline HEED_ABI::detail
