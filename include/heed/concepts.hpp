@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include <heed/codec/f32.hpp>
+#include <heed/codec/reader.hpp>
 #include <heed/matrix.hpp>
 #include <heed/rule.hpp>
 #include <heed/simd/tile.hpp>
@@ -85,15 +86,34 @@ template <AttentionPolicy P>
 
 }  // namespace detail
 
-/// How a row of numbers is stored. `row_bytes(n)` is the size of n numbers, `offset_bytes(n)` where number n begins.
-/// `encode(numbers, n, store)` and `decode(stored, n, out)` convert n numbers; memory may have any alignment.
+/// How a row of numbers is stored: number = factor * code. Memory may have any alignment.
+///
+///     factors               which factors a row has (Factors). A factor is a finite float
+///     view_step             a view's offset must be a multiple of this many numbers
+///     row_alignment         rows begin at multiples of this many bytes in a page: the padding of rows
+///     row_bytes(n)          bytes of a row of n numbers, and of its factors if they lie in the row; ascending in n
+///     factor_bytes(n)       bytes of the row's entry in the page's plane of factors; 0 if factors lie in the row
+///     offset_bytes(n)       where code n of a row begins; n is a multiple of view_step
+///     encode(in, n, row, entry)         stores n numbers, and their factors in the row or in its entry. Rounds to
+///                                       nearest even in every rounding mode
+///     codes(row, first, n, out)         codes [first, first + n) as floats, exactly. Reads no byte beyond them
+///     factor(row, entry, i)             factor i of a row with factors. `entry` is null if factor_bytes() is 0
+///     Reader<V>                         how registers are filled (detail::RowReader)
 template <class C>
 concept Codec = requires(const float* numbers, const std::byte* stored, std::byte* store, float* out, Index n) {
   { C::name } -> std::convertible_to<const char*>;
+  requires std::same_as<const Factors, decltype(C::factors)>;
+  { C::view_step } -> std::convertible_to<Index>;
+  { C::row_alignment } -> std::convertible_to<Index>;
   { C::row_bytes(n) } -> std::same_as<Index>;
+  { C::factor_bytes(n) } -> std::same_as<Index>;
   { C::offset_bytes(n) } -> std::same_as<Index>;
-  C::encode(numbers, n, store);
-  C::decode(stored, n, out);
+  C::encode(numbers, n, store, store);
+  C::codes(stored, n, n, out);
+  requires detail::HasFactors<C>;
+  requires detail::RowReader<C, detail::AnyLanes<4>>;
+  requires detail::RowReader<C, detail::AnyLanes<8>>;
+  requires detail::RowReader<C, detail::AnyLanes<16>>;
 };
 
 /// 2. What the kernel asks of a cache: how many keys there are, where each lies, and which position it has.

@@ -76,6 +76,8 @@ struct Tile {
   Index stride_bytes = 0;           ///< bytes from one row to the next; may be negative
   /// Bytes that may be read from the start of each row, padding included. At least the bytes of an encoded row.
   Index readable_bytes = 0;
+  const std::byte* factors = nullptr;  ///< row 0's entry in the plane of factors; null: the codec has no plane
+  Index factor_stride_bytes = 0;       ///< bytes from one row's entry to the next; may be negative
 };
 
 /// The half-open range [begin, end) of positions, keys or other numbers.

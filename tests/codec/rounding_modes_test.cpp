@@ -105,9 +105,9 @@ void expect_read_alike() {
     std::vector<float> all(4 * 65536);
     for (Index i = 0; i + 2 * V::width <= 65536; i += V::width) {
       const auto words = V::load_words(bytes + 2 * i);
-      V::store(all.data() + i, C::template load<V>(bytes + 2 * i));
-      V::store(all.data() + 65536 + i, C::template from_word<V>(words, 0));
-      V::store(all.data() + 2 * 65536 + i, C::template from_word<V>(words, 1));
+      V::store(all.data() + i, C::template Reader<V>::load(bytes, i));
+      V::store(all.data() + 65536 + i, C::template Reader<V>::number(&words, 0));
+      V::store(all.data() + 2 * 65536 + i, C::template Reader<V>::number(&words, 1));
     }
     return all;
   };

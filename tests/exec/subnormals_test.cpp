@@ -36,12 +36,13 @@ TEST(Subnormals, F16IsWidenedExactlyWhereTheyAreFlushed) {
   heed::F16::decode(bytes, 65536, scalar.data());
 #if __has_include(<xsimd/xsimd.hpp>)
   using V = heed::XsimdVector<>;
-  for (Index i = 0; i < 65536; i += V::width) V::store(loaded.data() + i, heed::F16::load<V>(bytes + 2 * i));
+  using Read = heed::F16::Reader<V>;
+  for (Index i = 0; i < 65536; i += V::width) V::store(loaded.data() + i, Read::load(bytes, i));
   for (Index i = 0; i < 65536; i += 2 * V::width) {
     const V::Reg words = V::load_words(bytes + 2 * i);
     float first[V::width], second[V::width];
-    V::store(first, heed::F16::from_word<V>(words, 0));
-    V::store(second, heed::F16::from_word<V>(words, 1));
+    V::store(first, Read::number(&words, 0));
+    V::store(second, Read::number(&words, 1));
     for (Index j = 0; j < V::width; ++j) {
       packed[std::size_t(i + 2 * j)] = first[j];
       packed[std::size_t(i + 2 * j + 1)] = second[j];

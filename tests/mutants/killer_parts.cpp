@@ -64,7 +64,7 @@ void codecs() {
       std::uint16_t from[V::width];
       float to[V::width];
       for (int i = 0; i < V::width; ++i) from[i] = std::uint16_t(bits + i);
-      V::store(to, V::load_f16(reinterpret_cast<const std::byte*>(from)));
+      V::store(to, heed::F16::Reader<V>::load(reinterpret_cast<const std::byte*>(from), 0));
       for (int i = 0; i < V::width; ++i) exact &= to[i] == float(from[i]) * 0x1p-24f;
     }
     expect(exact, "codec", "vectors of f16 subnormals where they are flushed");

@@ -17,10 +17,11 @@ TYPED_TEST_P(TileLaws, PackKeys) {
   for_codecs([&]<class C>() {
     for (int i = 0; i < 60; ++i) {
       const Index count = 1 + random.below(heed::panel_keys), width = 1 + random.below(i % 8 == 0 ? 600 : 80);
-      const Rows<C> rows(random, count, width, C::row_bytes(width));
+      const Index view = i % 3 * random.below(40);
+      const Rows<C> rows(random, count, view + width, C::row_bytes(view + width));
       std::vector<float> got(std::size_t(width * heed::panel_keys), nan), want = got;
-      TypeParam::template pack_keys<C>(rows.keys(), width, got.data());
-      Scalar::pack_keys<C>(rows.keys(), width, want.data());
+      TypeParam::template pack_keys<C>(rows.keys(view), width, got.data());
+      Scalar::pack_keys<C>(rows.keys(view), width, want.data());
       for (Index d = 0; d < width; ++d) {
         ASSERT_TRUE(same(&got[std::size_t(d * heed::panel_keys)], &want[std::size_t(d * heed::panel_keys)], count))
             << C::name << " count " << count << " width " << width << " dim " << d;
@@ -48,11 +49,12 @@ TYPED_TEST_P(TileLaws, PackValues) {
   for_codecs([&]<class C>() {
     for (int i = 0; i < 60; ++i) {
       const Index count = 1 + random.below(heed::chunk_keys), dims = 1 + random.below(heed::panel_dims);
-      const Index first = heed::panel_dims * random.below(3), width = first + dims;
+      const Index first = heed::panel_dims * random.below(3), view = i % 3 * random.below(40);
+      const Index width = view + first + dims;
       const Rows<C> rows(random, count, width, C::row_bytes(width));
       std::vector<float> got(heed::chunk_keys * heed::panel_dims, nan), want = got;
-      TypeParam::template pack_values<C>(rows.keys(), first, dims, got.data());
-      Scalar::pack_values<C>(rows.keys(), first, dims, want.data());
+      TypeParam::template pack_values<C>(rows.keys(view), first, dims, got.data());
+      Scalar::pack_values<C>(rows.keys(view), first, dims, want.data());
       for (Index k = 0; k < count; ++k) {
         const Index padded = heed::round_up(dims, heed::state_align);
         ASSERT_TRUE(same(&got[std::size_t(k * heed::panel_dims)], &want[std::size_t(k * heed::panel_dims)], padded))
@@ -68,11 +70,12 @@ TYPED_TEST_P(TileLaws, ScoreRows) {
     for (int i = 0; i < 80; ++i) {
       const Index rows = 1 + random.below(TypeParam::few_rows), width = 1 + random.below(i % 8 == 0 ? 600 : 80);
       const Index count = 1 + random.below(heed::chunk_keys), stride = width + random.below(5);
-      const Rows<C> keys(random, count, width, heed::round_up(C::row_bytes(width), 64));
+      const Index view = i % 3 * random.below(40);
+      const Rows<C> keys(random, count, view + width, C::offset_bytes(view) + heed::round_up(C::row_bytes(width), 64));
       const std::vector<float> q = random.gaussians(rows * stride);
       std::vector<float> got(std::size_t(rows * heed::chunk_keys), nan), want = got;
-      TypeParam::template score_rows<C>(q.data(), stride, rows, keys.keys(), width, 0.3f, got.data());
-      Scalar::score_rows<C>(q.data(), stride, rows, keys.keys(), width, 0.3f, want.data());
+      TypeParam::template score_rows<C>(q.data(), stride, rows, keys.keys(view), width, 0.3f, got.data());
+      Scalar::score_rows<C>(q.data(), stride, rows, keys.keys(view), width, 0.3f, want.data());
       for (Index r = 0; r < rows; ++r) {
         ASSERT_TRUE(same(&got[std::size_t(r * heed::chunk_keys)], &want[std::size_t(r * heed::chunk_keys)], count))
             << C::name << " rows " << rows << " count " << count << " width " << width;
@@ -192,12 +195,13 @@ TYPED_TEST_P(TileLaws, AccumulateRows) {
       const Index rows = 1 + random.below(TypeParam::few_rows), dims = 1 + random.below(200);
       const Index count = 1 + random.below(heed::chunk_keys), begin = random.below(count + 1);
       const heed::Interval keys{begin, begin + random.below(count - begin + 1)};  // may be empty
-      const Rows<C> values(random, count, dims, heed::round_up(C::row_bytes(dims), 64));
+      const Index view = i % 3 * random.below(40);
+      const Rows<C> values(random, count, view + dims, C::offset_bytes(view) + heed::round_up(C::row_bytes(dims), 64));
       const std::vector<float> p = random.gaussians(rows * heed::chunk_keys);
       const heed::Accumulate phase{.resume = random.below(2) == 0, .finish = random.below(2) == 0};
       Targets got(std::uint64_t(i), rows), want(std::uint64_t(i), rows);
-      TypeParam::template accumulate_rows<C>(p.data(), rows, values.keys(), keys, 0, dims, got.rows.data(), phase);
-      Scalar::accumulate_rows<C>(p.data(), rows, values.keys(), keys, 0, dims, want.rows.data(), phase);
+      TypeParam::template accumulate_rows<C>(p.data(), rows, values.keys(view), keys, 0, dims, got.rows.data(), phase);
+      Scalar::accumulate_rows<C>(p.data(), rows, values.keys(view), keys, 0, dims, want.rows.data(), phase);
       for (Index r = 0; r < rows; ++r) {
         const auto at = std::size_t(r * Targets::width);
         ASSERT_TRUE(same(&got.out[at], &want.out[at], dims)) << C::name << " rows " << rows << " dims " << dims;

@@ -54,7 +54,10 @@ struct Rows {
     }
     ahead.assign(std::size_t(count) + 320, pointers.empty() ? nullptr : pointers[0]);
   }
-  [[nodiscard]] heed::KeyRows keys() const { return {pointers.data(), ahead.data(), Index(pointers.size())}; }
+  /// The rows as a view from number `offset` on.
+  [[nodiscard]] heed::KeyRows keys(Index offset = 0) const {
+    return {pointers.data(), ahead.data(), Index(pointers.size()), offset};
+  }
 };
 
 /// Outputs of some rows with waiting states to merge with, twice: for the backend and for Scalar.

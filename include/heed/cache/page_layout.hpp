@@ -12,6 +12,7 @@
 #include <heed/cache/hash.hpp>
 #include <heed/cache/pool_handle.hpp>
 #include <heed/checked.hpp>
+#include <heed/factors.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -21,9 +22,6 @@ struct StoredStream {
   Index row_bytes = 0;
 };
 
-/// Rows begin at multiples of this many bytes, so that words and short vectors do not straddle two cache lines needlessly.
-/// 64 would double the cache of a row of 16 bf16 numbers, which is 32 bytes.
-inline constexpr Index row_alignment = 16;
 /// This many bytes after every row exist and are defined, so that loops may read whole vectors beyond the end of a row.
 inline constexpr Index read_slack = 64;
 
@@ -123,7 +121,7 @@ class PageLayout {
     for (Index head = 0; head < block.heads; ++head) {
       std::byte* to = at(page, layer, stream, head, slot);
       for (Index i = 0; i < count; ++i, to += block.stride) {
-        C::encode(numbers + (i * block.heads + head) * width, width, to);
+        C::encode(numbers + (i * block.heads + head) * width, width, to, nullptr);
         std::memset(to + block.row_bytes, 0, padding);
       }
     }

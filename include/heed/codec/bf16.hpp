@@ -24,15 +24,19 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
     return std::uint16_t(rounded - std::uint32_t(overflows));
   }
 
-  static constexpr int per_word = 2;
+  /// How a vector type reads it (detail::RowReader).
   template <class V>
-  [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
-    return V::load_bf16(from);
-  }
-  template <class V>
-  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word, int half) {
-    return half == 0 ? V::bf16_first(word) : V::bf16_second(word);
-  }
+  struct Reader {
+    using Reg = typename V::Reg;
+    static constexpr int group_words = 1;
+    static constexpr int group_numbers = 2;
+    [[gnu::always_inline]] static Reg number(const Reg* group, int i) {
+      return V::floats(i == 0 ? V::words(*group) << 16 : V::words(*group) & 0xffff0000u);
+    }
+    [[gnu::always_inline]] static Reg load(const std::byte* row, Index first) {
+      return V::floats(V::widen(V::load_halves(row + offset_bytes(first))) << 16);
+    }
+  };
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -1,24 +1,29 @@
 /// \file
-/// The common part of codecs that store one element per number, without scales.
+/// The common part of codecs that store one element per number, without factors.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include <heed/factors.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// Base of codecs that store one element per number. `Derived` has to_float() and from_float().
+/// Base of codecs that store one element per number. `Derived` has to_float(), from_float() and a Reader.
 template <class Derived, class ElementType>
 struct ElementCodec {
   using Element = ElementType;
   static constexpr Index element_bytes = Index(sizeof(Element));
+  static constexpr Factors factors = Factors::none;
+  static constexpr Index view_step = 1;
+  static constexpr Index row_alignment = heed::row_alignment;
 
   /// Bytes of an encoded row of `width` numbers, padding not included.
   [[nodiscard]] static constexpr Index row_bytes(Index width) noexcept { return width * element_bytes; }
+  /// Rows have no entry in a plane of factors.
+  [[nodiscard]] static constexpr Index factor_bytes(Index) noexcept { return 0; }
   /// Offset of number `first` of a row, in bytes.
   [[nodiscard]] static constexpr Index offset_bytes(Index first) noexcept { return first * element_bytes; }
 
@@ -29,6 +34,10 @@ struct ElementCodec {
       std::memcpy(out + i * element_bytes, &e, sizeof e);
     }
   }
+  /// The same for a row of a cache. There are no factors to write.
+  static void encode(const float* in, Index width, std::byte* row, std::byte*) noexcept {
+    Derived::encode(in, width, row);
+  }
 
   /// Decodes `n` numbers from `in`, exactly. Any alignment.
   static void decode(const std::byte* in, Index n, float* out) noexcept {
@@ -37,6 +46,10 @@ struct ElementCodec {
       std::memcpy(&e, in + i * element_bytes, sizeof e);
       out[i] = Derived::to_float(e);
     }
+  }
+  /// The numbers [first, first + n) of a row.
+  static void codes(const std::byte* row, Index first, Index n, float* out) noexcept {
+    decode(row + offset_bytes(first), n, out);
   }
 };
 

@@ -4,8 +4,11 @@
 
 #include <heed/codec/element.hpp>
 #include <heed/math.hpp>
+#include <heed/simd/registers.hpp>
 
 namespace heed::inline HEED_ABI {
+
+HEED_INTRINSICS_BEGIN
 
 /// Codec with 2 bytes per number: 5 bits of exponent, 11 bits of precision. Finite numbers beyond +-65504 are stored as
 /// +-65504: stored as infinity, one such key would make every query that sees it NaN.
@@ -38,15 +41,60 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
     return std::uint16_t(sign | ((rounded - 0x38000000u) >> 13));
   }
 
-  static constexpr int per_word = 2;
+  /// How a vector type reads it (detail::RowReader).
   template <class V>
-  [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
-    return V::load_f16(from);
-  }
-  template <class V>
-  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word, int half) {
-    return half == 0 ? V::f16_first(word) : V::f16_second(word);
-  }
+  struct Reader {
+    using Reg = typename V::Reg;
+    using Words = typename V::Words;
+    using Halves = typename V::Halves;
+    static constexpr int group_words = 1;
+    static constexpr int group_numbers = 2;
+    [[gnu::always_inline]] static Reg number(const Reg* group, int i) {
+      return narrow(i == 0 ? V::words(*group) & 0xffffu : V::words(*group) >> 16);
+    }
+    [[gnu::always_inline]] static Reg load(const std::byte* row, Index first) {
+      return widen(V::load_halves(row + offset_bytes(first)));
+    }
+
+    /// f16 bits as floats, exactly.
+    [[gnu::always_inline]] static Reg widen(Halves h) {
+#if defined(__AVX512F__)
+      if constexpr (V::width == 16) return _mm512_cvtph_ps((__m256i)h);
+#endif
+#if defined(__F16C__)
+      if constexpr (V::width == 8) return _mm256_cvtph_ps((__m128i)h);
+#endif
+      return widen_words(V::widen(h));
+    }
+
+   private:
+    [[gnu::always_inline]] static Reg narrow(Words low16) {
+#if defined(__AVX512F__)
+      if constexpr (V::width == 16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)low16));
+#endif
+#if defined(__F16C__)
+      if constexpr (V::width == 8) return _mm256_cvtph_ps((__m128i) __builtin_convertvector(low16, Halves));
+#endif
+      return widen_words(low16);
+    }
+
+    // f16 bits in the low half of each word, as floats. The fields of a normal number are shifted and its bias is
+    // changed. A subnormal number is an integer times 2^-24. No float operand is subnormal, so DAZ and FTZ change
+    // nothing.
+    [[gnu::always_inline]] static Reg widen_words(Words h) {
+      using Types = detail::VectorTypes<V::width>;
+      const Words sign = (h & 0x8000u) << 16;
+      const Words magnitude = h & 0x7fffu;
+      const auto tiny =
+          (Words)(__builtin_convertvector((typename Types::Ints)magnitude, typename Types::Floats) * 0x1p-24f);
+      const Words is_small = (Words)((typename Types::Ints)magnitude < 0x400);
+      const Words special = (Words)((typename Types::Ints)magnitude >= 0x7c00) & 0x38000000u;
+      const Words normal = (magnitude << 13) + 0x38000000u + special;
+      return V::floats((is_small & tiny) | (~is_small & normal) | sign);
+    }
+  };
 };
+
+HEED_INTRINSICS_END
 
 }  // namespace heed::inline HEED_ABI

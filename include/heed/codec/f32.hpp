@@ -13,17 +13,17 @@ struct F32 : ElementCodec<F32, float> {
   [[nodiscard]] static constexpr float to_float(float x) noexcept { return x; }
   [[nodiscard]] static constexpr float from_float(float x) noexcept { return x; }
 
-  // How a vector type `V` reads it: load() reads V::width numbers from memory; from_word() takes number i of every
-  // 32-bit word of a register. per_word is the count of numbers in a word.
-  static constexpr int per_word = 1;
+  /// How a vector type reads it (detail::RowReader).
   template <class V>
-  [[gnu::always_inline]] static typename V::Reg load(const std::byte* from) {
-    return V::load_words(from);
-  }
-  template <class V>
-  [[gnu::always_inline]] static typename V::Reg from_word(typename V::Reg word, int) {
-    return word;
-  }
+  struct Reader {
+    using Reg = typename V::Reg;
+    static constexpr int group_words = 1;
+    static constexpr int group_numbers = 1;
+    [[gnu::always_inline]] static Reg number(const Reg* group, int) { return *group; }
+    [[gnu::always_inline]] static Reg load(const std::byte* row, Index first) {
+      return V::load_words(row + offset_bytes(first));
+    }
+  };
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -71,38 +71,45 @@ class ChunkKeys {
     return positions_;
   }
 
-  /// Fills row[k] with a pointer to the row in lane lanes.begin + k of `chunk`, which is this chunk or the next one.
-  /// A lane before the chunk's first key gets the first key's row. Returns true if `bytes` bytes can be read from every
-  /// pointer.
-  bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index offset_bytes, Index bytes,
-                const std::byte** row) {
+  /// Where point_at() writes.
+  struct Pointers {
+    const std::byte** row = nullptr;
+    const std::byte** factors = nullptr;  ///< null: not asked for
+  };
+  /// Fills row[k] with a pointer to the row in lane lanes.begin + k of `chunk`, which is this chunk or the next one, and
+  /// factors[k] with one to the row's entry in the plane of factors. A lane before the chunk's first key gets the first
+  /// key's pointers. Returns true if `bytes` bytes can be read from the start of every row.
+  bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index bytes, const Pointers& to) {
     const StreamShape& stream = layout_.streams[std::size_t(view.stream)];
     const Index head = stream.num_heads == 1 ? 0 : kv_head_;
     const Index live = std::max(lanes.begin, chunk.lanes.begin);
     bool readable = true;
     const auto tile_at = [&](Index first, Index last) {
       const Tile tile = job_->source.tile(view.stream, head, first, last + 1 - first);
-      readable &= tile.readable_bytes - offset_bytes >= bytes;
+      readable &= tile.readable_bytes >= bytes;
       return tile;
+    };
+    const auto point = [&](Index lane, const Tile& tile, Index row) {
+      to.row[lane - lanes.begin] = tile.data + row * tile.stride_bytes;
+      if (to.factors != nullptr) to.factors[lane - lanes.begin] = tile.factors + row * tile.factor_stride_bytes;
     };
     if (chunk.is_far) {  // far keys are scattered, but several may lie in one tile
       const Index* const key = far_list(chunk);
       for (Index k = live; k < lanes.end;) {
         const Index first = key[k];
         const Tile tile = tile_at(first, key[lanes.end - 1]);
-        for (; k < lanes.end && key[k] - first < tile.rows; ++k) {
-          row[k - lanes.begin] = tile.data + offset_bytes + (key[k] - first) * tile.stride_bytes;
-        }
+        for (; k < lanes.end && key[k] - first < tile.rows; ++k) point(k, tile, key[k] - first);
       }
     } else {
       for (Index k = live; k < lanes.end;) {
         const Tile tile = tile_at(chunk.first + k, chunk.first + lanes.end - 1);
-        const std::byte* const at = tile.data + offset_bytes;
-        for (Index i = 0; i < tile.rows; ++i) row[k - lanes.begin + i] = at + i * tile.stride_bytes;
+        for (Index i = 0; i < tile.rows; ++i) point(k + i, tile, i);
         k += tile.rows;
       }
     }
-    std::fill(row, row + (live - lanes.begin), row[live - lanes.begin]);
+    const Index before = live - lanes.begin;
+    std::fill(to.row, to.row + before, to.row[before]);
+    if (to.factors != nullptr) std::fill(to.factors, to.factors + before, to.factors[before]);
     return readable;
   }
 

@@ -134,37 +134,38 @@ class RowBlock {
   // --- where the rows lie ------------------------------------------------------------------------------------------
 
   void locate_rows() {
-    const Index key_bytes = K::row_bytes(layout_.key.width), value_bytes = V::row_bytes(layout_.value.width);
+    const View& key = layout_.key;
+    const View& value = layout_.value;
+    const Index key_bytes = view_bytes<K>(key.offset, key.width);
+    const Index value_bytes = view_bytes<V>(value.offset, value.width);
+    const Index key_start = K::offset_bytes(key.offset), value_start = V::offset_bytes(value.offset);
     located_ = {keys_.begin / panel_keys * panel_keys, keys_.end};
     const Index count = located_.size();
     const std::byte** k = scratch_.pointers;
     const std::byte** v = k + count;
     const bool prepares = preparation_.object != nullptr;
     const Chunk& chunk = chunk_.chunk();
-    bool whole = chunk_.point_at(chunk, located_, layout_.key, prepares ? 0 : K::offset_bytes(layout_.key.offset),
-                                 round_up(key_bytes, 64), k);
-    whole &= chunk_.point_at(chunk, located_, layout_.value, V::offset_bytes(layout_.value.offset),
-                             round_up(value_bytes, 64), v);
+    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {.row = k});
+    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {.row = v});
     in_place_ = whole && !preparation_.makes_values && rows_.size() <= Backend::few_rows;
     // Rows are used in this order: K of this chunk, V of this chunk, K of the next. Prefetches follow it.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
     follow_ = next_chunk.lanes.size();
-    if (follow_ > 0) {
-      chunk_.point_at(next_chunk, next_chunk.lanes, layout_.key, K::offset_bytes(layout_.key.offset), 0, next);
-    }
+    if (follow_ > 0) chunk_.point_at(next_chunk, next_chunk.lanes, key, 0, {.row = next});
     std::fill(next + follow_, next + chunk_keys + max_ahead, v[count - 1]);
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
-    key_rows_ = {k, k + ahead(key_bytes), count};
-    value_rows_ = {v, v + ahead(value_bytes), count};
+    // Prepared keys and values have no view: they are made whole.
+    key_rows_ = {k, k + ahead(key_bytes), count, prepares ? 0 : key.offset};
+    value_rows_ = {v, v + ahead(value_bytes), count, preparation_.makes_values ? 0 : value.offset};
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
     if (in_place_ && chunk.is_far && chunk.number == task_.far_chunks.begin) {
       // No earlier chunk prefetched these rows, and hardware does not predict scattered rows. With fewer rows than the
       // prefetch distance, the first rows of the next chunk would also arrive late.
       for (Index row = 0; row < ahead(key_bytes); ++row) {
-        for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + byte);
+        for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + key_start + byte);
       }
     }
     if (preparation_.makes_values) prepare(located_);
@@ -173,7 +174,7 @@ class RowBlock {
   // The located rows of `lanes`.
   [[nodiscard]] KeyRows rows_of(const KeyRows& located, Interval lanes) const noexcept {
     const Index skip = lanes.begin - located_.begin;
-    return {located.row + skip, located.ahead + skip, lanes.size()};
+    return {located.row + skip, located.ahead + skip, lanes.size(), located.offset};
   }
 
   // Stored rows as floats. Float rows that lie together are not copied (saves MFA-KR 8 % of a step).
@@ -249,7 +250,8 @@ class RowBlock {
       const bool apart = layout_.value.stream != layout_.key.stream;
       Backend::score_panel(scratch_.q + rows.begin * width, width, rows.size(), scratch_.key_panel, width, lanes.size(),
                            layout_.scale, scores(rows.begin) + lanes.begin,
-                           Ahead{rows_of(value_rows_, lanes).row, apart ? lanes.size() : 0, value_lines_});
+                           Ahead{rows_of(value_rows_, lanes).row, apart ? lanes.size() : 0, value_lines_,
+                                 V::offset_bytes(value_rows_.offset)});
     }
   }
 
@@ -355,7 +357,7 @@ class RowBlock {
   // The part of the next chunk's keys that is prefetched while the value dims from `dim` on are accumulated.
   [[nodiscard]] Ahead next_keys(Index dim, Index width) const noexcept {
     const Index begin = follow_ * dim / width, end = follow_ * std::min(dim + panel_dims, width) / width;
-    return {value_rows_.row + located_.size() + begin, end - begin, key_lines_};
+    return {value_rows_.row + located_.size() + begin, end - begin, key_lines_, K::offset_bytes(layout_.key.offset)};
   }
 
   // The next rows from `begin` on that are accumulated together: whole tiles of rows that see the same keys, if there

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include <heed/factors.hpp>
 #include <heed/math.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
@@ -39,32 +40,29 @@ struct Loops {
 
   // --- scores ------------------------------------------------------------------------------------------------------
 
-  /// panel[d][k] = number d of key k, for d in [0, width). panel [width][64] floats, at most 64 keys. The panel is
-  /// filled to whole tiles: the last key is repeated. Reads no byte beyond `width` numbers of a row.
+  /// panel[d][k] = code d of key k, for d in [0, width). panel [width][64] floats, at most 64 keys. The panel is filled
+  /// to whole tiles: the last key is repeated. Reads no byte beyond `width` numbers of a row.
   template <class C>
   static void pack_keys(const KeyRows& rows, Index width, float* panel) {
-    const Index words = width / C::per_word;
-    const Index whole = words / block_words * block_words;
+    using Step = KeyStep<C>;
+    const Index whole = width / Step::numbers * Step::numbers;
     for (Index first = 0; first < round_up(rows.count, panel_vectors * W); first += W) {
       const std::byte* row[std::size_t(W)];
       for (int j = 0; j < W; ++j) row[j] = rows.row[std::min(first + j, rows.count - 1)];
-      for (Index word = 0; word < whole; word += block_words) {
-        Reg t[std::size_t(block_words)];
-        V::load_block(row, word * 4, t);
-        float* out = panel + word * C::per_word * panel_keys + first;
-        HEED_UNROLL
-        for (int w = 0; w < block_words; ++w) {
+      for (Index begin = 0; begin < whole; begin += score_dims) {
+        Index byte = C::offset_bytes(rows.offset + begin);
+        for (Index d = begin; d < std::min(begin + score_dims, whole); d += Step::numbers, byte += Step::words * 4) {
+          Reg t[std::size_t(Step::words)];
+          V::template load_block<Step::words>(row, byte, t);
+          float* out = panel + d * panel_keys + first;
           HEED_UNROLL
-          for (int i = 0; i < C::per_word; ++i) {
-            V::store(out + (w * C::per_word + i) * panel_keys, C::template from_word<V>(t[w], i));
-          }
+          for (int i = 0; i < Step::numbers; ++i) V::store(out + i * panel_keys, Step::number(t, i));
         }
       }
       for (int j = 0; j < W; ++j) {  // the rest of each row, without reading beyond it
-        float tail[std::size_t(2 * block_words + 1)];
-        const Index begin = whole * C::per_word, n = width - begin;
-        C::decode(row[j] + C::offset_bytes(begin), n, tail);
-        for (Index d = 0; d < n; ++d) panel[(begin + d) * panel_keys + first + j] = tail[d];
+        float tail[std::size_t(Step::numbers)];
+        C::codes(row[j], rows.offset + whole, width - whole, tail);
+        for (Index d = whole; d < width; ++d) panel[d * panel_keys + first + j] = tail[d - whole];
       }
     }
   }
@@ -162,26 +160,34 @@ struct Loops {
 
   // --- outputs -----------------------------------------------------------------------------------------------------
 
-  /// Writes `width` numbers of every row to out[k][width].
+  /// Writes the first `width` numbers of every row, factors included, to out[k][width].
   template <class C>
   static void decode_rows(const KeyRows& rows, Index width, float* out) {
+    using Read = typename C::template Reader<V>;
     const Index whole = width / W * W;
     for (Index k = 0; k < rows.count; ++k, out += width) {
-      for (Index d = 0; d < whole; d += W) V::store(out + d, C::template load<V>(rows.row[k] + C::offset_bytes(d)));
-      if (whole < width) C::decode(rows.row[k] + C::offset_bytes(whole), width - whole, out + whole);
+      const std::byte* const row = rows.row[k];
+      for (Index d = 0; d < whole; d += W) {
+        Reg x = Read::load(row, d);
+        if constexpr (C::factors != Factors::none) {
+          x = V::mul(V::set1(C::factor(row, rows.factors_of(k), detail::factor_of<C::factors>(d))), x);
+        }
+        V::store(out + d, x);
+      }
+      if (whole < width) detail::decode_row<C>(row, rows.factors_of(k), whole, width - whole, out + whole);
     }
   }
 
-  /// panel[k][d] = number first_dim + d of value k, for d in [0, dims); zeros up to a multiple of 16. panel [count][64]
+  /// panel[k][d] = code first_dim + d of value k, for d in [0, dims); zeros up to a multiple of 16. panel [count][64]
   /// floats, dims <= 64.
   template <class C>
   static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
-    const Index whole = dims / W * W;
+    using Read = typename C::template Reader<V>;
+    const Index whole = dims / W * W, first = rows.offset + first_dim;
     for (Index k = 0; k < rows.count; ++k) {
-      const std::byte* row = rows.row[k] + C::offset_bytes(first_dim);
       float* out = panel + k * panel_dims;
-      for (Index d = 0; d < whole; d += W) V::store(out + d, C::template load<V>(row + C::offset_bytes(d)));
-      if (whole < dims) C::decode(row + C::offset_bytes(whole), dims - whole, out + whole);
+      for (Index d = 0; d < whole; d += W) V::store(out + d, Read::load(rows.row[k], first + d));
+      if (whole < dims) C::codes(rows.row[k], first + whole, dims - whole, out + whole);
       detail::fill(out + dims, out + round_up(dims, state_align), 0.0f);
     }
   }
@@ -209,7 +215,7 @@ struct Loops {
     const Index block = rows <= 1 ? chunk_keys : 64;
     const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
       // Only the first rows find the values in memory; for the others they are in L1.
-      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, C::offset_bytes(first_dim)};
+      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, values.offset + first_dim};
       for_dims<(R == 1 ? 8 : row_accumulators / 4)>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
         accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, nullptr);
       });
@@ -359,72 +365,87 @@ struct Loops {
     }
   }
 
+  // What one transposed block of a codec's rows holds: whole groups of words, and at most the dims of one accumulator.
+  template <class C>
+  struct KeyStep {
+    using Read = typename C::template Reader<V>;
+    static constexpr int words = std::min(block_words, int(score_dims) / Read::group_numbers * Read::group_words);
+    static constexpr int numbers = words / Read::group_words * Read::group_numbers;
+    static_assert(words == block_words || words == 4, "32 numbers have at least 4 words");
+    static_assert(words % Read::group_words == 0 && score_dims % numbers == 0, "a block has whole groups");
+    // Number i of each row.
+    [[gnu::always_inline]] static Reg number(const Reg* block, int i) {
+      return Read::number(block + i / Read::group_numbers * Read::group_words, i % Read::group_numbers);
+    }
+  };
+
   // Scores of R rows and all keys, read where they lie. With 2 to 4 rows of 16-bit numbers two groups of W keys are
   // scored at once: the two numbers of a word are added to the same accumulator one after the other, and one group has
   // too few accumulators to hide that. A single row waits for memory instead. The last key is repeated up to whole
   // groups.
   template <class C, int R>
   static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
-    constexpr int G = W == 16 && C::per_word == 2 && R > 1 && R <= 4 ? 2 : 1;
-    constexpr int lines_per_group = std::max(W * block_words * 4 / 64, 1);  // of W rows, in one block
-    constexpr Index score_words = score_dims / C::per_word;
-    const Index words = (width + C::per_word - 1) / C::per_word, row_bytes = words * 4;
-    const Index whole = width / C::per_word / block_words * block_words;
+    using Step = KeyStep<C>;
+    constexpr int G = W == 16 && Step::numbers == 2 * Step::words && R > 1 && R <= 4 ? 2 : 1;
+    constexpr int lines_per_group = std::max(W * Step::words * 4 / 64, 1);  // of W rows, in one block
+    constexpr int numbers_per_line = Step::numbers / lines_per_group;
+    const Index first_byte = C::offset_bytes(keys.offset);
+    const Index end_byte = first_byte + round_up(detail::view_bytes<C>(keys.offset, width), 4);
+    const Index whole = width / Step::numbers * Step::numbers;
     for (Index first = 0; first < keys.count; first += G * W) {
       const std::byte* row[std::size_t(G * W)];
       for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, keys.count - 1)];
       // One line is prefetched per line read, row after row. Where rows lie together this is one stream for the
       // hardware, and all rows of a group arrive in time.
       const std::byte* const* fetch = keys.ahead + first;
-      Index fetch_offset = 0;
+      Index fetch_offset = first_byte;
       Reg sum[std::size_t(G)][std::size_t(R)], acc[std::size_t(G)][std::size_t(R)];
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
         HEED_UNROLL
         for (int r = 0; r < R; ++r) sum[g][r] = V::set1(0);
       }
-      for (Index begin = 0; begin < words; begin += score_words) {
+      for (Index begin = 0; begin < width; begin += score_dims) {
         HEED_UNROLL
         for (int g = 0; g < G; ++g) {
           HEED_UNROLL
           for (int r = 0; r < R; ++r) acc[g][r] = V::set1(0);
         }
-        for (Index word = begin; word < std::min(begin + score_words, whole); word += block_words) {
-          Reg t[std::size_t(G)][std::size_t(block_words)];
+        Index byte = C::offset_bytes(keys.offset + begin);
+        Index d = begin;
+        for (; d < std::min(begin + score_dims, whole); d += Step::numbers, byte += Step::words * 4) {
+          Reg t[std::size_t(G)][std::size_t(Step::words)];
           HEED_UNROLL
-          for (int g = 0; g < G; ++g) V::load_block(row + g * W, word * 4, t[g]);
-          const float* x = q + word * C::per_word;
+          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte, t[g]);
+          const float* x = q + d;
           HEED_UNROLL
-          for (int w = 0; w < block_words; ++w) {
+          for (int i = 0; i < Step::numbers; ++i) {
             HEED_UNROLL
             for (int g = 0; g < G; ++g) {
-              if (w % (block_words / lines_per_group) == 0) {
+              if (i % numbers_per_line == 0) {
                 prefetch(*fetch, fetch_offset);
                 fetch_offset += 64;
-                if (fetch_offset >= row_bytes) {
-                  fetch_offset -= row_bytes;
+                if (fetch_offset >= end_byte) {
+                  fetch_offset -= end_byte - first_byte;
                   ++fetch;
                 }
               }
             }
             HEED_UNROLL
-            for (int i = 0; i < C::per_word; ++i) {
+            for (int r = 0; r < R; ++r) {
+              const Reg b = V::set1(x[r * q_stride + i]);
               HEED_UNROLL
-              for (int r = 0; r < R; ++r) {
-                const Reg b = V::set1(x[r * q_stride + w * C::per_word + i]);
-                HEED_UNROLL
-                for (int g = 0; g < G; ++g) acc[g][r] = V::fma(b, C::template from_word<V>(t[g][w], i), acc[g][r]);
-              }
+              for (int g = 0; g < G; ++g) acc[g][r] = V::fma(b, Step::number(t[g], i), acc[g][r]);
             }
           }
         }
-        if (whole < words && begin + score_words >= words) {
-          Reg t[std::size_t(G)][std::size_t(block_words)];
-          for (int g = 0; g < G; ++g) V::load_block(row + g * W, whole * 4, t[g]);
-          for (Index d = whole * C::per_word; d < width; ++d) {
+        if (whole < width && begin + score_dims >= width) {
+          Reg t[std::size_t(G)][std::size_t(Step::words)];
+          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte, t[g]);
+          for (d = whole; d < width; ++d) {
             HEED_UNROLL
             for (int g = 0; g < G; ++g) {
-              const Reg k = C::template from_word<V>(t[g][d / C::per_word - whole], int(d % C::per_word));
+              const Reg k = Step::number(t[g], int(d - whole));
               HEED_UNROLL
               for (int r = 0; r < R; ++r) acc[g][r] = V::fma(V::set1(q[r * q_stride + d]), k, acc[g][r]);
             }
@@ -451,17 +472,18 @@ struct Loops {
     [[gnu::always_inline]] void prefetch(Index, Index) const {}
   };
 
-  // Values in place.
+  // Values in place. `first` is the number of a row that dim 0 is.
   template <class C>
   struct Rows {
     const std::byte* const* row;
     const std::byte* const* ahead;
-    Index offset;
+    Index first;
     [[gnu::always_inline]] Reg operator()(Index k, Index d) const {
-      return C::template load<V>(row[k] + offset + C::offset_bytes(d));
+      return C::template Reader<V>::load(row[k], first + d);
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
-      if (C::offset_bytes(d) % 64 == 0) Loops::prefetch(ahead[k], offset + C::offset_bytes(d));
+      const Index byte = C::offset_bytes(first + d);
+      if ((byte - C::offset_bytes(first)) % 64 == 0) Loops::prefetch(ahead[k], byte);
     }
   };
 

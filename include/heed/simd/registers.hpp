@@ -1,5 +1,5 @@
 /// \file
-/// Operations on vector registers that need neither xsimd nor Eigen: conversions of 16-bit numbers, the word transpose.
+/// Operations on vector registers that need neither xsimd nor Eigen: loads of narrow words, the word transpose.
 /// Written with GNU vector extensions, which GCC and Clang map to the instructions of each ISA.
 #pragma once
 
@@ -26,6 +26,7 @@ template <>
 struct VectorTypes<4> {
   using Words [[gnu::vector_size(16)]] = std::uint32_t;
   using Halves [[gnu::vector_size(8)]] = std::uint16_t;
+  using Bytes [[gnu::vector_size(4)]] = std::int8_t;
   using Floats [[gnu::vector_size(16)]] = float;
   using Ints [[gnu::vector_size(16)]] = std::int32_t;
 };
@@ -33,6 +34,7 @@ template <>
 struct VectorTypes<8> {
   using Words [[gnu::vector_size(32)]] = std::uint32_t;
   using Halves [[gnu::vector_size(16)]] = std::uint16_t;
+  using Bytes [[gnu::vector_size(8)]] = std::int8_t;
   using Floats [[gnu::vector_size(32)]] = float;
   using Ints [[gnu::vector_size(32)]] = std::int32_t;
 };
@@ -40,6 +42,7 @@ template <>
 struct VectorTypes<16> {
   using Words [[gnu::vector_size(64)]] = std::uint32_t;
   using Halves [[gnu::vector_size(32)]] = std::uint16_t;
+  using Bytes [[gnu::vector_size(16)]] = std::int8_t;
   using Floats [[gnu::vector_size(64)]] = float;
   using Ints [[gnu::vector_size(64)]] = std::int32_t;
 };
@@ -56,6 +59,8 @@ struct Registers {
   using Reg = typename Traits::type;
   using Words = typename detail::VectorTypes<W>::Words;
   using Halves = typename detail::VectorTypes<W>::Halves;
+  using Bytes = typename detail::VectorTypes<W>::Bytes;
+  using Ints = typename detail::VectorTypes<W>::Ints;
   static constexpr int width = W;
 
   /// The same bits as integers, and as floats.
@@ -87,18 +92,22 @@ struct Registers {
     return __builtin_convertvector(h, Words);
   }
 
-  /// Reads W bf16 numbers as floats, exactly.
-  [[gnu::always_inline]] static Reg load_bf16(const std::byte* from) { return floats(widen(load_halves(from)) << 16); }
-
-  /// Reads W f16 numbers as floats, exactly.
-  [[gnu::always_inline]] static Reg load_f16(const std::byte* from) {
+  /// Reads W signed bytes.
+  [[gnu::always_inline]] static Bytes load_bytes(const std::byte* from) {
+    Bytes b;
+    std::memcpy(&b, from, sizeof b);
+    return b;
+  }
+  /// Integers as floats, exact up to magnitudes of 2^24.
+  [[gnu::always_inline]] static Reg from_ints(Ints x) {
+    return (Reg)__builtin_convertvector(x, typename detail::VectorTypes<W>::Floats);
+  }
+  /// Signed bytes as floats, exactly.
+  [[gnu::always_inline]] static Reg from_bytes(Bytes b) {
 #if defined(__AVX512F__)
-    if constexpr (W == 16) return _mm512_cvtph_ps((__m256i)load_halves(from));
+    if constexpr (W == 16) return from_ints((Ints)_mm512_cvtepi8_epi32((__m128i)b));
 #endif
-#if defined(__F16C__)
-    if constexpr (W == 8) return _mm256_cvtph_ps((__m128i)load_halves(from));
-#endif
-    return widen_f16(widen(load_halves(from)));
+    return from_ints(__builtin_convertvector(b, Ints));
   }
 
   /// has_fma: the ISA has an instruction that rounds a * b + c once. fused() is that instruction; xsimd 8.1's fma is
@@ -120,18 +129,18 @@ struct Registers {
   static constexpr bool has_fma = false;
 #endif
 
-  /// The first or the second 16-bit number of every 32-bit word, as floats.
-  [[gnu::always_inline]] static Reg bf16_first(Reg x) { return floats(words(x) << 16); }
-  [[gnu::always_inline]] static Reg bf16_second(Reg x) { return floats(words(x) & 0xffff0000u); }
-  [[gnu::always_inline]] static Reg f16_first(Reg x) { return narrow_f16(words(x) & 0xffffu); }
-  [[gnu::always_inline]] static Reg f16_second(Reg x) { return narrow_f16(words(x) >> 16); }
-
   /// Words per row of one transposed block. With 16 lanes only 8: two blocks and their accumulators then fit in 32
   /// registers, which hides the latency of the additions.
   static constexpr int block_words = W == 16 ? 8 : W;
 
-  /// Reads `block_words` words of each of W rows, from byte `offset` on: lane j of block[c] is word c of row j.
+  /// Reads N words of each of W rows, from byte `offset` on: lane j of block[c] is word c of row j. N is block_words or 4.
+  template <int N = block_words>
   [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Reg* block) {
+    static_assert(N == block_words || N == 4, "a block has block_words words, or 4");
+    if constexpr (N < block_words) {
+      load_four(row, offset, block);
+      return;
+    }
     Reg x[std::size_t(block_words)], t[std::size_t(block_words)];
     HEED_UNROLL
     for (int j = 0; j < block_words; ++j) {
@@ -143,14 +152,7 @@ struct Registers {
       }
     }
     HEED_UNROLL
-    for (int r = 0; r < block_words; r += 4) {  // 4x4 blocks inside 128-bit lanes
-      const Reg a = unpack<0>(x[r], x[r + 1]), b = unpack<2>(x[r], x[r + 1]);
-      const Reg c = unpack<0>(x[r + 2], x[r + 3]), d = unpack<2>(x[r + 2], x[r + 3]);
-      t[r] = unpack_pairs<0>(a, c);
-      t[r + 1] = unpack_pairs<2>(a, c);
-      t[r + 2] = unpack_pairs<0>(b, d);
-      t[r + 3] = unpack_pairs<2>(b, d);
-    }
+    for (int r = 0; r < block_words; r += 4) transpose_four(x + r, t + r);
     HEED_UNROLL
     for (int c = 0; c < 4; ++c) {  // then the 128-bit blocks themselves
       if constexpr (W == 4) {
@@ -167,6 +169,28 @@ struct Registers {
 
  private:
   using Eight = typename detail::VectorTypes<8>::Words;
+  using Four = typename detail::VectorTypes<4>::Words;
+  // 4x4 blocks inside 128-bit lanes
+  [[gnu::always_inline]] static void transpose_four(const Reg* x, Reg* t) {
+    const Reg a = unpack<0>(x[0], x[1]), b = unpack<2>(x[0], x[1]);
+    const Reg c = unpack<0>(x[2], x[3]), d = unpack<2>(x[2], x[3]);
+    t[0] = unpack_pairs<0>(a, c);
+    t[1] = unpack_pairs<2>(a, c);
+    t[2] = unpack_pairs<0>(b, d);
+    t[3] = unpack_pairs<2>(b, d);
+  }
+  // Register j holds the four words of rows j, j + 4, ..., one row in each 128-bit lane.
+  [[gnu::always_inline]] static void load_four(const std::byte* const* row, Index offset, Reg* block) {
+    Reg x[4];
+    HEED_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      Four part[std::size_t(W / 4)];
+      HEED_UNROLL
+      for (int i = 0; i < W / 4; ++i) std::memcpy(&part[i], row[j + 4 * i] + offset, sizeof part[i]);
+      std::memcpy(&x[j], part, sizeof x[j]);
+    }
+    transpose_four(x, block);
+  }
   [[gnu::always_inline]] static Eight load_eight(const std::byte* from) {
     Eight x;
     std::memcpy(&x, from, sizeof x);
@@ -225,32 +249,16 @@ struct Registers {
     }
     (std::make_integer_sequence<int, W>{});
   }
-
-  [[gnu::always_inline]] static Reg narrow_f16(Words low16) {
-#if defined(__AVX512F__)
-    if constexpr (W == 16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)low16));
-#endif
-#if defined(__F16C__)
-    if constexpr (W == 8) return _mm256_cvtph_ps((__m128i) __builtin_convertvector(low16, Halves));
-#endif
-    return widen_f16(low16);
-  }
-
-  // f16 bits in the low half of each word, as floats. The fields of a normal number are shifted and its bias is
-  // changed. A subnormal number is an integer times 2^-24. No float operand is subnormal, so DAZ and FTZ change
-  // nothing.
-  [[gnu::always_inline]] static Reg widen_f16(Words h) {
-    using Types = detail::VectorTypes<W>;
-    const Words sign = (h & 0x8000u) << 16;
-    const Words magnitude = h & 0x7fffu;
-    const auto tiny =
-        (Words)(__builtin_convertvector((typename Types::Ints)magnitude, typename Types::Floats) * 0x1p-24f);
-    const Words is_small = (Words)((typename Types::Ints)magnitude < 0x400);
-    const Words special = (Words)((typename Types::Ints)magnitude >= 0x7c00) & 0x38000000u;
-    const Words normal = (magnitude << 13) + 0x38000000u + special;
-    return (Reg)((is_small & tiny) | (~is_small & normal) | sign);
-  }
 };
+
+namespace detail {
+/// A register of W floats of no instruction set, to check codecs against every width.
+template <int W>
+struct AnyRegister {
+  using type = typename VectorTypes<W>::Floats;
+  static constexpr int size = W;
+};
+}  // namespace detail
 
 HEED_INTRINSICS_END
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include <heed/factors.hpp>
 #include <heed/math.hpp>
 #include <heed/matrix.hpp>
 #include <heed/simd/exponential.hpp>
@@ -37,7 +38,7 @@ struct Scalar {
   template <class C>
   static void pack_keys(const KeyRows& rows, Index width, float* panel) {
     for (Index k = 0; k < rows.count; ++k) {
-      for (Index d = 0; d < width; ++d) C::decode(rows.row[k] + C::offset_bytes(d), 1, panel + d * panel_keys + k);
+      for (Index d = 0; d < width; ++d) C::codes(rows.row[k], rows.offset + d, 1, panel + d * panel_keys + k);
     }
   }
 
@@ -61,7 +62,7 @@ struct Scalar {
       for (Index r = 0; r < rows; ++r) {
         s[r * chunk_keys + k] = scale * dot(q + r * q_stride, width, [&](Index d) {
                                   float number;
-                                  C::decode(keys.row[k] + C::offset_bytes(d), 1, &number);
+                                  C::codes(keys.row[k], keys.offset + d, 1, &number);
                                   return number;
                                 });
       }
@@ -107,7 +108,7 @@ struct Scalar {
   /// Writes `width` numbers of every row to out[k][width].
   template <class C>
   static void decode_rows(const KeyRows& rows, Index width, float* out) {
-    for (Index k = 0; k < rows.count; ++k) C::decode(rows.row[k], width, out + k * width);
+    for (Index k = 0; k < rows.count; ++k) detail::decode_row<C>(rows.row[k], rows.factors_of(k), 0, width, out + k * width);
   }
 
   /// panel[k][d] = number first_dim + d of value k, for d in [0, dims); zeros up to a multiple of 16. panel
@@ -116,7 +117,7 @@ struct Scalar {
   static void pack_values(const KeyRows& rows, Index first_dim, Index dims, float* panel) {
     for (Index k = 0; k < rows.count; ++k) {
       float* out = panel + k * panel_dims;
-      C::decode(rows.row[k] + C::offset_bytes(first_dim), dims, out);
+      C::codes(rows.row[k], rows.offset + first_dim, dims, out);
       detail::fill(out + dims, out + round_up(dims, state_align), 0.0f);
     }
   }
@@ -145,7 +146,7 @@ struct Scalar {
         float sum = phase.resume ? out : 0;
         for (Index k = keys.begin; k < keys.end; ++k) {
           float number;
-          C::decode(values.row[k] + C::offset_bytes(first_dim + d), 1, &number);
+          C::codes(values.row[k], values.offset + first_dim + d, 1, &number);
           sum = fma(p[r * chunk_keys + k], number, sum);
         }
         out = phase.finish ? merged(sum, targets[r], first_dim + d) : sum;

@@ -20,12 +20,19 @@ inline constexpr Index state_align = 16;
 /// Levels of the deepest merge tree: 2^32 chunks.
 inline constexpr int max_merges = 32;
 
-/// Encoded rows of `count` keys, each by a pointer: contiguous, paged, strided and gathered rows are read by one loop.
-/// Nothing is owned.
+/// A view of the encoded rows of `count` keys, each by a pointer: contiguous, paged, strided and gathered rows are read
+/// by one loop. Nothing is owned.
 struct KeyRows {
-  const std::byte* const* row = nullptr;    ///< row[k]: where key k's view starts
-  const std::byte* const* ahead = nullptr;  ///< ahead[k]: what to prefetch while key k is read; may lie in no object
+  const std::byte* const* row = nullptr;    ///< row[k]: where the row of key k starts
+  const std::byte* const* ahead = nullptr;  ///< ahead[k]: row to prefetch while key k is read; may lie in no object
   Index count = 0;                          ///< number of keys
+  Index offset = 0;                         ///< number of a row at which the view begins
+  const std::byte* const* factors = nullptr;  ///< factors[k]: the row's entry in the plane; null: there is no plane
+
+  /// Where the factors of key k's row lie, apart from the row; null if nowhere.
+  [[nodiscard]] const std::byte* factors_of(Index k) const noexcept {
+    return factors == nullptr ? nullptr : factors[k];
+  }
 };
 
 /// Rows to prefetch into L2 while a packed tile computes: those that will be packed next. Each inner step prefetches
@@ -35,11 +42,12 @@ struct Ahead {
   const std::byte* const* row = nullptr;  ///< row[r]: where row r starts
   Index rows = 0;                         ///< number of rows; 0: prefetch nothing
   Index lines = 1;                        ///< cache lines per row
+  Index offset = 0;                       ///< first byte of a row to prefetch
 
   /// Where the `steps` lines of inner loop number `loop` begin; null if no lines are left.
   [[nodiscard]] const std::byte* begin(Index loop, Index steps) const noexcept {
     const Index line = loop * steps, r = line / lines;
-    return r < rows ? row[r] + line % lines * 64 : nullptr;
+    return r < rows ? row[r] + offset + line % lines * 64 : nullptr;
   }
 };
 

@@ -1,4 +1,4 @@
-// Codec: what ships, and the least a user writes. Loops over vectors ask more of a codec; Scalar does not.
+// Codec: what ships, and the least a user writes. It is enough for every backend.
 #include <heed/heed.hpp>
 
 #include "compile/concepts/minimal.hpp"

@@ -53,14 +53,28 @@ struct Preparation {
 /// One byte per number, multiples of 1/16.
 struct Codec {
   static constexpr const char* name = "sixteenths";
+  static constexpr heed::Factors factors = heed::Factors::none;
+  static constexpr Index view_step = 1;
+  static constexpr Index row_alignment = 16;
   static Index row_bytes(Index width) { return width; }
+  static Index factor_bytes(Index) { return 0; }
   static Index offset_bytes(Index first) { return first; }
-  static void encode(const float* in, Index n, std::byte* out) {
-    for (Index i = 0; i < n; ++i) out[i] = std::byte(int(in[i] * 16) & 255);
+  static void encode(const float* in, Index width, std::byte* row, std::byte*) {
+    for (Index i = 0; i < width; ++i) row[i] = std::byte(int(in[i] * 16) & 255);
   }
-  static void decode(const std::byte* in, Index n, float* out) {
-    for (Index i = 0; i < n; ++i) out[i] = float(static_cast<signed char>(in[i])) / 16;
+  static void codes(const std::byte* row, Index first, Index n, float* out) {
+    for (Index i = 0; i < n; ++i) out[i] = float(static_cast<signed char>(row[first + i])) / 16;
   }
+  template <class V>
+  struct Reader {
+    using Reg = typename V::Reg;
+    static constexpr int group_words = 1;
+    static constexpr int group_numbers = 4;
+    static Reg number(const Reg* group, int i) {
+      return V::from_ints((typename V::Ints)(V::words(*group) << (24 - 8 * i)) >> 24) * 0.0625f;
+    }
+    static Reg load(const std::byte* row, Index first) { return V::from_bytes(V::load_bytes(row + first)) * 0.0625f; }
+  };
 };
 
 /// Rows one after the other.
