@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <heed/cache/cache_contents.hpp>
 #include <heed/cache/cache_facts.hpp>
 #include <heed/cache/layer_groups.hpp>
 #include <heed/cache/layer_view.hpp>
@@ -40,7 +41,7 @@ namespace heed::inline HEED_ABI {
 /// One thread at a time may use a cache, except that streams and layers of a step may be written at once. Forks may be
 /// used by different threads.
 template <AttentionPolicy P, Codec K, Codec V = K>
-class KvCache {
+class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
  public:
   /// true if keys and values are one stream, as views of the same rows.
   static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
@@ -92,48 +93,20 @@ class KvCache {
     return cache;
   }
 
-  KvCache(KvCache&& other) noexcept
-      : policy_(std::move(other.policy_)),
-        layout_(other.layout_),
-        groups_(std::move(other.groups_)),
-        facts_(std::move(other.facts_)) {
-    take_step(other);
-  }
+  KvCache(KvCache&&) noexcept = default;
   KvCache& operator=(KvCache&& other) noexcept {
     if (this == &other) return *this;
-    abort_step();
+    StepOwner<KvCache>::operator=(std::move(other));
     policy_ = std::move(other.policy_);
     layout_ = other.layout_;
     facts_ = std::move(other.facts_);  // before the groups, whose pool it came from
     groups_ = std::move(other.groups_);
-    take_step(other);
     return *this;
   }
   ~KvCache() { abort_step(); }
 
   [[nodiscard]] const P& policy() const noexcept { return policy_; }
   [[nodiscard]] const AttentionLayout& layout() const noexcept { return layout_; }
-  [[nodiscard]] Index layers() const noexcept { return groups_.options().layers; }
-  [[nodiscard]] Positions positions() const noexcept { return groups_.options().positions; }
-  [[nodiscard]] const AnyRule& rule(Index layer = 0) const noexcept { return groups_.group(layer).index.rule(); }
-
-  /// Committed tokens in the cache: the keys of a layer.
-  [[nodiscard]] Index size(Index layer = 0) const noexcept { return kept(layer); }
-  [[nodiscard]] Index kept(Index layer = 0) const noexcept { return groups_.group(layer).index.kept(); }
-  [[nodiscard]] Index seen() const noexcept { return groups_.seen(); }
-  [[nodiscard]] Index evicted(Index layer = 0) const noexcept { return groups_.group(layer).index.evicted(); }
-  /// Logical position of a kept token: strictly increasing. `key` must be in 0 .. kept(layer) - 1.
-  [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept {
-    return groups_.group(layer).index.position(key);
-  }
-  /// Id of a kept token; no_token_id if begin() got none. `key` as in position().
-  [[nodiscard]] std::int32_t token_id(Index key, Index layer = 0) const noexcept {
-    return groups_.group(layer).index.token_id(key);
-  }
-  /// Tokens that the cache can hold without another page, in steps of at most 512 tokens. If every rule has a bound and
-  /// its pages exist, it is the most that the cache may hold.
-  [[nodiscard]] Index capacity() const noexcept { return groups_.capacity(); }
-
   /// Makes capacity() at least `tokens`. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is
   /// open.
   Status reserve(Index tokens) {
@@ -187,9 +160,6 @@ class KvCache {
     return groups_.truncate(tokens);
   }
 
-  /// The fewest tokens above 0 that truncate() can go back to.
-  [[nodiscard]] Index rollback_floor() const noexcept { return groups_.rollback_floor(); }
-
   /// Drops all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
@@ -229,10 +199,6 @@ class KvCache {
     return groups_.resume_at(position);
   }
 
-  /// Number of tokens before the first removed one; seen() if none was removed. The rows of these tokens are as if they
-  /// had been fed to an empty cache. Rows of later tokens may depend on the removal.
-  [[nodiscard]] Index intact() const noexcept { return groups_.intact(); }
-
   /// A cache with the same tokens. No row is copied now: both share all pages, and a page is copied when one of them
   /// writes to it. out_of_memory; wrong_state while a step is open.
   [[nodiscard]] Result<KvCache> fork() const {
@@ -246,32 +212,6 @@ class KvCache {
   void trim() noexcept {
     if (groups_.pool_handle().owned()) groups_.pool().trim();
   }
-
-  /// Memory held, measured. `allocated` and `peak` are the bytes asked of the memory resource. With a pool of the
-  /// caller they are the pages and the bookkeeping of this cache only.
-  [[nodiscard]] CacheBytes bytes() const noexcept { return groups_.bytes(); }
-
-  /// Bytes of one token by the formula: layers x sum over streams of heads x bytes of an encoded row, without padding.
-  [[nodiscard]] Index row_bytes_per_token() const noexcept { return groups_.encoded_token_bytes(); }
-
-  /// Counters of what a layer has kept so far.
-  [[nodiscard]] RetentionCounters retention(Index layer = 0) const noexcept { return groups_.counters(layer); }
-
-  // --- for PrefixCache --------------------------------------------------------------------------------------------
-
-  /// Calls body(address, bytes) for every page that the cache holds. A page that forks share has one address in all of
-  /// them.
-  void for_each_page(FunctionRef<void(const void*, Index)> body) const {
-    for (const LayerGroup& g : groups_.groups()) g.for_each_page(body);
-  }
-  /// Bytes of this cache without its pages: token ids and a few words per page, step and layer.
-  [[nodiscard]] Index bookkeeping_bytes() const noexcept { return groups_.bookkeeping(); }
-  /// true if the caller removed tokens since the cache was last empty, with remove(), compact() or resume_at(). Rows of
-  /// later tokens may then differ from those of the whole text.
-  [[nodiscard]] bool removed() const noexcept { return groups_.removed(); }
-  /// A hash of layer shapes, rules, positions, undo_tokens and model_id. Caches with equal hashes can replace each
-  /// other.
-  [[nodiscard]] std::uint64_t fingerprint() const { return groups_.fingerprint(); }
 
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
@@ -304,9 +244,14 @@ class KvCache {
 
  private:
   friend Step;
+  friend StepGuard<KvCache>;
+  friend StepOwner<KvCache>;
+  static constexpr const char* kind = "cache";
+  using StepOwner<KvCache>::abort_step;
+  using StepOwner<KvCache>::no_step;
 
   KvCache(P policy, LayerGroups groups)
-      : policy_(std::move(policy)), layout_(policy_.layout()), groups_(std::move(groups)) {}
+      : CacheContents(std::move(groups)), policy_(std::move(policy)), layout_(policy_.layout()) {}
 
   [[nodiscard]] static Result<KvCache> make(P policy, LayerGroups groups) {
     KvCache cache(std::move(policy), std::move(groups));
@@ -335,12 +280,6 @@ class KvCache {
     if (facts_.get() == nullptr) return View();
     if (layer < 0 || layer >= layers()) return View::no_layer(layer, layers());
     return View(groups_.group(layer), *facts_.get(), layer, groups_.place(layer).layer, with_plan);
-  }
-
-  [[nodiscard]] Status no_step(const char* call) const {
-    if (layers() == 0) return fail(StatusCode::wrong_state, call, ": the cache was moved from");
-    if (step_ == nullptr) return {};
-    return fail(StatusCode::wrong_state, call, ": a step of ", step_->tokens(), " tokens is open; commit or abort it");
   }
 
   [[nodiscard]] Status may(CacheFeature feature) const {
@@ -393,19 +332,15 @@ class KvCache {
     return status;
   }
 
-  void abort_step() noexcept {
-    if (step_ != nullptr) step_->abort();
-  }
-  void take_step(KvCache& other) noexcept {
-    step_ = std::exchange(other.step_, nullptr);
-    if (step_ != nullptr) step_->cache_ = this;
+  void drop_step() noexcept { groups_.abort(); }
+  void step_closed() noexcept {
+    ++facts_->change;
+    facts_->step_open = false;
   }
 
   P policy_;
   AttentionLayout layout_;
-  LayerGroups groups_;
   CacheFactsBlock facts_;
-  Step* step_ = nullptr;
 };
 
 }  // namespace heed::inline HEED_ABI

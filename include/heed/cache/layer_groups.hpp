@@ -1,5 +1,5 @@
 /// \file
-/// All layers of a cache, in groups that share a rule: everything that does not depend on policy or codec.
+/// Steps, removal, memory and snapshots of all layers of a cache: everything that does not depend on policy or codec.
 #pragma once
 
 #include <algorithm>
@@ -11,68 +11,35 @@
 #include <heed/cache/bytes.hpp>
 #include <heed/cache/group_memory.hpp>
 #include <heed/cache/group_removal.hpp>
-#include <heed/cache/hash.hpp>
-#include <heed/cache/layer_group.hpp>
-#include <heed/cache/options.hpp>
+#include <heed/cache/grouped_layers.hpp>
 #include <heed/cache/snapshot.hpp>
 #include <heed/cache/step_lengths.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// All layer groups of a cache, and its pool of pages. Whatever fails, fails before anything has changed in any group.
+/// What happens to all layer groups of a cache at once. Whatever fails, fails before anything has changed in any group.
 /// It does not know steps: its owner calls it in the right order.
-///
-/// An object that was moved from has no groups, no layers and no tokens. The groups themselves do not move, because
-/// views point to them.
-class LayerGroups {
+class LayerGroups : public GroupedLayers {
  public:
-  /// Where a layer's rows are.
-  struct Place {
-    Index group = -1;
-    Index layer = 0;  ///< within the group
-  };
-
   /// invalid_argument unless every layer is in just one group; out_of_memory. Options are valid.
   [[nodiscard]] static Result<LayerGroups> create(const CacheOptions& options, std::span<const StoredStream> streams,
                                                   std::span<const LayerRule> rules, PoolHandle pool) {
     LayerGroups made;
-    made.options_ = options;
-    made.pool_ = std::move(pool);
-    made.streams_.assign(streams.begin(), streams.end());
-    made.places_.assign(std::size_t(options.layers), {});
-    made.groups_.reserve(rules.size());
-    for (const LayerRule& rule : rules) {
-      if (Status status = made.add_group(rule); !status.ok()) return status;
-    }
-    for (Index layer = 0; layer < options.layers; ++layer) {
-      if (made.places_[std::size_t(layer)].group < 0) {
-        return fail(StatusCode::invalid_argument, "rules: layer ", layer, " is in no group");
-      }
-    }
+    if (Status status = made.add_groups(options, streams, rules, std::move(pool)); !status.ok()) return status;
     made.counters_.assign(made.groups_.size(), {});
     return made;
   }
 
   LayerGroups(LayerGroups&& other) noexcept
-      : options_(other.options_),
-        pool_(std::move(other.pool_)),
-        streams_(std::move(other.streams_)),
-        groups_(std::move(other.groups_)),
-        places_(std::move(other.places_)),
+      : GroupedLayers(std::move(other)),
         counters_(std::move(other.counters_)),
         owner_bytes_(std::exchange(other.owner_bytes_, 0)),
         peak_(std::exchange(other.peak_, 0)),
         reserved_(std::exchange(other.reserved_, 0)),
-        steps_(other.steps_) {
-    other.options_.layers = 0;
-  }
+        steps_(other.steps_) {}
   LayerGroups& operator=(LayerGroups&& other) noexcept {
     LayerGroups taken(std::move(other));  // what was here goes with it, the pool last
-    std::swap(options_, taken.options_);
-    std::swap(pool_, taken.pool_);
-    std::swap(streams_, taken.streams_);
-    std::swap(groups_, taken.groups_);
-    std::swap(places_, taken.places_);
+    swap(taken);
     std::swap(counters_, taken.counters_);
     std::swap(owner_bytes_, taken.owner_bytes_);
     std::swap(peak_, taken.peak_);
@@ -83,13 +50,7 @@ class LayerGroups {
 
   /// The same tokens in shared pages, or out_of_memory.
   [[nodiscard]] Result<LayerGroups> fork() const {
-    std::vector<LayerRule> rules(groups_.size());
-    for (Index layer = 0; layer < options_.layers; ++layer) {
-      LayerRule& rule = rules[std::size_t(place(layer).group)];
-      rule.rule = group(layer).index.rule();
-      rule.layers.push_back(layer);
-    }
-    Result<LayerGroups> copy = create(options_, streams_, rules, pool_);
+    Result<LayerGroups> copy = create(options_, streams_, rules(), pool_);
     for (std::size_t g = 0; copy.ok() && g < groups_.size(); ++g) {
       if (Status status = copy->groups_[g].share(memory(), groups_[g]); !status.ok()) return status;
     }
@@ -98,23 +59,6 @@ class LayerGroups {
     copy->counters_ = counters_;
     return copy;
   }
-
-  [[nodiscard]] const CacheOptions& options() const noexcept { return options_; }
-  [[nodiscard]] PagePool& pool() const noexcept { return *pool_; }
-  /// For whatever the owner allocates; counted.
-  [[nodiscard]] MemoryResource memory() const noexcept { return pool_->metered(); }
-  [[nodiscard]] const PoolHandle& pool_handle() const noexcept { return pool_; }
-  [[nodiscard]] std::span<const LayerGroup> groups() const noexcept { return groups_; }
-  [[nodiscard]] Place place(Index layer) const noexcept { return places_[std::size_t(layer)]; }
-  /// The group of a layer; of layer 0 if there is no such layer; an empty one if there are no layers.
-  [[nodiscard]] LayerGroup& group(Index layer) noexcept { return groups_[std::size_t(place(checked(layer)).group)]; }
-  [[nodiscard]] const LayerGroup& group(Index layer) const noexcept {
-    if (groups_.empty()) return no_group();
-    return groups_[std::size_t(place(checked(layer)).group)];
-  }
-  [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
-  /// Most tokens the cache may hold.
-  [[nodiscard]] Index limit() const noexcept { return detail::token_limit(options_.max_tokens); }
 
   // --- a step ------------------------------------------------------------------------------------------------------
 
@@ -278,12 +222,6 @@ class LayerGroups {
     bytes.peak = pool.peak;
     return bytes;
   }
-  /// Bytes of a token in all layers, encoded, without padding.
-  [[nodiscard]] Index encoded_token_bytes() const noexcept {
-    Index bytes = 0;
-    for (const LayerGroup& g : groups_) bytes += g.near_rows.layout().encoded_token_bytes();
-    return bytes;
-  }
   [[nodiscard]] RetentionCounters counters(Index layer) const noexcept {
     if (groups_.empty()) return {};
     RetentionCounters counters = counters_[std::size_t(place(checked(layer)).group)];
@@ -296,23 +234,6 @@ class LayerGroups {
 
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
-  /// A hash of everything that a snapshot depends on besides tokens and codecs.
-  [[nodiscard]] std::uint64_t fingerprint() const {
-    std::uint64_t hash = options_.model_id;
-    const auto add = [&hash](std::uint64_t n) { hash = detail::hash_next(hash, n); };
-    for (const StoredStream& stream : streams_) {
-      add(std::uint64_t(stream.heads));
-      add(std::uint64_t(stream.row_bytes));
-    }
-    add(std::uint64_t(options_.positions));
-    add(std::uint64_t(options_.undo_tokens));
-    for (const Place& place : places_) {
-      add(std::uint64_t(place.group));
-      add(std::uint64_t(place.layer));
-      add(groups_[std::size_t(place.group)].index.rule().fingerprint());
-    }
-    return hash;
-  }
   /// Bytes written, or to be written if `to` is null.
   std::size_t write_snapshot(const detail::SnapshotCodecs& codecs, std::byte* to) const {
     return detail::write_groups(to, fingerprint(), codecs, groups_, counters_);
@@ -344,54 +265,10 @@ class LayerGroups {
     return moved;
   }
 
-  [[nodiscard]] Status add_group(const LayerRule& rule) {
-    for (std::size_t i = 0; i < rule.layers.size(); ++i) {
-      const Index layer = rule.layers[i];
-      if (layer < 0 || layer >= options_.layers) {
-        return fail(StatusCode::invalid_argument, "rules: layer is ", layer, ", the cache has ", options_.layers);
-      }
-      Place& at = places_[std::size_t(layer)];
-      if (at.group >= 0) return fail(StatusCode::invalid_argument, "rules: layer ", layer, " is in two groups");
-      at = {Index(groups_.size()), Index(i)};
-    }
-    if (rule.layers.empty()) {
-      return fail(StatusCode::invalid_argument, "rules: group ", groups_.size(), " has no layers");
-    }
-    const Index layers = Index(rule.layers.size());
-    MostKept kept = rule.rule.most_kept();
-    if (kept.bounded()) kept.recent += options_.undo_tokens;
-    Index tokens = options_.page_tokens;
-    if (tokens == 0) {
-      Result<PageLayout> one = PageLayout::create(layers, streams_, 1);
-      if (!one.ok()) return one.status();
-      tokens = automatic_page_tokens(kept, !kept.everything, options_.capacity, one->token_bytes());
-    }
-    Result<PageLayout> layout = PageLayout::create(layers, streams_, tokens);
-    if (!layout.ok()) return layout.status();
-    groups_.emplace_back(TokenIndex(rule.rule, options_.positions, options_.undo_tokens), pool_, *layout, kept);
-    return groups_.back().index.prepare(memory());
-  }
-
-  [[nodiscard]] static const LayerGroup& no_group() noexcept {
-    static const LayerGroup none(TokenIndex{}, PoolHandle{}, PageLayout{});
-    return none;
-  }
-  [[nodiscard]] Index checked(Index layer) const noexcept { return layer >= 0 && layer < options_.layers ? layer : 0; }
-
-  /// true if the pool serves only this cache: no fork, and not the cache that it was forked from.
-  [[nodiscard]] bool alone() const noexcept {
-    return pool_.handles() == 1 + LayerGroup::pool_handles * Index(groups_.size());
-  }
-
   void note_peak() noexcept {
     if (!pool_.owned()) peak_ = std::max(peak_, detail::page_bytes(groups_) + bookkeeping());
   }
 
-  CacheOptions options_;
-  PoolHandle pool_;  // before all that is allocated from it
-  std::vector<StoredStream> streams_;
-  std::vector<LayerGroup> groups_;
-  std::vector<Place> places_;                // of layers
   std::vector<RetentionCounters> counters_;  // of groups
   Index owner_bytes_ = 0;
   Index peak_ = 0;

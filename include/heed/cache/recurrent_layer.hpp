@@ -23,7 +23,7 @@ class RecurrentLayer {
   }
 
  private:
-  friend class RecurrentState;
+  friend class RecurrentRing;
   float* data_ = nullptr;  // of slot 0
   Index width_ = 0, stride_ = 0, slots_ = 1;
   Index head_ = 0;   // slot of the state before the step

@@ -3,41 +3,26 @@
 #pragma once
 
 #include <span>
-#include <utility>
 
 #include <heed/cache/cache_facts.hpp>
 #include <heed/cache/layer_group.hpp>
+#include <heed/cache/step_guard.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// The new tokens of a cache between begin() and commit() or abort(). Movable: step and cache may both move while it is
-/// open. The destructor aborts an open step.
+/// The new tokens of a cache between begin() and commit() or abort(). Rotary positions are in positions().
 template <class Cache>
-class CacheStep {
+class CacheStep : public StepGuard<Cache> {
  public:
-  CacheStep(CacheStep&& other) noexcept { take(other); }
-  CacheStep& operator=(CacheStep&& other) noexcept {
-    if (this != &other) {
-      abort();
-      take(other);
-    }
-    return *this;
-  }
-  ~CacheStep() { abort(); }
+  using StepGuard<Cache>::open;
+  using StepGuard<Cache>::tokens;
 
-  /// false after commit() or abort(), if the step was moved from, or if its cache has ended.
-  [[nodiscard]] bool open() const noexcept { return cache_ != nullptr; }
-  /// Logical position of the first new token: the number of tokens before the step. Rotary positions are in
-  /// positions().
-  [[nodiscard]] Index first_logical_position() const noexcept { return first_logical_position_; }
-  /// Number of new tokens.
-  [[nodiscard]] Index tokens() const noexcept { return tokens_; }
   /// Id of new token `i`; no_token_id if begin() got none or the step is closed.
   [[nodiscard]] std::int32_t token_id(Index i) const noexcept {
-    return open() ? cache_->token_id(cache_->kept() + i) : no_token_id;
+    return open() ? this->owner()->token_id(this->owner()->kept() + i) : no_token_id;
   }
   /// The cache of the step; null if the step is closed.
-  [[nodiscard]] const Cache* cache() const noexcept { return cache_; }
+  [[nodiscard]] const Cache* cache() const noexcept { return this->owner(); }
   /// Rotary positions of the new tokens in `layer`, [tokens()]. Rotate queries by them, and keys unless the policy
   /// rotates keys at read. They are logical positions; with in-cache ranks, the number of keys that the token sees,
   /// minus 1, which differs between layers with different rules. Valid while the step is open. Empty if it is closed,
@@ -47,9 +32,9 @@ class CacheStep {
   /// TreeMask::positions() or TreePaths::positions(). attend() refuses a tree in a step that was asked for these, unless the
   /// tree is a chain.
   [[nodiscard]] std::span<const Index> positions(Index layer) const noexcept {
-    if (!open() || layer < 0 || layer >= cache_->layers()) return {};
-    cache_->facts_->ask_positions();
-    return cache_->groups_.group(layer).index.rotary_positions();
+    if (!open() || layer < 0 || layer >= this->owner()->layers()) return {};
+    this->owner()->facts_->ask_positions();
+    return this->owner()->groups_.group(layer).index.rotary_positions();
   }
 
   /// Encodes the rows of the new tokens, [tokens()][heads][width], for one stream of one layer. May be repeated: the
@@ -57,7 +42,7 @@ class CacheStep {
   /// wrong_state if the step is closed.
   Status write(Index layer, int stream, std::span<const float> rows) {
     if (!open()) return closed("write()");
-    return cache_->write(layer, stream, tokens_, rows);
+    return this->owner()->write(layer, stream, tokens(), rows);
   }
   /// The same for a policy with one stream.
   Status write(Index layer, std::span<const float> rows) requires(Cache::one_stream) {
@@ -72,7 +57,7 @@ class CacheStep {
   /// The keys of one layer: committed and new tokens. It may be taken before the layer's streams are written. attend()
   /// refuses it until they are written, and after the step is closed.
   [[nodiscard]] typename Cache::View keys(Index layer) const noexcept {
-    return open() ? cache_->view(layer, true) : Cache::View::of_closed_step();
+    return open() ? this->owner()->view(layer, true) : Cache::View::of_closed_step();
   }
 
   /// Adds the tokens to the cache and evicts. wrong_state, and the step stays open, if a stream of a layer was not
@@ -84,11 +69,11 @@ class CacheStep {
   /// PrefixCache needs. out_of_memory, and the step stays open, if there is no memory for that.
   Status commit(Eviction eviction) {
     if (!open()) return closed("commit()");
-    if (Status status = cache_->all_written(); !status.ok()) return status;
+    if (Status status = this->owner()->all_written(); !status.ok()) return status;
     if (eviction == Eviction::later) {
-      if (Status status = cache_->groups_.prepare_later(); !status.ok()) return status;
+      if (Status status = this->owner()->groups_.prepare_later(); !status.ok()) return status;
     }
-    cache_->groups_.commit(eviction);
+    this->owner()->groups_.commit(eviction);
     close();
     return {};
   }
@@ -99,49 +84,24 @@ class CacheStep {
   /// above, invalid_argument for a wrong index, out_of_memory.
   Status commit(std::span<const Index> accepted) {
     if (!open()) return closed("commit()");
-    if (Status status = cache_->all_written(); !status.ok()) return status;
-    if (Status status = cache_->groups_.accept(tokens_, accepted); !status.ok()) return status;
-    cache_->groups_.commit();
+    if (Status status = this->owner()->all_written(); !status.ok()) return status;
+    if (Status status = this->owner()->groups_.accept(tokens(), accepted); !status.ok()) return status;
+    this->owner()->groups_.commit();
     close();
     return {};
   }
 
-  /// Forgets the tokens.
-  void abort() noexcept {
-    if (!open()) return;
-    cache_->groups_.abort();
-    close();
-  }
-
  private:
   friend Cache;
-  /// Not the cache's open step yet: it becomes that when it moves into its Result, which stays.
-  CacheStep(Cache& cache, Index tokens) noexcept
-      : cache_(&cache), first_logical_position_(cache.seen()), tokens_(tokens) {
+  using StepGuard<Cache>::close;
+  using StepGuard<Cache>::closed;
+
+  CacheStep(Cache& cache, Index count) noexcept : StepGuard<Cache>(cache, count) {
     CacheFacts& facts = *cache.facts_.get();
     facts.step_open = true;
-    facts.step_tokens = tokens;
+    facts.step_tokens = count;
     facts.asked_positions = false;
   }
-  void take(CacheStep& other) noexcept {
-    cache_ = std::exchange(other.cache_, nullptr);
-    first_logical_position_ = other.first_logical_position_;
-    tokens_ = other.tokens_;
-    if (open()) cache_->step_ = this;
-  }
-  void close() noexcept {
-    CacheFacts& facts = *cache_->facts_.get();
-    ++facts.change;
-    facts.step_open = false;
-    std::exchange(cache_, nullptr)->step_ = nullptr;
-  }
-  [[nodiscard]] static Status closed(const char* call) {
-    return fail(StatusCode::wrong_state, call, ": the step is closed");
-  }
-
-  Cache* cache_ = nullptr;
-  Index first_logical_position_ = 0;
-  Index tokens_ = 0;
 };
 
 }  // namespace heed::inline HEED_ABI

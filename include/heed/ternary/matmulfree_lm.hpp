@@ -7,7 +7,10 @@
 ///     logits = BitLinear_head(RMSNorm(x; norm))
 #pragma once
 
+#include <algorithm>
+#include <span>
 #include <string>
+#include <vector>
 
 #include <heed/codec/bf16.hpp>
 #include <heed/ternary/glu.hpp>
