@@ -10,6 +10,7 @@ using namespace heed::analysis;
 // MLA's row: 512 + 64 elements.
 static_assert(rows_f32.bytes(512, 64) == 2304);
 static_assert(rows_16bit.bytes(512, 64) == 1152);
+static_assert(rows_in<heed::F32>() == plain_rows(4) && rows_in<heed::Bf16>() == plain_rows(2));
 static_assert(rows_8bit.bytes(512, 64) == 576);
 static_assert(rows_4bit.bytes(512, 64) == 288);
 static_assert(rows_flashmla_fp8.bytes(512, 64) == 656);

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <heed/analysis/count.hpp>
+#include <heed/codec/bf16.hpp>
+#include <heed/codec/f32.hpp>
 
 namespace heed::inline HEED_ABI::analysis {
 
@@ -49,9 +51,16 @@ struct RowFormat {
   return {.block_elements = 1, .block_bytes = element_bytes};
 }
 
-inline constexpr RowFormat rows_f32 = plain_rows(4);
-inline constexpr RowFormat rows_16bit = plain_rows(2);  ///< bf16 or f16
-inline constexpr RowFormat rows_8bit = plain_rows(1);   ///< fp8 or int8, scales not counted, as in the Step-3 report
+/// Rows in codec C of this library, factors included, wherever they lie. The codec says how many bytes they take.
+template <class C>
+[[nodiscard]] constexpr RowFormat rows_in() noexcept {
+  const Index head = C::row_bytes(0) + C::factor_bytes(0), step = C::view_step;
+  return {.block_elements = step, .block_bytes = C::row_bytes(step) + C::factor_bytes(step) - head, .row_bytes = head};
+}
+
+inline constexpr RowFormat rows_f32 = rows_in<F32>();
+inline constexpr RowFormat rows_16bit = rows_in<Bf16>();  ///< bf16 or f16
+inline constexpr RowFormat rows_8bit = plain_rows(1);     ///< fp8 or int8, scales not counted, as in the Step-3 report
 inline constexpr RowFormat rows_4bit{.block_elements = 2, .block_bytes = 1};
 /// ggml's q8_0: blocks of 32 int8 and one f16 scale. MLA's 576 elements take 18 blocks, 612 bytes.
 inline constexpr RowFormat rows_q8_0{.block_elements = 32, .block_bytes = 34};
