@@ -15,10 +15,11 @@ enum class Factors {
   per_block,  ///< one factor for every factor_dims numbers, counted from the start of the row
 };
 
-/// Numbers of a row that share a factor under Factors::per_block. A score has one accumulator for as many (score_dims).
+/// Numbers of a row that share a factor under Factors::per_block. It equals score_dims, the dims of one accumulator of a
+/// score.
 inline constexpr Index factor_dims = 32;
-/// Rows of plain elements begin at multiples of this many bytes in a page, so that words and short vectors do not
-/// straddle two cache lines needlessly. 64 would double the cache of a row of 16 bf16 numbers, which is 32 bytes.
+/// Rows of plain elements begin at multiples of this many bytes in a page, so that few words and short vectors straddle
+/// two cache lines. With 64, a row of 16 bf16 numbers (32 bytes) would take twice its size.
 inline constexpr Index row_alignment = 16;
 
 namespace detail {

@@ -22,7 +22,7 @@ namespace heed::inline HEED_ABI {
 inline constexpr Index block_alignment = 64;
 
 /// An allocator as data. `allocate` returns nullptr if there is no memory; it must not throw. `deallocate` gets the
-/// same bytes and alignment. `context` is passed to both and must outlive all that uses it.
+/// same bytes and alignment. `context` is passed to both and must outlive every user of it.
 struct MemoryResource {
   void* context = nullptr;
   void* (*allocate)(void* context, std::size_t bytes, std::size_t alignment) = nullptr;

@@ -2,8 +2,8 @@
 
     check.py <root of the repository>
 
-Prints each include against the arrows, each header without a room, each arrow that no include uses, and each include of a
-header of heed's that is not written `<heed/...>`. The table of rooms in docs/design.md must be that of rooms.txt.
+Prints each include against the arrows, each header without a room, each arrow that no include uses, and each include of
+one of heed's headers that is not written `<heed/...>`. The table of rooms in docs/design.md must agree with rooms.txt.
 """
 import dataclasses
 import pathlib
@@ -32,10 +32,10 @@ def read_rooms(text):
             problems.append(f"rooms.txt:{number}: not `room [headers] -> rooms`: {line}")
             continue
         name, places, may = match[1], (match[2] or match[1] + "/").split(), match[3].split()
-        problems += [f"rooms.txt:{number}: {name} includes {other}, which stands at no line before"
+        problems += [f"rooms.txt:{number}: {name} includes {other}, which no earlier line has"
                      for other in may if other not in rooms]
         if name in rooms:
-            problems.append(f"rooms.txt:{number}: {name} stands there twice")
+            problems.append(f"rooms.txt:{number}: {name} is there twice")
         rooms[name] = Room(name, places, may)
     return rooms, problems
 
@@ -106,7 +106,7 @@ def check_table(text, rooms):
         if rows.get(room.name) != wanted:
             problems.append(f"docs/design.md: the row of {room.name} has {rows.get(room.name)!r}, not {wanted!r}")
     if list(rows) != list(rooms):
-        problems.append("docs/design.md: its table has not the rooms of rooms.txt in their order")
+        problems.append("docs/design.md: its table does not have the rooms of rooms.txt in their order")
     return problems
 
 

@@ -70,7 +70,7 @@ class Rooms(unittest.TestCase):
                                   ROOMS.replace("middle -> low", "middle -> low top") + "top -> high\n"),
                     "rooms.txt:3: middle includes top", "no header of middle includes top",
                     "the row of middle", "the row of high")
-        self.expect(self.problems(rooms=ROOMS + "high -> low middle\n"), "stands there twice")
+        self.expect(self.problems(rooms=ROOMS + "high -> low middle\n"), "is there twice")
         self.expect(self.problems(rooms=ROOMS + "high => low\n"), "rooms.txt:5: not `room")
         self.expect(self.problems(rooms=ROOMS.replace("a.hpp", "a.hpp gone.hpp")), "low has no gone.hpp")
 

@@ -150,7 +150,8 @@ TYPED_TEST(Gates, MlgruStep) {
       const Floats input = random.gaussians(n, 3), forget = random.gaussians(n, 6), before = random.gaussians(n);
       Floats bound, state = before;
       for (Index i = 0; i < n; ++i) bound.push_back(float(random.uniform()));
-      TypeParam::Gates::gated_mix(input.data(), forget.data(), bounded ? bound.data() : nullptr, masked, n, state.data());
+      TypeParam::Gates::gated_mix(input.data(), forget.data(), bounded ? bound.data() : nullptr, masked, n,
+                                  state.data());
       for (std::size_t i = 0; i < std::size_t(n); ++i) {
         const double lowest = bounded ? double(bound[i]) : 0;
         const double f = lowest + (1 - lowest) * oracle::sigmoid(double(forget[i]));
@@ -180,7 +181,7 @@ TYPED_TEST(Gates, MlgruNan) {
       for (Floats& numbers : operands) numbers.assign(21, 0.5f);
       operands[operand][17] = nan_float;
       TypeParam::Gates::gated_mix(operands[0].data(), operands[1].data(), operands[2].data(), masked, 21,
-                              operands[3].data());
+                                  operands[3].data());
       for (std::size_t i = 0; i < 21; ++i) {
         ASSERT_EQ(std::isnan(operands[3][i]), i == 17 && (operand != 0 || !masked)) << operand << ": " << i;
       }

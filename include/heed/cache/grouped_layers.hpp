@@ -14,7 +14,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Which layers a cache has, which group each is in, and of what the groups are made.
+/// Which layers a cache has, which group each layer is in, and what the groups are made of: options, streams, a pool.
 ///
 /// An object that was moved from has no groups, no layers and no tokens. The groups themselves do not move, because
 /// views point to them.

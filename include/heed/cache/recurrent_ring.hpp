@@ -13,9 +13,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A slot of the ring holds the state of all layers after one token. It keeps the committed state and those of the last
-/// undo_tokens tokens before it, and has as many slots again for a step, which may yet be aborted. It does not know steps:
-/// its owner calls it in the right order. A ring that was moved from has no layers.
+/// A slot of the ring holds the state of all layers after one token. The ring keeps the committed state and those of the
+/// undo_tokens tokens before it: undo_tokens + 1 slots. A step, which may be aborted, writes to as many other slots. The
+/// ring does not know steps: its owner calls it in the right order. A ring that was moved from has no layers.
 class RecurrentRing {
  public:
   RecurrentRing() = default;
@@ -117,8 +117,8 @@ class RecurrentRing {
     return detail::finish_snapshot(writer, size_at, to);
   }
 
-  /// The states of a snapshot; those that undo_tokens keeps. invalid_argument, or out_of_range for more than max_tokens
-  /// tokens, changes nothing.
+  /// Reads the states of a snapshot, the latest undo_tokens + 1 of them. invalid_argument if it is damaged or of another
+  /// shape or model_id, out_of_range if it has seen more than max_tokens tokens; nothing changes then.
   [[nodiscard]] Status read(std::span<const std::byte> from) {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, "snapshot: ", parts...); };
     detail::SnapshotReader reader(from);

@@ -44,11 +44,11 @@ class StepGuard {
   }
 
  protected:
-  /// Not the owner's open step yet: it becomes that when it moves into its Result, which stays.
+  /// The owner does not know the step yet. It learns its address when the step moves into the Result of begin().
   StepGuard(Owner& owner, Index tokens) noexcept
       : owner_(&owner), first_logical_position_(owner.seen()), tokens_(tokens) {}
 
-  /// Null if the step is closed.
+  /// The owner; null if the step is closed.
   [[nodiscard]] Owner* owner() const noexcept { return owner_; }
   void close() noexcept {
     owner_->step_closed();

@@ -10,19 +10,19 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Vector types of 4, 8 and 16 floats, of no instruction set. They stand for those of the backends.
+/// A vector type of W floats (4, 8 or 16) of no particular instruction set. It stands for those of the backends.
 template <int W>
 using AnyLanes = Registers<AnyRegister<W>>;
 
-/// `C::Reader<V>` fills registers of V::width floats with codes, exactly.
+/// `C::Reader<V>` fills registers of V::width floats with the codes of numbers, exactly.
 ///
-///     group_words, group_numbers   so many consecutive words of 32 bits hold so many consecutive numbers. group_words
-///                                  is 1, 2 or 4; group_numbers divides 32; 32 numbers have at least 4 words, which
-///                                  lie together
-///     number(group, i)             group[w] holds word w of a group of V::width rows, a row in each lane. Returns number
-///                                  i of the group of every row; i in [0, group_numbers)
-///     load(row, first)             numbers [first, first + V::width) of one row. `first` is a multiple of V::width from
-///                                  a multiple of view_step on
+///     group_words, group_numbers   a group is group_words consecutive words of 32 bits of a row. They hold group_numbers
+///                                  consecutive numbers. group_words is 1, 2 or 4; group_numbers divides 32; 32 numbers
+///                                  take at least 4 words, without gaps
+///     number(group, i)             lane j of register group[w] is word w of the group of row j. Returns number i of the
+///                                  group, for each of the V::width rows; i in [0, group_numbers)
+///     load(row, first)             numbers [first, first + V::width) of one row. `first` is a multiple of view_step plus
+///                                  a multiple of V::width
 template <class C, class V>
 concept RowReader = requires(const typename V::Reg* group, const std::byte* row, Index first, int i) {
   { C::template Reader<V>::group_words } -> std::convertible_to<int>;

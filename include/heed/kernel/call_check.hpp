@@ -1,5 +1,5 @@
 /// \file
-/// Checks of a call's arguments: sizes, options, sequences. The kernel makes none.
+/// Checks of a call's arguments: sizes, options, sequences. The loops behind them check nothing.
 #pragma once
 
 #include <span>
@@ -90,8 +90,8 @@ Status check_positions(const Sequence& sequence) {
   return {};
 }
 
-/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
-/// ".
+/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence " and the
+/// index.
 template <AttentionPolicy P, class Sequence>
 Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool policy_rotates,
                       const Sequence& sequence, Index index) {

@@ -1,5 +1,5 @@
 /// \file
-/// An executor whose type is erased.
+/// An executor, with its type erased.
 #pragma once
 
 #include <heed/concepts.hpp>

@@ -1,5 +1,5 @@
 /// \file
-/// A policy's preparation of keys and values whose type is erased.
+/// A policy's preparation of keys and values, with its type erased.
 #pragma once
 
 #include <heed/concepts.hpp>

@@ -1,5 +1,5 @@
 /// \file
-/// A source whose type is erased. So the loops are compiled once per codec and backend, whatever the cache. The price is
+/// A source, with its type erased. So the loops are compiled once per codec and backend, whatever the cache. The price is
 /// an indirect call per run of rows, never per key.
 #pragma once
 

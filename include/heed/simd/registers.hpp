@@ -1,5 +1,5 @@
 /// \file
-/// Operations on vector registers that need neither xsimd nor Eigen: loads of narrow words, the word transpose.
+/// Operations on vector registers that need neither xsimd nor Eigen: loads of narrow numbers, the word transpose.
 /// Written with GNU vector extensions, which GCC and Clang map to the instructions of each ISA.
 #pragma once
 
@@ -170,7 +170,7 @@ struct Registers {
  private:
   using Eight = typename detail::VectorTypes<8>::Words;
   using Four = typename detail::VectorTypes<4>::Words;
-  // 4x4 blocks inside 128-bit lanes
+  // Transposes the 4x4 blocks of words inside each 128-bit lane.
   [[gnu::always_inline]] static void transpose_four(const Reg* x, Reg* t) {
     const Reg a = unpack<0>(x[0], x[1]), b = unpack<2>(x[0], x[1]);
     const Reg c = unpack<0>(x[2], x[3]), d = unpack<2>(x[2], x[3]);
@@ -252,7 +252,7 @@ struct Registers {
 };
 
 namespace detail {
-/// A register of W floats of no instruction set, to check codecs against every width.
+/// A register of W floats of no particular instruction set. Codecs are checked against it.
 template <int W>
 struct AnyRegister {
   using type = typename VectorTypes<W>::Floats;

@@ -108,7 +108,9 @@ struct Scalar {
   /// Writes `width` numbers of every row to out[k][width].
   template <class C>
   static void decode_rows(const KeyRows& rows, Index width, float* out) {
-    for (Index k = 0; k < rows.count; ++k) detail::decode_row<C>(rows.row[k], rows.factors_of(k), 0, width, out + k * width);
+    for (Index k = 0; k < rows.count; ++k) {
+      detail::decode_row<C>(rows.row[k], rows.factors_of(k), 0, width, out + k * width);
+    }
   }
 
   /// panel[k][d] = number first_dim + d of value k, for d in [0, dims); zeros up to a multiple of 16. panel

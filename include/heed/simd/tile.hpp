@@ -26,10 +26,10 @@ struct KeyRows {
   const std::byte* const* row = nullptr;    ///< row[k]: where the row of key k starts
   const std::byte* const* ahead = nullptr;  ///< ahead[k]: row to prefetch while key k is read; may lie in no object
   Index count = 0;                          ///< number of keys
-  Index offset = 0;                         ///< number of a row at which the view begins
+  Index offset = 0;                         ///< the number of each row at which the view begins
   const std::byte* const* factors = nullptr;  ///< factors[k]: the row's entry in the plane; null: there is no plane
 
-  /// Where the factors of key k's row lie, apart from the row; null if nowhere.
+  /// The entry of key k's row in the plane of factors; null if there is no plane.
   [[nodiscard]] const std::byte* factors_of(Index k) const noexcept {
     return factors == nullptr ? nullptr : factors[k];
   }
