@@ -115,6 +115,8 @@ class PageLayout {
   template <class C>
   void encode(Page* page, Index layer, int stream, Index slot, Index count, Index width,
               const float* numbers) const noexcept {
+    static_assert(C::factors == Factors::none, "pages have no plane of factors: only codecs without factors can be stored");
+    static_assert(row_alignment % C::row_alignment == 0, "rows in pages are aligned to 16 bytes");
     const Block& block = blocks_[std::size_t(stream)];
     const auto padding = std::size_t(block.stride - block.row_bytes);
     define(page, layer, stream, slot + count);

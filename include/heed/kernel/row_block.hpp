@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include <heed/attend_options.hpp>
+#include <heed/factors.hpp>
 #include <heed/kernel/chunk_keys.hpp>
 #include <heed/math.hpp>
 
@@ -14,6 +15,10 @@ namespace heed::inline HEED_ABI::detail {
 /// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows.
 template <class Backend, Codec K, Codec V>
 class RowBlock {
+  static_assert(K::factors == Factors::none && V::factors == Factors::none,
+                "scores and outputs apply no factors of rows: only codecs without factors can be read");
+  static_assert(K::view_step == 1 && V::view_step == 1, "views begin at any number: view_step must be 1");
+
  public:
   RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
            const Shape& shape, const Scratch& scratch) noexcept
