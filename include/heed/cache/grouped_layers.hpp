@@ -58,6 +58,7 @@ class GroupedLayers {
     for (const StoredStream& stream : streams_) {
       add(std::uint64_t(stream.heads));
       add(std::uint64_t(stream.row_bytes));
+      if (stream.factor_bytes > 0) add(std::uint64_t(stream.factor_bytes));
     }
     add(std::uint64_t(options_.positions));
     add(std::uint64_t(options_.undo_tokens));

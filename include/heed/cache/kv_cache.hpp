@@ -80,7 +80,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
     std::array<StoredStream, AttentionLayout::max_streams> streams{};
     const AttentionLayout layout = policy.layout();
     for (int s = 0; s < layout.num_streams; ++s) {
-      streams[std::size_t(s)] = {layout.streams[std::size_t(s)].num_heads, encoded_bytes(s, layout)};
+      streams[std::size_t(s)] = stored_stream(s, layout);
     }
     Result<LayerGroups> groups = detail::with_heap("create()", [&] {
       return LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)), rules,
@@ -264,9 +264,10 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
     return cache;
   }
 
-  [[nodiscard]] static Index encoded_bytes(int stream, const AttentionLayout& layout) noexcept {
-    const Index width = layout.streams[std::size_t(stream)].width;
-    return stream == P::value_stream ? ValueCodec::row_bytes(width) : KeyCodec::row_bytes(width);
+  [[nodiscard]] static StoredStream stored_stream(int stream, const AttentionLayout& layout) noexcept {
+    const StreamShape shape = layout.streams[std::size_t(stream)];
+    return stream == P::value_stream ? StoredStream::of<ValueCodec>(shape.num_heads, shape.width)
+                                     : StoredStream::of<KeyCodec>(shape.num_heads, shape.width);
   }
 
   [[nodiscard]] static detail::SnapshotCodecs codecs() noexcept { return {KeyCodec::name, ValueCodec::name}; }

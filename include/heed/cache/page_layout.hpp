@@ -16,20 +16,28 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Rows of one stream of one layer: `heads` rows of `row_bytes` encoded bytes per token.
+/// Rows of one stream of one layer: `heads` rows per token.
 struct StoredStream {
   Index heads = 0;
-  Index row_bytes = 0;
+  Index row_bytes = 0;                  ///< encoded bytes of a row
+  Index alignment = row_alignment;      ///< rows begin at multiples of this many bytes: Codec::row_alignment
+  Index factor_bytes = 0;               ///< bytes of a row's entry in the plane of factors; 0: no plane
+
+  /// The stream of `heads` rows of `width` numbers in codec C.
+  template <class C>
+  [[nodiscard]] static StoredStream of(Index heads, Index width) noexcept {
+    return {heads, C::row_bytes(width), C::row_alignment, C::factor_bytes(width)};
+  }
 };
 
 /// This many bytes after every row exist and are defined, so that loops may read whole vectors beyond the end of a row.
 inline constexpr Index read_slack = 64;
 
-/// The shape of a page: rows lie as [layer][stream][head][slot]. The codec is an argument of encode(); what is stored in a
-/// slot is the caller's.
+/// The shape of a page: rows lie as [layer][stream][head][slot]. Behind all rows, factors that codecs keep apart from
+/// them lie in planes of the same order. The codec is an argument of encode(); what is stored in a slot is the caller's.
 ///
 /// A vector load may read past a row's end. What it meets there is another row, an old row or zeros, never fresh memory. To
-/// clear a whole page would take longer than a step. So each (layer, stream) has a mark behind the rows: the number of
+/// clear a whole page would take longer than a step. So each (layer, stream) has a mark behind the rows and planes: the number of
 /// slots that are defined so far. Writing clears what is missing and moves the mark. Layers and streams may be written by
 /// several threads at the same time.
 class PageLayout {
@@ -46,13 +54,21 @@ class PageLayout {
       Block& block = made.blocks_[i];
       block.heads = streams[i].heads;
       block.row_bytes = streams[i].row_bytes;
-      block.stride = round_up(block.row_bytes, row_alignment);
+      block.stride = round_up(block.row_bytes, streams[i].alignment);
       block.offset = made.layer_bytes_;
       const Count head_bytes = Count(block.stride) * tokens;
       block.head_bytes = head_bytes.value();
       made.layer_bytes_ = (Count(made.layer_bytes_) + head_bytes * block.heads).value();
+      block.entry = streams[i].factor_bytes;
+      block.plane_offset = made.layer_plane_bytes_;
+      const Count plane_bytes = Count(block.entry) * tokens;
+      block.plane_bytes = plane_bytes.value();
+      // The next plane begins at a cache line.
+      made.layer_plane_bytes_ = round_up(Count(made.layer_plane_bytes_) + plane_bytes * block.heads, read_slack).value();
     }
-    const Count rows = Count(made.layer_bytes_) * layers + read_slack;
+    const Count planes = Count(made.layer_bytes_) * layers;
+    made.planes_ = planes.value();
+    const Count rows = planes + Count(made.layer_plane_bytes_) * layers + read_slack;
     made.marks_ = rows.value();
     made.bytes_ = (rows + Count(layers) * made.streams_ * Index(sizeof(Index))).value();
     if (made.bytes_ > (Index{1} << 62)) {  // an overflow sticks above this
@@ -68,10 +84,10 @@ class PageLayout {
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
   /// Bytes of a page, slack and marks included.
   [[nodiscard]] Index bytes() const noexcept { return bytes_; }
-  /// Bytes one token occupies in all layers, row padding included.
+  /// Bytes one token occupies in all layers, row padding and planes included.
   [[nodiscard]] Index token_bytes() const noexcept {
     Index bytes = 0;
-    for (const Block& block : blocks_) bytes += block.heads * block.stride;
+    for (const Block& block : blocks_) bytes += block.heads * (block.stride + block.entry);
     return layers_ * bytes;
   }
 
@@ -100,30 +116,40 @@ class PageLayout {
   [[nodiscard]] const std::byte* row(const Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
     return page->rows() + offset(layer, stream, head, slot);
   }
+  /// A row's entry in the plane of factors: factor_bytes(stream) bytes. To be written after row().
+  [[nodiscard]] std::byte* factors(Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
+    return page->rows() + plane_offset(layer, stream, head, slot);
+  }
+  [[nodiscard]] const std::byte* factors(const Page* page, Index layer, int stream, Index head,
+                                         Index slot) const noexcept {
+    return page->rows() + plane_offset(layer, stream, head, slot);
+  }
 
   /// Rows slot .. slot + rows of one head. A stream with one head answers for any head.
   [[nodiscard]] Tile tile(const Page* page, Index layer, int stream, Index head, Index slot,
                           Index rows) const noexcept {
     const Block& block = blocks_[std::size_t(stream)];
-    return {.data = row(page, layer, stream, block.heads == 1 ? 0 : head, slot),
+    if (block.heads == 1) head = 0;
+    return {.data = row(page, layer, stream, head, slot),
             .rows = rows,
             .stride_bytes = block.stride,
-            .readable_bytes = block.stride + read_slack};
+            .readable_bytes = block.stride + read_slack,
+            .factors = block.entry == 0 ? nullptr : factors(page, layer, stream, head, slot),
+            .factor_stride_bytes = block.entry};
   }
 
   /// Stores rows slot .. slot + count of every head of one stream with Codec C from `numbers` [count][heads][width].
   template <class C>
   void encode(Page* page, Index layer, int stream, Index slot, Index count, Index width,
               const float* numbers) const noexcept {
-    static_assert(C::factors == Factors::none, "pages have no plane of factors: only codecs without factors can be stored");
-    static_assert(row_alignment % C::row_alignment == 0, "rows in pages are aligned to 16 bytes");
     const Block& block = blocks_[std::size_t(stream)];
     const auto padding = std::size_t(block.stride - block.row_bytes);
     define(page, layer, stream, slot + count);
     for (Index head = 0; head < block.heads; ++head) {
       std::byte* to = at(page, layer, stream, head, slot);
-      for (Index i = 0; i < count; ++i, to += block.stride) {
-        C::encode(numbers + (i * block.heads + head) * width, width, to, nullptr);
+      std::byte* entry = factors(page, layer, stream, head, slot);
+      for (Index i = 0; i < count; ++i, to += block.stride, entry += block.entry) {
+        C::encode(numbers + (i * block.heads + head) * width, width, to, entry);
         std::memset(to + block.row_bytes, 0, padding);
       }
     }
@@ -140,10 +166,12 @@ class PageLayout {
   }
   /// Encoded bytes of a row of a stream.
   [[nodiscard]] Index row_bytes(int stream) const noexcept { return blocks_[std::size_t(stream)].row_bytes; }
-  /// Encoded bytes of a token in all layers, without padding.
+  /// Bytes of a row's entry in the plane of factors.
+  [[nodiscard]] Index factor_bytes(int stream) const noexcept { return blocks_[std::size_t(stream)].entry; }
+  /// Encoded bytes of a token in all layers, factors included, without padding.
   [[nodiscard]] Index encoded_token_bytes() const noexcept {
     Index bytes = 0;
-    for (const Block& block : blocks_) bytes += block.heads * block.row_bytes;
+    for (const Block& block : blocks_) bytes += block.heads * (block.row_bytes + block.entry);
     return layers_ * bytes;
   }
 
@@ -154,6 +182,10 @@ class PageLayout {
       if (head == 0) define(to, layer, stream, to_slot + count);
       std::memmove(at(to, layer, stream, head, to_slot), row(from, layer, stream, head, from_slot),
                    std::size_t(count * blocks_[std::size_t(stream)].stride));
+      const Index entry = factor_bytes(stream);
+      if (entry == 0) return;
+      std::memmove(factors(to, layer, stream, head, to_slot), factors(from, layer, stream, head, from_slot),
+                   std::size_t(count * entry));
     });
   }
 
@@ -164,6 +196,9 @@ class PageLayout {
     Index stride = 0;
     Index head_bytes = 0;  ///< rows of a whole page
     Index offset = 0;      ///< of head 0 within the layer
+    Index entry = 0;         ///< bytes of a row's factors in the plane
+    Index plane_bytes = 0;   ///< plane of a head of a whole page
+    Index plane_offset = 0;  ///< of head 0's plane within the layer's planes
   };
 
   [[nodiscard]] std::byte* at(Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
@@ -176,6 +211,10 @@ class PageLayout {
         const Block& block = blocks_[std::size_t(stream)];
         std::memset(at(page, layer, stream, 0, 0), 0,
                     std::size_t(std::min(read_slack, block.heads * block.head_bytes)));
+        const Index planes = block.heads * block.plane_bytes;
+        std::byte* const plane = factors(page, layer, stream, 0, 0);
+        std::memset(plane, 0, std::size_t(std::min(read_slack, planes)));
+        std::memset(plane + planes, 0, std::size_t(round_up(planes, read_slack) - planes));
       }
     }
     std::memset(page->rows() + marks_ - read_slack, 0, std::size_t(read_slack));
@@ -188,11 +227,13 @@ class PageLayout {
     prepare(page);
     const Block& block = blocks_[std::size_t(stream)];
     Index& mark = reinterpret_cast<Index*>(page->rows() + marks_)[layer * streams_ + stream];
-    const Index wanted = std::min(tokens_, end + (read_slack + block.stride - 1) / block.stride);
+    Index wanted = std::min(tokens_, end + (read_slack + block.stride - 1) / block.stride);
+    if (block.entry > 0) wanted = std::max(wanted, std::min(tokens_, end + (read_slack + block.entry - 1) / block.entry));
     if (wanted <= mark) return;
     const Index now = std::min(tokens_, round_up(wanted, at_once));
     for (Index head = 0; head < block.heads; ++head) {
       std::memset(at(page, layer, stream, head, mark), 0, std::size_t((now - mark) * block.stride));
+      std::memset(factors(page, layer, stream, head, mark), 0, std::size_t((now - mark) * block.entry));
     }
     mark = now;
   }
@@ -200,7 +241,7 @@ class PageLayout {
     std::uint64_t hash = 0xcbf29ce484222325u;
     const auto add = [&hash](Index n) { hash = detail::hash_next(hash, std::uint64_t(n)); };
     for (const Index n : {layers_, Index(streams_), tokens_}) add(n);
-    for (const Block& block : blocks_) add(block.heads), add(block.stride);
+    for (const Block& block : blocks_) add(block.heads), add(block.stride), add(block.entry);
     return hash | 1;  // odd, because 0 means no shape, and 2 a shape that is being made
   }
 
@@ -208,12 +249,18 @@ class PageLayout {
     const Block& block = blocks_[std::size_t(stream)];
     return layer * layer_bytes_ + block.offset + head * block.head_bytes + slot * block.stride;
   }
+  [[nodiscard]] Index plane_offset(Index layer, int stream, Index head, Index slot) const noexcept {
+    const Block& block = blocks_[std::size_t(stream)];
+    return planes_ + layer * layer_plane_bytes_ + block.plane_offset + head * block.plane_bytes + slot * block.entry;
+  }
 
   Index layers_ = 0;
   int streams_ = 0;
   Index tokens_ = 1;
   Index layer_bytes_ = 0;
-  Index marks_ = 0;  ///< offset of the marks [layer][stream], behind the slack
+  Index layer_plane_bytes_ = 0;
+  Index planes_ = 0;  ///< offset of the planes, behind all rows
+  Index marks_ = 0;   ///< offset of the marks [layer][stream], behind the slack
   Index bytes_ = 0;
   std::uint64_t shape_ = 0;
   std::array<Block, AttentionLayout::max_streams> blocks_{};

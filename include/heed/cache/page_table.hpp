@@ -154,6 +154,14 @@ class PageTable {
     const Page* const page = pages_[slot / layout_.tokens() - first_];
     return layout_.row(page, layer, stream, head, slot % layout_.tokens());
   }
+  /// The row's entry in the plane of factors.
+  [[nodiscard]] std::byte* factors(Index layer, int stream, Index head, Index slot) noexcept {
+    return layout_.factors(pages_[slot / layout_.tokens() - first_], layer, stream, head, slot % layout_.tokens());
+  }
+  [[nodiscard]] const std::byte* factors(Index layer, int stream, Index head, Index slot) const noexcept {
+    const Page* const page = pages_[slot / layout_.tokens() - first_];
+    return layout_.factors(page, layer, stream, head, slot % layout_.tokens());
+  }
 
  private:
   [[nodiscard]] Result<Page*> fresh(Index most) { return pool_->acquire(layout_.bytes(), most); }

@@ -115,17 +115,17 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   const PageLayout& layout = group.near_rows.layout();
   writer.part(Count(index.slots()) * layout.encoded_token_bytes(), [&] {
     layout.for_each_head([&](Index layer, int stream, Index head) {
-      const auto bytes = std::size_t(layout.row_bytes(stream));
-      for (Index slot = 0; slot < index.held(); ++slot) {
-        writer.bytes(group.far_rows.row(layer, stream, head, slot), bytes);
-      }
+      const auto bytes = std::size_t(layout.row_bytes(stream)), entry = std::size_t(layout.factor_bytes(stream));
+      const auto write = [&](const PageTable& table, Index slot) {  // a row, then its factors
+        writer.bytes(table.row(layer, stream, head, slot), bytes);
+        if (entry > 0) writer.bytes(table.factors(layer, stream, head, slot), entry);
+      };
+      for (Index slot = 0; slot < index.held(); ++slot) write(group.far_rows, slot);
       for (Index position = index.near_begin(); position < index.seen();) {
         const Interval hole = index.holes().next(position);
-        for (; position < std::min(hole.begin, index.seen()); ++position) {
-          writer.bytes(group.near_rows.row(layer, stream, head, position), bytes);
-        }
+        for (; position < std::min(hole.begin, index.seen()); ++position) write(group.near_rows, position);
         if (position == index.seen()) break;
-        writer.zeros(std::size_t(hole.size()) * bytes);
+        writer.zeros(std::size_t(hole.size()) * (bytes + entry));
         position = hole.end;
       }
     });
@@ -217,10 +217,11 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   if (status.ok()) status = make_rows(group.near_rows, {index.near_begin(), index.seen()});
   if (!status.ok()) return status;
   layout.for_each_head([&](Index layer, int stream, Index head) {
-    const auto bytes = std::size_t(layout.row_bytes(stream));
+    const auto bytes = std::size_t(layout.row_bytes(stream)), entry = std::size_t(layout.factor_bytes(stream));
     const auto read = [&](PageTable& table, Interval slots) {
       for (Index slot = slots.begin; slot < slots.end; ++slot) {
         std::memcpy(table.row(layer, stream, head, slot), reader.bytes(bytes), bytes);
+        if (entry > 0) std::memcpy(table.factors(layer, stream, head, slot), reader.bytes(entry), entry);
       }
     };
     read(group.far_rows, {0, index.held()});

@@ -17,6 +17,10 @@ struct StridedStream {
   Index token_stride_bytes = 0;     ///< may be negative
   Index head_stride_bytes = 0;      ///< may be negative
   Index row_bytes = 0;              ///< bytes of one row; nothing beyond them is read
+  /// Factors of token 0 and head 0 if the codec keeps them apart from rows: Codec::factor_bytes() bytes. Not owned.
+  const std::byte* factors = nullptr;
+  Index factor_token_stride_bytes = 0;  ///< may be negative
+  Index factor_head_stride_bytes = 0;   ///< may be negative
 };
 
 /// A KeyValueSource over memory of the caller, in any layout. Owns nothing, copies nothing, needs no padding. Key i has
@@ -51,7 +55,11 @@ class StridedSource {
     return {.data = s.data + first * s.token_stride_bytes + head * s.head_stride_bytes,
             .rows = std::min(max, tokens_ - first),
             .stride_bytes = s.token_stride_bytes,
-            .readable_bytes = s.row_bytes};
+            .readable_bytes = s.row_bytes,
+            .factors = s.factors == nullptr
+                           ? nullptr
+                           : s.factors + first * s.factor_token_stride_bytes + head * s.factor_head_stride_bytes,
+            .factor_stride_bytes = s.factor_token_stride_bytes};
   }
 
  private:
@@ -82,6 +90,10 @@ class StridedSource {
     if (!(span(tokens_ - 1, stream.token_stride_bytes) + span(heads - 1, stream.head_stride_bytes) + stream.row_bytes)
              .fits()) {
       return bad("head_stride_bytes is ", stream.head_stride_bytes, ", too much for ", heads, " heads");
+    }
+    if (!(span(tokens_ - 1, stream.factor_token_stride_bytes) + span(heads - 1, stream.factor_head_stride_bytes)).fits()) {
+      return bad("factor strides are ", stream.factor_token_stride_bytes, " and ", stream.factor_head_stride_bytes,
+                 ", too much for ", tokens_, " tokens and ", heads, " heads");
     }
     return {};
   }

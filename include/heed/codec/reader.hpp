@@ -31,10 +31,11 @@ concept RowReader = requires(const typename V::Reg* group, const std::byte* row,
   { C::template Reader<V>::load(row, first) } -> std::same_as<typename V::Reg>;
 };
 
-/// C::factor() is there if a row has factors.
+/// C::factor() is there if a row has factors. A view of rows with a factor per block begins at a block.
 template <class C>
 concept HasFactors = C::factors == Factors::none || requires(const std::byte* row, Index i) {
   { C::factor(row, row, i) } -> std::same_as<float>;
+  requires C::factors != Factors::per_block || C::view_step % factor_dims == 0;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

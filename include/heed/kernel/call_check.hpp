@@ -90,6 +90,21 @@ Status check_positions(const Sequence& sequence) {
   return {};
 }
 
+/// invalid_argument if codec C cannot read `view`, or if `keys` do not say where factors lie that C keeps apart from rows.
+template <class C, KeyValueSource S>
+Status check_codec(const char* name, const AttentionLayout& layout, const View& view, const S& keys) {
+  if (view.offset % C::view_step != 0) {
+    return fail(StatusCode::invalid_argument, "layout: ", name, ".offset is ", view.offset, ", must be a multiple of ",
+                C::view_step, " for rows in ", C::name);
+  }
+  if (keys.size() > 0 && C::factor_bytes(layout.streams[std::size_t(view.stream)].width) > 0 &&
+      keys.tile(view.stream, 0, 0, 1).factors == nullptr) {
+    return fail(StatusCode::invalid_argument, "keys: tile() of the ", name, " stream has no factors, which ", C::name,
+                " keeps apart from its rows");
+  }
+  return {};
+}
+
 /// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence " and the
 /// index.
 template <AttentionPolicy P, class Sequence>
@@ -107,6 +122,11 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   if constexpr (requires { sequence.keys->validate(layout); }) {
     if (Status status = sequence.keys->validate(layout); !status.ok()) return bad("keys: ", status.message());
   }
+  using S = std::remove_cvref_t<decltype(*sequence.keys)>;
+  using V = std::conditional_t<P::key_stream == P::value_stream, typename S::KeyCodec, typename S::ValueCodec>;
+  Status read = check_codec<typename S::KeyCodec>("key", layout, layout.key, *sequence.keys);
+  if (read.ok()) read = check_codec<V>("value", layout, layout.value, *sequence.keys);
+  if (!read.ok()) return bad(read.message());
   if (Status status = check_positions(sequence); !status.ok()) return bad(status.message());
   const Index q_row = layout.num_heads * edges.query_width(), out_row = layout.num_heads * edges.output_width();
   const auto q_size = Index(sequence.q.size()), out_size = Index(sequence.out.size());

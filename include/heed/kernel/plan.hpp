@@ -8,6 +8,7 @@
 #include <span>
 
 #include <heed/checked.hpp>
+#include <heed/factors.hpp>
 #include <heed/kernel/bits.hpp>
 #include <heed/kernel/job.hpp>
 #include <heed/kernel/merge_stack.hpp>
@@ -63,6 +64,9 @@ struct Scratch {
   RowTarget* targets = nullptr;
   KeyBits* visible = nullptr;
   const std::byte** pointers = nullptr;
+  const std::byte** factor_pointers = nullptr;
+  float* key_factors = nullptr;    // [factors of a key][64], beside key_panel
+  float* value_factors = nullptr;  // [factors of 64 dims][256], beside value_panel
   Index* positions = nullptr;
   Index* far_list = nullptr;
 
@@ -82,6 +86,9 @@ struct Scratch {
     s.targets = carver.take<RowTarget>(shape.max_rows);
     s.visible = carver.take<KeyBits>(shape.max_rows);
     s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
+    s.factor_pointers = carver.take<const std::byte*>(2 * chunk_keys);
+    s.key_factors = carver.take<float>(panel_keys * num_factors<Factors::per_block>(shape.key_width));
+    s.value_factors = carver.take<float>(chunk_keys * num_factors<Factors::per_block>(panel_dims));
     s.positions = carver.take<Index>(chunk_keys);
     s.far_list = carver.take<Index>(2 * chunk_keys);
     return s;

@@ -15,10 +15,6 @@ namespace heed::inline HEED_ABI::detail {
 /// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows.
 template <class Backend, Codec K, Codec V>
 class RowBlock {
-  static_assert(K::factors == Factors::none && V::factors == Factors::none,
-                "scores and outputs apply no factors of rows: only codecs without factors can be read");
-  static_assert(K::view_step == 1 && V::view_step == 1, "views begin at any number: view_step must be 1");
-
  public:
   RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
            const Shape& shape, const Scratch& scratch) noexcept
@@ -150,20 +146,23 @@ class RowBlock {
     const std::byte** v = k + count;
     const bool prepares = preparation_.object != nullptr;
     const Chunk& chunk = chunk_.chunk();
-    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {.row = k});
-    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {.row = v});
+    // Null where a codec keeps no factors apart from its rows.
+    const std::byte** const key_factors = has_plane<K>(key) ? scratch_.factor_pointers : nullptr;
+    const std::byte** const value_factors = has_plane<V>(value) ? scratch_.factor_pointers + chunk_keys : nullptr;
+    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
+    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
     in_place_ = whole && !preparation_.makes_values && rows_.size() <= Backend::few_rows;
     // Rows are used in this order: K of this chunk, V of this chunk, K of the next. Prefetches follow it.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
     follow_ = next_chunk.lanes.size();
-    if (follow_ > 0) chunk_.point_at(next_chunk, next_chunk.lanes, key, 0, {.row = next});
+    if (follow_ > 0) chunk_.point_at(next_chunk, next_chunk.lanes, key, 0, {next});
     std::fill(next + follow_, next + chunk_keys + max_ahead, v[count - 1]);
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
     // Prepared keys and values have no view: they are made whole.
-    key_rows_ = {k, k + ahead(key_bytes), count, prepares ? 0 : key.offset};
-    value_rows_ = {v, v + ahead(value_bytes), count, preparation_.makes_values ? 0 : value.offset};
+    key_rows_ = {k, k + ahead(key_bytes), count, prepares ? 0 : key.offset, key_factors};
+    value_rows_ = {v, v + ahead(value_bytes), count, preparation_.makes_values ? 0 : value.offset, value_factors};
     key_lines_ = (key_bytes + 63) / 64;
     value_lines_ = (value_bytes + 63) / 64;
     if (in_place_ && chunk.is_far && chunk.number == task_.far_chunks.begin) {
@@ -179,16 +178,23 @@ class RowBlock {
   // The located rows of `lanes`.
   [[nodiscard]] KeyRows rows_of(const KeyRows& located, Interval lanes) const noexcept {
     const Index skip = lanes.begin - located_.begin;
-    return {located.row + skip, located.ahead + skip, lanes.size(), located.offset};
+    return {located.row + skip, located.ahead + skip, lanes.size(), located.offset,
+            located.factors == nullptr ? nullptr : located.factors + skip};
+  }
+  template <class C>
+  [[nodiscard]] bool has_plane(const View& view) const noexcept {
+    return C::factor_bytes(layout_.streams[std::size_t(view.stream)].width) > 0;
   }
 
   // Stored rows as floats. Float rows that lie together are not copied (saves MFA-KR 8 % of a step).
-  const float* decoded_rows(const std::byte* const* row, Index count) {
+  const float* decoded_rows(const KeyRows& rows) {
+    const std::byte* const* const row = rows.row;
+    const Index count = rows.count;
     const Index width = layout_.streams[std::size_t(layout_.key.stream)].width;
     bool together = std::is_same_v<K, F32>;
     for (Index k = 1; k < count && together; ++k) together = row[k] - row[k - 1] == K::row_bytes(width);
     if (together) return reinterpret_cast<const float*>(row[0]);
-    Backend::template decode_rows<K>(KeyRows{row, nullptr, count}, width, scratch_.decoded);
+    Backend::template decode_rows<K>(rows, width, scratch_.decoded);
     return scratch_.decoded;
   }
 
@@ -198,7 +204,7 @@ class RowBlock {
   void prepare(Interval lanes) {
     const Index live = std::max(lanes.begin, chunk_.lanes().begin), count = lanes.end - live;
     const std::byte** const keys = scratch_.pointers + (live - located_.begin);
-    const float* const rows = decoded_rows(keys, count);
+    const float* const rows = decoded_rows(rows_of(key_rows_, {live, lanes.end}));
     const Index* const position = chunk_.text_positions() + live;
     const auto point = [&](const std::byte** to, const float* made, Index width) {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
@@ -246,18 +252,30 @@ class RowBlock {
       if (rows.size() <= 0) continue;
       if (preparation_.object != nullptr && !preparation_.makes_values) prepare(lanes);
       const KeyRows keys = rows_of(key_rows_, lanes);
-      if (preparation_.object != nullptr) {
-        Backend::template pack_keys<F32>(keys, width, scratch_.key_panel);
-      } else {
-        Backend::template pack_keys<K>(keys, width, scratch_.key_panel);
-      }
       // The values of these keys are read next. They need a prefetch only if they lie in another stream.
       const bool apart = layout_.value.stream != layout_.key.stream;
-      Backend::score_panel(scratch_.q + rows.begin * width, width, rows.size(), scratch_.key_panel, width, lanes.size(),
-                           layout_.scale, scores(rows.begin) + lanes.begin,
-                           Ahead{rows_of(value_rows_, lanes).row, apart ? lanes.size() : 0, value_lines_,
-                                 V::offset_bytes(value_rows_.offset)});
+      const Ahead next{rows_of(value_rows_, lanes).row, apart ? lanes.size() : 0, value_lines_,
+                       V::offset_bytes(layout_.value.offset)};
+      if (preparation_.object != nullptr) {
+        score_packed<F32>(keys, rows, lanes, next);
+      } else {
+        score_packed<K>(keys, rows, lanes, next);
+      }
     }
+  }
+
+  // Scores of `rows` with the keys of a panel, which are packed first.
+  template <class C>
+  void score_packed(const KeyRows& keys, Interval rows, Interval lanes, const Ahead& next) {
+    const Index width = shape_.key_width;
+    Backend::template pack_keys<C>(keys, width, scratch_.key_panel);
+    PanelFactors<C::factors> factors;
+    if constexpr (C::factors != Factors::none) {
+      read_factors<C>(keys, 0, width, panel_keys, panel_keys, scratch_.key_factors);
+      factors.at = scratch_.key_factors;
+    }
+    Backend::score_panel(scratch_.q + rows.begin * width, width, rows.size(), scratch_.key_panel, width, lanes.size(),
+                         layout_.scale, scores(rows.begin) + lanes.begin, next, factors);
   }
 
   // The lanes of a row that softmax reads: the hull of the visible ones, begun at a multiple of 16. The sum has 16
@@ -336,27 +354,35 @@ class RowBlock {
       return;
     }
     for (Index dim = 0; dim < width; dim += panel_dims) {
-      const Index dims = std::min(panel_dims, width - dim);
-      for (Index panel = 0; panel < panels; ++panel) {
-        if (panel_rows_[panel].size() > 0) pack_values(panel_lanes(panel), dim, dims);
+      if (preparation_.makes_values) {
+        accumulate_packed<F32>(dim, width);
+      } else {
+        accumulate_packed<V>(dim, width);
       }
-      each_run(
-          [&](Interval rows, Interval keys, Accumulate phase) {
-            Backend::accumulate_panel(scores(rows.begin), rows.size(), scratch_.value_panel, keys, dim, dims,
-                                      scratch_.targets + rows.begin, phase, next_keys(dim, width));
-          },
-          tile_rows);
     }
   }
 
-  void pack_values(Interval lanes, Index dim, Index dims) {
-    const KeyRows rows = rows_of(value_rows_, lanes);
-    float* const panel = scratch_.value_panel + lanes.begin * panel_dims;
-    if (preparation_.makes_values) {
-      Backend::template pack_values<F32>(rows, dim, dims, panel);
-    } else {
-      Backend::template pack_values<V>(rows, dim, dims, panel);
+  // Adds up to 64 dims from `dim` on, with values packed first.
+  template <class C>
+  void accumulate_packed(Index dim, Index width) {
+    const Index dims = std::min(panel_dims, width - dim);
+    PanelFactors<C::factors> factors;
+    if constexpr (C::factors != Factors::none) factors.at = scratch_.value_factors;
+    for (Index panel = 0; panel < panels; ++panel) {
+      if (panel_rows_[panel].size() <= 0) continue;
+      const Interval lanes = panel_lanes(panel);
+      const KeyRows rows = rows_of(value_rows_, lanes);
+      Backend::template pack_values<C>(rows, dim, dims, scratch_.value_panel + lanes.begin * panel_dims);
+      if constexpr (C::factors != Factors::none) {
+        read_factors<C>(rows, dim, dims, lanes.size(), chunk_keys, scratch_.value_factors + lanes.begin);
+      }
     }
+    each_run(
+        [&](Interval rows, Interval keys, Accumulate phase) {
+          Backend::accumulate_panel(scores(rows.begin), rows.size(), scratch_.value_panel, keys, dim, dims,
+                                    scratch_.targets + rows.begin, phase, next_keys(dim, width), factors);
+        },
+        tile_rows);
   }
 
   // The part of the next chunk's keys that is prefetched while the value dims from `dim` on are accumulated.

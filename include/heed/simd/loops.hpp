@@ -13,6 +13,7 @@
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
 #include <heed/simd/linear.hpp>
+#include <heed/simd/panel_factors.hpp>
 #include <heed/simd/registers.hpp>
 #include <heed/simd/ternary/select.hpp>
 #include <heed/simd/tile.hpp>
@@ -68,14 +69,17 @@ struct Loops {
   }
 
   /// s[r][k] = scale * (q[r] . key k) for keys [0, count) of a packed panel. Rows of s are 256 floats apart. Writes
-  /// whole vectors: up to panel_vectors * W - 1 more floats of a row. Prefetches `ahead`.
+  /// whole vectors: up to panel_vectors * W - 1 more floats of a row. Prefetches `ahead`. Factors of whole tiles are read.
+  template <Factors F = Factors::none>
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
-                          float scale, float* s, const Ahead& ahead) {
+                          float scale, float* s, const Ahead& ahead, PanelFactors<F> factors = {}) {
     Index loop = 0;
     for (Index key = 0; key < count; key += panel_vectors * W) {
+      PanelFactors<F> of_tile = factors;
+      if constexpr (F != Factors::none) of_tile.at += key;
       for_row_tiles(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
-        score_panel_tile<R>(q + r * q_stride, q_stride, panel + key, width, scale, s + r * chunk_keys + key,
-                            ahead.begin(loop++, width));
+        score_panel_tile<R, F>(q + r * q_stride, q_stride, panel + key, width, scale, s + r * chunk_keys + key,
+                               ahead.begin(loop++, width), of_tile);
       });
     }
   }
@@ -195,9 +199,11 @@ struct Loops {
   /// targets[r].out[first_dim + d] = sum over k in `keys` of p[r][k] * panel[k][d], k ascending, one accumulator per
   /// element; then normalised and merged if phase.finish. `dims` is rounded up to a multiple of 16. Rows of p are 256
   /// floats apart. Prefetches `ahead`.
+  template <Factors F = Factors::none>
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
-                               Index dims, RowTarget* targets, Accumulate phase, const Ahead& ahead) {
-    const Panel load{panel};
+                               Index dims, RowTarget* targets, Accumulate phase, const Ahead& ahead,
+                               PanelFactors<F> of_panel = {}) {
+    const Panel<F> load{panel, of_panel};
     Index loop = 0;
     for_dims<panel_vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
       for_row_tiles(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
@@ -215,7 +221,7 @@ struct Loops {
     const Index block = rows <= 1 ? chunk_keys : 64;
     const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
       // Only the first rows find the values in memory; for the others they are in L1.
-      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, values.offset + first_dim};
+      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, values.offset + first_dim, values.factors};
       for_dims<(R == 1 ? 8 : row_accumulators / 4)>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
         accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, nullptr);
       });
@@ -325,9 +331,10 @@ struct Loops {
 
   // Scores of R rows and panel_vectors vectors of keys of a packed panel. Prefetches one line per dim from `fetch` on.
   // Never inlined: in a large function GCC 12 spills accumulators, which costs a tenth of a prefill.
-  template <int R>
+  template <int R, Factors F>
   [[gnu::noinline]] static void score_panel_tile(const float* q, Index q_stride, const float* panel, Index width,
-                                                 float scale, float* s, const std::byte* fetch) {
+                                                 float scale, float* s, const std::byte* fetch,
+                                                 [[maybe_unused]] PanelFactors<F> factors) {
     constexpr int N = panel_vectors;
     const Index fetch_step = fetch == nullptr ? 0 : 64;
     const Reg zero = V::set1(0);
@@ -358,7 +365,16 @@ struct Loops {
         HEED_UNROLL
         for (int n = 0; n < N; ++n) {
           float* at = s + r * chunk_keys + n * W;
+          if constexpr (F == Factors::per_block) {
+            const Reg of_block = V::load(factors.at + begin / score_dims * panel_keys + n * W);
+            V::store(at, V::mul(V::fma(of_block, acc[r][n], begin == 0 ? zero : V::load(at)), factor));
+            continue;
+          }
           const Reg sum = begin == 0 ? acc[r][n] : V::add(V::load(at), acc[r][n]);
+          if constexpr (F == Factors::per_row) {
+            V::store(at, end < width ? sum : V::mul(V::mul(V::load(factors.at + n * W), factor), sum));
+            continue;
+          }
           V::store(at, V::mul(sum, factor));
         }
       }
@@ -378,6 +394,17 @@ struct Loops {
       return Read::number(block + i / Read::group_numbers * Read::group_words, i % Read::group_numbers);
     }
   };
+
+  // The factors of number `number` of the rows of keys first, first + 1, ...; the last key is repeated.
+  template <class C>
+  [[gnu::always_inline]] static Reg lane_factors(const KeyRows& keys, Index first, Index number) {
+    float of_key[std::size_t(W)];
+    for (int j = 0; j < W; ++j) {
+      const Index k = std::min(first + j, keys.count - 1);
+      of_key[j] = C::factor(keys.row[k], keys.factors_of(k), detail::factor_of<C::factors>(number));
+    }
+    return V::load(of_key);
+  }
 
   // Scores of R rows and all keys, read where they lie. With 2 to 4 rows of 16-bit numbers two groups of W keys are
   // scored at once: the two numbers of a word are added to the same accumulator one after the other, and one group has
@@ -451,39 +478,65 @@ struct Loops {
             }
           }
         }
+        [[maybe_unused]] Reg of_block[std::size_t(G)];
+        if constexpr (C::factors == Factors::per_block) {
+          for (int g = 0; g < G; ++g) of_block[g] = lane_factors<C>(keys, first + g * W, keys.offset + begin);
+        }
         HEED_UNROLL
         for (int g = 0; g < G; ++g) {
           HEED_UNROLL
-          for (int r = 0; r < R; ++r) sum[g][r] = V::add(sum[g][r], acc[g][r]);
+          for (int r = 0; r < R; ++r) {
+            if constexpr (C::factors == Factors::per_block) {
+              sum[g][r] = V::fma(of_block[g], acc[g][r], sum[g][r]);
+            } else {
+              sum[g][r] = V::add(sum[g][r], acc[g][r]);
+            }
+          }
         }
       }
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
+        Reg factor = V::set1(scale);
+        if constexpr (C::factors == Factors::per_row) factor = V::mul(lane_factors<C>(keys, first + g * W, 0), factor);
         HEED_UNROLL
-        for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first + g * W, V::mul(sum[g][r], V::set1(scale)));
+        for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first + g * W, V::mul(sum[g][r], factor));
       }
     }
   }
 
   // Values of a packed panel.
+  template <Factors F>
   struct Panel {
+    static constexpr bool in_place = false;
+    static constexpr Factors factors = F;
     const float* panel;
+    [[no_unique_address]] PanelFactors<F> of_panel;
     [[gnu::always_inline]] Reg operator()(Index k, Index d) const { return V::load(panel + k * panel_dims + d); }
     [[gnu::always_inline]] void prefetch(Index, Index) const {}
+    // The factor of code d of key k.
+    [[gnu::always_inline]] float factor(Index k, Index d) const {
+      return of_panel.at[detail::factor_of<F>(d) * chunk_keys + k];
+    }
   };
 
   // Values in place. `first` is the number of a row that dim 0 is.
   template <class C>
   struct Rows {
+    static constexpr bool in_place = true;
+    static constexpr Factors factors = C::factors;
     const std::byte* const* row;
     const std::byte* const* ahead;
     Index first;
+    const std::byte* const* entry;
     [[gnu::always_inline]] Reg operator()(Index k, Index d) const {
       return C::template Reader<V>::load(row[k], first + d);
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
       const Index byte = C::offset_bytes(first + d);
       if ((byte - C::offset_bytes(first)) % 64 == 0) Loops::prefetch(ahead[k], byte);
+    }
+    [[gnu::always_inline]] float factor(Index k, Index d) const {
+      return C::factor(row[k], entry == nullptr ? nullptr : entry[k], detail::factor_of<factors>(first + d));
     }
   };
 
@@ -507,7 +560,7 @@ struct Loops {
       }
     }
     for (Index k = keys.begin; k < keys.end; ++k) {
-      if constexpr (std::is_same_v<Load, Panel>) {
+      if constexpr (!Load::in_place) {
         __builtin_prefetch(fetch, 0, 2);
         fetch += fetch_step;
       }
@@ -517,11 +570,28 @@ struct Loops {
         load.prefetch(k, d + n * W);
         v[n] = load(k, d + n * W);
       }
-      HEED_UNROLL
-      for (int r = 0; r < R; ++r) {
-        const Reg x = V::set1(p[r * chunk_keys + k]);
+      if constexpr (Load::factors == Factors::none) {
         HEED_UNROLL
-        for (int n = 0; n < N; ++n) acc[r][n] = V::fma(x, v[n], acc[r][n]);
+        for (int r = 0; r < R; ++r) {
+          const Reg x = V::set1(p[r * chunk_keys + k]);
+          HEED_UNROLL
+          for (int n = 0; n < N; ++n) acc[r][n] = V::fma(x, v[n], acc[r][n]);
+        }
+      } else {
+        // A tile of fewer dims than a block lies in one block: it begins at a multiple of its own size.
+        constexpr int same = Load::factors == Factors::per_row ? N : std::min(N, int(factor_dims) / W);
+        Reg factor[std::size_t(N / same)];
+        HEED_UNROLL
+        for (int n = 0; n < N; n += same) factor[n / same] = V::set1(load.factor(k, d + n * W));
+        HEED_UNROLL
+        for (int r = 0; r < R; ++r) {
+          HEED_UNROLL
+          for (int n = 0; n < N; n += same) {
+            const Reg x = V::mul(V::set1(p[r * chunk_keys + k]), factor[n / same]);
+            HEED_UNROLL
+            for (int i = n; i < n + same; ++i) acc[r][i] = V::fma(x, v[i], acc[r][i]);
+          }
+        }
       }
     }
     HEED_UNROLL

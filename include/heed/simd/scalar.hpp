@@ -12,6 +12,7 @@
 #include <heed/matrix.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
+#include <heed/simd/panel_factors.hpp>
 #include <heed/simd/ternary/scalar.hpp>
 #include <heed/simd/tile.hpp>
 
@@ -44,12 +45,21 @@ struct Scalar {
 
   /// s[r][k] = scale * (q[r] . key k of the panel). Dims are summed in blocks of 32, each with its own accumulator, d
   /// ascending from 0. The block sums are added in order, then multiplied by scale.
+  ///
+  /// Factors: a block's factor multiplies its sum while that is added, total = fma(factor, sum, total). A row's factor
+  /// is multiplied with scale first, (factor * scale) * total.
+  template <Factors F = Factors::none>
   static void score_panel(const float* q, Index q_stride, Index rows, const float* panel, Index width, Index count,
-                          float scale, float* s, const Ahead&) {
+                          float scale, float* s, const Ahead&, PanelFactors<F> factors = {}) {
     for (Index r = 0; r < rows; ++r) {
       for (Index k = 0; k < count; ++k) {
         const float* key = panel + k;
-        s[r * chunk_keys + k] = scale * dot(q + r * q_stride, width, [=](Index d) { return key[d * panel_keys]; });
+        const auto factor = [&](Index i) {
+          if constexpr (F != Factors::none) return factors.at[i * panel_keys + k];
+          return 1.0f;
+        };
+        s[r * chunk_keys + k] =
+            score<F>(q + r * q_stride, width, scale, [=](Index d) { return key[d * panel_keys]; }, factor);
       }
     }
   }
@@ -60,11 +70,13 @@ struct Scalar {
                          float* s) {
     for (Index k = 0; k < keys.count; ++k) {
       for (Index r = 0; r < rows; ++r) {
-        s[r * chunk_keys + k] = scale * dot(q + r * q_stride, width, [&](Index d) {
-                                  float number;
-                                  C::codes(keys.row[k], keys.offset + d, 1, &number);
-                                  return number;
-                                });
+        const auto code = [&](Index d) {
+          float number;
+          C::codes(keys.row[k], keys.offset + d, 1, &number);
+          return number;
+        };
+        const auto factor = [&](Index i) { return factor_of_row<C>(keys, k, keys.offset + i * factor_dims); };
+        s[r * chunk_keys + k] = score<C::factors>(q + r * q_stride, width, scale, code, factor);
       }
     }
   }
@@ -125,14 +137,20 @@ struct Scalar {
   }
 
   /// targets[r].out[first_dim + d] = sum over k in `keys` of p[r][k] * panel[k][d]. One accumulator per element, k
-  /// ascending.
+  /// ascending. A factor multiplies p: fma(p * factor, code, sum).
+  template <Factors F = Factors::none>
   static void accumulate_panel(const float* p, Index rows, const float* panel, Interval keys, Index first_dim,
-                               Index dims, RowTarget* targets, Accumulate phase, const Ahead&) {
+                               Index dims, RowTarget* targets, Accumulate phase, const Ahead&,
+                               PanelFactors<F> factors = {}) {
     for (Index r = 0; r < rows; ++r) {
       for (Index d = 0; d < dims; ++d) {
         float& out = targets[r].out[first_dim + d];
         float sum = phase.resume ? out : 0;
-        for (Index k = keys.begin; k < keys.end; ++k) sum = fma(p[r * chunk_keys + k], panel[k * panel_dims + d], sum);
+        for (Index k = keys.begin; k < keys.end; ++k) {
+          float x = p[r * chunk_keys + k];
+          if constexpr (F != Factors::none) x *= factors.at[detail::factor_of<F>(d) * chunk_keys + k];
+          sum = fma(x, panel[k * panel_dims + d], sum);
+        }
         out = phase.finish ? merged(sum, targets[r], first_dim + d) : sum;
       }
     }
@@ -147,9 +165,11 @@ struct Scalar {
         float& out = targets[r].out[first_dim + d];
         float sum = phase.resume ? out : 0;
         for (Index k = keys.begin; k < keys.end; ++k) {
-          float number;
-          C::codes(values.row[k], values.offset + first_dim + d, 1, &number);
-          sum = fma(p[r * chunk_keys + k], number, sum);
+          const Index number = values.offset + first_dim + d;
+          float code, x = p[r * chunk_keys + k];
+          C::codes(values.row[k], number, 1, &code);
+          if constexpr (C::factors != Factors::none) x *= factor_of_row<C>(values, k, number);
+          sum = fma(x, code, sum);
         }
         out = phase.finish ? merged(sum, targets[r], first_dim + d) : sum;
       }
@@ -200,6 +220,27 @@ struct Scalar {
   }
 
  private:
+  // The factor of number `number` of the row of key k; 1 without factors.
+  template <class C>
+  static float factor_of_row(const KeyRows& rows, Index k, Index number) {
+    if constexpr (C::factors == Factors::none) return 1;
+    else return C::factor(rows.row[k], rows.factors_of(k), detail::factor_of<C::factors>(number));
+  }
+
+  // scale * (q . key) of a key whose number d is code(d) * factor(d / 32), or code(d) * factor(0).
+  template <Factors F, class Code, class Factor>
+  static float score(const float* q, Index width, float scale, const Code& code, const Factor& factor) {
+    if constexpr (F == Factors::none) return scale * dot(q, width, code);
+    if constexpr (F == Factors::per_row) return factor(0) * scale * dot(q, width, code);
+    float total = 0;
+    for (Index begin = 0; begin < width; begin += score_dims) {
+      const Index dims = std::min(score_dims, width - begin);
+      const float sum = dot(q + begin, dims, [&](Index d) { return code(begin + d); });
+      total = fma(factor(begin / score_dims), sum, total);
+    }
+    return scale * total;
+  }
+
   template <class Key>
   static float dot(const float* q, Index width, const Key& key) {
     float total = 0;
