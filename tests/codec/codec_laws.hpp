@@ -106,8 +106,8 @@ std::vector<float> answers(const P& policy, const CachePolicy& cached, const Nam
     const auto part = [&](const std::vector<float>& all, Index row) {
       return std::span(all).subspan(std::size_t(first * row), std::size_t(tokens * row));
     };
-    auto step = heed::value_or_throw(
-        cache->begin(std::span(text.ids).subspan(std::size_t(first), std::size_t(tokens))));
+    auto step =
+        heed::value_or_throw(cache->begin(std::span(text.ids).subspan(std::size_t(first), std::size_t(tokens))));
     for (Index layer = 0; layer < 2; ++layer) {
       for (int s = 0; s < text.layout.num_streams; ++s) {
         const heed::StreamShape shape = text.layout.streams[std::size_t(s)];
@@ -119,10 +119,10 @@ std::vector<float> answers(const P& policy, const CachePolicy& cached, const Nam
         heed::check(step.write(layer, s, rows));
       }
     }
-    heed::check(heed::attend<Backend>(policy, part(text.q, text.q_row), step.keys(1),
-                                      std::span(out).subspan(std::size_t(first * text.out_row),
-                                                             std::size_t(tokens * text.out_row)),
-                                      workspace, *pool));
+    heed::check(heed::attend<Backend>(
+        policy, part(text.q, text.q_row), step.keys(1),
+        std::span(out).subspan(std::size_t(first * text.out_row), std::size_t(tokens * text.out_row)), workspace,
+        *pool));
     heed::check(step.commit());
     first += tokens;
     if (!way.renews) continue;
@@ -178,8 +178,7 @@ void expect_laws(const char* name, const P& policy, const CachePolicy& cached, c
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   for_backends([&]<class Backend>() {
     const auto got = answers<Backend, K, V>(policy, cached, rule, text, whole);
-    EXPECT_TRUE(same_bits(got, want)) << name << " " << rule.name << " " << Backend::name << " "
-                                      << distance(got, want);
+    EXPECT_TRUE(same_bits(got, want)) << name << " " << rule.name << " " << Backend::name << " " << distance(got, want);
   });
 #endif
 }
@@ -215,8 +214,8 @@ void expect_prepared(const NamedRule& rule) {
   mla.weights = {uk, ukv};
   if (rule.positions == heed::Positions::rank) {
     mla.rope = &part;
-    const heed::RotatedKeys<heed::Gqa> turned{
-        {.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f}, &rope};
+    const heed::RotatedKeys<heed::Gqa> turned{{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f},
+                                              &rope};
     expect_laws<C, C>("rotated gqa", turned, turned, rule, 64, 64);
   } else {
     const heed::MfaKr kr{.num_heads = 6, .head_dim = 64, .scale = 0.125f, .rope = &rope};
@@ -285,22 +284,22 @@ void expect_float64() {
 }  // namespace heed_test
 
 // Test names are those of the file's suite; a macro, because gtest registers tests by tokens.
-#define HEED_CODEC_LAWS(C)                                                                          \
-  TEST(C, Float64) { expect_float64<C>(); }                                                         \
-  TEST(C, EveryMechanismAndRule) {                                                                  \
-    for (const auto& rule : heed_digest::rules()) {                                                 \
-      expect_mechanisms<C>(rule);                                                                   \
-      expect_prepared<C>(rule);                                                                     \
-    }                                                                                               \
-  }                                                                                                 \
-  TEST(C, KeysThatTurnWhenTheyAreRead) {                                                            \
-    for (const auto& rule : heed_digest::rank_rules()) expect_prepared<C>(rule);                    \
-  }                                                                                                 \
-  TEST(C, KeysAndValuesInOtherCodecs) {                                                             \
-    const heed::Gqa gqa{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f};        \
-    for (const auto& rule : heed_digest::rules()) {                                                 \
-      expect_laws<C, heed::Bf16>("gqa, values in bf16", gqa, gqa, rule, 64, 64);                    \
-      expect_laws<heed::F32, C>("gqa, keys in f32", gqa, gqa, rule, 64, 64);                        \
-    }                                                                                               \
-  }                                                                                                 \
+#define HEED_CODEC_LAWS(C)                                                                   \
+  TEST(C, Float64) { expect_float64<C>(); }                                                  \
+  TEST(C, EveryMechanismAndRule) {                                                           \
+    for (const auto& rule : heed_digest::rules()) {                                          \
+      expect_mechanisms<C>(rule);                                                            \
+      expect_prepared<C>(rule);                                                              \
+    }                                                                                        \
+  }                                                                                          \
+  TEST(C, KeysThatTurnWhenTheyAreRead) {                                                     \
+    for (const auto& rule : heed_digest::rank_rules()) expect_prepared<C>(rule);             \
+  }                                                                                          \
+  TEST(C, KeysAndValuesInOtherCodecs) {                                                      \
+    const heed::Gqa gqa{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f}; \
+    for (const auto& rule : heed_digest::rules()) {                                          \
+      expect_laws<C, heed::Bf16>("gqa, values in bf16", gqa, gqa, rule, 64, 64);             \
+      expect_laws<heed::F32, C>("gqa, keys in f32", gqa, gqa, rule, 64, 64);                 \
+    }                                                                                        \
+  }                                                                                          \
   static_assert(true, "the macro ends with a semicolon")

@@ -62,8 +62,8 @@ TEST(ToyPlaneCodec, WhatCannotBeReadIsRefused) {
   const heed::SharedRow policy{.num_heads = 1, .head_dim = 64, .scale = 1};
   heed::StridedStream stream{.data = bytes.data(), .token_stride_bytes = 64, .row_bytes = 64};
   const auto attend = [&] {
-    return heed::attend<heed::Scalar>(policy, q, heed::StridedSource<Bytes32>(4, stream), heed::Causal{}, out, workspace,
-                                      serial);
+    return heed::attend<heed::Scalar>(policy, q, heed::StridedSource<Bytes32>(4, stream), heed::Causal{}, out,
+                                      workspace, serial);
   };
   const heed::Status status = attend();
   EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);

@@ -19,9 +19,9 @@ namespace heed::inline HEED_ABI {
 /// Rows of one stream of one layer: `heads` rows per token.
 struct StoredStream {
   Index heads = 0;
-  Index row_bytes = 0;                  ///< encoded bytes of a row
-  Index alignment = row_alignment;      ///< rows begin at multiples of this many bytes: Codec::row_alignment
-  Index factor_bytes = 0;               ///< bytes of a row's entry in the plane of factors; 0: no plane
+  Index row_bytes = 0;              ///< encoded bytes of a row
+  Index alignment = row_alignment;  ///< rows begin at multiples of this many bytes: Codec::row_alignment
+  Index factor_bytes = 0;           ///< bytes of a row's entry in the plane of factors; 0: no plane
 
   /// The stream of `heads` rows of `width` numbers in codec C.
   template <class C>
@@ -64,7 +64,8 @@ class PageLayout {
       const Count plane_bytes = Count(block.entry) * tokens;
       block.plane_bytes = plane_bytes.value();
       // The next plane begins at a cache line.
-      made.layer_plane_bytes_ = round_up(Count(made.layer_plane_bytes_) + plane_bytes * block.heads, read_slack).value();
+      made.layer_plane_bytes_ =
+          round_up(Count(made.layer_plane_bytes_) + plane_bytes * block.heads, read_slack).value();
     }
     const Count planes = Count(made.layer_bytes_) * layers;
     made.planes_ = planes.value();
@@ -194,8 +195,8 @@ class PageLayout {
     Index heads = 0;
     Index row_bytes = 0;
     Index stride = 0;
-    Index head_bytes = 0;  ///< rows of a whole page
-    Index offset = 0;      ///< of head 0 within the layer
+    Index head_bytes = 0;    ///< rows of a whole page
+    Index offset = 0;        ///< of head 0 within the layer
     Index entry = 0;         ///< bytes of a row's factors in the plane
     Index plane_bytes = 0;   ///< plane of a head of a whole page
     Index plane_offset = 0;  ///< of head 0's plane within the layer's planes
@@ -228,7 +229,8 @@ class PageLayout {
     const Block& block = blocks_[std::size_t(stream)];
     Index& mark = reinterpret_cast<Index*>(page->rows() + marks_)[layer * streams_ + stream];
     Index wanted = std::min(tokens_, end + (read_slack + block.stride - 1) / block.stride);
-    if (block.entry > 0) wanted = std::max(wanted, std::min(tokens_, end + (read_slack + block.entry - 1) / block.entry));
+    if (block.entry > 0)
+      wanted = std::max(wanted, std::min(tokens_, end + (read_slack + block.entry - 1) / block.entry));
     if (wanted <= mark) return;
     const Index now = std::min(tokens_, round_up(wanted, at_once));
     for (Index head = 0; head < block.heads; ++head) {

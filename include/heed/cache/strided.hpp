@@ -91,7 +91,8 @@ class StridedSource {
              .fits()) {
       return bad("head_stride_bytes is ", stream.head_stride_bytes, ", too much for ", heads, " heads");
     }
-    if (!(span(tokens_ - 1, stream.factor_token_stride_bytes) + span(heads - 1, stream.factor_head_stride_bytes)).fits()) {
+    if (!(span(tokens_ - 1, stream.factor_token_stride_bytes) + span(heads - 1, stream.factor_head_stride_bytes))
+             .fits()) {
       return bad("factor strides are ", stream.factor_token_stride_bytes, " and ", stream.factor_head_stride_bytes,
                  ", too much for ", tokens_, " tokens and ", heads, " heads");
     }

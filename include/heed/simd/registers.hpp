@@ -100,7 +100,7 @@ struct Registers {
   }
   /// Integers as floats, exact up to magnitudes of 2^24.
   [[gnu::always_inline]] static Reg from_ints(Ints x) {
-    return (Reg)__builtin_convertvector(x, typename detail::VectorTypes<W>::Floats);
+    return (Reg) __builtin_convertvector(x, typename detail::VectorTypes<W>::Floats);
   }
   /// Signed bytes as floats, exactly.
   [[gnu::always_inline]] static Reg from_bytes(Bytes b) {

@@ -58,8 +58,8 @@ struct Scalar {
           if constexpr (F != Factors::none) return factors.at[i * panel_keys + k];
           return 1.0f;
         };
-        s[r * chunk_keys + k] =
-            score<F>(q + r * q_stride, width, scale, [=](Index d) { return key[d * panel_keys]; }, factor);
+        s[r * chunk_keys + k] = score<F>(
+            q + r * q_stride, width, scale, [=](Index d) { return key[d * panel_keys]; }, factor);
       }
     }
   }
@@ -223,8 +223,10 @@ struct Scalar {
   // The factor of number `number` of the row of key k; 1 without factors.
   template <class C>
   static float factor_of_row(const KeyRows& rows, Index k, Index number) {
-    if constexpr (C::factors == Factors::none) return 1;
-    else return C::factor(rows.row[k], rows.factors_of(k), detail::factor_of<C::factors>(number));
+    if constexpr (C::factors == Factors::none)
+      return 1;
+    else
+      return C::factor(rows.row[k], rows.factors_of(k), detail::factor_of<C::factors>(number));
   }
 
   // scale * (q . key) of a key whose number d is code(d) * factor(d / 32), or code(d) * factor(0).

@@ -23,10 +23,10 @@ inline constexpr int max_merges = 32;
 /// A view of the encoded rows of `count` keys, each by a pointer: contiguous, paged, strided and gathered rows are read
 /// by one loop. Nothing is owned.
 struct KeyRows {
-  const std::byte* const* row = nullptr;    ///< row[k]: where the row of key k starts
-  const std::byte* const* ahead = nullptr;  ///< ahead[k]: row to prefetch while key k is read; may lie in no object
-  Index count = 0;                          ///< number of keys
-  Index offset = 0;                         ///< the number of each row at which the view begins
+  const std::byte* const* row = nullptr;      ///< row[k]: where the row of key k starts
+  const std::byte* const* ahead = nullptr;    ///< ahead[k]: row to prefetch while key k is read; may lie in no object
+  Index count = 0;                            ///< number of keys
+  Index offset = 0;                           ///< the number of each row at which the view begins
   const std::byte* const* factors = nullptr;  ///< factors[k]: the row's entry in the plane; null: there is no plane
 
   /// The entry of key k's row in the plane of factors; null if there is no plane.
