@@ -90,7 +90,7 @@ template <AttentionPolicy P>
 ///
 ///     factors               which factors a row has (Factors). A factor is a finite float
 ///     view_step             a view's offset must be a multiple of this many numbers
-///     row_alignment         rows begin at multiples of this many bytes in a page: the padding of rows
+///     row_alignment         rows begin at multiples of this many bytes in a page, a power of two: the padding of rows
 ///     row_bytes(n)          bytes of a row of n numbers, and of its factors if they lie in the row; ascending in n
 ///     factor_bytes(n)       bytes of the row's entry in the page's plane of factors; 0 if factors lie in the row
 ///     offset_bytes(n)       where code n of a row begins; n is a multiple of view_step

@@ -20,7 +20,7 @@ namespace heed::inline HEED_ABI {
 struct StoredStream {
   Index heads = 0;
   Index row_bytes = 0;              ///< encoded bytes of a row
-  Index alignment = row_alignment;  ///< rows begin at multiples of this many bytes: Codec::row_alignment
+  Index alignment = row_alignment;  ///< rows begin at multiples of this power of two: Codec::row_alignment
   Index factor_bytes = 0;           ///< bytes of a row's entry in the plane of factors; 0: no plane
 
   /// The stream of `heads` rows of `width` numbers in codec C.
@@ -37,9 +37,9 @@ inline constexpr Index read_slack = 64;
 /// them lie in planes of the same order. The codec is an argument of encode(); what is stored in a slot is the caller's.
 ///
 /// A vector load may read past a row's end. What it meets there is another row, an old row or zeros, never fresh memory. To
-/// clear a whole page would take longer than a step. So each (layer, stream) has a mark behind the rows and planes: the number of
-/// slots that are defined so far. Writing clears what is missing and moves the mark. Layers and streams may be written by
-/// several threads at the same time.
+/// clear a whole page would take longer than a step. So each (layer, stream) has a mark behind the rows and planes: the
+/// number of slots that are defined so far. Writing clears what is missing and moves the mark. Layers and streams may be
+/// written by several threads at the same time.
 class PageLayout {
  public:
   PageLayout() = default;
@@ -55,10 +55,10 @@ class PageLayout {
       block.heads = streams[i].heads;
       block.row_bytes = streams[i].row_bytes;
       block.stride = round_up(block.row_bytes, streams[i].alignment);
-      block.offset = made.layer_bytes_;
+      block.offset = round_up(Count(made.layer_bytes_), streams[i].alignment).value();
       const Count head_bytes = Count(block.stride) * tokens;
       block.head_bytes = head_bytes.value();
-      made.layer_bytes_ = (Count(made.layer_bytes_) + head_bytes * block.heads).value();
+      made.layer_bytes_ = (Count(block.offset) + head_bytes * block.heads).value();
       block.entry = streams[i].factor_bytes;
       block.plane_offset = made.layer_plane_bytes_;
       const Count plane_bytes = Count(block.entry) * tokens;
@@ -67,6 +67,10 @@ class PageLayout {
       made.layer_plane_bytes_ =
           round_up(Count(made.layer_plane_bytes_) + plane_bytes * block.heads, read_slack).value();
     }
+    // Of layers, and so of planes and marks. Alignments are powers of two.
+    Index alignment = row_alignment;
+    for (const StoredStream& stream : streams) alignment = std::max(alignment, stream.alignment);
+    made.layer_bytes_ = round_up(Count(made.layer_bytes_), alignment).value();
     const Count planes = Count(made.layer_bytes_) * layers;
     made.planes_ = planes.value();
     const Count rows = planes + Count(made.layer_plane_bytes_) * layers + read_slack;
@@ -212,6 +216,10 @@ class PageLayout {
         const Block& block = blocks_[std::size_t(stream)];
         std::memset(at(page, layer, stream, 0, 0), 0,
                     std::size_t(std::min(read_slack, block.heads * block.head_bytes)));
+        // Up to the next stream, because that begins at its own alignment.
+        const Index end = offset(layer, stream, block.heads, 0);
+        const Index next = stream + 1 < streams_ ? offset(layer, stream + 1, 0, 0) : (layer + 1) * layer_bytes_;
+        std::memset(page->rows() + end, 0, std::size_t(next - end));
         const Index planes = block.heads * block.plane_bytes;
         std::byte* const plane = factors(page, layer, stream, 0, 0);
         std::memset(plane, 0, std::size_t(std::min(read_slack, planes)));

@@ -223,10 +223,11 @@ struct Scalar {
   // The factor of number `number` of the row of key k; 1 without factors.
   template <class C>
   static float factor_of_row(const KeyRows& rows, Index k, Index number) {
-    if constexpr (C::factors == Factors::none)
+    if constexpr (C::factors == Factors::none) {
       return 1;
-    else
+    } else {
       return C::factor(rows.row[k], rows.factors_of(k), detail::factor_of<C::factors>(number));
+    }
   }
 
   // scale * (q . key) of a key whose number d is code(d) * factor(d / 32), or code(d) * factor(0).
