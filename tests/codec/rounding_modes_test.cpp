@@ -10,6 +10,7 @@
 
 #include <heed/heed.hpp>
 
+#include "codec/vectors.hpp"
 #include "exec/flush_subnormals.hpp"
 #include "oracle/random.hpp"
 
@@ -45,15 +46,15 @@ std::vector<float> numbers() {
   return made;
 }
 
-/// Encodes and decodes runs of other lengths, so that loops of vectors and their rests take part.
-template <class C>
+/// Encodes with vectors of type V, and decodes, runs of other lengths, so that loops of vectors and their rests take part.
+template <class C, class V>
 void expect_stored_alike(double (*round)(double)) {
   const std::vector<float> all = numbers();
   const auto store = [&](std::vector<std::byte>& bytes, std::vector<float>& back) {
     const auto size = std::size_t(C::element_bytes);
     for (std::size_t first = 0, run = 1; first < all.size(); first += run, run = run % 61 + 1) {
       const std::size_t n = std::min(run, all.size() - first);
-      C::encode(all.data() + first, Index(n), bytes.data() + first * size);
+      C::template encode_by<V>(all.data() + first, Index(n), bytes.data() + first * size);
       C::decode(bytes.data() + first * size, Index(n), back.data() + first);
     }
   };
@@ -89,10 +90,14 @@ void expect_stored_alike(double (*round)(double)) {
   }
 }
 
-TEST(RoundingModes, RowsAreStoredToNearestInEach) {
-  expect_stored_alike<heed::F16>(oracle::round_to_f16);
-  expect_stored_alike<heed::Bf16>(oracle::round_to_bf16);
-  expect_stored_alike<heed::F32>([](double x) { return x; });
+template <class V>
+class StoredRows : public testing::Test {};
+TYPED_TEST_SUITE(StoredRows, Vectors);
+
+TYPED_TEST(StoredRows, AreRoundedToNearestInEachMode) {
+  expect_stored_alike<heed::F16, TypeParam>(oracle::round_to_f16);
+  expect_stored_alike<heed::Bf16, TypeParam>(oracle::round_to_bf16);
+  expect_stored_alike<heed::F32, TypeParam>([](double x) { return x; });
 }
 
 /// As the kernel reads rows: numbers from memory, and numbers inside the words of a register.

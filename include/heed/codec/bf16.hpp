@@ -37,6 +37,19 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
       return V::floats(V::widen(V::load_halves(row + offset_bytes(first))) << 16);
     }
   };
+  /// How a vector type stores it: from_float() of every number.
+  template <class V>
+  struct Writer {
+    using Words = typename V::Words;
+    using Ints = typename V::Ints;
+    [[gnu::always_inline]] static void store(std::byte* to, typename V::Reg numbers) {
+      const Words bits = V::words(numbers), magnitude = bits & 0x7fffffffu;
+      const Words is_nan = (Words)((Ints)magnitude > 0x7f800000), is_finite = (Words)((Ints)magnitude < 0x7f800000);
+      const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+      const Words overflows = (Words)((rounded & 0x7fffu) == 0x7f80u) & is_finite;  // all bits: -1
+      V::store_halves(to, V::narrow((is_nan & ((bits >> 16) | 0x40u)) | (~is_nan & (rounded + overflows))));
+    }
+  };
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -7,11 +7,13 @@
 #include <cstring>
 
 #include <heed/factors.hpp>
+#include <heed/simd/registers.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// Base of codecs that store one element per number. `Derived` has to_float(), from_float() and a Reader.
+/// Base of codecs that store one element per number. `Derived` has to_float(), from_float(), a Reader<V>, and a Writer<V>
+/// whose store(to, numbers) writes V::width elements, of the bits that from_float() gives.
 template <class Derived, class ElementType>
 struct ElementCodec {
   using Element = ElementType;
@@ -29,7 +31,17 @@ struct ElementCodec {
 
   /// Encodes `n` numbers to `out`, rounding to nearest even in every rounding mode.
   static void encode(const float* in, Index n, std::byte* out) noexcept {
-    for (Index i = 0; i < n; ++i) {
+    encode_by<detail::AnyLanes<detail::native_lanes>>(in, n, out);
+  }
+  /// The same, the same bits, with the registers of vector type `V`.
+  template <class V>
+  static void encode_by(const float* in, Index n, std::byte* out) noexcept {
+    using Write = typename Derived::template Writer<V>;
+    Index i = 0;
+    for (; i + V::width <= n; i += V::width) {
+      Write::store(out + i * element_bytes, V::load_words(reinterpret_cast<const std::byte*>(in + i)));
+    }
+    for (; i < n; ++i) {
       const Element e = Derived::from_float(in[i]);
       std::memcpy(out + i * element_bytes, &e, sizeof e);
     }

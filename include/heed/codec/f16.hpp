@@ -70,10 +70,10 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
    private:
     [[gnu::always_inline]] static Reg narrow(Words low16) {
 #if defined(__AVX512F__)
-      if constexpr (V::width == 16) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)low16));
+      if constexpr (V::width == 16) return _mm512_cvtph_ps((__m256i)V::narrow(low16));
 #endif
 #if defined(__F16C__)
-      if constexpr (V::width == 8) return _mm256_cvtph_ps((__m128i) __builtin_convertvector(low16, Halves));
+      if constexpr (V::width == 8) return _mm256_cvtph_ps((__m128i)V::narrow(low16));
 #endif
       return widen_words(low16);
     }
@@ -91,6 +91,65 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
       const Words special = (Words)((typename Types::Ints)magnitude >= 0x7c00) & 0x38000000u;
       const Words normal = (magnitude << 13) + 0x38000000u + special;
       return V::floats((is_small & tiny) | (~is_small & normal) | sign);
+    }
+  };
+
+  /// How a vector type stores it: from_float() of every number.
+  template <class V>
+  struct Writer {
+    using Reg = typename V::Reg;
+    using Words = typename V::Words;
+    using Halves = typename V::Halves;
+    using Ints = typename V::Ints;
+    [[gnu::always_inline]] static void store(std::byte* to, Reg numbers) {
+      V::store_halves(to, narrow(V::words(numbers)));
+    }
+
+   private:
+    static constexpr int largest_finite = 0x477fe000;  // 65504, as a float's bits
+    static constexpr int first_beyond = 0x477ff000;    // rounds to more
+    static constexpr int infinite = 0x7f800000;
+
+    [[gnu::always_inline]] static Halves narrow(Words bits) {
+#if defined(__F16C__) || defined(__AVX512F__)
+      // The instructions round to nearest even whatever the rounding mode, and know subnormal results under FTZ. They
+      // would make infinities of finite numbers.
+      if constexpr (V::width >= 8) {
+        const Words magnitude = bits & 0x7fffffffu;
+        const Words beyond = (Words)((Ints)magnitude >= first_beyond) & (Words)((Ints)magnitude < infinite);
+        [[maybe_unused]] const Words finite =
+            (beyond & ((bits & 0x80000000u) | std::uint32_t(largest_finite))) | (~beyond & bits);
+#if defined(__AVX512F__)
+        if constexpr (V::width == 16) return (Halves)_mm512_cvtps_ph((__m512)finite, _MM_FROUND_TO_NEAREST_INT);
+#endif
+#if defined(__F16C__)
+        if constexpr (V::width == 8) return (Halves)_mm256_cvtps_ph((__m256)finite, _MM_FROUND_TO_NEAREST_INT);
+#endif
+      }
+#endif
+      return narrow_words(bits);
+    }
+
+    [[gnu::always_inline]] static Halves narrow_words(Words bits) {
+      const Words sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+      const Words is_small = (Words)((Ints)magnitude < 0x38800000);  // below 2^-14
+      const Words is_beyond = (Words)((Ints)magnitude >= first_beyond);
+      const Words is_infinite = (Words)((Ints)magnitude >= infinite), is_nan = (Words)((Ints)magnitude > infinite);
+      const Words normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+      const Words beyond = 0x7bffu + (is_infinite & 1u) + (is_nan & (0x200u | ((magnitude >> 13) & 0x1ffu)));
+      const Words finite = (is_small & small(magnitude & is_small)) | (~is_small & normal);
+      return V::narrow((is_beyond & beyond) | (~is_beyond & finite) | sign);
+    }
+
+    // Multiples of 2^-24 next to magnitudes below 2^-14. Truncation does not depend on the rounding mode, and the product and
+    // the difference are exact. A float that DAZ takes for zero is one that rounds to zero.
+    [[gnu::always_inline]] static Words small(Words magnitude) {
+      using Floats = typename detail::VectorTypes<V::width>::Floats;
+      const Floats units = (Floats)magnitude * 0x1p24f;
+      const Ints whole = __builtin_convertvector(units, Ints);
+      const Floats rest = units - __builtin_convertvector(whole, Floats);
+      const Ints up = (Ints)(rest > 0.5f) | ((Ints)(rest == 0.5f) & -(whole & 1));
+      return (Words)(whole - up);
     }
   };
 };

@@ -24,6 +24,13 @@ struct F32 : ElementCodec<F32, float> {
       return V::load_words(row + offset_bytes(first));
     }
   };
+  /// How a vector type stores it.
+  template <class V>
+  struct Writer {
+    [[gnu::always_inline]] static void store(std::byte* to, typename V::Reg numbers) {
+      std::memcpy(to, &numbers, sizeof numbers);
+    }
+  };
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -10,10 +10,6 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// A vector type of W floats (4, 8 or 16) of no particular instruction set. It stands for those of the backends.
-template <int W>
-using AnyLanes = Registers<AnyRegister<W>>;
-
 /// `C::Reader<V>` fills registers of V::width floats with the codes of numbers, exactly.
 ///
 ///     group_words, group_numbers   a group is group_words consecutive words of 32 bits of a row. They hold group_numbers

@@ -91,6 +91,15 @@ struct Registers {
 #endif
     return __builtin_convertvector(h, Words);
   }
+  /// The low 16 bits of each word.
+  [[gnu::always_inline]] static Halves narrow(Words x) {
+#if defined(__AVX512F__)
+    if constexpr (W == 16) return (Halves)_mm512_cvtepi32_epi16((__m512i)x);
+#endif
+    return __builtin_convertvector(x, Halves);
+  }
+  /// Writes W words of 16 bits.
+  [[gnu::always_inline]] static void store_halves(std::byte* to, Halves h) { std::memcpy(to, &h, sizeof h); }
 
   /// Reads W signed bytes.
   [[gnu::always_inline]] static Bytes load_bytes(const std::byte* from) {
@@ -258,6 +267,18 @@ struct AnyRegister {
   using type = typename VectorTypes<W>::Floats;
   static constexpr int size = W;
 };
+/// A vector type of W floats of no instruction set: loads, stores and integers, without arithmetic of floats.
+template <int W>
+using AnyLanes = Registers<AnyRegister<W>>;
+
+/// Floats of the widest register of this translation unit's instruction set.
+#if defined(__AVX512F__)
+inline constexpr int native_lanes = 16;
+#elif defined(__AVX__)
+inline constexpr int native_lanes = 8;
+#else
+inline constexpr int native_lanes = 4;
+#endif
 }  // namespace detail
 
 HEED_INTRINSICS_END

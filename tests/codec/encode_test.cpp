@@ -1,0 +1,99 @@
+/// \file
+/// Rows are encoded by vectors. For every float the bits are those of from_float(), which half_test.cpp compares with
+/// rounding in double; rounding_modes_test.cpp has the hosts that round and flush in other ways.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstring>
+#include <vector>
+
+#include <heed/heed.hpp>
+
+#include "codec/vectors.hpp"
+
+namespace heed_test {
+namespace {
+
+using heed::Index;
+
+/// Number of floats that V encodes otherwise than from_float().
+template <class C, class V>
+Index differences(const std::vector<float>& in) {
+  std::vector<typename C::Element> got(in.size());
+  C::template encode_by<V>(in.data(), Index(in.size()), reinterpret_cast<std::byte*>(got.data()));
+  Index different = 0;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const typename C::Element want = C::from_float(in[i]);
+    different += std::memcmp(&got[i], &want, sizeof want) != 0;
+  }
+  return different;
+}
+
+template <class V>
+void expect_as_from_float(const std::vector<float>& in, const std::string& what) {
+  EXPECT_EQ((differences<heed::F32, V>(in)), 0) << what;
+  EXPECT_EQ((differences<heed::Bf16, V>(in)), 0) << what;
+  EXPECT_EQ((differences<heed::F16, V>(in)), 0) << what;
+}
+
+/// `count` floats, `step` patterns apart, from pattern `first` on.
+std::vector<float> floats(std::uint64_t first, std::uint64_t step, std::size_t count) {
+  std::vector<float> made;
+  for (std::size_t i = 0; i < count; ++i, first += step) made.push_back(std::bit_cast<float>(std::uint32_t(first)));
+  return made;
+}
+
+template <class V>
+class Encode : public testing::Test {};
+TYPED_TEST_SUITE(Encode, Vectors);
+
+/// Every exponent with the fractions around each place where bf16 or f16 may round: ties, neighbours of ties, carries.
+TYPED_TEST(Encode, RoundsAsFromFloat) {
+  std::vector<float> in;
+  for (std::uint32_t exponent = 0; exponent < 512; ++exponent) {  // the sign is bit 8
+    for (std::uint32_t place = 0; place < 23; ++place) {
+      for (const std::uint32_t above : {0u, 1u, 2u, 3u, 0x2aaaaau, 0x7fffffu}) {
+        const std::uint32_t tie = ((above << 1) | 1u) << place;
+        for (const std::uint32_t fraction : {tie - 1, tie, tie + 1}) {
+          in.push_back(std::bit_cast<float>(exponent << 23 | (fraction & 0x7fffffu)));
+        }
+      }
+    }
+  }
+  expect_as_from_float<TypeParam>(in, "around ties");
+  for (std::uint64_t part = 0; part < 16; ++part) {
+    expect_as_from_float<TypeParam>(floats(part << 28, 1009, (std::size_t{1} << 28) / 1009), "every thousandth");
+  }
+}
+
+TYPED_TEST(Encode, EveryFloatLong) {
+  constexpr std::uint64_t at_once = 1 << 20;
+  for (std::uint64_t first = 0; first < std::uint64_t{1} << 32; first += at_once) {
+    ASSERT_NO_FATAL_FAILURE(expect_as_from_float<TypeParam>(floats(first, 1, at_once), std::to_string(first)));
+  }
+}
+
+/// Rows of any length at any address; nothing outside them is touched.
+TYPED_TEST(Encode, WritesTheRowAndNoMore) {
+  const auto expect = [&]<class C>(C) {
+    for (Index n = 0; n < 70; ++n) {
+      const std::vector<float> in = floats(0x3f812345u, 0x00123457u, std::size_t(n));
+      for (std::size_t shift = 0; shift < 4; ++shift) {
+        const auto bytes = std::size_t(C::row_bytes(n));
+        std::vector<std::byte> got(shift + bytes + 64, std::byte{0x5a}), want = got;
+        C::template encode_by<TypeParam>(in.data(), n, got.data() + shift);
+        for (Index i = 0; i < n; ++i) {
+          const auto element = C::from_float(in[std::size_t(i)]);
+          std::memcpy(want.data() + shift + i * C::element_bytes, &element, sizeof element);
+        }
+        ASSERT_EQ(got, want) << C::name << " " << n << " numbers at " << shift;
+      }
+    }
+  };
+  expect(heed::F32{});
+  expect(heed::Bf16{});
+  expect(heed::F16{});
+}
+
+}  // namespace
+}  // namespace heed_test
