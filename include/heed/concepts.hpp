@@ -89,7 +89,7 @@ template <AttentionPolicy P>
 /// How a row of numbers is stored: number = factor * code. Memory may have any alignment.
 ///
 ///     factors               which factors a row has (Factors). A factor is a finite float
-///     view_step             a view's offset must be a multiple of this many numbers
+///     view_step             a view's offset must be a multiple of this many numbers; divides 32
 ///     row_alignment         rows begin at multiples of this many bytes in a page, a power of two: the padding of rows
 ///     row_bytes(n)          bytes of a row of n numbers, and of its factors if they lie in the row; ascending in n
 ///     factor_bytes(n)       bytes of the row's entry in the page's plane of factors; 0 if factors lie in the row
@@ -104,7 +104,9 @@ concept Codec = requires(const float* numbers, const std::byte* stored, std::byt
   { C::name } -> std::convertible_to<const char*>;
   requires std::same_as<const Factors, decltype(C::factors)>;
   { C::view_step } -> std::convertible_to<Index>;
+  requires C::view_step > 0 && factor_dims % C::view_step == 0;
   { C::row_alignment } -> std::convertible_to<Index>;
+  requires C::row_alignment > 0 && (C::row_alignment & (C::row_alignment - 1)) == 0;
   { C::row_bytes(n) } -> std::same_as<Index>;
   { C::factor_bytes(n) } -> std::same_as<Index>;
   { C::offset_bytes(n) } -> std::same_as<Index>;

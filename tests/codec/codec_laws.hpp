@@ -183,6 +183,27 @@ void expect_laws(const char* name, const P& policy, const CachePolicy& cached, c
 #endif
 }
 
+/// Keys and values are slices of one row, and neither begins it.
+struct Slices {
+  Index num_heads = 0;
+  static constexpr int key_stream = 0, value_stream = 0;
+  [[nodiscard]] heed::Status validate() const { return {}; }
+  [[nodiscard]] heed::AttentionLayout layout() const {
+    return {.num_streams = 1,
+            .streams = {heed::StreamShape{1, 170}},
+            .key = {.stream = 0, .offset = 32, .width = 72},
+            .value = {.stream = 0, .offset = 96, .width = 56},
+            .num_heads = num_heads,
+            .num_kv_heads = 1,
+            .key_width = 72,
+            .value_width = 56,
+            .scale = 0.12f};
+  }
+  [[nodiscard]] heed::Identity query_map() const { return {}; }
+  [[nodiscard]] heed::Identity output_map() const { return {}; }
+  [[nodiscard]] heed::Identity preparation() const { return {}; }
+};
+
 template <class C>
 void expect_mechanisms(const NamedRule& rule) {
   const heed::Gqa gqa{.num_heads = 9, .num_kv_heads = 3, .head_dim = 40, .v_head_dim = 24, .scale = 0.2f};
@@ -193,6 +214,10 @@ void expect_mechanisms(const NamedRule& rule) {
   expect_laws<C, C>("mqa", mqa, mqa, rule, 128, 128);
   const heed::SharedRow row{.num_heads = 9, .num_kv_heads = 1, .head_dim = 72, .v_head_dim = 64, .scale = 0.12f};
   expect_laws<C, C>("shared_row", row, row, rule, 72, 64);
+  const heed::Mfa mfa{.num_heads = 16, .head_dim = 64, .scale = 0.125f};
+  expect_laws<C, C>("mfa", mfa, mfa, rule, 64, 64);
+  const Slices slices{.num_heads = 3};
+  expect_laws<C, C>("slices", slices, slices, rule, 72, 56);
 }
 
 /// Mechanisms whose keys are made when they are read.

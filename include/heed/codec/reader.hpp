@@ -31,7 +31,7 @@ concept RowReader = requires(const typename V::Reg* group, const std::byte* row,
 template <class C>
 concept HasFactors = C::factors == Factors::none || requires(const std::byte* row, Index i) {
   { C::factor(row, row, i) } -> std::same_as<float>;
-  requires C::factors != Factors::per_block || C::view_step % factor_dims == 0;
+  requires C::factors != Factors::per_block || C::view_step == factor_dims;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -532,7 +532,7 @@ struct Loops {
       return C::template Reader<V>::load(row[k], first + d);
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
-      const Index byte = C::offset_bytes(first + d);
+      const Index byte = C::offset_bytes(first + d / C::view_step * C::view_step);
       if ((byte - C::offset_bytes(first)) % 64 == 0) Loops::prefetch(ahead[k], byte);
     }
     [[gnu::always_inline]] float factor(Index k, Index d) const {
