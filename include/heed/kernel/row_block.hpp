@@ -377,10 +377,14 @@ class RowBlock {
         read_factors<C>(rows, dim, dims, lanes.size(), chunk_keys, scratch_.value_factors + lanes.begin);
       }
     }
+    accumulate_panels(dim, dims, next_keys(dim, width), factors);
+  }
+  template <Factors F>
+  void accumulate_panels(Index dim, Index dims, const Ahead& next, const PanelFactors<F>& factors) {
     each_run(
         [&](Interval rows, Interval keys, Accumulate phase) {
           Backend::accumulate_panel(scores(rows.begin), rows.size(), scratch_.value_panel, keys, dim, dims,
-                                    scratch_.targets + rows.begin, phase, next_keys(dim, width), factors);
+                                    scratch_.targets + rows.begin, phase, next, factors);
         },
         tile_rows);
   }

@@ -438,13 +438,14 @@ struct Loops {
           HEED_UNROLL
           for (int r = 0; r < R; ++r) acc[g][r] = V::set1(0);
         }
-        Index byte = C::offset_bytes(keys.offset + begin);
-        Index d = begin;
-        for (; d < std::min(begin + score_dims, whole); d += Step::numbers, byte += Step::words * 4) {
+        const Index byte = C::offset_bytes(keys.offset + begin);
+        // Counted in words, which address numbers and q alike.
+        const Index words = std::min(score_dims, whole - begin) / Step::numbers * Step::words;
+        for (Index word = 0; word < words; word += Step::words) {
           Reg t[std::size_t(G)][std::size_t(Step::words)];
           HEED_UNROLL
-          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte, t[g]);
-          const float* x = q + d;
+          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte + word * 4, t[g]);
+          const float* x = q + begin + word * Step::numbers / Step::words;
           HEED_UNROLL
           for (int i = 0; i < Step::numbers; ++i) {
             HEED_UNROLL
@@ -468,8 +469,8 @@ struct Loops {
         }
         if (whole < width && begin + score_dims >= width) {
           Reg t[std::size_t(G)][std::size_t(Step::words)];
-          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte, t[g]);
-          for (d = whole; d < width; ++d) {
+          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte + words * 4, t[g]);
+          for (Index d = whole; d < width; ++d) {
             HEED_UNROLL
             for (int g = 0; g < G; ++g) {
               const Reg k = Step::number(t[g], int(d - whole));
