@@ -17,6 +17,7 @@
 #include <heed/codec/reader.hpp>
 #include <heed/matrix.hpp>
 #include <heed/rule.hpp>
+#include <heed/simd/panel_factors.hpp>
 #include <heed/simd/tile.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
@@ -315,12 +316,16 @@ concept SimdBackend = requires(const float* in, float* out, Index n, float x, Ke
   B::template pack_values<F32>(rows, n, n, out);
   B::template decode_rows<F32>(rows, n, out);
   B::template score_rows<F32>(in, n, n, rows, n, x, out);
-  B::score_panel(in, n, n, in, n, n, x, out, ahead);
+  B::score_panel(in, n, n, in, n, n, x, out, ahead, PanelFactors<Factors::none>{});
+  B::score_panel(in, n, n, in, n, n, x, out, ahead, PanelFactors<Factors::per_row>{});
+  B::score_panel(in, n, n, in, n, n, x, out, ahead, PanelFactors<Factors::per_block>{});
   { B::softmax(out, n) } -> std::same_as<ChunkSum>;
   B::soft_cap(out, n, x);
   B::add_bias(out, n, x, in, x);
   B::template accumulate_rows<F32>(in, n, rows, keys, n, n, targets, phase);
-  B::accumulate_panel(in, n, in, keys, n, n, targets, phase, ahead);
+  B::accumulate_panel(in, n, in, keys, n, n, targets, phase, ahead, PanelFactors<Factors::none>{});
+  B::accumulate_panel(in, n, in, keys, n, n, targets, phase, ahead, PanelFactors<Factors::per_row>{});
+  B::accumulate_panel(in, n, in, keys, n, n, targets, phase, ahead, PanelFactors<Factors::per_block>{});
   B::finish(targets, n, n);
   B::merge(x, in, x, in, n, out);
   B::linear(m, n, in, n, out, n);
