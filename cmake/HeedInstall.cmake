@@ -11,7 +11,8 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/" DESTINATION "${CMAKE_INSTALL_
 install(EXPORT heedTargets NAMESPACE heed:: DESTINATION "${heed_config_dir}")
 
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/heedConfig.cmake.in"
-  "${PROJECT_BINARY_DIR}/heedConfig.cmake" INSTALL_DESTINATION "${heed_config_dir}" NO_SET_AND_CHECK_MACRO)
+  "${PROJECT_BINARY_DIR}/heedConfig.cmake" INSTALL_DESTINATION "${heed_config_dir}" PATH_VARS CMAKE_INSTALL_INCLUDEDIR
+  NO_SET_AND_CHECK_MACRO)
 # Before 1.0 a minor version may change anything.
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/heedConfigVersion.cmake"
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
@@ -19,6 +20,7 @@ install(FILES
   "${PROJECT_BINARY_DIR}/heedConfig.cmake"
   "${PROJECT_BINARY_DIR}/heedConfigVersion.cmake"
   "${CMAKE_CURRENT_LIST_DIR}/HeedComponents.cmake"
+  "${CMAKE_CURRENT_LIST_DIR}/HeedKernels.cmake"
   DESTINATION "${heed_config_dir}")
 
 # Relative to the .pc file's own folder, so that the prefix can be moved.

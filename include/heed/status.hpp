@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -101,61 +102,83 @@ template <class T>
   requires requires(const T& thing) { thing.text(); }
 void append(std::string& out, const T& thing) { out += thing.text(); }
 
-/// Joins the parts of a message. A noun that follows the number 1 is put into the singular: "1 token", not "1 tokens".
-class Sentence {
+/// One part of a message, by reference. Its type is erased, so that the text of a message is made by code that is
+/// compiled once, not once per call of fail().
+class Part {
  public:
-  template <class Part>
-  void add(const Part& part) {
-    if constexpr (std::is_convertible_v<const Part&, std::string_view>) {
-      add_text(part);
+  template <class P>
+  explicit Part(const P& part) noexcept {
+    if constexpr (std::is_convertible_v<const P&, std::string_view>) {
+      text_ = part;
     } else {
-      append(text_, part);
+      part_ = &part;
+      append_ = [](std::string& out, const void* thing) { append(out, *static_cast<const P*>(thing)); };
     }
-    if constexpr (std::is_integral_v<Part>) {
-      one_ = part == Part(1);
-    } else {
-      one_ = false;
-    }
+    if constexpr (std::is_integral_v<P>) is_one_ = part == P(1);
   }
-  [[nodiscard]] std::string take() noexcept { return std::move(text_); }
+  [[nodiscard]] bool is_text() const noexcept { return append_ == nullptr; }
+  [[nodiscard]] std::string_view text() const noexcept { return text_; }
+  /// true if the part is the number 1.
+  [[nodiscard]] bool is_one() const noexcept { return is_one_; }
+  /// Only if the part is no text.
+  void append_to(std::string& out) const { append_(out, part_); }
 
  private:
-  void add_text(std::string_view text) {
-    constexpr std::string_view plurals[] = {"tokens", "keys",  "queries", "rows",   "numbers",
-                                            "floats", "bytes", "heads",   "layers", "stages",
-                                            "nodes",  "words", "ids",     "logits", "drafts"};
-    for (const std::string_view plural : plurals) {
-      if (!one_ || text.substr(0, 1) != " " || text.substr(1, plural.size()) != plural) continue;
-      const std::string_view rest = text.substr(1 + plural.size());
-      if (!rest.empty() && rest[0] != ' ' && rest[0] != ',' && rest[0] != ';' && rest[0] != '.') continue;
-      text_ += ' ';
-      if (plural == "queries") {
-        text_ += "query";
-      } else {
-        text_ += plural.substr(0, plural.size() - 1);
-      }
-      text_ += rest;
-      return;
-    }
-    text_ += text;
-  }
-
-  std::string text_;
-  bool one_ = false;  // the last part was the number 1
+  std::string_view text_;
+  const void* part_ = nullptr;
+  void (*append_)(std::string&, const void*) = nullptr;
+  bool is_one_ = false;
 };
+
+/// Appends `text`. If the number 1 stands before it, a noun at its beginning is put into the singular: "1 token", not
+/// "1 tokens".
+inline void append_text(std::string& out, std::string_view text, bool one_before) {
+  constexpr std::string_view plurals[] = {"tokens", "keys",  "queries", "rows",   "numbers",
+                                          "floats", "bytes", "heads",   "layers", "stages",
+                                          "nodes",  "words", "ids",     "logits", "drafts"};
+  for (const std::string_view plural : plurals) {
+    if (!one_before || text.substr(0, 1) != " " || text.substr(1, plural.size()) != plural) continue;
+    const std::string_view rest = text.substr(1 + plural.size());
+    if (!rest.empty() && rest[0] != ' ' && rest[0] != ',' && rest[0] != ';' && rest[0] != '.') continue;
+    out += ' ';
+    if (plural == "queries") {
+      out += "query";
+    } else {
+      out += plural.substr(0, plural.size() - 1);
+    }
+    out += rest;
+    return;
+  }
+  out += text;
+}
+
+/// fail() of parts whose types are erased. Kept out of its callers, where it would only make the way without a failure
+/// longer.
+[[nodiscard, gnu::noinline, gnu::cold]] inline Status fail_of_parts(StatusCode code,
+                                                                    std::initializer_list<Part> parts) noexcept {
+  std::string text;
+  make_text(text, [&] {
+    std::string made;
+    bool one_before = false;
+    for (const Part& part : parts) {
+      if (part.is_text()) {
+        append_text(made, part.text(), one_before);
+      } else {
+        part.append_to(made);
+      }
+      one_before = part.is_one();
+    }
+    text = std::move(made);
+  });
+  return Status(code, std::move(text));
+}
 }  // namespace detail
 
 /// Builds a failed Status from text and numbers: `fail(StatusCode::invalid_argument, "head_dim is ", 0)`. Does not
 /// throw.
 template <class... Parts>
 [[nodiscard]] Status fail(StatusCode code, const Parts&... parts) noexcept {
-  std::string text;
-  detail::make_text(text, [&] {
-    detail::Sentence message;
-    (message.add(parts), ...);
-    text = message.take();
-  });
-  return Status(code, std::move(text));
+  return detail::fail_of_parts(code, {detail::Part(parts)...});
 }
 
 namespace detail {

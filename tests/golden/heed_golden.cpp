@@ -122,7 +122,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Runs a folder of golden cases through heed"};
   std::string folder, only;
   Setup setup{.backend = "scalar", .codec = "f32"};
-#if defined(HEED_GOLDEN_XSIMD)
+#if HEED_HAS_XSIMD
   setup.backend = "xsimd";
 #endif
   bool verbose = false;

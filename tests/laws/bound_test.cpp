@@ -77,16 +77,16 @@ void expect_bound(const Problem& p, const Output& got, const oracle::Answer& wan
   }
 }
 
-void random_caches(const Kernel& kernel, const std::vector<Mechanism>& mechanisms, int repeats, double most_work) {
+void random_caches(const Subject& subject, const std::vector<Mechanism>& mechanisms, int repeats, double most_work) {
   oracle::Random random(20240521);
   for (int i = 0; i < repeats; ++i) {
     const Problem p = random_problem(random, mechanisms, most_work);
-    expect_bound(p, run(kernel, p, 1 + random.below(3)), answer(kernel, p));
+    expect_bound(p, run(subject, p, 1 + random.below(3)), answer(subject, p));
   }
 }
 
-TEST_P(Bound, RandomCaches) { random_caches(kernel(), mechanisms(), slow() ? 60 : 120, 8e6); }
-TEST_P(Bound, RandomCachesLong) { random_caches(kernel(), mechanisms(), slow() ? 200 : 2000, 4e7); }
+TEST_P(Bound, RandomCaches) { random_caches(subject(), mechanisms(), slow() ? 60 : 120, 8e6); }
+TEST_P(Bound, RandomCachesLong) { random_caches(subject(), mechanisms(), slow() ? 200 : 2000, 4e7); }
 
 /// Every shape in the list once, in decode and as a prefill that crosses a chunk.
 TEST_P(Bound, EveryHeadSize) {
@@ -104,7 +104,7 @@ TEST_P(Bound, EveryHeadSize) {
                                                                  {576, 512}}) {
     for (const Index queries : {1, 20}) {
       const Problem p = gaussian({.heads = 6, .kv_heads = 2, .key_dim = k, .value_dim = v}, queries, 300, ++seed);
-      expect_bound(p, run(kernel(), p), answer(kernel(), p));
+      expect_bound(p, run(subject(), p), answer(subject(), p));
     }
   }
 }
@@ -115,8 +115,8 @@ TEST_P(Bound, ManyKeys) {
     for (const double deviation : {1.0, 4.0}) {
       const Problem p =
           gaussian({.heads = 4, .kv_heads = 2, .key_dim = key_dim, .value_dim = value_dim}, 2, 4096, 9, deviation);
-      const Output got = run(kernel(), p);
-      const oracle::Answer want = answer(kernel(), p);
+      const Output got = run(subject(), p);
+      const oracle::Answer want = answer(subject(), p);
       const double worst = oracle::worst_units(got.out, want);
       EXPECT_TRUE(worst <= (deviation <= 1 ? 2 : 16)) << p << ": " << worst;
       RecordProperty("units_" + std::to_string(key_dim) + "_" + std::to_string(int(deviation)), std::to_string(worst));
@@ -129,8 +129,8 @@ TEST_P(Bound, RandomSources) {
   oracle::Random random(7);
   for (int i = 0; i < (slow() ? 30 : 60); ++i) {
     const Problem p = random_problem(random, mechanisms(), 4e6);
-    const StridedRows strided(kernel(), p, random);
-    expect_bound(p, run(kernel(), p, strided.keys()), answer(kernel(), p));
+    const StridedRows strided(subject(), p, random);
+    expect_bound(p, run(subject(), p, strided.keys()), answer(subject(), p));
   }
 }
 
@@ -144,9 +144,9 @@ TEST_P(Bound, EvictedTokens) {
          ++j, next += 1 + (random.below(9) == 0 ? random.below(300) : 0)) {
       positions.push_back(next);
     }
-    const auto cache = filled(kernel(), p);
+    const auto cache = filled(subject(), p);
     const auto keys = cache->keys();
-    expect_bound(p, run(kernel(), p, Paged(*keys, 1 + random.below(70), positions)), answer(kernel(), p, positions));
+    expect_bound(p, run(subject(), p, Paged(*keys, 1 + random.below(70), positions)), answer(subject(), p, positions));
   }
 }
 

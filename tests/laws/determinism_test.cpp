@@ -20,11 +20,11 @@ Problem part_of(const Problem& p, Index first, Index count) {
 }
 
 /// Everything of a prompt in the calls that `sizes` says, each on a cache with that many keys.
-Output in_parts(const Kernel& kernel, const Problem& p, const std::vector<Index>& sizes, Index threads = 1) {
+Output in_parts(const Subject& subject, const Problem& p, const std::vector<Index>& sizes, Index threads = 1) {
   Output all;
   Index first = 0;
   for (const Index size : sizes) {
-    const Output part = run(kernel, part_of(p, first, size), threads);
+    const Output part = run(subject, part_of(p, first, size), threads);
     all.out.insert(all.out.end(), part.out.begin(), part.out.end());
     all.lse.insert(all.lse.end(), part.lse.begin(), part.lse.end());
     first += size;
@@ -48,7 +48,7 @@ TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
                                {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
                                {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
                                {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}};
-  if (kernel().shares()) {
+  if (subject().shares()) {
     shapes.push_back({.mechanism = Mechanism::mla, .heads = 4, .key_dim = 40, .value_dim = 24});
     shapes.push_back({.mechanism = Mechanism::mla_expanded, .heads = 4, .key_dim = 40, .value_dim = 24});
     shapes.push_back({.mechanism = Mechanism::mfa_kr, .heads = 7, .key_dim = 48, .value_dim = 48});
@@ -62,15 +62,15 @@ TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
         p.slopes.push_back(shape.heads == 9 ? 0.01f * float(h) : 0);
         p.sinks.push_back(float(h) - 2);
       }
-      const Output whole = run(kernel(), p);
-      EXPECT_TRUE(whole == in_parts(kernel(), p, std::vector<Index>(60, 1))) << "decode " << p;
+      const Output whole = run(subject(), p);
+      EXPECT_TRUE(whole == in_parts(subject(), p, std::vector<Index>(60, 1))) << "decode " << p;
       for (const Index largest : {3, 8, 16, 59}) {
-        EXPECT_TRUE(whole == in_parts(kernel(), p, random_sizes(random, 60, largest))) << largest << " " << p;
+        EXPECT_TRUE(whole == in_parts(subject(), p, random_sizes(random, 60, largest))) << largest << " " << p;
       }
       for (const Index handoff : {1, 30, 59}) {  // prefill, then decode
         std::vector<Index> sizes(std::size_t(61 - handoff), 1);
         sizes[0] = handoff;
-        EXPECT_TRUE(whole == in_parts(kernel(), p, sizes)) << handoff << " " << p;
+        EXPECT_TRUE(whole == in_parts(subject(), p, sizes)) << handoff << " " << p;
       }
     }
   }
@@ -80,7 +80,7 @@ TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
 TEST_P(Determinism, ExplicitPositionsInAnyOrder) {
   oracle::Random random(2);
   const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40}, 40, 300, 2);
-  const Output whole = run(kernel(), p);
+  const Output whole = run(subject(), p);
   Problem drawn = p;
   drawn.q.clear();
   Output want;
@@ -92,7 +92,7 @@ TEST_P(Determinism, ExplicitPositionsInAnyOrder) {
                     whole.out.begin() + (query + 1) * p.out_row());
     want.lse.insert(want.lse.end(), whole.lse.begin() + query * 4, whole.lse.begin() + (query + 1) * 4);
   }
-  EXPECT_TRUE(want == run(kernel(), drawn));
+  EXPECT_TRUE(want == run(subject(), drawn));
 }
 
 TEST_P(Determinism, ThreadsAndRepeats) {
@@ -100,12 +100,12 @@ TEST_P(Determinism, ThreadsAndRepeats) {
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16}, queries, keys, 3);
     for (const AnyMask& mask : {causal(), window(300), holes(5)}) {
       p.mask = mask;
-      const auto cache = filled(kernel(), p);
+      const auto cache = filled(subject(), p);
       const auto rows = cache->keys();
-      const Output want = run(kernel(), p, *rows, 1);
+      const Output want = run(subject(), p, *rows, 1);
       for (const Index threads : {2, 3, 7}) {
         for (int repeat = 0; repeat < 3; ++repeat) {
-          EXPECT_TRUE(want == run(kernel(), p, *rows, threads)) << p << " threads " << threads;
+          EXPECT_TRUE(want == run(subject(), p, *rows, threads)) << p << " threads " << threads;
         }
       }
     }
@@ -118,11 +118,11 @@ TEST_P(Determinism, ThreadsWithChunksMissing) {
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
     Problem p = gaussian({.heads = 2, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, 4, 9000, seed);
     p.mask = holes(seed);
-    const auto cache = filled(kernel(), p);
+    const auto cache = filled(subject(), p);
     const auto rows = cache->keys();
-    const Output want = run(kernel(), p, *rows, 1);
+    const Output want = run(subject(), p, *rows, 1);
     for (const Index threads : {2, 3, 7}) {
-      EXPECT_TRUE(want == run(kernel(), p, *rows, threads)) << seed << " threads " << threads;
+      EXPECT_TRUE(want == run(subject(), p, *rows, threads)) << seed << " threads " << threads;
     }
   }
 }
@@ -140,9 +140,9 @@ TEST_P(Determinism, BatchCompositionAndPosition) {
   for (const auto& [queries, keys] : sizes) {
     problems.push_back(gaussian(shape, queries, keys, 5 + problems.size()));
     if (problems.size() % 3 == 0) problems.back().mask = window(100);
-    caches.push_back(filled(kernel(), problems.back()));
+    caches.push_back(filled(subject(), problems.back()));
     sources.push_back(caches.back()->keys());
-    alone.push_back(run(kernel(), problems.back(), *sources.back()));
+    alone.push_back(run(subject(), problems.back(), *sources.back()));
   }
   for (int repeat = 0; repeat < 20; ++repeat) {
     std::vector<std::size_t> members;
@@ -158,7 +158,7 @@ TEST_P(Determinism, BatchCompositionAndPosition) {
     }
     const Index threads = 1 + random.below(3);
     heed::Workspace workspace;
-    ASSERT_TRUE(kernel().attend(problems[0].shape, calls, workspace, workers(threads), {}).ok());
+    ASSERT_TRUE(subject().attend(problems[0].shape, calls, workspace, workers(threads), {}).ok());
     for (std::size_t i = 0; i < members.size(); ++i) {
       EXPECT_TRUE(got[i] == alone[members[i]]) << "threads " << threads << " member " << problems[members[i]];
     }
@@ -166,15 +166,15 @@ TEST_P(Determinism, BatchCompositionAndPosition) {
 }
 
 /// The matrix: batch size x position x chunking x hand-off x page size x threads, many draws.
-void matrix(const Kernel& kernel, int repeats, std::uint64_t seed) {
+void matrix(const Subject& subject, int repeats, std::uint64_t seed) {
   oracle::Random random(seed);
   const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
   const Problem p = gaussian(shape, 48, 560, 6);
-  const Output whole = run(kernel, p);
-  const auto cache = filled(kernel, p);
+  const Output whole = run(subject, p);
+  const auto cache = filled(subject, p);
   const auto rows = cache->keys();
   const Problem other = gaussian(shape, 5, 700, 7);
-  const auto other_cache = filled(kernel, other);
+  const auto other_cache = filled(subject, other);
   const auto other_rows = other_cache->keys();
   heed::Workspace workspace;
   for (int repeat = 0; repeat < repeats; ++repeat) {
@@ -199,7 +199,7 @@ void matrix(const Kernel& kernel, int repeats, std::uint64_t seed) {
         calls.push_back(b == position ? Call{&paged, p.mask.ref(), q, part.out, part.lse, positions}
                                       : Call{other_rows.get(), other.mask.ref(), other.q, others[std::size_t(b)].out});
       }
-      ASSERT_TRUE(kernel.attend(p.shape, calls, workspace, workers(workers_used), {}).ok());
+      ASSERT_TRUE(subject.attend(p.shape, calls, workspace, workers(workers_used), {}).ok());
       got.out.insert(got.out.end(), part.out.begin(), part.out.end());
       got.lse.insert(got.lse.end(), part.lse.begin(), part.lse.end());
       first += size;
@@ -208,8 +208,8 @@ void matrix(const Kernel& kernel, int repeats, std::uint64_t seed) {
   }
 }
 
-TEST_P(Determinism, Matrix) { matrix(kernel(), slow() ? 5 : 20, 8); }
-TEST_P(Determinism, MatrixLong) { matrix(kernel(), 500, 9); }
+TEST_P(Determinism, Matrix) { matrix(subject(), slow() ? 5 : 20, 8); }
+TEST_P(Determinism, MatrixLong) { matrix(subject(), 500, 9); }
 
 }  // namespace
 }  // namespace heed_test

@@ -3,7 +3,7 @@
 #include <heed/policy/grouped.hpp>
 
 #include "counting_new.hpp"
-#include "laws/kernels.hpp"
+#include "policy/backend.hpp"
 #include "laws/problem.hpp"
 
 namespace heed_test {
@@ -34,8 +34,8 @@ TEST(DirectAttend, StepAndForeignMemoryAgree) {
   ASSERT_TRUE(step.write(0, slice(k, keys - queries, queries, k_row), slice(v, keys - queries, queries, v_row)).ok());
   std::vector<float> in_step(queries * out_row), threaded(in_step), foreign(in_step), lse(queries * 4),
       lse_foreign(lse);
-  ASSERT_TRUE(heed::attend<TestBackend>(policy, q, step.keys(0), in_step, workspace, serial).ok());
-  ASSERT_TRUE(heed::attend<TestBackend>(policy, q, step.keys(0), threaded, workspace, *pool, {}, lse).ok());
+  ASSERT_TRUE(heed::attend<Backend>(policy, q, step.keys(0), in_step, workspace, serial).ok());
+  ASSERT_TRUE(heed::attend<Backend>(policy, q, step.keys(0), threaded, workspace, *pool, {}, lse).ok());
   ASSERT_TRUE(step.commit().ok());
   EXPECT_EQ(cache.kept(), 99);
   std::vector<std::byte> k_bytes(std::size_t(2 * keys * k_row)), v_bytes(std::size_t(2 * keys * v_row));
@@ -44,7 +44,7 @@ TEST(DirectAttend, StepAndForeignMemoryAgree) {
   const heed::StridedSource<heed::Bf16> rows(keys, {k_bytes.data(), 2 * k_row, 48, 48},
                                              {v_bytes.data(), 2 * v_row, 80, 80});
   ASSERT_TRUE(
-      heed::attend<TestBackend>(policy, q, rows, heed::SlidingWindow{100}, foreign, workspace, serial, {}, lse_foreign)
+      heed::attend<Backend>(policy, q, rows, heed::SlidingWindow{100}, foreign, workspace, serial, {}, lse_foreign)
           .ok());
   EXPECT_EQ(in_step, threaded);
   EXPECT_EQ(in_step, foreign);
@@ -69,7 +69,7 @@ void expect_no_allocation(E& executor) {
     auto step = cache.begin(heed::NumTokens(1));
     for (Index layer = 0; layer < 2; ++layer) {
       ok = ok && step->write(layer, k, v).ok();
-      ok = ok && heed::attend<TestBackend>(policy, q, step->keys(layer), out, workspace, executor, options, lse).ok();
+      ok = ok && heed::attend<Backend>(policy, q, step->keys(layer), out, workspace, executor, options, lse).ok();
     }
     ok = ok && step->commit().ok();
   };

@@ -6,7 +6,7 @@
 #include <limits>
 #include <string>
 
-#include "laws/kernels.hpp"
+#include "policy/backend.hpp"
 #include "laws/problem.hpp"
 
 namespace heed_test {
@@ -40,7 +40,7 @@ struct Attempt {
     std::vector<float> good_q(4 * 8), good_out(4 * 6, nan);
     const heed::Sequence<Source32> sequences[] = {{.keys = &source, .mask = mask, .q = good_q, .out = good_out},
                                                   {keys, mask, q, out, lse, positions}};
-    heed::Status status = heed::attend_batch<TestBackend>(policy, std::span<const heed::Sequence<Source32>>(sequences),
+    heed::Status status = heed::attend_batch<Backend>(policy, std::span<const heed::Sequence<Source32>>(sequences),
                                                           workspace, executor, options);
     if (!status.ok()) {
       EXPECT_TRUE(std::all_of(good_out.begin(), good_out.end(), [](float x) { return std::isnan(x); }));
@@ -263,7 +263,7 @@ TEST(AttendErrors, KeysOfAnotherShape) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   std::vector<float> q(4 * 8), out(4 * 6);
-  const heed::Status status = heed::attend<TestBackend>(call.policy, q, keys, heed::Causal{}, out, workspace, executor);
+  const heed::Status status = heed::attend<Backend>(call.policy, q, keys, heed::Causal{}, out, workspace, executor);
   EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
   EXPECT_NE(status.message().find("another shape: stream 0 has 4 heads of 8, the policy's 2 of 8"), std::string::npos)
       << status.message();
@@ -277,8 +277,8 @@ TEST(AttendErrors, CacheOfAnotherShape) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   std::vector<float> q(4 * 8), out(4 * 8);
-  EXPECT_FALSE(heed::attend<TestBackend>(other, q, cache.keys(0), out, workspace, executor).ok());
-  EXPECT_TRUE(heed::attend<TestBackend>(cached, q, cache.keys(0), out, workspace, executor).ok());
+  EXPECT_FALSE(heed::attend<Backend>(other, q, cache.keys(0), out, workspace, executor).ok());
+  EXPECT_TRUE(heed::attend<Backend>(cached, q, cache.keys(0), out, workspace, executor).ok());
 }
 
 }  // namespace

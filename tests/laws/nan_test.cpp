@@ -39,16 +39,16 @@ struct Without {
   [[nodiscard]] heed::Coverage coverage(Interval, Interval) const { return heed::Coverage::partial; }
 };
 
-/// What `kernel` answers if the poisoned keys are hidden.
-Output without(const Kernel& kernel, const Poisoned& p) {
+/// What `subject` answers if the poisoned keys are hidden.
+Output without(const Subject& subject, const Poisoned& p) {
   const Without mask{p.problem.mask.visible(), &p.keys};
   Output result{std::vector<float>(std::size_t(p.problem.queries * p.problem.out_row()), nan),
                 std::vector<float>(std::size_t(p.problem.queries * p.problem.shape.heads), nan)};
-  const auto cache = filled(kernel, p.problem);
+  const auto cache = filled(subject, p.problem);
   const auto rows = cache->keys();
   heed::Workspace workspace;
   const Call call{rows.get(), mask, p.problem.q, result.out, result.lse, p.problem.query_positions};
-  EXPECT_TRUE(kernel.attend(p.problem.shape, {&call, 1}, workspace, workers(1), {}).ok());
+  EXPECT_TRUE(subject.attend(p.problem.shape, {&call, 1}, workspace, workers(1), {}).ok());
   return result;
 }
 
@@ -101,34 +101,34 @@ void expect_contained(const Poisoned& p, const Output& clean, const Output& got,
   }
 }
 
-void all_masks(const Kernel& kernel, bool values, int repeats) {
+void all_masks(const Subject& subject, bool values, int repeats) {
   oracle::Random random(values ? 1 : 2);
   const std::vector<std::pair<Index, Index>> sizes = {{1, 300}, {4, 40}, {8, 300}, {9, 600}, {33, 260}, {70, 300}};
   for (const auto& [queries, keys] : sizes) {
     for (const AnyMask& mask : {causal(), window(30), window(270), holes(1), ignorant_holes(2), ignorant_causal()}) {
       Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 18, .value_dim = 21}, queries, keys, 3);
       p.mask = mask;
-      const Output clean = run(kernel, p);
+      const Output clean = run(subject, p);
       for (int i = 0; i < repeats; ++i) {
         for (const float with : {nan, infinity, -infinity}) {
           const Index dim = random.below(18);
           const Poisoned bad = poison(p, random, values, dim, with);
           const Index threads = 1 + random.below(2);
-          const Output hidden = values || std::isnan(with) ? Output{} : without(kernel, bad);
+          const Output hidden = values || std::isnan(with) ? Output{} : without(subject, bad);
           ASSERT_NO_FATAL_FAILURE(
-              expect_contained(bad, clean, run(kernel, bad.problem, threads), values, dim, with, hidden));
+              expect_contained(bad, clean, run(subject, bad.problem, threads), values, dim, with, hidden));
         }
       }
     }
   }
 }
 
-TEST_P(Poison, InValuesStaysWhereItIsSeen) { all_masks(kernel(), true, slow() ? 1 : 3); }
-TEST_P(Poison, InKeysStaysWhereItIsSeen) { all_masks(kernel(), false, slow() ? 1 : 3); }
+TEST_P(Poison, InValuesStaysWhereItIsSeen) { all_masks(subject(), true, slow() ? 1 : 3); }
+TEST_P(Poison, InKeysStaysWhereItIsSeen) { all_masks(subject(), false, slow() ? 1 : 3); }
 
 /// In shared rows a bad key is also a bad value.
 TEST_P(Poison, InSharedRows) {
-  if (!kernel().shares()) GTEST_SKIP() << "keys and values have different codecs";
+  if (!subject().shares()) GTEST_SKIP() << "keys and values have different codecs";
   oracle::Random random(3);
   for (const Index queries : {1, 9, 40}) {
     for (const AnyMask& mask : {causal(), holes(3)}) {
@@ -136,9 +136,9 @@ TEST_P(Poison, InSharedRows) {
           gaussian({.mechanism = Mechanism::shared_row, .heads = 4, .kv_heads = 1, .key_dim = 24, .value_dim = 20},
                    queries, 300, 4);
       p.mask = mask;
-      const Output clean = run(kernel(), p);
+      const Output clean = run(subject(), p);
       const Poisoned bad = poison(p, random, false, random.below(24), nan);
-      ASSERT_NO_FATAL_FAILURE(expect_contained(bad, clean, run(kernel(), bad.problem), false, 0, nan));
+      ASSERT_NO_FATAL_FAILURE(expect_contained(bad, clean, run(subject(), bad.problem), false, 0, nan));
     }
   }
 }
@@ -147,12 +147,12 @@ TEST_P(Poison, InSharedRows) {
 TEST_P(Poison, PrefillWithPoisonedFuture) {
   for (const Index queries : {5, 16, 40, 70}) {
     Problem p = gaussian({.heads = 2, .kv_heads = 1, .key_dim = 16, .value_dim = 16}, queries, 280, 5);
-    const Output clean = run(kernel(), p);
+    const Output clean = run(subject(), p);
     for (Index good = p.keys - queries + 1; good < p.keys; good += 4) {
       Problem bad = p;
       std::fill(bad.k.begin() + good * p.k_row(), bad.k.end(), nan);
       std::fill(bad.v.begin() + good * p.v_row(), bad.v.end(), nan);
-      const Output got = run(kernel(), bad);
+      const Output got = run(subject(), bad);
       for (Index i = 0; i < queries; ++i) {
         for (Index x = i * p.out_row(); x < (i + 1) * p.out_row(); ++x) {
           const bool sees = p.keys - queries + i >= good;
@@ -169,10 +169,10 @@ TEST_P(Poison, PrefillWithPoisonedFuture) {
 TEST_P(Poison, InOneQueryStaysThere) {
   for (const Index queries : {1, 8, 30}) {
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 18, .value_dim = 21}, queries, 300, 6);
-    const Output clean = run(kernel(), p);
+    const Output clean = run(subject(), p);
     const Index bad = queries * 4 / 2;
     p.q[std::size_t(bad * 18 + 3)] = nan;
-    const Output got = run(kernel(), p);
+    const Output got = run(subject(), p);
     for (Index row = 0; row < queries * 4; ++row) {
       for (Index d = 0; d < 21; ++d) {
         const auto at = std::size_t(row * 21 + d);

@@ -14,8 +14,8 @@
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 
-#include "laws/kernel.hpp"
 #include "laws/masks.hpp"
+#include "laws/subject.hpp"
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 
@@ -85,8 +85,8 @@ inline void share_rows(Problem& p) {
   return codec == "bf16" ? oracle::round_to_bf16(x) : codec == "f16" ? oracle::round_to_f16(x) : x;
 }
 
-/// The answer for the numbers as `kernel` stores them, in float64. `key_positions` may have holes.
-[[nodiscard]] inline oracle::Answer answer(const Kernel& kernel, const Problem& p,
+/// The answer for the numbers as `subject` stores them, in float64. `key_positions` may have holes.
+[[nodiscard]] inline oracle::Answer answer(const Subject& subject, const Problem& p,
                                            std::vector<Index> key_positions = {}) {
   oracle::Problem o{.heads = p.shape.heads,
                     .kv_heads = p.shape.kv_heads,
@@ -102,8 +102,8 @@ inline void share_rows(Problem& p) {
                     .sinks = oracle::doubles(p.sinks),
                     .query_positions = p.query_positions,
                     .key_positions = std::move(key_positions)};
-  for (double& x : o.k) x = rounded(x, kernel.key_codec());
-  for (double& x : o.v) x = rounded(x, kernel.value_codec());
+  for (double& x : o.k) x = rounded(x, subject.key_codec());
+  for (double& x : o.v) x = rounded(x, subject.value_codec());
   return oracle::attention(o);
 }
 
@@ -131,28 +131,28 @@ struct Output {
   return AnyExecutor(*pools.back());
 }
 
-/// What `kernel` answers, on `keys`; NaN wherever it wrote nothing.
-[[nodiscard]] inline Output run(const Kernel& kernel, const Problem& p, const Source& keys, Index threads = 1) {
+/// What `subject` answers, on `keys`; NaN wherever it wrote nothing.
+[[nodiscard]] inline Output run(const Subject& subject, const Problem& p, const Source& keys, Index threads = 1) {
   Output result{std::vector<float>(std::size_t(p.queries * p.out_row()), nan),
                 std::vector<float>(std::size_t(p.queries * p.shape.heads), nan)};
   heed::Workspace workspace;
   const Call call{&keys, p.mask.ref(), p.q, result.out, result.lse, p.query_positions};
-  const heed::Status status = kernel.attend(p.shape, {&call, 1}, workspace, workers(threads), p.options());
+  const heed::Status status = subject.attend(p.shape, {&call, 1}, workspace, workers(threads), p.options());
   EXPECT_TRUE(status.ok()) << status.message() << " " << p;
   return result;
 }
 
 /// A cache that holds the problem's keys.
-[[nodiscard]] inline std::unique_ptr<Cache> filled(const Kernel& kernel, const Problem& p) {
-  auto cache = kernel.cache(p.shape);
+[[nodiscard]] inline std::unique_ptr<Cache> filled(const Subject& subject, const Problem& p) {
+  auto cache = subject.storage.cache(p.shape);
   if (p.keys > 0) cache->append(p.k, p.v);
   return cache;
 }
 
 /// The same from a cache.
-[[nodiscard]] inline Output run(const Kernel& kernel, const Problem& p, Index threads = 1) {
-  const auto cache = filled(kernel, p);
-  return run(kernel, p, *cache->keys(), threads);
+[[nodiscard]] inline Output run(const Subject& subject, const Problem& p, Index threads = 1) {
+  const auto cache = filled(subject, p);
+  return run(subject, p, *cache->keys(), threads);
 }
 
 /// Worst |a - b| in units of eps32 sum_j p_j |v_j|; NaN counts as infinite.
@@ -165,25 +165,25 @@ struct Output {
 }
 
 /// A law that holds for every kernel.
-class Laws : public testing::TestWithParam<const Kernel*> {
+class Laws : public testing::TestWithParam<Subject> {
  protected:
-  [[nodiscard]] static const Kernel& kernel() { return *GetParam(); }
-  [[nodiscard]] static bool slow() { return kernel().name().starts_with("scalar"); }
+  [[nodiscard]] static const Subject& subject() { return GetParam(); }
+  [[nodiscard]] static bool slow() { return subject().name().starts_with("scalar"); }
   /// Mechanisms this kernel can be asked for.
   [[nodiscard]] static std::vector<Mechanism> mechanisms() {
     std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa, Mechanism::mfa};
-    if (kernel().shares()) {
+    if (subject().shares()) {
       all.insert(all.end(), {Mechanism::shared_row, Mechanism::mfa_kr, Mechanism::mla, Mechanism::mla_expanded});
     }
     return all;
   }
 };
 
-struct KernelName {
-  std::string operator()(const testing::TestParamInfo<const Kernel*>& kernel) const { return kernel.param->name(); }
+struct SubjectName {
+  std::string operator()(const testing::TestParamInfo<Subject>& subject) const { return subject.param.name(); }
 };
 
 // One line per test file; a macro, because gtest registers suites by the name of a class in the file.
-#define HEED_FOR_ALL_KERNELS(Suite) INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(kernels()), KernelName{})
+#define HEED_FOR_ALL_KERNELS(Suite) INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(subjects()), SubjectName{})
 
 }  // namespace heed_test

@@ -17,8 +17,8 @@ TEST_P(Identity, SplitAndMergeIsTheWhole) {
   oracle::Random random(1);
   for (const Index queries : {1, 12}) {
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 32, .value_dim = 24}, queries, 1100, 1);
-    const Output whole = run(kernel(), p);
-    const oracle::Answer want = answer(kernel(), p);
+    const Output whole = run(subject(), p);
+    const oracle::Answer want = answer(subject(), p);
     p.query_positions.clear();
     for (Index i = 0; i < queries; ++i) p.query_positions.push_back(p.keys - queries + i);
     for (const Index split : {256, 512, 1024, 1, 300, 1099, 1095}) {
@@ -27,11 +27,11 @@ TEST_P(Identity, SplitAndMergeIsTheWhole) {
         half.keys = count;
         half.k = {p.k.begin() + first * p.k_row(), p.k.begin() + (first + count) * p.k_row()};
         half.v = {p.v.begin() + first * p.v_row(), p.v.begin() + (first + count) * p.v_row()};
-        const auto cache = filled(kernel(), half);
+        const auto cache = filled(subject(), half);
         const auto keys = cache->keys();
         std::vector<Index> positions;
         for (Index j = 0; j < count; ++j) positions.push_back(first + j);
-        return run(kernel(), half, Paged(*keys, count, positions));
+        return run(subject(), half, Paged(*keys, count, positions));
       };
       const Output a = part(0, split), b = part(split, p.keys - split);
       Output merged = whole;
@@ -52,7 +52,7 @@ TEST_P(Identity, OrderOfKeysDoesNotMatter) {
   for (const Index queries : {1, 20}) {
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 32, .value_dim = 24}, queries, 600, 2);
     p.mask = unmasked();
-    const Output want = run(kernel(), p);
+    const Output want = run(subject(), p);
     Problem permuted = p;
     for (Index j = p.keys - 1; j > 0; --j) {
       const Index other = random.below(j + 1);
@@ -62,7 +62,7 @@ TEST_P(Identity, OrderOfKeysDoesNotMatter) {
       std::swap_ranges(permuted.v.begin() + j * p.v_row(), permuted.v.begin() + (j + 1) * p.v_row(),
                        permuted.v.begin() + other * p.v_row());
     }
-    EXPECT_TRUE(distance(want.out, run(kernel(), permuted).out, answer(kernel(), p)) <= few_eps) << p;
+    EXPECT_TRUE(distance(want.out, run(subject(), permuted).out, answer(subject(), p)) <= few_eps) << p;
   }
 }
 
@@ -82,9 +82,9 @@ TEST_P(Identity, AddingAConstantToAllLogitsShiftsTheLse) {
       shifted.k.insert(shifted.k.end(), row, row + 32);
       shifted.k.push_back(1);
     }
-    Output want = run(kernel(), p);
-    const Output got = run(kernel(), shifted);
-    EXPECT_TRUE(distance(want.out, got.out, answer(kernel(), p)) <= few_eps) << p;
+    Output want = run(subject(), p);
+    const Output got = run(subject(), shifted);
+    EXPECT_TRUE(distance(want.out, got.out, answer(subject(), p)) <= few_eps) << p;
     for (std::size_t i = 0; i < want.lse.size(); ++i) {
       EXPECT_TRUE(oracle::lse_ratio(got.lse[i], double(want.lse[i]) + shift, 3) <= 1) << p;
     }
@@ -96,7 +96,7 @@ TEST_P(Identity, ConstantValuesComeOutConstant) {
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 32, .value_dim = 24}, queries, 1000, 4);
     std::fill(p.v.begin(), p.v.end(), 1.5f);
     double worst = 0;
-    for (const float x : run(kernel(), p).out) worst = std::max(worst, oracle::units(x, 1.5, 1.5));
+    for (const float x : run(subject(), p).out) worst = std::max(worst, oracle::units(x, 1.5, 1.5));
     EXPECT_TRUE(worst <= 4) << p << ": " << worst;  // two eps, and one for each level of the tree
   }
 }
@@ -104,9 +104,9 @@ TEST_P(Identity, ConstantValuesComeOutConstant) {
 TEST_P(Identity, OutputsLieBetweenTheValues) {
   for (const Index queries : {1, 20}) {
     const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 8, .value_dim = 5}, queries, 280, 5, 4);
-    const Output got = run(kernel(), p);
+    const Output got = run(subject(), p);
     std::vector<double> v = oracle::doubles(p.v);
-    for (double& x : v) x = rounded(x, kernel().value_codec());
+    for (double& x : v) x = rounded(x, subject().value_codec());
     for (Index row = 0; row < queries * p.shape.heads; ++row) {
       const Index last = p.keys - queries + row / p.shape.heads, group = row % p.shape.heads / 2;
       for (Index d = 0; d < 5; ++d) {
@@ -131,12 +131,12 @@ TEST_P(Identity, OneHugeLogitReturnsItsValueRow) {
       Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 24}, queries, 700, 6);
       for (Index row = 0; row < queries * 4; ++row) p.q[std::size_t(row * 16)] = 100;
       for (Index row = 0; row < p.keys * 2; ++row) p.k[std::size_t(row * 16)] = row / 2 == hot ? 16 : 0;
-      const Output got = run(kernel(), p);
+      const Output got = run(subject(), p);
       bool exact = true;
       for (Index row = 0; row < queries * 4; ++row) {
         for (Index d = 0; d < 24; ++d) {
           const float v = p.v[std::size_t((hot * 2 + row % 4 / 2) * 24 + d)];
-          exact = exact && double(got.out[std::size_t(row * 24 + d)]) == rounded(v, kernel().value_codec());
+          exact = exact && double(got.out[std::size_t(row * 24 + d)]) == rounded(v, subject().value_codec());
         }
       }
       EXPECT_TRUE(exact) << p << " hot " << hot;

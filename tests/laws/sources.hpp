@@ -13,11 +13,11 @@ namespace heed_test {
 /// element, and a guard page right behind the last row.
 class StridedRows {
  public:
-  StridedRows(const Kernel& kernel, const Problem& p, oracle::Random& random)
-      : keys_(lay_out(kernel.encode_keys(p.k), p.keys, p.shape.kv_heads, random)),
+  StridedRows(const Subject& subject, const Problem& p, oracle::Random& random)
+      : keys_(lay_out(subject.storage.encode_keys(p.k), p.keys, p.shape.kv_heads, random)),
         values_(shares_rows(p.shape.mechanism) ? Stream{nullptr, keys_.stream}
-                                               : lay_out(kernel.encode_values(p.v), p.keys, p.shape.kv_heads, random)),
-        source_(kernel.strided(p.keys, keys_.stream, values_.stream, 0)) {}
+                                               : lay_out(subject.storage.encode_values(p.v), p.keys, p.shape.kv_heads, random)),
+        source_(subject.storage.strided(p.keys, keys_.stream, values_.stream, 0)) {}
   [[nodiscard]] const Source& keys() const { return *source_; }
 
  private:

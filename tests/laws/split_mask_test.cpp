@@ -41,13 +41,13 @@ Split mask_of(const Case& c, oracle::Random& random) {
 
 /// A problem, its mask, and a cache of all its tokens.
 struct World {
-  World(const Kernel& of, const Shape& shape, const Case& c, std::uint64_t seed)
+  World(const Subject& of, const Shape& shape, const Case& c, std::uint64_t seed)
       : World(of, gaussian(shape, c.queries, c.tokens, seed), c, seed) {}
-  World(const Kernel& of, const Problem& numbers, const Case& c, std::uint64_t seed) : kernel(of), p(numbers) {
+  World(const Subject& of, const Problem& numbers, const Case& c, std::uint64_t seed) : subject(of), p(numbers) {
     oracle::Random random(seed + 100);
     mask = mask_of(c, random);
     p.mask = split(mask);
-    cache = filled(kernel, p);
+    cache = filled(subject, p);
     rows = cache->keys();
   }
 
@@ -64,7 +64,7 @@ struct World {
     part.q = {p.q.begin() + first * p.q_row(), p.q.begin() + last * p.q_row()};
     part.mask = split(mask.of(kept));
     const Picked picked(*rows, kept);
-    return page == 0 ? run(kernel, part, picked, threads) : run(kernel, part, Paged(picked, page), threads);
+    return page == 0 ? run(subject, part, picked, threads) : run(subject, part, Paged(picked, page), threads);
   }
   [[nodiscard]] Output all(bool evicted = false, Index threads = 1, Index page = 0) const {
     return ask(0, p.queries, evicted, threads, page);
@@ -81,7 +81,7 @@ struct World {
     return whole;
   }
 
-  const Kernel& kernel;
+  const Subject& subject;
   Problem p;
   Split mask;
   std::unique_ptr<Cache> cache;
@@ -91,7 +91,7 @@ struct World {
 /// Every promise about one problem.
 void expect_laws(const World& w, oracle::Random& random) {
   const Output whole = w.all();
-  const oracle::Answer want = answer(w.kernel, w.p);
+  const oracle::Answer want = answer(w.subject, w.p);
   EXPECT_TRUE(oracle::worst_output(whole.out, want) <= 1) << w.p;
   EXPECT_TRUE(oracle::worst_lse(whole.lse, want) <= 1) << w.p;
   EXPECT_TRUE(whole == w.all(true)) << "evicted " << w.p;
@@ -122,7 +122,7 @@ TEST_P(SplitMasks, SameBitsWhateverIsCached) {
                    .width = width,
                    .first_lane = lanes[seed % 5],
                    .blind = seed % 2 == 0};
-      const World w(kernel(), shapes[seed % 2], c, seed);
+      const World w(subject(), shapes[seed % 2], c, seed);
       ++seed;
       ASSERT_NO_FATAL_FAILURE(expect_laws(w, random)) << count << " landmarks, width " << width;
     }
@@ -145,7 +145,7 @@ TEST_P(SplitMasks, EveryMechanismAndOption) {
     p.soft_cap = 4;
     p.slopes = {0.01f, 0, 0.02f, 0.001f};
     p.sinks = {1, 0, -2, 3};
-    ASSERT_NO_FATAL_FAILURE(expect_laws(World(kernel(), p, c, 4 + std::uint64_t(mechanism)), random));
+    ASSERT_NO_FATAL_FAILURE(expect_laws(World(subject(), p, c, 4 + std::uint64_t(mechanism)), random));
   }
 }
 
@@ -160,7 +160,7 @@ TEST_P(SplitMasks, ManyChunksOfBothLists) {
                  .width = 6000,
                  .first_lane = first_lane,
                  .blind = true};
-    const World w(kernel(), {.heads = 2, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, c, 5);
+    const World w(subject(), {.heads = 2, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, c, 5);
     ASSERT_NO_FATAL_FAILURE(expect_laws(w, random));
   }
 }
@@ -169,11 +169,11 @@ TEST_P(SplitMasks, ManyChunksOfBothLists) {
 TEST_P(SplitMasks, InABatch) {
   const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12};
   const Problem plain = gaussian(shape, 5, 700, 7);
-  const auto plain_cache = filled(kernel(), plain);
+  const auto plain_cache = filled(subject(), plain);
   const auto plain_rows = plain_cache->keys();
-  const Output plain_alone = run(kernel(), plain, *plain_rows);
+  const Output plain_alone = run(subject(), plain, *plain_rows);
   const Case c{.tokens = 900, .queries = 30, .landmarks = 300, .near = Near::any, .blind = true};
-  const World w(kernel(), shape, c, 8);
+  const World w(subject(), shape, c, 8);
   const Output alone = w.all();
   std::vector<Index> everything(900);
   for (Index i = 0; i < 900; ++i) everything[std::size_t(i)] = i;
@@ -185,7 +185,7 @@ TEST_P(SplitMasks, InABatch) {
                           {plain_rows.get(), plain.mask.ref(), plain.q, b.out, b.lse},
                           {w.rows.get(), mask.ref(), w.p.q, d.out, d.lse}};
     heed::Workspace workspace;
-    ASSERT_TRUE(kernel().attend(w.p.shape, calls, workspace, workers(threads), {}).ok());
+    ASSERT_TRUE(subject().attend(w.p.shape, calls, workspace, workers(threads), {}).ok());
     EXPECT_TRUE(a == alone) << threads;
     EXPECT_TRUE(d == alone) << threads;
     EXPECT_TRUE(b == plain_alone) << threads;
@@ -196,7 +196,7 @@ TEST_P(SplitMasks, InABatch) {
 TEST_P(SplitMasks, ExplicitPositions) {
   oracle::Random random(9);
   const Case c{.tokens = 800, .queries = 40, .landmarks = 280, .near = Near::window, .width = 50, .blind = true};
-  const World w(kernel(), {.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, c, 9);
+  const World w(subject(), {.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, c, 9);
   const Output whole = w.all();
   std::vector<Index> everything(800);
   for (Index i = 0; i < 800; ++i) everything[std::size_t(i)] = i;
@@ -214,7 +214,7 @@ TEST_P(SplitMasks, ExplicitPositions) {
     append(want.out, whole.out, query, w.p.out_row());
     append(want.lse, whole.lse, query, 4);
   }
-  EXPECT_TRUE(want == run(kernel(), drawn, *w.rows));
+  EXPECT_TRUE(want == run(subject(), drawn, *w.rows));
 }
 
 /// NaN in keys that no query sees, and in far keys that only some see.
@@ -222,7 +222,7 @@ TEST_P(SplitMasks, HiddenNaNStaysHidden) {
   for (const bool values : {false, true}) {
     const Case c{.tokens = 700, .queries = 60, .landmarks = 270, .near = Near::segments, .width = 64, .blind = true};
     const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
-    const World clean(kernel(), shape, c, 10);
+    const World clean(subject(), shape, c, 10);
     const auto seen = [&](Index query, Index key) { return clean.mask.visible(c.tokens - c.queries + query, key); };
     Index last_far = 0;
     Problem p = clean.p;
@@ -234,10 +234,10 @@ TEST_P(SplitMasks, HiddenNaNStaysHidden) {
       if (!any) std::fill_n(numbers.begin() + key * 2 * 16, 2 * 16, nan);
     }
     const Output want = clean.all();
-    EXPECT_TRUE(want == World(kernel(), p, c, 10).all()) << values;
+    EXPECT_TRUE(want == World(subject(), p, c, 10).all()) << values;
 
     std::fill_n((values ? p.v : p.k).begin() + last_far * 2 * 16, 2 * 16, nan);
-    const Output got = World(kernel(), p, c, 10).all();
+    const Output got = World(subject(), p, c, 10).all();
     for (Index query = 0; query < c.queries; ++query) {
       for (Index d = query * p.out_row(); d < (query + 1) * p.out_row(); ++d) {
         const float x = got.out[std::size_t(d)], y = want.out[std::size_t(d)];
@@ -250,10 +250,10 @@ TEST_P(SplitMasks, HiddenNaNStaysHidden) {
 /// The whole truth: coverage() and visible() read as one list.
 TEST_P(SplitMasks, OneListGivesTheSameAnswer) {
   const Case c{.tokens = 800, .queries = 30, .landmarks = 300, .near = Near::any, .blind = true};
-  const World w(kernel(), {.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, c, 11);
+  const World w(subject(), {.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, c, 11);
   Problem p = w.p;
   p.mask = ignorant_split(w.mask);
-  EXPECT_TRUE(oracle::worst_output(run(kernel(), p, *w.rows).out, answer(kernel(), p)) <= 1);
+  EXPECT_TRUE(oracle::worst_output(run(subject(), p, *w.rows).out, answer(subject(), p)) <= 1);
 }
 
 /// workspace_bytes() knows nothing of masks, and suffices.
@@ -265,29 +265,29 @@ TEST_P(SplitMasks, WorkspaceBytesSuffice) {
                  .landmarks = random.below(500),
                  .near = Near::any,
                  .first_lane = random.below(1000)};
-    const World w(kernel(), {.heads = 4, .kv_heads = 2, .key_dim = 10, .value_dim = 12}, c, 13 + std::uint64_t(i));
+    const World w(subject(), {.heads = 4, .kv_heads = 2, .key_dim = 10, .value_dim = 12}, c, 13 + std::uint64_t(i));
     std::vector<Index> everything;
     for (Index token = 0; token < c.tokens; ++token) everything.push_back(token);
     const AnyMask mask = split(w.mask.of(everything));
     for (const Index threads : {1, 2, 7}) {
-      const auto bytes = kernel().workspace_bytes(w.p.shape, c.queries, c.tokens, threads);
+      const auto bytes = subject().storage.workspace_bytes(w.p.shape, c.queries, c.tokens, threads);
       std::vector<std::byte> memory(*bytes);
       heed::Workspace workspace{std::span<std::byte>(memory)};
       std::vector<float> out(std::size_t(c.queries * w.p.out_row()));
       const Call call{w.rows.get(), mask.ref(), w.p.q, out};
-      EXPECT_TRUE(kernel().attend(w.p.shape, {&call, 1}, workspace, workers(threads), {}).ok()) << w.p;
+      EXPECT_TRUE(subject().attend(w.p.shape, {&call, 1}, workspace, workers(threads), {}).ok()) << w.p;
     }
   }
 }
 
 TEST_P(SplitMasks, MaskOfAnotherSource) {
   const Case c{.tokens = 30, .queries = 1, .landmarks = 3, .near = Near::window, .width = 8};
-  const World w(kernel(), {.heads = 1, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, c, 14);
+  const World w(subject(), {.heads = 1, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, c, 14);
   const auto refused = [&](const Split& wrong) {
     std::vector<float> out(8);
     heed::Workspace workspace;
     const Call call{w.rows.get(), wrong, w.p.q, out};
-    return kernel().attend(w.p.shape, {&call, 1}, workspace, workers(1), {}).message();
+    return subject().attend(w.p.shape, {&call, 1}, workspace, workers(1), {}).message();
   };
   Split wrong = w.mask;
   wrong.near = {31, 0};

@@ -33,7 +33,7 @@ class Renumbered final : public Picked {
 };
 
 /// One call per query, on the keys of its stage's list up to its own.
-Output one_by_one(const Kernel& kernel, const Problem& p, const Source& rows,
+Output one_by_one(const Subject& subject, const Problem& p, const Source& rows,
                   const std::vector<Staged::Stage>& stages) {
   Output all;
   for (const Staged::Stage& stage : stages) {
@@ -43,7 +43,7 @@ Output one_by_one(const Kernel& kernel, const Problem& p, const Source& rows,
       one.q = {p.q.begin() + query * p.q_row(), p.q.begin() + (query + 1) * p.q_row()};
       std::vector<Index> keys = stage.keys;
       keys.resize(keys.size() - std::size_t(stage.queries.end - 1 - query));
-      const Output got = run(kernel, one, Renumbered(rows, keys));
+      const Output got = run(subject, one, Renumbered(rows, keys));
       all.out.insert(all.out.end(), got.out.begin(), got.out.end());
       all.lse.insert(all.lse.end(), got.lse.begin(), got.lse.end());
     }
@@ -51,11 +51,11 @@ Output one_by_one(const Kernel& kernel, const Problem& p, const Source& rows,
   return all;
 }
 
-Output staged(const Kernel& kernel, const Problem& p, const Source& keys, Index threads, heed::Workspace& workspace) {
+Output staged(const Subject& subject, const Problem& p, const Source& keys, Index threads, heed::Workspace& workspace) {
   Output got{std::vector<float>(std::size_t(p.queries * p.out_row()), nan),
              std::vector<float>(std::size_t(p.queries * p.shape.heads), nan)};
   const Call call{&keys, {}, p.q, got.out, got.lse};
-  const heed::Status status = kernel.attend(p.shape, {&call, 1}, workspace, workers(threads), p.options());
+  const heed::Status status = subject.attend(p.shape, {&call, 1}, workspace, workers(threads), p.options());
   EXPECT_TRUE(status.ok()) << status.message();
   return got;
 }
@@ -69,13 +69,13 @@ TEST_P(StagedSources, StagesAreCallsOfTheirOwn) {
       p.soft_cap = 3;
       p.slopes = {0.01f, 0, 0.02f, 0.001f};
       p.sinks = {1, 0, -2, 3};
-      const auto cache = filled(kernel(), p);
+      const auto cache = filled(subject(), p);
       const auto rows = cache->keys();
       const std::vector<Staged::Stage> stages = random_stages(random, p, largest);
-      const Output want = one_by_one(kernel(), p, *rows, stages);
+      const Output want = one_by_one(subject(), p, *rows, stages);
       for (const Index threads : {1, 2, 3}) {
         heed::Workspace workspace;
-        EXPECT_TRUE(want == staged(kernel(), p, Staged(*rows, stages), threads, workspace)) << p << threads;
+        EXPECT_TRUE(want == staged(subject(), p, Staged(*rows, stages), threads, workspace)) << p << threads;
       }
     }
   }
@@ -86,12 +86,12 @@ TEST_P(StagedSources, WorkspaceBytesSuffice) {
   oracle::Random random(3);
   for (const Index threads : {1, 2, 7}) {
     const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, 50, 900, 4);
-    const auto cache = filled(kernel(), p);
+    const auto cache = filled(subject(), p);
     const auto rows = cache->keys();
     const Staged keys(*rows, random_stages(random, p, 1));
-    std::vector<std::byte> memory(*kernel().workspace_bytes(p.shape, p.queries, p.keys, threads, p.queries));
+    std::vector<std::byte> memory(*subject().storage.workspace_bytes(p.shape, p.queries, p.keys, threads, p.queries));
     heed::Workspace workspace{std::span<std::byte>(memory)};
-    EXPECT_EQ(staged(kernel(), p, keys, threads, workspace).lse.size(), 200u);
+    EXPECT_EQ(staged(subject(), p, keys, threads, workspace).lse.size(), 200u);
   }
 }
 
@@ -99,24 +99,24 @@ TEST_P(StagedSources, WorkspaceBytesSuffice) {
 TEST_P(StagedSources, InABatch) {
   oracle::Random random(5);
   const Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, 20, 500, 6);
-  const auto cache = filled(kernel(), p);
+  const auto cache = filled(subject(), p);
   const auto rows = cache->keys();
   const Staged keys(*rows, random_stages(random, p, 6));
   heed::Workspace workspace;
-  const Output plain = run(kernel(), p, *rows), want = staged(kernel(), p, keys, 1, workspace);
+  const Output plain = run(subject(), p, *rows), want = staged(subject(), p, keys, 1, workspace);
   Output a = plain, b = want, c = plain, d = want;
   for (Output* o : {&a, &b, &c, &d}) std::fill(o->out.begin(), o->out.end(), nan);
   const Call calls[] = {{rows.get(), p.mask.ref(), p.q, a.out, a.lse},
                         {&keys, {}, p.q, b.out, b.lse},
                         {rows.get(), p.mask.ref(), p.q, c.out, c.lse},
                         {&keys, {}, p.q, d.out, d.lse}};
-  ASSERT_TRUE(kernel().attend(p.shape, calls, workspace, workers(3), {}).ok());
+  ASSERT_TRUE(subject().attend(p.shape, calls, workspace, workers(3), {}).ok());
   EXPECT_TRUE(a == plain && b == want && c == plain && d == want);
 }
 
 TEST_P(StagedSources, Errors) {
   Problem p = gaussian({.heads = 1, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, 3, 10, 7);
-  const auto cache = filled(kernel(), p);
+  const auto cache = filled(subject(), p);
   const auto rows = cache->keys();
   const Staged keys(*rows, {{{0, 2}, {1, 4, 7, 8}}, {{2, 3}, {3, 9}}});
   const auto refused = [&](const Source& source, heed::MaskRef mask, Index queries,
@@ -124,7 +124,7 @@ TEST_P(StagedSources, Errors) {
     std::vector<float> q(std::size_t(queries * 8)), out(q.size(), nan);
     heed::Workspace workspace;
     const Call call{&source, mask, q, out, {}, positions};
-    const heed::Status status = kernel().attend(p.shape, {&call, 1}, workspace, workers(1), {});
+    const heed::Status status = subject().attend(p.shape, {&call, 1}, workspace, workers(1), {});
     EXPECT_TRUE(status.ok() || status.code() == heed::StatusCode::invalid_argument);
     EXPECT_TRUE(status.ok() || std::all_of(out.begin(), out.end(), [](float x) { return std::isnan(x); }));
     return status.message();

@@ -2,7 +2,7 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/policy/grouped.hpp>
 
-#include "laws/kernels.hpp"
+#include "policy/backend.hpp"
 #include "laws/problem.hpp"
 
 namespace heed_test {
@@ -107,7 +107,7 @@ std::vector<float> attended(const P& policy, const heed::KvCache<P, C>& cache, c
   heed::Workspace workspace;
   AnyExecutor executor = workers(threads);
   const heed::Status status =
-      heed::attend<TestBackend>(policy, q, cache.keys(0), heed::Causal{}, out, workspace, executor);
+      heed::attend<Backend>(policy, q, cache.keys(0), heed::Causal{}, out, workspace, executor);
   EXPECT_TRUE(status.ok()) << status.message();
   return out;
 }

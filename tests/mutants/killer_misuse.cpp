@@ -201,6 +201,13 @@ void errors() {
   expect(refused(2, -1, {}), "errors", "soft_cap");
   expect(refused(3, 0, {}), "errors", "a number too many in q");
   expect(refused(2, 0, {0, 0}), "errors", "query_positions");
+  const std::vector<float> q(2);
+  std::vector<float> out(2);
+  heed::Workspace workspace;
+  heed::SerialExecutor executor;
+  const auto& halves = heed::kernel<heed::Scalar, heed::F16, heed::F16>();
+  expect(!heed::attend(halves, policy, q, cache.keys(0), heed::Causal{}, out, workspace, executor).ok(), "errors",
+         "a kernel of other codecs");
 }
 
 /// A mask in two lists that says so many far keys, all of them key `at`.

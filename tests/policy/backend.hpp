@@ -1,15 +1,18 @@
 /// \file
-/// The backend these tests run on: the fastest there is. That all backends agree is for tests/laws.
+/// The backend these tests run on: the fastest there is, with kernels from heed::kernels. That all backends agree is for
+/// tests/laws.
 #pragma once
 
-#include <heed/simd/scalar.hpp>
-#if __has_include(<xsimd/xsimd.hpp>)
-#include <heed/simd/xsimd.hpp>
+#include <heed/config.hpp>
+#if HEED_HAS_XSIMD
+#include <heed/compiled/xsimd.hpp>
+#else
+#include <heed/compiled/scalar.hpp>
 #endif
 
 namespace heed_test {
 using heed::Index;
-#if __has_include(<xsimd/xsimd.hpp>)
+#if HEED_HAS_XSIMD
 using Backend = heed::Xsimd<>;
 #else
 using Backend = heed::Scalar;

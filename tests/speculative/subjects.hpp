@@ -19,7 +19,7 @@
 #include <heed/policy/mfa.hpp>
 
 #include "oracle/random.hpp"
-#include "speculative/kernels.hpp"
+#include "policy/backend.hpp"
 
 namespace heed_test {
 

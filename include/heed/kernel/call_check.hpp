@@ -3,25 +3,47 @@
 #pragma once
 
 #include <span>
-#include <type_traits>
+#include <string_view>
 
 #include <heed/attend_options.hpp>
-#include <heed/checked.hpp>
-#include <heed/kernel/edges.hpp>
+#include <heed/kernel/kernel.hpp>
 #include <heed/kernel/mask_check.hpp>
+#include <heed/kernel/policy_ref.hpp>
 #include <heed/layout.hpp>
 #include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
+/// invalid_argument if a width that the policy states twice differs: the kernel would read beyond rows and queries.
+inline Status check_widths(const PolicyRef& policy) {
+  const auto same = [](const char* name, Index width, const char* other, Index wanted) -> Status {
+    if (width == wanted) return {};
+    return fail(StatusCode::invalid_argument, "policy: ", name, " is ", width, ", must be ", other, " ", wanted);
+  };
+  const AttentionLayout& layout = policy.layout;
+  Status status;
+  if (!policy.has_preparation) {
+    status = same("layout().key_width", layout.key_width, "the width of its key view,", layout.key.width);
+    if (status.ok()) {
+      status = same("layout().value_width", layout.value_width, "the width of its value view,", layout.value.width);
+    }
+  }
+  if (status.ok() && policy.query_map) {
+    status = same("query_map().out_width()", policy.query_map.out_width, "layout().key_width", layout.key_width);
+  }
+  if (status.ok() && policy.output_map) {
+    status = same("output_map().in_width()", policy.output_map.in_width, "layout().value_width", layout.value_width);
+  }
+  return status;
+}
+
 /// invalid_argument if a size of the layout, the maps or the executor is beyond its limit. Every call multiplies them.
-template <AttentionPolicy P>
-Status check_sizes(const AttentionLayout& layout, const Edges<P>& edges, Index workers) {
-  Status status = validate_layout(layout, P::key_stream, P::value_stream);
-  if (status.ok()) status = check_range("query_map().in_width()", edges.query_width(), 1, most_width);
-  if (status.ok()) status = check_range("output_map().out_width()", edges.output_width(), 1, most_width);
+inline Status check_sizes(const PolicyRef& policy, Index workers) {
+  Status status = validate_layout(policy.layout, policy.key_stream, policy.value_stream);
+  if (status.ok()) status = check_range("query_map().in_width()", policy.query_width(), 1, most_width);
+  if (status.ok()) status = check_range("output_map().out_width()", policy.output_width(), 1, most_width);
   if (status.ok()) status = check_range("workers", workers, 1, most_workers);
-  if (status.ok()) status = edges.check_widths();
+  if (status.ok()) status = check_widths(policy);
   return status;
 }
 
@@ -62,8 +84,7 @@ inline Status check_options(const AttentionLayout& layout, const AttendOptions& 
 }
 
 /// invalid_argument if a position or the number of keys exceeds most_tokens. Masks and distances add and subtract them.
-template <class Sequence>
-Status check_positions(const Sequence& sequence) {
+inline Status check_positions(const SequenceRef& sequence) {
   const auto bad = [](const char* what, Index position) {
     return fail(StatusCode::invalid_argument, what, position, ", must be in ", -most_tokens, " .. ", most_tokens);
   };
@@ -71,64 +92,74 @@ Status check_positions(const Sequence& sequence) {
   for (const Index position : sequence.query_positions) {
     if (too_far(position)) return bad("query_positions has ", position);
   }
-  const auto& source = *sequence.keys;
-  const Index keys = source.size();
+  const Index keys = sequence.size();
   if (Status status = check_range("keys.size()", keys, 0, most_tokens); !status.ok()) return status;
   for (const Index key : {Index{0}, keys - 1}) {  // positions ascend, so the ends decide
     if (keys == 0) break;
-    if (const Index position = source.position(key); too_far(position)) return bad("a key has position ", position);
+    if (const Index position = sequence.position(key); too_far(position)) return bad("a key has position ", position);
   }
-  if constexpr (SlottedSource<std::remove_cvref_t<decltype(source)>>) {
-    const Index slots = source.slots();
-    if (Status status = check_range("keys.slots()", slots, keys, most_tokens); !status.ok()) return status;
-    for (const Index slot : {Index{0}, slots - 1}) {
-      if (slots == 0) break;
-      const Index position = source.slot_position(slot);
-      if (too_far(position)) return bad("a slot has position ", position);
-    }
+  const Index slots = sequence.slots();
+  if (Status status = check_range("keys.slots()", slots, keys, most_tokens); !status.ok()) return status;
+  for (const Index slot : {Index{0}, slots - 1}) {
+    if (slots == 0) break;
+    const Index position = sequence.slot_position(slot);
+    if (too_far(position)) return bad("a slot has position ", position);
   }
   return {};
 }
 
-/// invalid_argument if codec C cannot read `view`, or if `keys` do not say where factors lie that C keeps apart from rows.
-template <class C, KeyValueSource S>
-Status check_codec(const char* name, const AttentionLayout& layout, const View& view, const S& keys) {
-  if (view.offset % C::view_step != 0) {
+/// How a policy's values are stored. Where keys and values are made of one row, it is stored as keys are.
+inline const CodecRef& value_codec_of(const PolicyRef& policy, const SourceTable& source) noexcept {
+  return policy.key_stream == policy.value_stream ? source.key_codec : source.value_codec;
+}
+
+/// invalid_argument unless the kernel reads rows as the sequence's keys store them.
+inline Status check_codecs(const Kernel& kernel, const CodecRef& key, const CodecRef& value) {
+  if (std::string_view(kernel.key_codec) == key.name && std::string_view(kernel.value_codec) == value.name) return {};
+  return fail(StatusCode::invalid_argument, "keys are stored as ", key.name, " and values as ", value.name,
+              ", but kernel ", kernel.backend, " reads ", kernel.key_codec, " and ", kernel.value_codec);
+}
+
+/// invalid_argument if the codec cannot read `view`, or if the keys do not say where factors lie that it keeps apart from
+/// rows.
+inline Status check_view(const char* name, const CodecRef& codec, const AttentionLayout& layout, const View& view,
+                         const SequenceRef& sequence) {
+  if (view.offset % codec.view_step != 0) {
     return fail(StatusCode::invalid_argument, "layout: ", name, ".offset is ", view.offset, ", must be a multiple of ",
-                C::view_step, " for rows in ", C::name);
+                codec.view_step, " for rows in ", codec.name);
   }
-  if (keys.size() > 0 && C::factor_bytes(layout.streams[std::size_t(view.stream)].width) > 0 &&
-      keys.tile(view.stream, 0, 0, 1).factors == nullptr) {
-    return fail(StatusCode::invalid_argument, "keys: tile() of the ", name, " stream has no factors, which ", C::name,
+  if (sequence.size() > 0 && codec.factor_bytes(layout.streams[std::size_t(view.stream)].width) > 0 &&
+      sequence.source->ref(sequence.keys).tile(view.stream, 0, 0, 1).factors == nullptr) {
+    return fail(StatusCode::invalid_argument, "keys: tile() of the ", name, " stream has no factors, which ", codec.name,
                 " keeps apart from its rows");
   }
   return {};
 }
 
-/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence " and the
-/// index.
-template <AttentionPolicy P, class Sequence>
-Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool policy_rotates,
-                      const Sequence& sequence, Index index) {
+/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
+/// ".
+inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, Index index) {
   const auto bad = [index](const auto&... parts) {
     return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
   };
   if (sequence.keys == nullptr) return bad("keys is null");
-  if constexpr (GuardedSource<std::remove_cvref_t<decltype(*sequence.keys)>>) {
-    if (Status status = sequence.keys->readable(policy_rotates); !status.ok()) {
+  const SourceTable& source = *sequence.source;
+  const AttentionLayout& layout = policy.layout;
+  const CodecRef &key = source.key_codec, &value = value_codec_of(policy, source);
+  if (Status status = check_codecs(kernel, key, value); !status.ok()) return bad(status.message());
+  if (source.readable != nullptr) {
+    if (Status status = source.readable(sequence.keys, policy.rotates_keys); !status.ok()) {
       return fail(status.code(), "sequence ", index, ": ", status.message());
     }
   }
-  if constexpr (requires { sequence.keys->validate(layout); }) {
-    if (Status status = sequence.keys->validate(layout); !status.ok()) return bad("keys: ", status.message());
+  if (source.validate != nullptr) {
+    if (Status status = source.validate(sequence.keys, layout); !status.ok()) return bad("keys: ", status.message());
   }
-  using S = std::remove_cvref_t<decltype(*sequence.keys)>;
-  using V = std::conditional_t<P::key_stream == P::value_stream, typename S::KeyCodec, typename S::ValueCodec>;
-  Status read = check_codec<typename S::KeyCodec>("key", layout, layout.key, *sequence.keys);
-  if (read.ok()) read = check_codec<V>("value", layout, layout.value, *sequence.keys);
-  if (!read.ok()) return bad(read.message());
+  Status views = check_view("key", key, layout, layout.key, sequence);
+  if (views.ok()) views = check_view("value", value, layout, layout.value, sequence);
+  if (!views.ok()) return bad(views.message());
   if (Status status = check_positions(sequence); !status.ok()) return bad(status.message());
-  const Index q_row = layout.num_heads * edges.query_width(), out_row = layout.num_heads * edges.output_width();
+  const Index q_row = layout.num_heads * policy.query_width(), out_row = layout.num_heads * policy.output_width();
   const auto q_size = Index(sequence.q.size()), out_size = Index(sequence.out.size());
   if (q_size % q_row != 0) {
     return bad("q has ", q_size, " numbers, must be a multiple of num_heads * head_dim = ", q_row);
@@ -146,8 +177,9 @@ Status check_sequence(const AttentionLayout& layout, const Edges<P>& edges, bool
   if (Status status = check_mask(sequence, queries); !status.ok()) {
     return fail(status.code(), "sequence ", index, ": ", status.message());
   }
-  if constexpr (requires { sequence.keys->layout(); }) {
-    const AttentionLayout& cached = sequence.keys->layout();
+  if (source.layout != nullptr) {
+    AttentionLayout cached;
+    source.layout(sequence.keys, cached);
     if (cached.num_streams != layout.num_streams) {
       return bad("keys come from a cache of another shape: it has ", cached.num_streams, " streams, the policy ",
                  layout.num_streams);

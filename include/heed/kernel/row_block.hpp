@@ -210,9 +210,11 @@ class RowBlock {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
       std::fill(to - (live - lanes.begin), to, to[0]);
     };
-    preparation_.keys(preparation_.object, task_.kv_head, count, rows, position, scratch_.prepared_keys);
+    preparation_.keys(preparation_.object, task_.kv_head, count, rows, position, scratch_.prepared_keys,
+                      &Backend::linear);
     if (preparation_.makes_values) {
-      preparation_.values(preparation_.object, task_.kv_head, count, rows, position, scratch_.prepared_values);
+      preparation_.values(preparation_.object, task_.kv_head, count, rows, position, scratch_.prepared_values,
+                          &Backend::linear);
       point(keys + located_.size(), scratch_.prepared_values, shape_.value_width);
     }
     point(keys, scratch_.prepared_keys, shape_.key_width);

@@ -5,35 +5,11 @@
 #include <cmath>
 
 #include <heed/attend_options.hpp>
-#include <heed/kernel/executor_ref.hpp>
+#include <heed/kernel/planned_call.hpp>
 #include <heed/kernel/row_block.hpp>
 #include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
-
-/// Scratch of one call, from the caller's workspace.
-struct CallScratch {
-  SoftmaxState* partial_states = nullptr;  // [max_partials][max_rows]
-  float* partial_outs = nullptr;           // [max_partials][max_rows][state_width]
-  std::byte* workers = nullptr;            // [workers][worker_bytes]
-  Index worker_bytes = 0;
-
-  static CallScratch carve(Carver& carver, const Plan& plan) {
-    const Shape& shape = plan.shape();
-    Carver one(nullptr);
-    Scratch::carve(one, shape);
-    CallScratch call;
-    call.partial_states = carver.take<SoftmaxState>(plan.max_partials() * shape.max_rows);
-    call.partial_outs = carver.take<float>(plan.max_partials() * shape.max_rows * shape.state_width);
-    call.worker_bytes = Index(one.bytes());
-    call.workers = carver.take<std::byte>(plan.workers() * call.worker_bytes);
-    return call;
-  }
-  [[nodiscard]] Scratch worker(Index index, const Shape& shape) const {
-    Carver carver(workers + index * worker_bytes);
-    return Scratch::carve(carver, shape);
-  }
-};
 
 /// Writes one finished row. The sink logit joins the denominator here and nowhere else.
 inline void write_row(const AttentionLayout& layout, const AttendOptions& options, const Job& job, Index query,
@@ -58,8 +34,14 @@ inline void write_row(const AttentionLayout& layout, const AttendOptions& option
 
 /// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse.
 template <class Backend, Codec K, Codec V>
-void run(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
-         std::span<const Job> jobs, const Plan& plan, const CallScratch& call, ExecutorRef executor) {
+void run(const PlannedCall& planned) {
+  const AttentionLayout& layout = planned.layout;
+  const PreparationRef& preparation = planned.preparation;
+  const AttendOptions& options = planned.options;
+  const std::span<const Job> jobs = planned.jobs;
+  const Plan& plan = planned.plan;
+  const CallScratch& call = planned.scratch;
+  const ExecutorRef executor = planned.executor;
   const Shape& shape = plan.shape();
   const Index group = layout.heads_per_group();
   const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out) {

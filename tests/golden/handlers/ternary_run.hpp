@@ -33,10 +33,10 @@ Results computed(const Setup& setup, const Compute& compute, Report& report) {
     all.emplace_back(name + ", " + heed::FiveTrits::name, compute.template operator()<Backend, heed::FiveTrits>());
   };
   with.template operator()<heed::Scalar>("scalar");
-#if defined(HEED_GOLDEN_XSIMD)
+#if HEED_HAS_XSIMD
   with.template operator()<heed::Xsimd<>>("xsimd");
 #endif
-#if defined(HEED_GOLDEN_EIGEN)
+#if HEED_HAS_EIGEN
   with.template operator()<heed::EigenPackets>("eigen");
 #endif
   const auto chosen =

@@ -1,5 +1,5 @@
 /// \file
-/// Makes a Kernel of a backend and two codecs. Included only by the files CMakeLists.txt generates.
+/// Makes a Storage of two codecs. Included only by the files CMakeLists.txt generates.
 #pragma once
 
 #include <algorithm>
@@ -7,14 +7,14 @@
 
 #include <gtest/gtest.h>
 
-#include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/compiled.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>
 #include <heed/policy/shared_row.hpp>
 
-#include "laws/kernel.hpp"
+#include "laws/subject.hpp"
 
 namespace heed_test {
 
@@ -100,14 +100,11 @@ struct UnitMla {
   heed::Mla policy;
 };
 
-template <class Backend, class K, class V>
-class KernelOf final : public Kernel {
+template <class K, class V>
+class StorageOf final : public Storage {
  public:
-  [[nodiscard]] std::string name() const override { return std::string(Backend::name) + "_" + K::name + "_" + V::name; }
-  [[nodiscard]] std::string key_codec() const override { return K::name; }
-  [[nodiscard]] std::string value_codec() const override { return V::name; }
-
-  heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace, AnyExecutor executor,
+  heed::Status attend(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+                      heed::Workspace& workspace, AnyExecutor executor,
                       const heed::AttendOptions& options) const override {
     std::vector<Coded<K, V>> sources;
     for (const Call& call : calls) sources.push_back({call.keys});
@@ -117,8 +114,8 @@ class KernelOf final : public Kernel {
       sequences.push_back({c.keys == nullptr ? nullptr : &sources[i], c.mask, c.q, c.out, c.lse, c.query_positions});
     }
     return with_policy(shape, [&](const auto& policy) {
-      return heed::attend_batch<Backend>(policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences), workspace,
-                                         executor, options);
+      return heed::attend_batch(kernel, policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences), workspace,
+                                executor, options);
     });
   }
   [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys, Index workers,
@@ -181,16 +178,16 @@ class KernelOf final : public Kernel {
   template <class C>
   static std::vector<std::byte> encode(std::span<const float> numbers) {
     std::vector<std::byte> bytes(std::size_t(C::row_bytes(Index(numbers.size()))));
-    C::encode(numbers.data(), Index(numbers.size()), bytes.data());
+    C::encode(numbers.data(), Index(numbers.size()), bytes.data(), nullptr);
     return bytes;
   }
 };
 
-template <class Backend, class K, class V>
-bool add_kernel() {
-  static const KernelOf<Backend, K, V> kernel;
-  kernels().push_back(&kernel);
-  std::sort(kernels().begin(), kernels().end(), [](const Kernel* a, const Kernel* b) { return a->name() < b->name(); });
+/// Adds the kernels of some backends for two codecs.
+template <class K, class V, class... Backends>
+bool add_subjects() {
+  static const StorageOf<K, V> storage;
+  (subjects().push_back({heed::kernel<Backends, K, V>(), storage}), ...);
   return true;
 }
 

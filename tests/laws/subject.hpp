@@ -1,18 +1,20 @@
 /// \file
-/// One compiled kernel (backend, key codec, value codec) behind virtual functions: a law is compiled once, not once per
-/// kernel, and a kernel once, not once per law. CMakeLists.txt holds the table of kernels.
+/// What a law is checked on: a kernel (heed::Kernel) and the storage of its codecs, both without their types. So a law is
+/// compiled once, not once per kernel; the kernels are those of heed::kernels. CMakeLists.txt holds the list.
 #pragma once
 
 #include <concepts>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <span>
 #include <string>
 #include <vector>
 
-#include <heed/attend_options.hpp>
 #include <heed/cache/strided.hpp>
+#include <heed/attend_options.hpp>
 #include <heed/concepts.hpp>
+#include <heed/kernel/kernel.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/workspace.hpp>
 
@@ -100,20 +102,16 @@ struct Call {
   std::span<const Index> query_positions = {};
 };
 
-class Kernel {
+/// Rows of one key codec and one value codec, without their types.
+class Storage {
  public:
-  Kernel() = default;
-  Kernel(const Kernel&) = delete;
-  Kernel& operator=(const Kernel&) = delete;
-  virtual ~Kernel() = default;
-  [[nodiscard]] virtual std::string name() const = 0;
-  [[nodiscard]] virtual std::string key_codec() const = 0;
-  [[nodiscard]] virtual std::string value_codec() const = 0;
-  /// Shared rows need one codec for keys and values.
-  [[nodiscard]] bool shares() const { return key_codec() == value_codec(); }
-
-  virtual heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
-                              AnyExecutor executor, const heed::AttendOptions& options) const = 0;
+  Storage() = default;
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  virtual ~Storage() = default;
+  virtual heed::Status attend(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+                              heed::Workspace& workspace, AnyExecutor executor,
+                              const heed::AttendOptions& options) const = 0;
   [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
                                                                   Index workers, Index stages = 1) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Cache> cache(const Shape& shape) const = 0;
@@ -125,9 +123,28 @@ class Kernel {
   [[nodiscard]] virtual std::vector<std::byte> encode_values(std::span<const float> numbers) const = 0;
 };
 
-/// All kernels of this program, by name.
-inline std::vector<const Kernel*>& kernels() {
-  static std::vector<const Kernel*> all;
+struct Subject {
+  const heed::Kernel& kernel;
+  const Storage& storage;
+
+  [[nodiscard]] std::string key_codec() const { return kernel.key_codec; }
+  [[nodiscard]] std::string value_codec() const { return kernel.value_codec; }
+  [[nodiscard]] std::string name() const {
+    return std::string(kernel.backend) + "_" + kernel.key_codec + "_" + kernel.value_codec;
+  }
+  /// Shared rows need one codec for keys and values.
+  [[nodiscard]] bool shares() const { return key_codec() == value_codec(); }
+  [[nodiscard]] heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
+                                    AnyExecutor executor, const heed::AttendOptions& options) const {
+    return storage.attend(kernel, shape, calls, workspace, executor, options);
+  }
+};
+
+inline std::ostream& operator<<(std::ostream& out, const Subject& subject) { return out << subject.name(); }
+
+/// All subjects of this program.
+inline std::vector<Subject>& subjects() {
+  static std::vector<Subject> all;
   return all;
 }
 

@@ -1,0 +1,36 @@
+# heed_add_kernels(<target>) makes a static library of heed's kernels, so that a program compiles them once and not in every
+# unit: link it and include <heed/compiled.hpp>. Part of the build tree and of the installed package.
+#
+# Every line of the headers in heed/compiled is a kernel, and every header a unit. The library must be compiled with
+# the flags of the program that links it, -march=... above all: target_compile_options(<target> PRIVATE ...).
+function(heed_add_kernels target)
+  set(folder "${HEED_INCLUDE_DIR}/heed/compiled")
+  add_library(${target} STATIC EXCLUDE_FROM_ALL)
+  target_link_libraries(${target} PUBLIC heed::heed)
+  foreach(header IN ITEMS scalar eigen xsimd)
+    set(condition "HEED_HAS_${header}")
+    string(TOUPPER "${condition}" condition)
+    if(header STREQUAL "scalar")
+      set(condition 1)
+    elseif(TARGET heed::${header})
+      target_link_libraries(${target} PUBLIC heed::${header})
+    endif()
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${folder}/${header}.hpp")
+    file(READ "${folder}/${header}.hpp" kernels)
+    string(REGEX MATCHALL "extern template [^;]*" kernels "${kernels}")
+    list(TRANSFORM kernels REPLACE "^extern " "")
+    list(JOIN kernels ";\n" kernels)
+    set(unit "${CMAKE_CURRENT_BINARY_DIR}/${target}_${header}.cpp")
+    file(CONFIGURE OUTPUT "${unit}" @ONLY CONTENT
+"#include <heed/config.hpp>
+#if @condition@
+#include <heed/compiled/@header@.hpp>
+
+namespace heed::inline HEED_ABI {
+@kernels@;
+}  // namespace heed::inline HEED_ABI
+#endif
+")
+    target_sources(${target} PRIVATE "${unit}")
+  endforeach()
+endfunction()

@@ -1,0 +1,36 @@
+/// \file
+/// A kernel as a value: what one backend and one pair of codecs make of attend(), as a table of functions.
+#pragma once
+
+#include <heed/matrix.hpp>
+#include <heed/status.hpp>
+
+namespace heed::inline HEED_ABI {
+
+struct AttendOptions;
+class Workspace;
+
+namespace detail {
+struct ExecutorRef;
+struct PlannedCall;
+struct PolicyRef;
+struct SequenceList;
+}  // namespace detail
+
+/// The loops of one backend over rows of one key codec and one value codec: plain data, so that it can be chosen at run
+/// time, and be compiled elsewhere (compiled.hpp). kernel<Backend, K, V>() gives it; attend(kernel, ...) runs it.
+///
+/// The names are those of the backend and of the codecs. attend() compares the codecs' names with those of the keys, so
+/// two codecs must not have one name.
+struct Kernel {
+  const char* backend;
+  const char* key_codec;
+  const char* value_codec;
+  Linear linear;                              ///< the backend's matrix product
+  void (*run)(const detail::PlannedCall&);  ///< the loops: all tasks of a call
+  /// The whole call, from the checks of its arguments on.
+  Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,
+                   detail::ExecutorRef, const AttendOptions&);
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,49 @@
+/// \file
+/// A call that was checked, cut into tasks and given its memory: all that is left is to run it.
+#pragma once
+
+#include <span>
+
+#include <heed/attend_options.hpp>
+#include <heed/kernel/executor_ref.hpp>
+#include <heed/kernel/plan.hpp>
+#include <heed/kernel/softmax_state.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Scratch of one call, from the caller's workspace.
+struct CallScratch {
+  SoftmaxState* partial_states = nullptr;  // [max_partials][max_rows]
+  float* partial_outs = nullptr;           // [max_partials][max_rows][state_width]
+  std::byte* workers = nullptr;            // [workers][worker_bytes]
+  Index worker_bytes = 0;
+
+  static CallScratch carve(Carver& carver, const Plan& plan) {
+    const Shape& shape = plan.shape();
+    Carver one(nullptr);
+    Scratch::carve(one, shape);
+    CallScratch call;
+    call.partial_states = carver.take<SoftmaxState>(plan.max_partials() * shape.max_rows);
+    call.partial_outs = carver.take<float>(plan.max_partials() * shape.max_rows * shape.state_width);
+    call.worker_bytes = Index(one.bytes());
+    call.workers = carver.take<std::byte>(plan.workers() * call.worker_bytes);
+    return call;
+  }
+  [[nodiscard]] Scratch worker(Index index, const Shape& shape) const {
+    Carver carver(workers + index * worker_bytes);
+    return Scratch::carve(carver, shape);
+  }
+};
+
+/// What run() is given. Nothing is owned.
+struct PlannedCall {
+  const AttentionLayout& layout;
+  const PreparationRef& preparation;
+  const AttendOptions& options;
+  std::span<const Job> jobs;
+  const Plan& plan;
+  const CallScratch& scratch;
+  ExecutorRef executor;
+};
+
+}  // namespace heed::inline HEED_ABI::detail
