@@ -109,14 +109,14 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef 
 }
 
 /// The same with a mask that MaskRef does not copy. A temporary is fine: the mask only has to live as long as the call.
-template <AttentionPolicy P, KeyValueSource S, AttentionMask M, Executor E>
+template <AttentionPolicy P, KeyValueSource S, KernelMask M, Executor E>
   requires(!MaskRef::copies<M>)
 Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, const M& mask,
               std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
               std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
   return attend(kernel, policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, AttentionMask M, Executor E>
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, KernelMask M, Executor E>
   requires(!MaskRef::copies<M>)
 Status attend(const P& policy, std::span<const float> q, const S& keys, const M& mask, std::span<float> out,
               Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {},

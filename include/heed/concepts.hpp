@@ -253,6 +253,23 @@ concept AttentionMask = requires(const M& mask, Interval queries, Interval keys,
   { mask.visible(token, token) } -> std::same_as<bool>;
 };
 
+/// A mask whose answers depend on the KV head, for example one that selects blocks of keys per KV head. Everything else is
+/// as in AttentionMask, the optional members and the refusals too. `kv_head` is a KV head of the policy's layout, in
+/// [0, num_kv_heads): every query head that reads it sees the same keys. Absorbed MLA has one KV head; expanded MLA has one
+/// per query head.
+///
+/// The kernel asks such a mask for each KV head. If a mask also has the members of an AttentionMask, these are not asked.
+/// It cannot be a SplitMask.
+template <class M>
+concept GroupedMask = requires(const M& mask, Interval queries, Interval keys, Index token, Index kv_head) {
+  { mask.coverage(queries, keys, kv_head) } -> std::same_as<Coverage>;
+  { mask.visible(token, token, kv_head) } -> std::same_as<bool>;
+};
+
+/// What attend() takes as a mask.
+template <class M>
+concept KernelMask = AttentionMask<M> || GroupedMask<M>;
+
 /// 3b. A mask that is read in two lists. Every query sees the *near* keys at positions [begin(query), query]. Of the
 /// *far* keys (anchors, separators, first tokens), which lie scattered before them, it sees the first few in the list,
 /// or none.

@@ -148,7 +148,7 @@ void mask() {
   auto window = std::make_unique<heed::SlidingWindow>(heed::SlidingWindow{4});
   const heed::MaskRef ref(*window);
   window->window = 1;  // as whatever comes next on the stack of a temporary
-  expect(ref.coverage({5, 6}, {2, 6}) == heed::Coverage::full, "mask", "outlives its temporary");
+  expect(ref.coverage({5, 6}, {2, 6}, 0) == heed::Coverage::full, "mask", "outlives its temporary");
 }
 
 void alibi() {

@@ -106,8 +106,8 @@ TEST(MaskRef, KeepsASmallMask) {
   window->window = 1;
   window.reset();
   EXPECT_TRUE(bool(ref));
-  EXPECT_EQ(ref.coverage({10, 11}, {6, 11}), Coverage::full);
-  EXPECT_EQ(ref.coverage({10, 11}, {0, 6}), Coverage::none);
+  EXPECT_EQ(ref.coverage({10, 11}, {6, 11}, 0), Coverage::full);
+  EXPECT_EQ(ref.coverage({10, 11}, {0, 6}, 0), Coverage::none);
 }
 
 /// The largest of heed's masks, with its two lists: what a cache's view or a RuleMask gives.
@@ -139,7 +139,7 @@ TEST(MaskRef, RefersToALargeMask) {
   mask.of[1] = 2;
   const Index positions[] = {0, 1};
   std::uint64_t bits = 0;
-  ref.fill(1, positions, 2, &bits);
+  ref.fill(1, positions, 2, 0, &bits);
   EXPECT_EQ(bits, 3u);
 }
 
@@ -149,12 +149,12 @@ static_assert(heed::MaskRef::copies<heed::SlidingWindow> && heed::MaskRef::copie
 TEST(MaskRef, AsksTheMask) {
   const heed::SlidingWindow window{5};
   const heed::MaskRef ref(window);
-  EXPECT_EQ(ref.coverage({10, 11}, {6, 11}), Coverage::full);
-  EXPECT_EQ(ref.coverage({10, 11}, {0, 6}), Coverage::none);
+  EXPECT_EQ(ref.coverage({10, 11}, {6, 11}, 0), Coverage::full);
+  EXPECT_EQ(ref.coverage({10, 11}, {0, 6}, 0), Coverage::none);
   std::vector<Index> positions;
   for (Index k = 0; k < 200; ++k) positions.push_back(k / 3 * 2);
   std::vector<std::uint64_t> bits(5, 0);
-  ref.fill(40, positions.data(), 200, bits.data());
+  ref.fill(40, positions.data(), 200, 0, bits.data());
   for (std::size_t k = 0; k < 256; ++k) {
     const bool set = (bits[k / 64] >> (k % 64)) & 1;
     ASSERT_EQ(set, k < 200 && window.visible(40, positions[k])) << k;

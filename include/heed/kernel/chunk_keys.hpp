@@ -37,10 +37,10 @@ class ChunkKeys {
   [[nodiscard]] const Chunk& chunk() const noexcept { return chunk_; }
   [[nodiscard]] Interval lanes() const noexcept { return chunk_.lanes; }
 
-  /// How much of the chunk the queries at these positions see.
+  /// How much of the chunk the queries at these positions see with the KV head.
   [[nodiscard]] Coverage coverage(Interval queries) const {
     const Coverage of_mask =
-        chunk_.is_far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_);
+        chunk_.is_far ? job_->mask.far_coverage(queries, asked_) : job_->mask.near_coverage(queries, asked_, kv_head_);
     return of_mask == Coverage::full && holes_.any() ? Coverage::partial : of_mask;
   }
   /// The lanes that a query at this position sees.
@@ -126,7 +126,7 @@ class ChunkKeys {
     switch (coverage({query, query + 1})) {
       case Coverage::none: break;
       case Coverage::full: bits = KeyBits::of(chunk_.lanes); break;
-      case Coverage::partial: mask.fill(query, positions(), chunk_.lanes.end, bits.word.data()); break;
+      case Coverage::partial: mask.fill(query, positions(), chunk_.lanes.end, kv_head_, bits.word.data()); break;
     }
     return bits;
   }

@@ -61,7 +61,7 @@ struct SourceRef {
 /// A source with a mask of its own, which lives as long as the source.
 template <class S>
 concept MaskedSource = requires(const S& source) {
-  requires AttentionMask<std::remove_cvref_t<decltype(source.mask())>>;
+  requires KernelMask<std::remove_cvref_t<decltype(source.mask())>>;
   requires std::is_lvalue_reference_v<decltype(source.mask())>;
 };
 

@@ -94,6 +94,10 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
                   std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
                   std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
   if (Status s = mla.validate(); !s.ok()) return s;
+  if (mask.grouped() && form == MlaForm::automatic) {
+    return fail(StatusCode::invalid_argument, "mask depends on the KV head, of which absorbed MLA has 1 and expanded MLA ",
+                mla.num_heads, ": choose a form");
+  }
   const Index queries = Index(q.size()) / (mla.num_heads * mla.query_map().in_width());
   const bool expand = form == MlaForm::expanded ||
                       (form == MlaForm::automatic && !mla.weights.empty() && mla_expands(mla, queries, keys.size()));
@@ -104,7 +108,7 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
 }
 
 /// The same with a mask that MaskRef does not copy. It only has to live as long as the call.
-template <SimdBackend Backend, KeyValueSource S, AttentionMask M, Executor E>
+template <SimdBackend Backend, KeyValueSource S, KernelMask M, Executor E>
   requires(!MaskRef::copies<M>)
 Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const S& keys, const M& mask,
                   std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},

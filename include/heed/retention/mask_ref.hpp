@@ -13,8 +13,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any AttentionMask, or none. A trivially copyable mask of at most 96 bytes is copied if it has a copy constructor, so a
-/// temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must
+/// Any AttentionMask or GroupedMask, or none. A trivially copyable mask of at most 96 bytes is copied if it has a copy
+/// constructor, so a temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must
 /// outlive the MaskRef; a temporary of that kind does not compile.
 class MaskRef {
   static constexpr std::size_t most_copied = 96;  // bytes
@@ -29,25 +29,29 @@ class MaskRef {
   MaskRef() = default;
   /// A copy of `mask`, or a reference to it: see copies.
   template <class M>
-    requires(AttentionMask<std::remove_cvref_t<M>> && !std::same_as<std::remove_cvref_t<M>, MaskRef>)
+    requires(AttentionMask<std::remove_cvref_t<M>> && !GroupedMask<std::remove_cvref_t<M>> &&
+             !std::same_as<std::remove_cvref_t<M>, MaskRef>)
   MaskRef(M&& mask)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
-  noexcept : mask_(mask), one_(&one_list<std::remove_cvref_t<M>>) {
-    static_assert(copies<std::remove_cvref_t<M>> || std::is_lvalue_reference_v<M>,
-                  "this mask dies before it is asked: it is too large to be copied, or cannot be, so give it a name");
-    if constexpr (SplitMask<std::remove_cvref_t<M>>) two_ = &two_lists<std::remove_cvref_t<M>>;
-  }
+  noexcept : MaskRef(static_cast<const std::remove_cvref_t<M>&>(mask), std::is_lvalue_reference<M>{}) {}
+  template <class M>
+    requires GroupedMask<std::remove_cvref_t<M>>
+  MaskRef(M&& mask)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+  noexcept : MaskRef(static_cast<const std::remove_cvref_t<M>&>(mask), std::is_lvalue_reference<M>{}) {}
 
-  /// true if there is a mask. Without one only moves(), text_position(), split(), near_keys() and far_keys() may be
-  /// called.
+  /// true if there is a mask. Without one only grouped(), moves(), text_position(), split(), near_keys() and far_keys() may
+  /// be called.
   [[nodiscard]] explicit operator bool() const noexcept { return one_ != nullptr; }
 
-  [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const {
-    return one_->coverage(mask_, queries, keys);
+  /// true if answers depend on the KV head (GroupedMask). Otherwise one answer serves all KV heads.
+  [[nodiscard]] bool grouped() const noexcept { return one_ != nullptr && one_->grouped; }
+  [[nodiscard]] Coverage coverage(Interval queries, Interval keys, Index kv_head) const {
+    return one_->coverage(mask_, queries, keys, kv_head);
   }
 
-  /// Sets bit k of `bits` if `query` sees the key at positions[k], for k in [0, count). `bits` must be zero before.
-  void fill(Index query, const Index* positions, Index count, std::uint64_t* bits) const {
-    one_->fill(mask_, query, positions, count, bits);
+  /// Sets bit k of `bits` if `query` sees the key at positions[k] of this KV head, for k in [0, count). `bits` must be
+  /// zero before.
+  void fill(Index query, const Index* positions, Index count, Index kv_head, std::uint64_t* bits) const {
+    one_->fill(mask_, query, positions, count, kv_head, bits);
   }
 
   /// true if the mask has text positions of its own: several drafts may stand for one place of the text.
@@ -63,8 +67,8 @@ class MaskRef {
   [[nodiscard]] bool split() const noexcept { return two_ != nullptr; }
   [[nodiscard]] NearKeys near_keys() const { return split() ? two_->near_keys(mask_) : NearKeys{}; }
   [[nodiscard]] Index far_keys() const { return split() ? two_->far_keys(mask_) : 0; }
-  [[nodiscard]] Coverage near_coverage(Interval queries, Interval keys) const {
-    return split() ? two_->near_coverage(mask_, queries, keys) : coverage(queries, keys);
+  [[nodiscard]] Coverage near_coverage(Interval queries, Interval keys, Index kv_head) const {
+    return split() ? two_->near_coverage(mask_, queries, keys) : coverage(queries, keys, kv_head);
   }
 
   // Only for a SplitMask:
@@ -82,11 +86,21 @@ class MaskRef {
   [[nodiscard]] Interval far_run(Index query, Interval numbers) const { return two_->far_run(mask_, query, numbers); }
 
  private:
+  template <class M, bool Named>
+  MaskRef(const M& mask, std::bool_constant<Named>) noexcept : mask_(mask), one_(&one_list<M>) {
+    static_assert(copies<M> || Named,
+                  "this mask dies before it is asked: it is too large to be copied, or cannot be, so give it a name");
+    static_assert(!(SplitMask<M> && GroupedMask<M>),
+                  "a mask that is read in two lists cannot depend on the KV head: all heads have the same far keys");
+    if constexpr (SplitMask<M>) two_ = &two_lists<M>;
+  }
+
   struct OneList {
-    Coverage (*coverage)(const void*, Interval, Interval);
-    void (*fill)(const void*, Index, const Index*, Index, std::uint64_t*);
+    Coverage (*coverage)(const void*, Interval, Interval, Index);
+    void (*fill)(const void*, Index, const Index*, Index, Index, std::uint64_t*);
     Index (*text_position)(const void*, Index);  // null: text positions are positions
     Status (*fits)(const void*, const MaskedCall&);
+    bool grouped;
   };
   struct TwoLists {
     NearKeys (*near_keys)(const void*);
@@ -138,6 +152,27 @@ class MaskRef {
   }
 
   template <class M>
+  [[nodiscard]] static Coverage coverage_of(const void* mask, Interval queries, Interval keys,
+                                            [[maybe_unused]] Index kv_head) {
+    if constexpr (GroupedMask<M>) {
+      return as<M>(mask).coverage(queries, keys, kv_head);
+    } else {
+      return as<M>(mask).coverage(queries, keys);
+    }
+  }
+  template <class M>
+  static void fill_of(const void* mask, Index query, const Index* positions, Index count,
+                      [[maybe_unused]] Index kv_head, std::uint64_t* bits) {
+    const auto visible = [&](Index key) {
+      if constexpr (GroupedMask<M>) {
+        return as<M>(mask).visible(query, key, kv_head);
+      } else {
+        return as<M>(mask).visible(query, key);
+      }
+    };
+    for (Index k = 0; k < count; ++k) bits[k / 64] |= std::uint64_t(visible(positions[k])) << (k % 64);
+  }
+  template <class M>
   [[nodiscard]] static constexpr auto text_position_of() -> Index (*)(const void*, Index) {
     if constexpr (requires(const M& m, Index i) { m.text_position(i); }) {
       return [](const void* m, Index position) { return as<M>(m).text_position(position); };
@@ -163,15 +198,7 @@ class MaskRef {
   }
 
   template <class M>
-  static constexpr OneList one_list{
-      [](const void* m, Interval queries, Interval keys) { return as<M>(m).coverage(queries, keys); },
-      [](const void* m, Index query, const Index* positions, Index count, std::uint64_t* bits) {
-        for (Index k = 0; k < count; ++k) {
-          const bool seen = as<M>(m).visible(query, positions[k]);
-          bits[k / 64] |= std::uint64_t(seen) << (k % 64);
-        }
-      },
-      text_position_of<M>(), mask_fits<M>};
+  static constexpr OneList one_list{coverage_of<M>, fill_of<M>, text_position_of<M>(), mask_fits<M>, GroupedMask<M>};
 
   template <class M>
   static constexpr TwoLists two_lists{
