@@ -33,6 +33,7 @@
 #include <heed/exec/openmp.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
+#include <heed/hooks.hpp>
 #include <heed/kernel/softmax_state.hpp>
 #include <heed/layer/grouped.hpp>
 #include <heed/layer/mfa.hpp>

@@ -46,7 +46,7 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
       continue;
     }
     edges.map_queries(sequences, jobs, executor, kernel.linear);
-    kernel.run({layout, policy.preparation, options, jobs, plan, scratch, executor});
+    kernel.run({layout, policy.preparation, options, jobs, plan, scratch, executor, kernel.hooks});
     edges.map_outputs(sequences, jobs, executor, kernel.linear);
     return {};
   }

@@ -71,6 +71,12 @@ class ChunkKeys {
     return positions_;
   }
 
+  /// Writes the indices in the source of the keys in lanes [lanes().begin, lanes().end) to keys[lane].
+  void source_keys(Index* keys) {
+    const Index* const list = chunk_.is_far ? far_list(chunk_) : nullptr;
+    for (Index k = chunk_.lanes.begin; k < chunk_.lanes.end; ++k) keys[k] = list != nullptr ? list[k] : chunk_.first + k;
+  }
+
   /// Where point_at() writes.
   struct Pointers {
     const std::byte** row = nullptr;

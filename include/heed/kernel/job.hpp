@@ -25,7 +25,7 @@ struct Job {
   float* lse = nullptr;                                   // [num_queries][num_heads], or null
   std::span<const Index> query_positions = {};            // [num_queries], or empty: end-aligned
   Index sequence = 0;                                     // index in the batch
-  bool first_stage = true;                                // false for the second and later stages of a sequence
+  Index first_query = 0;                                  // index of query 0 in the sequence: 0 but for later stages
   Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Plan sets them
 
   [[nodiscard]] Index query_position(Index query) const {

@@ -18,7 +18,8 @@ struct SequenceList;
 }  // namespace detail
 
 /// The loops of one backend over rows of one key codec and one value codec: plain data, so that it can be chosen at run
-/// time, and be compiled elsewhere (compiled.hpp). kernel<Backend, K, V>() gives it; attend(kernel, ...) runs it.
+/// time, and be compiled elsewhere (compiled.hpp). kernel<Backend, K, V>() gives it; attend(kernel, ...) runs it. A kernel with hooks is
+/// another value, kernel<Backend, K, V>(hooks).
 ///
 /// The names are those of the backend and of the codecs. attend() compares the codecs' names with those of the keys, so
 /// two codecs must not have one name.
@@ -31,6 +32,7 @@ struct Kernel {
   /// The whole call, from the checks of its arguments on.
   Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,
                    detail::ExecutorRef, const AttendOptions&);
+  void* hooks = nullptr;  ///< the hooks object that the loops call (hooks.hpp), not owned; null: they call none
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -44,6 +44,7 @@ struct PlannedCall {
   const Plan& plan;
   const CallScratch& scratch;
   ExecutorRef executor;
+  void* hooks = nullptr;  ///< Kernel::hooks
 };
 
 }  // namespace heed::inline HEED_ABI::detail

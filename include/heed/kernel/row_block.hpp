@@ -8,12 +8,14 @@
 #include <heed/attend_options.hpp>
 #include <heed/factors.hpp>
 #include <heed/kernel/chunk_keys.hpp>
+#include <heed/kernel/hook_calls.hpp>
 #include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows.
-template <class Backend, Codec K, Codec V>
+/// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows. `Hooks` is the type of
+/// a hooks object, which call() gives, or NoHooks.
+template <class Backend, Codec K, Codec V, class Hooks = NoHooks>
 class RowBlock {
  public:
   RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
@@ -24,6 +26,9 @@ class RowBlock {
         shape_(shape),
         scratch_(scratch),
         chunk_(layout, scratch) {}
+
+  /// Gives the hooks, which must outlive the last run(). Called once, before it.
+  void call(Hooks& hooks, Index worker) noexcept { hooks_.start(hooks, worker); }
 
   /// Leaves every row's state over the task's chunks pending in scratch; read it with row_state().
   void run(const Job& job, const Task& task) {
@@ -69,6 +74,7 @@ class RowBlock {
     if (!find_visible()) return;
     locate_rows();
     compute_scores();
+    if constexpr (AttendHooks<Hooks>) hooks_.move_to(chunk_);
     modify_logits();
     softmax_and_place();
     accumulate();
@@ -293,19 +299,32 @@ class RowBlock {
       const Index* const position = chunk_.text_positions();
       for (Index k = 0; k < keys_.end; ++k) scratch_.distance[k] = float(position[k] - position[0]);
     }
-    if (full_ && options_.soft_cap == 0 && options_.alibi_slopes.empty()) return;
+    if (!hooks_logits<Hooks> && full_ && options_.soft_cap == 0 && options_.alibi_slopes.empty()) return;
     for (Index r = rows_.begin; r < rows_.end; ++r) modify_logits(r, softmax_lanes(r));
   }
 
   void modify_logits(Index r, Interval lanes) {
-    constexpr float lowest = -detail::infinity;
     float* const logits = scores(r) + lanes.begin;
+    if constexpr (LogitHook<Hooks>) {
+      hide(r, lanes);
+      hooks_.logits(hook_row(r), seen_lanes(r), scores(r));
+    }
     if (options_.soft_cap != 0) Backend::soft_cap(logits, lanes.size(), options_.soft_cap);
     if (!options_.alibi_slopes.empty()) {
       const Index origin = chunk_.text_positions()[0];
       Backend::add_bias(logits, lanes.size(), options_.alibi_slopes[std::size_t(head_of(r))],
                         scratch_.distance + lanes.begin, float(origin - text_position(query_of(r))));
     }
+    if constexpr (CappedLogitHook<Hooks>) {
+      hide(r, lanes);
+      hooks_.capped_logits(hook_row(r), seen_lanes(r), scores(r));
+    }
+    hide(r, lanes);
+  }
+
+  // Hides the lanes that a row does not see.
+  void hide(Index r, Interval lanes) noexcept {
+    constexpr float lowest = -detail::infinity;
     if (full_) return;
     const KeyBits& bits = scratch_.visible[r];
     for (Index k = lanes.begin; k < lanes.end;) {
@@ -314,6 +333,12 @@ class RowBlock {
       detail::fill(scores(r) + hidden, scores(r) + k, lowest);
     }
   }
+
+  // What hooks are told of row `r`, and the lanes that they are given: from the first visible one to the last.
+  [[nodiscard]] HookRow hook_row(Index r) const {
+    return detail::hook_row(*job_, query_of(r), head_of(r), task_.kv_head, 0);
+  }
+  [[nodiscard]] Interval seen_lanes(Index r) const noexcept { return full_ ? keys_ : scratch_.visible[r].hull(); }
 
   void softmax_and_place() {
     for (Index r = rows_.begin; r < rows_.end; ++r) {
@@ -324,6 +349,9 @@ class RowBlock {
       const ChunkSum chunk_sum = Backend::softmax(scores(r) + lanes.begin, lanes.size());
       // The row sees no key here, or only logits of -inf: the chunk changes nothing.
       if (chunk_sum.max == -detail::infinity) continue;
+      if constexpr (ChunkSink<Hooks>) {
+        hooks_.chunk(hook_row(r), seen_lanes(r), scores(r), {chunk_sum.max, chunk_sum.sum * float(chunk_keys)});
+      }
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
       scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(),
@@ -466,6 +494,7 @@ class RowBlock {
   Index num_rows_ = 0;        // rows of the task
   Index first_position_ = 0;  // position of query 0 if there are no query_positions
   ChunkKeys chunk_;
+  [[no_unique_address]] HookCalls<Hooks> hooks_;
   bool full_ = false;      // true if every row sees every key of the chunk, starting at lane 0
   bool in_place_ = false;  // few rows: keys and values are read without packing them into panels
   Interval rows_;

@@ -11,6 +11,13 @@
 
 namespace heed::inline HEED_ABI::detail {
 
+/// What the keys of a row have of the probability if a sink logit has the rest.
+inline float share_of_keys(const SoftmaxState& state, float sink) noexcept {
+  const float max = sink > state.max ? sink : state.max;
+  const float kept = state.sum * Scalar::exp(state.max - max);
+  return kept / (kept + Scalar::exp(sink - max));
+}
+
 /// Writes one finished row. The sink logit joins the denominator here and nowhere else.
 inline void write_row(const AttentionLayout& layout, const AttendOptions& options, const Job& job, Index query,
                       Index head, const SoftmaxState& state, const float* out) {
@@ -25,22 +32,33 @@ inline void write_row(const AttentionLayout& layout, const AttendOptions& option
     detail::copy(out, out + layout.value_width, to);
     return;
   }
-  const float sink = options.sink_logits[std::size_t(head)];
-  const float max = sink > state.max ? sink : state.max;
-  const float kept = state.sum * Scalar::exp(state.max - max);
-  const float weight = kept / (kept + Scalar::exp(sink - max));
+  const float weight = share_of_keys(state, options.sink_logits[std::size_t(head)]);
   for (Index d = 0; d < layout.value_width; ++d) to[d] = out[d] * weight;
 }
 
-/// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse.
-template <class Backend, Codec K, Codec V>
+/// Tells hooks of a finished row: row `r` of the task.
+template <class Hooks>
+void finish_row(const PlannedCall& call, const Task& task, Index r, const SoftmaxState& state, Index worker) {
+  const Index group = call.layout.heads_per_group(), row = task.rows.begin + r;
+  const Index head = task.kv_head * group + row % group;
+  const bool shares = !state.empty() && !call.options.sink_logits.empty();
+  static_cast<Hooks*>(call.hooks)
+      ->finish(FinishedRow{
+          .row = hook_row(call.jobs[std::size_t(task.job)], row / group, head, task.kv_head, worker),
+          .max = state.max,
+          .sum = state.sum,
+          .share = shares ? share_of_keys(state, call.options.sink_logits[std::size_t(head)]) : 1.0f});
+}
+
+/// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse. `Hooks` is the type of what
+/// planned.hooks points at.
+template <class Backend, Codec K, Codec V, class Hooks = NoHooks>
 void run(const PlannedCall& planned) {
   const AttentionLayout& layout = planned.layout;
   const PreparationRef& preparation = planned.preparation;
   const AttendOptions& options = planned.options;
   const std::span<const Job> jobs = planned.jobs;
   const Plan& plan = planned.plan;
-  const CallScratch& call = planned.scratch;
   const ExecutorRef executor = planned.executor;
   const Shape& shape = plan.shape();
   const Index group = layout.heads_per_group();
@@ -51,18 +69,20 @@ void run(const PlannedCall& planned) {
   };
   const auto attend_task = [&](Index index, Index worker) {
     const Task task = plan.task(index);
-    RowBlock<Backend, K, V> block(layout, preparation, options, shape, call.worker(worker, shape));
+    RowBlock<Backend, K, V, Hooks> block(layout, preparation, options, shape, planned.scratch.worker(worker, shape));
+    if constexpr (AttendHooks<Hooks>) block.call(*static_cast<Hooks*>(planned.hooks), worker);
     block.run(jobs[std::size_t(task.job)], task);
     for (Index r = 0; r < task.rows.size(); ++r) {
       const float* out = nullptr;
       const SoftmaxState state = block.row_state(r, &out);
       if (task.part < 0) {
         write(task, r, state, out);
+        if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
         continue;
       }
       const Index at = task.part * shape.max_rows + r;
-      call.partial_states[at] = state;
-      if (out != nullptr) detail::copy(out, out + shape.state_width, call.partial_outs + at * shape.state_width);
+      planned.scratch.partial_states[at] = state;
+      if (out != nullptr) detail::copy(out, out + shape.state_width, planned.scratch.partial_outs + at * shape.state_width);
     }
   };
   executor.parallel_for(plan.num_tasks(), attend_task);
@@ -72,16 +92,16 @@ void run(const PlannedCall& planned) {
     const Task task = plan.block(index);
     if (task.part < 0) return;
     const Job& job = jobs[std::size_t(task.job)];
-    const Scratch scratch = call.worker(worker, shape);
+    const Scratch scratch = planned.scratch.worker(worker, shape);
     MergeStack& stack = scratch.stacks[0];
     RowTarget& target = scratch.targets[0];
     for (Index r = 0; r < task.rows.size(); ++r) {
       stack.reset();
       for (Index part = 0; part < plan.parts(job); ++part) {
         const Index at = (task.part + part) * shape.max_rows + r;
-        const SoftmaxState& state = call.partial_states[at];
+        const SoftmaxState& state = planned.scratch.partial_states[at];
         if (state.empty()) continue;
-        const float* from = call.partial_outs + at * shape.state_width;
+        const float* from = planned.scratch.partial_outs + at * shape.state_width;
         target.normalise = 1;
         stack.template push<Backend>(plan.part_node(job, part), state, scratch.states, shape.state_width,
                                      shape.state_width, target);
@@ -93,6 +113,7 @@ void run(const PlannedCall& planned) {
           stack.empty() ? SoftmaxState{}
                         : stack.template fold<Backend>(scratch.states, shape.state_width, shape.state_width, &out);
       write(task, r, state, out);
+      if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
     }
   };
   if (plan.cut()) executor.parallel_for(plan.num_blocks(), merge_block);

@@ -14,8 +14,8 @@
 namespace heed::inline HEED_ABI {
 
 /// Any AttentionMask or GroupedMask, or none. A trivially copyable mask of at most 96 bytes is copied if it has a copy
-/// constructor, so a temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is referred to and must
-/// outlive the MaskRef; a temporary of that kind does not compile.
+/// constructor, so a temporary may be given. Masks of rules and of a cache's views are of this kind. Any other mask is
+/// referred to and must outlive the MaskRef; a temporary of that kind does not compile.
 class MaskRef {
   static constexpr std::size_t most_copied = 96;  // bytes
 
