@@ -2,7 +2,7 @@
 /// The answer: attention in float64, two passes, one query row at a time. It shares nothing with heed, not even masks
 /// or types, so that one mistake cannot be on both sides of a comparison.
 ///
-///     s_j = scale (q . k_j);  s_j <- cap tanh(s_j / cap);  s_j <- s_j - slope_h |i - j|;  visible j only
+///     s_j = scale (q . k_j) + bias;  s_j <- cap tanh(s_j / cap);  s_j <- s_j - slope_h |i - j|;  visible j only
 ///     o = sum_j e^(s_j) v_j / (sum_j e^(s_j) + e^(sink_h));   lse = ln sum_j e^(s_j)
 #pragma once
 
@@ -20,6 +20,9 @@ inline constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Whether the query at position `query` sees the key at position `key`.
 using Visible = std::function<bool(Int query, Int key)>;
+
+/// What is added to a logit before the soft-cap.
+using Bias = std::function<double(Int head, Int query, Int key)>;
 
 inline Visible causal() {
   return [](Int query, Int key) { return key <= query; };
@@ -42,6 +45,7 @@ struct Problem {
   std::vector<double> sinks = {};         ///< [heads] sink logits, or empty
   std::vector<Int> query_positions = {};  ///< empty: the queries' keys are the last ones
   std::vector<Int> key_positions = {};    ///< empty: 0, 1, 2, ...
+  Bias bias = {};                         ///< empty: none
 };
 
 /// What attention gives, and the two sizes its error bound needs.
@@ -49,7 +53,7 @@ struct Answer {
   std::vector<double> o;           ///< [queries][heads][value_dim]
   std::vector<double> lse;         ///< [queries][heads], without the sink; -inf if nothing is visible
   std::vector<double> abs_values;  ///< [queries][heads][value_dim]: sum_j p_j |v_j|
-  std::vector<double> logit_size;  ///< [queries][heads]: max_j (scale sum_d |q_d k_jd| + |ALiBi bias|)
+  std::vector<double> logit_size;  ///< [queries][heads]: max_j (scale sum_d |q_d k_jd| + |biases|)
 };
 
 inline Answer attention(const Problem& p) {
@@ -76,12 +80,13 @@ inline Answer attention(const Problem& p) {
       const double* k = p.k.data() + (j * p.kv_heads + g) * p.key_dim;
       double dot = 0, size = 0;
       for (Int d = 0; d < p.key_dim; ++d) dot += q[d] * k[d], size += std::abs(q[d] * k[d]);
-      const double capped = p.soft_cap > 0 ? p.soft_cap * std::tanh(dot * p.scale / p.soft_cap) : dot * p.scale;
+      const double added = p.bias ? p.bias(h, i, key_position(j)) : 0, logit = dot * p.scale + added;
+      const double capped = p.soft_cap > 0 ? p.soft_cap * std::tanh(logit / p.soft_cap) : logit;
       const double bias = p.slopes.empty() ? 0 : -p.slopes[std::size_t(h)] * std::abs(double(i - key_position(j)));
       s[std::size_t(j)] = capped + bias;
       max = std::max(max, capped + bias);
       double& largest = answer.logit_size[std::size_t(row)];
-      largest = std::max(largest, size * std::abs(p.scale) + std::abs(bias));
+      largest = std::max(largest, size * std::abs(p.scale) + std::abs(added) + std::abs(bias));
       any = true;
     }
     if (!any) continue;
