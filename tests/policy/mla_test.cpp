@@ -102,6 +102,38 @@ const std::vector<Sizes> shapes = {{2, 512, 64, 128, 128}, {3, 256, 64, 64, 64},
                                    {4, 24, 8, 16, 12},     {1, 7, 3, 5, 11},     {5, 1, 1, 1, 1},
                                    {20, 32, 16, 48, 64}};
 
+/// Sees what the KV head says; only the expanded form has more than one.
+struct FromHeadOn {
+  [[nodiscard]] bool visible(Index query, Index key, Index kv_head) const { return key <= query && key >= kv_head; }
+  [[nodiscard]] heed::Coverage coverage(heed::Interval, heed::Interval, Index) const { return heed::Coverage::partial; }
+};
+
+TEST(Mla, AMaskOfKvHeadsNeedsAForm) {
+  const Problem p({4, 24, 8, 16, 12}, 1, 20, 1);
+  auto cache = heed::value_or_throw(heed::KvCache<Mla, heed::F32>::create(p.mla, {}));
+  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(20)));
+  heed::check(step.write(0, p.rows));
+  heed::check(step.commit());
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  const auto attend = [&](MlaForm form, heed::MaskRef mask, std::vector<float>& out) {
+    out.assign(4 * 12, 0);
+    return heed::attend_mla<Backend>(p.mla, form, p.q, cache.keys(0), mask, out, workspace, serial);
+  };
+  std::vector<float> out, all;
+  const heed::Status status = attend(MlaForm::automatic, FromHeadOn{}, out);
+  EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+  EXPECT_NE(status.message().find("mask depends on the KV head"), std::string::npos) << status.message();
+  for (const MlaForm form : {MlaForm::absorbed, MlaForm::expanded}) {
+    ASSERT_TRUE(attend(form, FromHeadOn{}, out).ok());
+    ASSERT_TRUE(attend(form, heed::Causal{}, all).ok());
+    for (Index head = 0; head < 4; ++head) {
+      const bool same = std::equal(out.begin() + 12 * head, out.begin() + 12 * (head + 1), all.begin() + 12 * head);
+      EXPECT_EQ(same, form == MlaForm::absorbed || head == 0) << head;
+    }
+  }
+}
+
 TEST(Mla, BothFormsMeetTheNaiveFormula) {
   for (const Sizes& s : shapes) {
     for (const auto& [queries, keys] : {std::pair<Index, Index>{1, 1}, {1, 300}, {3, 700}, {40, 40}, {200, 257}}) {

@@ -166,6 +166,18 @@ TEST(MaskOfOtherKeys, OneCachesMaskOverAnother) {
   EXPECT_TRUE(attend(moved.keys(0), now, out).ok());
 }
 
+/// The same two for each KV head, of which these keys have one.
+struct HidesMoreOfHead : HidesMore {
+  [[nodiscard]] heed::Coverage coverage(heed::Interval, heed::Interval, Index) const { return heed::Coverage::partial; }
+  [[nodiscard]] bool visible(Index query, Index key, Index head) const {
+    return key % 2 == 1 - head && rule.visible(query, key);
+  }
+};
+struct OddKeysOfHead {
+  [[nodiscard]] heed::Coverage coverage(heed::Interval, heed::Interval, Index) const { return heed::Coverage::partial; }
+  [[nodiscard]] bool visible(Index query, Index key, Index head) const { return key <= query && key % 2 == 1 - head; }
+};
+
 /// Whatever mask is given, a query sees nothing that the rule of its cache hides: the mask is refused by the rule's name.
 /// All tokens are still here, so a mask could show them.
 TEST(MaskOfOtherKeys, ShowsNothingThatTheRuleHides) {
@@ -193,6 +205,7 @@ TEST(MaskOfOtherKeys, ShowsNothingThatTheRuleHides) {
     };
     const bool all = r == 0;
     const HidesMore more{keys.mask()};
+    const HidesMoreOfHead more_of_head{more};
     const auto odd = [](Int key) { return key % 2 == 1; };
     std::vector<Given> masks{{"none", {}, true, shows[0]},
                              {"Causal", heed::Causal{}, all, shows[0]},
@@ -201,7 +214,9 @@ TEST(MaskOfOtherKeys, ShowsNothingThatTheRuleHides) {
                              {"window 9", heed::SlidingWindow{9}, all, [](Int key) { return key > 20; }},
                              {"its own", keys.mask(), true, shows[0]},
                              {"a user's that asks", more, true, odd},
-                             {"a user's", OddKeys{}, all, odd}};
+                             {"a user's", OddKeys{}, all, odd},
+                             {"a KV head's that asks", more_of_head, true, odd},
+                             {"a KV head's", OddKeysOfHead{}, all, odd}};
     for (std::size_t m = 0; m < whole.size(); ++m)
       masks.push_back({"a text's", whole[m].mask(), all || m == r, shows[m]});
     for (const Given& given : masks) {

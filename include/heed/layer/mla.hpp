@@ -88,7 +88,8 @@ class PackedMlaWeights {
 
 /// attend() with MLA in the given form; automatic is mla_expands(). Both forms read the same cache. Their results agree
 /// within rounding but not in every bit: choose one form if calls of different sizes must agree bit for bit. Arguments
-/// and errors as in attend(). The expanded form needs weights; without weights automatic absorbs.
+/// and errors as in attend(). The expanded form needs weights; without weights automatic absorbs. A GroupedMask needs a
+/// form: automatic is invalid_argument, because the number of KV heads depends on it.
 template <SimdBackend Backend, KeyValueSource S, Executor E>
 Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const S& keys, MaskRef mask,
                   std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
