@@ -74,7 +74,9 @@ class ChunkKeys {
   /// Writes the indices in the source of the keys in lanes [lanes().begin, lanes().end) to keys[lane].
   void source_keys(Index* keys) {
     const Index* const list = chunk_.is_far ? far_list(chunk_) : nullptr;
-    for (Index k = chunk_.lanes.begin; k < chunk_.lanes.end; ++k) keys[k] = list != nullptr ? list[k] : chunk_.first + k;
+    for (Index lane = chunk_.lanes.begin; lane < chunk_.lanes.end; ++lane) {
+      keys[lane] = list != nullptr ? list[lane] : chunk_.first + lane;
+    }
   }
 
   /// Where point_at() writes.
