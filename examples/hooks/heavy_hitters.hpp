@@ -47,7 +47,9 @@ class HeavyHitters {
   }
 
   Index heads_, kv_heads_, keys_;
-  std::vector<float> weight_, max_;  // [queries][heads][keys]: the probability once its row is finished; max of its chunk
+  // Both [queries][heads][keys]. Weights become probabilities when their row is finished.
+  std::vector<float> weight_;
+  std::vector<float> max_;  // of the key's chunk
 };
 
 }  // namespace heed_examples

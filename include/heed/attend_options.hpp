@@ -9,7 +9,7 @@
 namespace heed::inline HEED_ABI {
 
 /// What happens to the logits after `scale`: first the soft-cap, then ALiBi, then the mask, then the sink logits join
-/// the softmax denominator. Nothing is owned: the spans must live until attend() returns. attend() checks all of them
+/// the softmax denominator. Hooks (hooks.hpp) come before the soft-cap and before the mask. Nothing is owned: the spans must live until attend() returns. attend() checks all of them
 /// (invalid_argument).
 struct AttendOptions {
   /// s <- soft_cap * tanh(s / soft_cap). Finite and at least 0; 0 turns it off.

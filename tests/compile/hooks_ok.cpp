@@ -48,9 +48,11 @@ heed::Status every_form(const heed::KvCache<heed::Gqa, heed::F32>& cache, std::s
   if (status.ok()) status = heed::attend<heed::Scalar>(policy, q, keys, out, workspace, executor, {}, bias);
   if (status.ok()) status = heed::attend<heed::Scalar>(policy, q, keys, out, workspace, executor, {}, Bias{2}, lse);
   if (status.ok()) {
-    status = heed::attend<heed::Scalar>(policy, q, keys, heed::Causal{}, out, workspace, executor, {}, all, lse, positions);
+    status =
+        heed::attend<heed::Scalar>(policy, q, keys, heed::Causal{}, out, workspace, executor, {}, all, lse, positions);
   }
-  if (status.ok()) status = heed::attend<heed::Scalar>(policy, q, keys, LargeMask{}, out, workspace, executor, {}, Sink{});
+  if (status.ok())
+    status = heed::attend<heed::Scalar>(policy, q, keys, LargeMask{}, out, workspace, executor, {}, Sink{});
   if (status.ok()) status = heed::attend<heed::Scalar>(policy, q, keys, LargeMask{}, out, workspace, executor, {}, lse);
   if (status.ok()) status = heed::attend_batch<heed::Scalar>(policy, batch, workspace, executor, {}, Capped{});
   return status;

@@ -23,7 +23,8 @@ struct Sequence {
   Sequence(Index queries, Index keys, std::uint64_t seed) : cache(heed::value_or_throw(Cache32::create(policy, {}))) {
     oracle::Random random(seed);
     q = random.gaussians(queries * heads * dim, 0.2);
-    const std::vector<float> k = random.gaussians(keys * kv_heads * dim, 0.9), v = random.gaussians(keys * kv_heads * dim);
+    const std::vector<float> k = random.gaussians(keys * kv_heads * dim, 0.9),
+                             v = random.gaussians(keys * kv_heads * dim);
     auto step = heed::value_or_throw(cache.begin(heed::NumTokens(keys)));
     heed::check(step.write(0, k, v));
     heed::check(step.commit());
@@ -49,7 +50,8 @@ double t5_bucket(oracle::Int query, oracle::Int key, bool bidirectional) {
   oracle::Int bucket = std::min(distance, exact);
   if (distance >= exact) {
     --bucket;
-    for (const oracle::Int first : bidirectional ? std::span<const oracle::Int>(both) : std::span<const oracle::Int>(earlier)) bucket += distance >= first;
+    const auto firsts = bidirectional ? std::span<const oracle::Int>(both) : std::span<const oracle::Int>(earlier);
+    for (const oracle::Int first : firsts) bucket += distance >= first;
   }
   return double(bucket + (bidirectional && key > query ? 16 : 0));
 }

@@ -150,8 +150,9 @@ TEST_P(GroupedMasks, ThatIgnoreTheHeadHaveTheBitsOfTheMask) {
     const auto cache = filled(plain(), p);
     const auto rows = cache->keys();
     const auto same = [&](const auto& mask) {
-      EXPECT_TRUE(masked(plain().kernel, plain().storage, p, *rows, mask) ==
-                  masked(plain().kernel, plain().storage, p, *rows, SameForAll<std::remove_cvref_t<decltype(mask)>>{mask}))
+      EXPECT_TRUE(
+          masked(plain().kernel, plain().storage, p, *rows, mask) ==
+          masked(plain().kernel, plain().storage, p, *rows, SameForAll<std::remove_cvref_t<decltype(mask)>>{mask}))
           << p;
     };
     same(heed::Causal{});
@@ -203,9 +204,7 @@ struct Rows {
     v = random.gaussians(keys * 2 * 16);
     out.assign(q.size(), nan);
   }
-  [[nodiscard]] heed::StridedSource<heed::F32> source() const {
-    return {Index(k.size()) / 32, stream(k), stream(v)};
-  }
+  [[nodiscard]] heed::StridedSource<heed::F32> source() const { return {Index(k.size()) / 32, stream(k), stream(v)}; }
   static heed::StridedStream stream(const std::vector<float>& numbers) {
     return {reinterpret_cast<const std::byte*>(numbers.data()), 128, 64, 64};
   }

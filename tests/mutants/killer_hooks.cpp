@@ -44,7 +44,9 @@ bool sees(Index query, Index key, Index kv_head) {
 struct TwoLists {
   static constexpr Index far[3] = {3, 17, 60};
   heed::Coverage coverage(heed::Interval, heed::Interval) const { return heed::Coverage::partial; }
-  bool visible(Index query, Index key) const { return key <= query && (key > query - 40 || key == 3 || key == 17 || key == 60); }
+  bool visible(Index query, Index key) const {
+    return key <= query && (key > query - 40 || key == 3 || key == 17 || key == 60);
+  }
   heed::NearKeys near_keys() const { return {}; }
   Index far_keys() const { return 3; }
   Index far_key(Index i) const { return far[i]; }
@@ -55,7 +57,8 @@ struct TwoLists {
 };
 
 constexpr Index heads = 4, kv_heads = 2, dim = 8, keys = 600, queries = 3;
-constexpr heed::Gqa policy{.num_heads = heads, .num_kv_heads = kv_heads, .head_dim = dim, .v_head_dim = dim, .scale = 0.4f};
+constexpr heed::Gqa policy{
+    .num_heads = heads, .num_kv_heads = kv_heads, .head_dim = dim, .v_head_dim = dim, .scale = 0.4f};
 
 struct Rows {
   Rows() {
@@ -134,17 +137,17 @@ struct Hooks {
 };
 
 template <class Source, class Sees>
-void check(const char* name, const Rows& rows, const Source& source, heed::MaskRef mask, const Sees& seen, Index workers,
-           bool sinks, Index place) {
+void check(const char* name, const Rows& rows, const Source& source, heed::MaskRef mask, const Sees& seen,
+           Index workers, bool sinks, Index place) {
   const std::vector<float> sink_logits = sinks ? std::vector<float>{1, 2, 3, 4} : std::vector<float>{};
   std::vector<float> out(std::size_t(queries * heads * dim));
   Hooks hooks;
   hooks.place = place;
   heed::Workspace workspace;
   Workers executor{workers};
-  const heed::Status status = heed::attend<heed::Scalar>(policy, rows.q, source, mask, out, workspace, executor,
-                                                         {.soft_cap = 0, .alibi_slopes = {}, .sink_logits = sink_logits},
-                                                         hooks);
+  const heed::Status status =
+      heed::attend<heed::Scalar>(policy, rows.q, source, mask, out, workspace, executor,
+                                 {.soft_cap = 0, .alibi_slopes = {}, .sink_logits = sink_logits}, hooks);
   killer::expect(status.ok(), name, "status");
   killer::expect(hooks.wrong == 0, name, "what hooks are told");
   killer::expect(hooks.called >> workers == 0 && (workers == 1 || hooks.called != 1), name, "workers");
@@ -170,12 +173,14 @@ void check(const char* name, const Rows& rows, const Source& source, heed::MaskR
       total += p[std::size_t(key)];
       const auto at = hooks.weight.find({r, key});
       same_keys &= (at != hooks.weight.end()) == seen(query, key, g);
-      same_weights &= at == hooks.weight.end() || std::abs(at->second - p[std::size_t(key)]) < 1e-5 * p[std::size_t(key)];
+      same_weights &=
+          at == hooks.weight.end() || std::abs(at->second - p[std::size_t(key)]) < 1e-5 * p[std::size_t(key)];
       for (Index d = 0; d < dim; ++d) {
         o[std::size_t(d)] += p[std::size_t(key)] * double(rows.v[std::size_t((key * kv_heads + g) * dim + d)]);
       }
     }
-    for (Index d = 0; d < dim; ++d) same_out &= std::abs(double(out[std::size_t(r * dim + d)]) - o[std::size_t(d)]) < 1e-5;
+    for (Index d = 0; d < dim; ++d)
+      same_out &= std::abs(double(out[std::size_t(r * dim + d)]) - o[std::size_t(d)]) < 1e-5;
     same_weights &= std::abs(hooks.sums[r] - total) < 1e-5;
   }
   killer::expect(same_keys, name, "keys");

@@ -73,8 +73,9 @@ void expect_alibi(const Subject<P>& subject, const Rows& rows, const Keys& keys,
   run(want, {.soft_cap = 4, .alibi_slopes = slopes, .sink_logits = {}});
   run(straight, {.soft_cap = 4, .alibi_slopes = {}, .sink_logits = {}});
   AlibiAndSums hooks(slopes, rows.size());
-  const heed::Status status = heed::attend<Backend>(subject.policy, rows.q, keys, mask, got.out, workspace, serial,
-                                                    {.soft_cap = 4, .alibi_slopes = {}, .sink_logits = {}}, hooks, got.lse);
+  const heed::Status status =
+      heed::attend<Backend>(subject.policy, rows.q, keys, mask, got.out, workspace, serial,
+                            {.soft_cap = 4, .alibi_slopes = {}, .sink_logits = {}}, hooks, got.lse);
   ASSERT_TRUE(status.ok()) << status.message();
   EXPECT_TRUE(got == want);
   EXPECT_FALSE(got == straight) << "the bias does nothing";
@@ -168,9 +169,7 @@ TEST(Hooks, OverRemovedTokens) {
         seen += !removed;
       }
     }
-    void finish(const heed::FinishedRow& row) {
-      EXPECT_EQ(row.row.position, 400 + row.row.query);
-    }
+    void finish(const heed::FinishedRow& row) { EXPECT_EQ(row.row.position, 400 + row.row.query); }
   } holes{keys};
   heed::Workspace workspace;
   heed::SerialExecutor serial;
@@ -182,7 +181,8 @@ TEST(Hooks, OverRemovedTokens) {
 /// Nodes stand where they stand in their text, not where they stand in the step.
 template <class P>
 void expect_trees(const Subject<P>& subject) {
-  const heed::DraftTree tree = heed::value_or_throw(heed::DraftTree::create(std::vector<Index>{-1, 0, 0, 1, 1, 2, -1, 6}));
+  const heed::DraftTree tree =
+      heed::value_or_throw(heed::DraftTree::create(std::vector<Index>{-1, 0, 0, 1, 1, 2, -1, 6}));
   for (const heed::AnyRule& rule : {heed::AnyRule(heed::Causal{}), heed::AnyRule(heed::SinkWindow{4, 37})}) {
     for (const Index prefix : {0, 5, 250, 300}) {
       auto cache = make_cache<heed::F32>(subject, {.page_tokens = 32}, rule);

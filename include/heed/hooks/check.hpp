@@ -13,10 +13,11 @@ namespace heed::inline HEED_ABI {
 struct NoHooks {};
 
 /// What attend() takes as hooks: an object with any of the members of LogitHook, CappedLogitHook and ChunkSink. The kernel
-/// is compiled for its type. What has no member costs nothing.
+/// is compiled for its type. What has no member costs nothing. The members must not throw.
 ///
-/// Workers call it, so calls overlap if the executor has more than one; HookRow::worker tells who calls. Calls for one row
-/// overlap only if few rows meet many keys: attend() then cuts the keys into parts, and each part's chunks come in order.
+/// Workers call it, so calls overlap if the executor has more than one; HookRow::worker tells who calls. A row's chunks come
+/// in order, far ones first. Where few rows meet many keys, attend() cuts the keys into parts: then the chunks of each part
+/// come in order, and those of two parts may overlap.
 template <class H>
 concept AttendHooks = LogitHook<H> || CappedLogitHook<H> || ChunkSink<H>;
 

@@ -43,11 +43,10 @@ void finish_row(const PlannedCall& call, const Task& task, Index r, const Softma
   const Index head = task.kv_head * group + row % group;
   const bool shares = !state.empty() && !call.options.sink_logits.empty();
   static_cast<Hooks*>(call.hooks)
-      ->finish(FinishedRow{
-          .row = hook_row(call.jobs[std::size_t(task.job)], row / group, head, task.kv_head, worker),
-          .max = state.max,
-          .sum = state.sum,
-          .share = shares ? share_of_keys(state, call.options.sink_logits[std::size_t(head)]) : 1.0f});
+      ->finish(FinishedRow{.row = hook_row(call.jobs[std::size_t(task.job)], row / group, head, task.kv_head, worker),
+                           .max = state.max,
+                           .sum = state.sum,
+                           .share = shares ? share_of_keys(state, call.options.sink_logits[std::size_t(head)]) : 1.0f});
 }
 
 /// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse. `Hooks` is the type of what
@@ -82,7 +81,8 @@ void run(const PlannedCall& planned) {
       }
       const Index at = task.part * shape.max_rows + r;
       planned.scratch.partial_states[at] = state;
-      if (out != nullptr) detail::copy(out, out + shape.state_width, planned.scratch.partial_outs + at * shape.state_width);
+      if (out == nullptr) continue;
+      detail::copy(out, out + shape.state_width, planned.scratch.partial_outs + at * shape.state_width);
     }
   };
   executor.parallel_for(plan.num_tasks(), attend_task);

@@ -96,8 +96,9 @@ Status attend_mla(const Mla& mla, MlaForm form, std::span<const float> q, const 
                   std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
   if (Status s = mla.validate(); !s.ok()) return s;
   if (mask.grouped() && form == MlaForm::automatic) {
-    return fail(StatusCode::invalid_argument, "mask depends on the KV head, of which absorbed MLA has 1 and expanded MLA ",
-                mla.num_heads, ": choose a form");
+    return fail(StatusCode::invalid_argument,
+                "mask depends on the KV head, of which absorbed MLA has 1 and expanded MLA ", mla.num_heads,
+                ": choose a form");
   }
   const Index queries = Index(q.size()) / (mla.num_heads * mla.query_map().in_width());
   const bool expand = form == MlaForm::expanded ||

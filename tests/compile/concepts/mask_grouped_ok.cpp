@@ -18,6 +18,4 @@ static_assert(!heed::GroupedMask<heed::Causal> && heed::KernelMask<heed::Causal>
 heed::Status with_small_mask() {
   return minimal::attend<minimal::Backend, minimal::Policy, minimal::Source, PerHead>();
 }
-heed::Status with_large_mask() {
-  return minimal::attend<minimal::Backend, minimal::Policy, minimal::Source, Large>();
-}
+heed::Status with_large_mask() { return minimal::attend<minimal::Backend, minimal::Policy, minimal::Source, Large>(); }
