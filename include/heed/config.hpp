@@ -4,7 +4,7 @@
 /// Translation units compiled for different instruction sets may be linked into one program.
 ///   Promised      Each unit runs its own heed: HEED_ABI gives its symbols names of their own. heed's headers
 ///                 instantiate no template of the standard library with float or double, and call none of its inline
-///                 float functions (math.hpp): the linker would share them. Tested with GCC at -O0.
+///                 float functions (floats.hpp): the linker would share them. Tested with GCC at -O0.
 ///   Not promised  Other inline functions of the standard library have one name in all units. The linker keeps the first
 ///                 copy of each function that was not inlined, and that copy may hold the newer instructions. With GCC at
 ///                 -O0 these are the constructors of std::mutex (PagePool, ThreadPool) and std::unordered_map

@@ -1,6 +1,6 @@
 // Hooks on logits: those that do nothing change no bit, the library's own biases written as hooks give their bits, and
 // what a hook writes for a hidden key is not read.
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 
 #include "hooks/hooked.hpp"
 #include "laws/sources.hpp"

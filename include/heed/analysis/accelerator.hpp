@@ -5,7 +5,7 @@
 #include <span>
 
 #include <heed/analysis/count.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 
 namespace heed::inline HEED_ABI::analysis {
 

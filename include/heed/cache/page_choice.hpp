@@ -6,7 +6,7 @@
 
 #include <heed/cache/page_layout.hpp>
 #include <heed/checked.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/rule.hpp>
 
 namespace heed::inline HEED_ABI {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <heed/codec/element.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/simd/registers.hpp>
 
 namespace heed::inline HEED_ABI {

@@ -6,11 +6,11 @@
 #include <string_view>
 
 #include <heed/attend_options.hpp>
+#include <heed/floats.hpp>
 #include <heed/kernel/kernel.hpp>
 #include <heed/kernel/mask_check.hpp>
 #include <heed/kernel/policy_ref.hpp>
 #include <heed/layout.hpp>
-#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 

@@ -7,9 +7,9 @@
 
 #include <heed/attend_options.hpp>
 #include <heed/factors.hpp>
+#include <heed/floats.hpp>
 #include <heed/kernel/chunk_keys.hpp>
 #include <heed/kernel/hook_calls.hpp>
-#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 

@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include <heed/attend_options.hpp>
+#include <heed/floats.hpp>
 #include <heed/kernel/planned_call.hpp>
 #include <heed/kernel/row_block.hpp>
-#include <heed/math.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 

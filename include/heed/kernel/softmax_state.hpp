@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/simd/scalar.hpp>
 
 namespace heed::inline HEED_ABI {

@@ -14,9 +14,9 @@
 #include <span>
 
 #include <heed/attend.hpp>
+#include <heed/floats.hpp>
 #include <heed/layer/check.hpp>
 #include <heed/layer/rms_norm.hpp>
-#include <heed/math.hpp>
 #include <heed/policy/mla.hpp>
 #include <heed/rope/rope.hpp>
 

@@ -12,9 +12,9 @@
 /// are then written again, with the main model's hiddens.
 #pragma once
 
+#include <heed/floats.hpp>
 #include <heed/layer/check.hpp>
 #include <heed/layer/rms_norm.hpp>
-#include <heed/math.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI {

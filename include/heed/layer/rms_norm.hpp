@@ -4,8 +4,8 @@
 
 #include <cmath>
 
+#include <heed/floats.hpp>
 #include <heed/layer/projection.hpp>
-#include <heed/math.hpp>
 #include <heed/simd/rms.hpp>
 
 namespace heed::inline HEED_ABI {

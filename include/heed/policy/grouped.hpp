@@ -11,7 +11,7 @@
 
 #include <heed/checked.hpp>
 #include <heed/concepts.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 
 namespace heed::inline HEED_ABI {
 

@@ -15,7 +15,7 @@
 #include <span>
 
 #include <heed/checked.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/moved.hpp>
 #include <heed/rope/yarn.hpp>
 #include <heed/status.hpp>

@@ -13,7 +13,7 @@
 #include <cmath>
 #include <numbers>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/status.hpp>
 #include <heed/types.hpp>
 

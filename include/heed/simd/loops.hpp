@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include <heed/factors.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>
 #include <heed/simd/linear.hpp>

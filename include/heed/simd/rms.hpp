@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI::detail {

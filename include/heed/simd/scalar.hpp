@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include <heed/factors.hpp>
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/matrix.hpp>
 #include <heed/simd/exponential.hpp>
 #include <heed/simd/gates.hpp>

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/speculative/draft_tree.hpp>
 
 namespace heed::inline HEED_ABI {

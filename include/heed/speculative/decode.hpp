@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/memory.hpp>
 #include <heed/speculative/accept.hpp>
 

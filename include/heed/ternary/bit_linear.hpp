@@ -13,8 +13,8 @@
 
 #include <array>
 
+#include <heed/floats.hpp>
 #include <heed/layer/check.hpp>
-#include <heed/math.hpp>
 #include <heed/ternary/import/floats.hpp>
 #include <heed/ternary/product.hpp>
 #include <heed/workspace.hpp>

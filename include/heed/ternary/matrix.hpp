@@ -8,7 +8,7 @@
 #include <cstring>
 #include <span>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/memory.hpp>
 #include <heed/moved.hpp>
 #include <heed/simd/ternary/layout.hpp>

@@ -12,9 +12,9 @@
 #include <span>
 
 #include <heed/cache/recurrent_state.hpp>
+#include <heed/floats.hpp>
 #include <heed/layer/check.hpp>
 #include <heed/layer/rms_norm.hpp>
-#include <heed/math.hpp>
 #include <heed/ternary/bit_linear.hpp>
 
 namespace heed::inline HEED_ABI {

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include <heed/math.hpp>
+#include <heed/floats.hpp>
 #include <heed/simd/rms.hpp>
 
 namespace heed::inline HEED_ABI {

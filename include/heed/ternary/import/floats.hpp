@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include <heed/floats.hpp>
 #include <heed/layer/projection.hpp>
-#include <heed/math.hpp>
 #include <heed/ternary/matrix.hpp>
 
 namespace heed::inline HEED_ABI {
