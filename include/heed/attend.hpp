@@ -10,21 +10,25 @@
 #include <heed/kernel/call.hpp>
 #include <heed/kernel/kernel.hpp>
 #include <heed/kernel/run.hpp>
+#include <heed/math/f32.hpp>
+#include <heed/math/math.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// The kernel of a backend and two codecs. There is one of each in a program; it is made by the compiler.
+/// The kernel of a backend, two codecs and a math. There is one of each in a program; it is made by the compiler.
 ///
 /// Not inline, so that `extern template` keeps the loops out of units that include compiled.hpp.
-template <SimdBackend Backend, Codec K, Codec V>
+template <SimdBackend Backend, Codec K, Codec V, Math<Backend, K, V> M = math::F32>
 [[nodiscard]] const Kernel& kernel() noexcept {
   static constexpr Kernel made{.backend = Backend::name,
                                .key_codec = K::name,
                                .value_codec = V::name,
+                               .math = M::name,
+                               .math_sizes = detail::sizes_of<M>(),
                                .linear = &Backend::linear,
-                               .run = &detail::run<Backend, K, V>,
+                               .run = &detail::run<Backend, K, V, M>,
                                .attend = &detail::call};
   return made;
 }
@@ -33,11 +37,11 @@ namespace detail {
 
 /// The kernel that reads sources of type `S` with policy `P`. Where keys and values are made of one row, it is stored as
 /// keys are.
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S>
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Math<Backend> M = math::F32>
 [[nodiscard]] const Kernel& kernel_of() noexcept {
   using K = typename S::KeyCodec;
   using V = std::conditional_t<int(P::key_stream) == int(P::value_stream), K, typename S::ValueCodec>;
-  return kernel<Backend, K, V>();
+  return kernel<Backend, K, V, M>();
 }
 
 }  // namespace detail
@@ -67,7 +71,8 @@ struct Sequence {
 /// A NaN or infinity reaches only the queries that see its key.
 ///
 /// Results have the same bits for any number of workers, batch composition, tiling of the cache and chunking of the
-/// queries (same ISA and build). Sums are fp32; the error bound is in docs/design.md.
+/// queries (same ISA and build). Sums are fp32; the error bound is in docs/design.md. attend<Backend, Math>() computes in
+/// another math, whose header states its sums and its bound.
 ///
 /// `workspace` grows if it owns its memory and is too small; workspace_bytes() says how much is needed. Nothing else is
 /// allocated. Outputs must not overlap queries, nor each other.
@@ -84,11 +89,11 @@ Status attend_batch(const Kernel& kernel, const P& policy, std::span<const Seque
                        detail::ExecutorRef::to(executor), options);
 }
 
-/// The same with the kernel of `Backend` for the sources' codecs.
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+/// The same with the kernel of `Backend` for the sources' codecs, in a math.
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Workspace& workspace, E& executor,
                     const AttendOptions& options = {}) {
-  return attend_batch(detail::kernel_of<Backend, P, S>(), policy, sequences, workspace, executor, options);
+  return attend_batch(detail::kernel_of<Backend, P, S, M>(), policy, sequences, workspace, executor, options);
 }
 
 /// Attention of one sequence. Shapes as in Sequence, all else as in attend_batch().
@@ -100,28 +105,29 @@ Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, c
       .keys = &keys, .mask = mask, .q = q, .out = out, .lse = lse, .query_positions = query_positions};
   return attend_batch(kernel, policy, std::span<const Sequence<S>>(&sequence, 1), workspace, executor, options);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef mask, std::span<float> out,
               Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {},
               std::span<const Index> query_positions = {}) {
-  return attend(detail::kernel_of<Backend, P, S>(), policy, q, keys, mask, out, workspace, executor, options, lse,
+  return attend(detail::kernel_of<Backend, P, S, M>(), policy, q, keys, mask, out, workspace, executor, options, lse,
                 query_positions);
 }
 
 /// The same with a mask that MaskRef does not copy. A temporary is fine: the mask only has to live as long as the call.
-template <AttentionPolicy P, KeyValueSource S, KernelMask M, Executor E>
-  requires(!MaskRef::copies<M>)
-Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, const M& mask,
+template <AttentionPolicy P, KeyValueSource S, KernelMask Mask, Executor E>
+  requires(!MaskRef::copies<Mask>)
+Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, const Mask& mask,
               std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
               std::span<float> lse = {}, std::span<const Index> query_positions = {}) {
   return attend(kernel, policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, KernelMask M, Executor E>
-  requires(!MaskRef::copies<M>)
-Status attend(const P& policy, std::span<const float> q, const S& keys, const M& mask, std::span<float> out,
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, KernelMask Mask,
+          Executor E>
+  requires(!MaskRef::copies<Mask>)
+Status attend(const P& policy, std::span<const float> q, const S& keys, const Mask& mask, std::span<float> out,
               Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {},
               std::span<const Index> query_positions = {}) {
-  return attend<Backend>(policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
+  return attend<Backend, M>(policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
 }
 
 /// The same without a mask: the source's own mask or stages say what each query sees (a cache's retention rule).
@@ -131,25 +137,34 @@ Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, c
               Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
   return attend(kernel, policy, q, keys, MaskRef(), out, workspace, executor, options, lse);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
   requires(detail::MaskedSource<S> || StagedSource<S>)
 Status attend(const P& policy, std::span<const float> q, const S& keys, std::span<float> out, Workspace& workspace,
               E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
-  return attend<Backend>(policy, q, keys, MaskRef(), out, workspace, executor, options, lse);
+  return attend<Backend, M>(policy, q, keys, MaskRef(), out, workspace, executor, options, lse);
 }
 
 /// Bytes of workspace that suffice for every attend() of this policy with one sequence of at most `num_queries` queries
 /// and `num_keys` keys, on an executor with `workers` workers. Reserve them once, and no step allocates.
 ///
+/// They suffice for kernels of the math `M`, and of no other. With a kernel, they suffice for that kernel.
+///
 /// num_keys counts the keys of the source and the slots of removed ones. The bytes suffice for any mask, for memory of
 /// any alignment, and for a staged source with at most `num_stages` stages of at most num_keys keys each. A call has at
 /// most one stage per query. invalid_argument for a wrong policy or a number out of range.
-template <AttentionPolicy P>
+template <class M = math::F32, AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const P& policy, Index num_queries, Index num_keys, Index workers,
                                                   Index num_stages = 1) {
   if (Status status = policy.validate(); !status.ok()) return status;
   const detail::PolicyParts<P> parts(policy);
-  return detail::call_bytes(parts.ref(), num_queries, num_keys, workers, num_stages);
+  return detail::call_bytes(parts.ref(), num_queries, num_keys, workers, num_stages, detail::sizes_of<M>());
+}
+template <AttentionPolicy P>
+[[nodiscard]] Result<std::size_t> workspace_bytes(const Kernel& kernel, const P& policy, Index num_queries,
+                                                  Index num_keys, Index workers, Index num_stages = 1) {
+  if (Status status = policy.validate(); !status.ok()) return status;
+  const detail::PolicyParts<P> parts(policy);
+  return detail::call_bytes(parts.ref(), num_queries, num_keys, workers, num_stages, kernel.math_sizes);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -4,7 +4,8 @@
 /// KV bytes per token = what a token leaves (policy) x how an element is stored (codec) x which tokens stay
 /// (retention). One kernel, attend(), reads a policy's description, asks a cache for rows and a mask for visibility,
 /// runs its inner loops on a SIMD backend, and spreads its tasks over an executor. No implementation of one concept
-/// needs to know an implementation of another.
+/// needs to know an implementation of another. In which arithmetic queries meet rows is one more choice: Math
+/// (math/math.hpp), by default math::F32.
 #pragma once
 
 #include <concepts>
@@ -320,7 +321,7 @@ concept Retention = requires(const R& rule, Index n, std::int32_t id, const Hist
   rule.describe([](const char*, const auto&) {});
 };
 
-/// 4. The inner loops, per chunk of at most 256 keys. Every backend obeys the arithmetic contract of docs/design.md:
+/// 4. The inner loops, per chunk of at most 256 keys. Every backend obeys the contract of math::F32 (docs/design.md):
 /// one accumulator per 32 dims of a score and one per output element, and a fixed order of additions. A backend is free
 /// to choose how many rows it computes together and how keys get into registers. simd/scalar.hpp is the readable
 /// definition of every function.

@@ -19,8 +19,8 @@ struct ChunkProbabilities {
   /// No two chunks of a row name the same key.
   std::span<const Index> keys;
   std::span<const Index> positions;  ///< places of the keys in their text
-  /// exp(logit - max). Exactly 0 for a key that the mask hides, and where logit - max < -81.79. If a visible logit is NaN,
-  /// all are NaN.
+  /// exp(logit - max), as the kernel's math rounds it. Exactly 0 for a key that the mask hides, and where logit - max <
+  /// -81.79. If a visible logit is NaN, all are NaN.
   std::span<const float> weights;
   float max = 0;  ///< largest logit of the chunk
   float sum = 0;  ///< sum of the weights

@@ -39,7 +39,7 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
       count += edges.make_jobs(sequences[i], Index(i), jobs_memory + count, carver);
     }
     const std::span<Job> jobs(jobs_memory, std::size_t(count));
-    const Plan plan(layout, policy.preparation, jobs, executor.workers);
+    const Plan plan(layout, policy.preparation, jobs, executor.workers, kernel.math_sizes);
     const CallScratch scratch = CallScratch::carve(carver, plan);
     if (!sized) {
       if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
@@ -52,9 +52,9 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
   }
 }
 
-/// workspace_bytes() of a policy that is valid.
+/// workspace_bytes() of a policy that is valid, for kernels of a math of these sizes.
 inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries, Index num_keys, Index workers,
-                                      Index num_stages) {
+                                      Index num_stages, const MathSizes& math) {
   const AttentionLayout& layout = policy.layout;
   Status status = check_sizes(policy, workers);
   if (status.ok()) status = check_range("num_queries", num_queries, 0, most_tokens);
@@ -70,7 +70,7 @@ inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries
   Carver carver(nullptr);
   (void)carver.take<Job>(num_stages);
   Job job = Edges(policy).empty_job(num_queries, num_keys, mask, carver);
-  const Plan plan(layout, policy.preparation, {&job, 1}, workers);
+  const Plan plan(layout, policy.preparation, {&job, 1}, workers, math);
   CallScratch::carve(carver, plan);
   const std::uint64_t bytes = carver.bytes() + Workspace::alignment;
   if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {

@@ -46,9 +46,10 @@ class HookCalls {
   void capped_logits(const HookRow& row, Interval lanes, float* scores) {
     if (lanes.size() > 0) hooks_->capped_logits(chunk_of(row, lanes, scores));
   }
-  /// `scores` are weights of a backend's softmax(): 2^-8 exp(logit - max).
-  void chunk(const HookRow& row, Interval lanes, const float* scores, const SoftmaxState& state) {
-    for (Index k = lanes.begin; k < lanes.end; ++k) weights_[k] = scores[k] * float(chunk_keys);
+  /// `weights` are those of a math's softmax(), 2^-8 exp(logit - max), and begin at lane 0.
+  template <class Weight>
+  void chunk(const HookRow& row, Interval lanes, const Weight* weights, const SoftmaxState& state) {
+    for (Index k = lanes.begin; k < lanes.end; ++k) weights_[k] = float(weights[k]) * float(chunk_keys);
     const auto size = std::size_t(lanes.size());
     hooks_->chunk(ChunkProbabilities{.row = called(row),
                                      .keys = {keys_ + lanes.begin, size},

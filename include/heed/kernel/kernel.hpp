@@ -1,7 +1,8 @@
 /// \file
-/// A kernel as a value: what one backend and one pair of codecs make of attend(), as a table of functions.
+/// A kernel as a value: what one backend, one pair of codecs and one math make of attend(), as a table of functions.
 #pragma once
 
+#include <heed/math/sizes.hpp>
 #include <heed/matrix.hpp>
 #include <heed/status.hpp>
 
@@ -17,17 +18,20 @@ struct PolicyRef;
 struct SequenceList;
 }  // namespace detail
 
-/// The loops of one backend over rows of one key codec and one value codec: plain data, so that it can be chosen at run
-/// time, and be compiled elsewhere (compiled.hpp). kernel<Backend, K, V>() gives it; attend(kernel, ...) runs it. A kernel with hooks is
-/// another value, kernel<Backend, K, V>(hooks).
+/// The loops of one backend over rows of one key codec and one value codec, in one math: plain data, so that it can be
+/// chosen at run time, and be compiled elsewhere (compiled.hpp). kernel<Backend, K, V>() gives the one in math::F32, and
+/// kernel<Backend, K, V, Math>() that of another math; attend(kernel, ...) runs it. A kernel with hooks is another value,
+/// kernel<Backend, K, V>(hooks).
 ///
-/// The names are those of the backend and of the codecs. attend() compares the codecs' names with those of the keys, so
+/// The names are those of the backend, of the codecs and of the math. attend() compares the codecs' names with those of the keys, so
 /// two codecs must not have one name.
 struct Kernel {
   const char* backend;
   const char* key_codec;
   const char* value_codec;
-  Linear linear;                              ///< the backend's matrix product
+  const char* math;
+  MathSizes math_sizes;                     ///< of the math's types
+  Linear linear;                            ///< the backend's matrix product
   void (*run)(const detail::PlannedCall&);  ///< the loops: all tasks of a call
   /// The whole call, from the checks of its arguments on.
   Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,

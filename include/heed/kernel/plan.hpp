@@ -13,6 +13,7 @@
 #include <heed/kernel/job.hpp>
 #include <heed/kernel/merge_stack.hpp>
 #include <heed/kernel/preparation_ref.hpp>
+#include <heed/math/sizes.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -47,14 +48,16 @@ struct Shape {
   bool makes_values = false;
   Index max_rows = 0;  ///< rows of the largest task
   int slots = 0;       ///< pending states per row
+  MathSizes math;
 };
 
 /// One worker's scratch. carve() gives the sizes.
 struct Scratch {
-  float* q = nullptr;
+  std::byte* q = nullptr;  // Querys of the math
   float* scores = nullptr;
-  float* key_panel = nullptr;
-  float* value_panel = nullptr;
+  std::byte* weights = nullptr;      // Weights of the math, unless they take the place of scores
+  std::byte* key_panel = nullptr;    // Panels of the math
+  std::byte* value_panel = nullptr;  // the same
   float* decoded = nullptr;
   float* prepared_keys = nullptr;
   float* prepared_values = nullptr;
@@ -73,10 +76,11 @@ struct Scratch {
   static Scratch carve(Carver& carver, const Shape& shape) noexcept {
     const bool prepares = shape.stream_width > 0;
     Scratch s;
-    s.q = carver.take<float>(shape.max_rows * shape.key_width);
+    s.q = carver.take<std::byte>(shape.max_rows * shape.math.query_row(shape.key_width));
     s.scores = carver.take<float>(shape.max_rows * chunk_keys);
-    s.key_panel = carver.take<float>(panel_keys * shape.key_width);
-    s.value_panel = carver.take<float>(chunk_keys * panel_dims);
+    s.weights = carver.take<std::byte>(shape.max_rows * chunk_keys * shape.math.weight_bytes);
+    s.key_panel = carver.take<std::byte>(shape.math.panel(shape.key_width));
+    s.value_panel = carver.take<std::byte>(shape.math.panel(chunk_keys));
     s.decoded = carver.take<float>(prepares ? chunk_keys * shape.stream_width : 0);
     s.prepared_keys = carver.take<float>(prepares ? chunk_keys * shape.key_width : 0);
     s.prepared_values = carver.take<float>(shape.makes_values ? chunk_keys * shape.value_width : 0);
@@ -99,7 +103,8 @@ struct Scratch {
 class Plan {
  public:
   /// Sets first_block, first_task and first_part of the jobs, which must outlive the plan.
-  Plan(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers)
+  Plan(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers,
+       const MathSizes& math = {})
       : layout_(layout),
         jobs_(jobs),
         workers_(std::max<Index>(workers, 1)),
@@ -127,6 +132,7 @@ class Plan {
     shape_.key_width = layout_.key_width;
     shape_.value_width = layout_.value_width;
     shape_.state_width = round_up(layout_.value_width, state_align);
+    shape_.math = math;
     if (preparation.object != nullptr) {
       shape_.stream_width = std::max(layout_.streams[std::size_t(layout_.key.stream)].width,
                                      layout_.streams[std::size_t(layout_.value.stream)].width);

@@ -10,13 +10,20 @@
 #include <heed/floats.hpp>
 #include <heed/kernel/chunk_keys.hpp>
 #include <heed/kernel/hook_calls.hpp>
+#include <heed/math/f32.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows. `Hooks` is the type of
-/// a hooks object, which call() gives, or NoHooks.
-template <class Backend, Codec K, Codec V, class Hooks = NoHooks>
+/// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows. `M` is the math:
+/// queries, keys, weights and values go to its loops only. `Hooks` is the type of a hooks object, which call() gives, or
+/// NoHooks.
+template <class Backend, Codec K, Codec V, class M = math::F32, class Hooks = NoHooks>
 class RowBlock {
+  using Loops = typename M::template On<Backend>;
+  using Query = typename M::Query;
+  using Panel = typename M::Panel;
+  using Weight = typename M::Weight;
+
  public:
   RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
            const Shape& shape, const Scratch& scratch) noexcept
@@ -61,11 +68,18 @@ class RowBlock {
   [[nodiscard]] float* row_slots(Index r) const noexcept { return scratch_.states + r * shape_.state_width; }
   [[nodiscard]] Index slot_stride() const noexcept { return shape_.max_rows * shape_.state_width; }
 
+  // A row of queries in scratch, and how many Querys it has.
+  [[nodiscard]] Index query_stride() const noexcept {
+    return (shape_.key_width + M::query_numbers - 1) / M::query_numbers;
+  }
+  [[nodiscard]] Query* queries(Index row) const noexcept {
+    return reinterpret_cast<Query*>(scratch_.q) + row * query_stride();
+  }
+
   void gather_queries() noexcept {
     const Index width = shape_.key_width;
     for (Index r = 0; r < num_rows_; ++r) {
-      const float* from = job_->q + (query_of(r) * layout_.num_heads + head_of(r)) * width;
-      detail::copy(from, from + width, scratch_.q + r * width);
+      Loops::queries(job_->q + (query_of(r) * layout_.num_heads + head_of(r)) * width, 1, width, queries(r));
     }
   }
 
@@ -157,7 +171,7 @@ class RowBlock {
     const std::byte** const value_factors = has_plane<V>(value) ? scratch_.factor_pointers + chunk_keys : nullptr;
     bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
     whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
-    in_place_ = whole && !preparation_.makes_values && rows_.size() <= Backend::few_rows;
+    in_place_ = whole && !preparation_.makes_values && rows_.size() <= Loops::few_rows;
     // Rows are used in this order: K of this chunk, V of this chunk, K of the next. Prefetches follow it.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
@@ -229,6 +243,13 @@ class RowBlock {
   // --- logits and probabilities ------------------------------------------------------------------------------------
 
   [[nodiscard]] float* scores(Index row) const noexcept { return scratch_.scores + row * chunk_keys; }
+  [[nodiscard]] Weight* weights(Index row) const noexcept {
+    if constexpr (weights_in_place<Weight>) {
+      return scores(row);
+    } else {
+      return reinterpret_cast<Weight*>(scratch_.weights) + row * chunk_keys;
+    }
+  }
 
   // The lanes of a panel: 64, or fewer if the visible keys end earlier.
   [[nodiscard]] Interval panel_lanes(Index panel) const noexcept {
@@ -236,23 +257,18 @@ class RowBlock {
   }
 
   void compute_scores() {
-    const Index width = shape_.key_width;
     if (in_place_ && preparation_.object != nullptr) {
       for (Index panel = 0; panel < panels; ++panel) {
         const Interval lanes = panel_lanes(panel);
         if (panel_rows_[panel].size() <= 0) continue;
         prepare(lanes);
-        Backend::template score_rows<F32>(scratch_.q + rows_.begin * width, width, rows_.size(),
-                                          rows_of(key_rows_, lanes), width, layout_.scale,
-                                          scores(rows_.begin) + lanes.begin);
+        score_in_place<F32>(lanes);
       }
       return;
     }
     if (in_place_) {
       constexpr Index group = 32;  // the most keys that score_rows takes at once
-      const Interval lanes{keys_.begin / group * group, keys_.end};
-      Backend::template score_rows<K>(scratch_.q + rows_.begin * width, width, rows_.size(), rows_of(key_rows_, lanes),
-                                      width, layout_.scale, scores(rows_.begin) + lanes.begin);
+      score_in_place<K>({keys_.begin / group * group, keys_.end});
       return;
     }
     for (Index panel = 0; panel < panels; ++panel) {
@@ -272,18 +288,26 @@ class RowBlock {
     }
   }
 
+  // Scores of all rows with keys that are read where they lie.
+  template <class C>
+  void score_in_place(Interval lanes) {
+    const Index width = shape_.key_width;
+    Loops::template score_rows<C>(queries(rows_.begin), query_stride(), rows_.size(), rows_of(key_rows_, lanes), width,
+                                  layout_.scale, scores(rows_.begin) + lanes.begin);
+  }
   // Scores of `rows` with the keys of a panel, which are packed first.
   template <class C>
   void score_packed(const KeyRows& keys, Interval rows, Interval lanes, const Ahead& next) {
     const Index width = shape_.key_width;
-    Backend::template pack_keys<C>(keys, width, scratch_.key_panel);
+    Panel* const panel = reinterpret_cast<Panel*>(scratch_.key_panel);
+    Loops::template pack_keys<C>(keys, width, panel);
     PanelFactors<C::factors> factors;
     if constexpr (C::factors != Factors::none) {
       read_factors<C>(keys, 0, width, panel_keys, panel_keys, scratch_.key_factors);
       factors.at = scratch_.key_factors;
     }
-    Backend::score_panel(scratch_.q + rows.begin * width, width, rows.size(), scratch_.key_panel, width, lanes.size(),
-                         layout_.scale, scores(rows.begin) + lanes.begin, next, factors);
+    Loops::score_panel(queries(rows.begin), query_stride(), rows.size(), panel, width, lanes.size(), layout_.scale,
+                       scores(rows.begin) + lanes.begin, next, factors);
   }
 
   // The lanes of a row that softmax reads: the hull of the visible ones, begun at a multiple of 16. The sum has 16
@@ -346,11 +370,11 @@ class RowBlock {
       RowTarget& target = scratch_.targets[r];
       target.out = nullptr;
       if (lanes.size() == 0) continue;
-      const ChunkSum chunk_sum = Backend::softmax(scores(r) + lanes.begin, lanes.size());
+      const ChunkSum chunk_sum = Loops::softmax(scores(r) + lanes.begin, lanes.size(), weights(r) + lanes.begin);
       // The row sees no key here, or only logits of -inf: the chunk changes nothing.
       if (chunk_sum.max == -detail::infinity) continue;
       if constexpr (ChunkSink<Hooks>) {
-        hooks_.chunk(hook_row(r), seen_lanes(r), scores(r), {chunk_sum.max, chunk_sum.sum * float(chunk_keys)});
+        hooks_.chunk(hook_row(r), seen_lanes(r), weights(r), {chunk_sum.max, chunk_sum.sum * float(chunk_keys)});
       }
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
@@ -376,11 +400,11 @@ class RowBlock {
       const Index first = located_.begin;
       each_run(
           [&](Interval rows, Interval keys, Accumulate phase) {
-            Backend::template accumulate_rows<V>(scores(rows.begin) + first, rows.size(), value_rows_,
-                                                 {keys.begin - first, keys.end - first}, 0, width,
-                                                 scratch_.targets + rows.begin, phase);
+            Loops::template accumulate_rows<V>(weights(rows.begin) + first, rows.size(), value_rows_,
+                                               {keys.begin - first, keys.end - first}, 0, width,
+                                               scratch_.targets + rows.begin, phase);
           },
-          Backend::few_rows);
+          Loops::few_rows);
       return;
     }
     for (Index dim = 0; dim < width; dim += panel_dims) {
@@ -392,6 +416,8 @@ class RowBlock {
     }
   }
 
+  [[nodiscard]] Panel* value_panel() const noexcept { return reinterpret_cast<Panel*>(scratch_.value_panel); }
+
   // Adds up to 64 dims from `dim` on, with values packed first.
   template <class C>
   void accumulate_packed(Index dim, Index width) {
@@ -402,7 +428,7 @@ class RowBlock {
       if (panel_rows_[panel].size() <= 0) continue;
       const Interval lanes = panel_lanes(panel);
       const KeyRows rows = rows_of(value_rows_, lanes);
-      Backend::template pack_values<C>(rows, dim, dims, scratch_.value_panel + lanes.begin * panel_dims);
+      Loops::template pack_values<C>(rows, dim, dims, value_panel() + lanes.begin / M::panel_numbers * panel_dims);
       if constexpr (C::factors != Factors::none) {
         read_factors<C>(rows, dim, dims, lanes.size(), chunk_keys, scratch_.value_factors + lanes.begin);
       }
@@ -413,8 +439,8 @@ class RowBlock {
   void accumulate_panels(Index dim, Index dims, const Ahead& next, const PanelFactors<F>& factors) {
     each_run(
         [&](Interval rows, Interval keys, Accumulate phase) {
-          Backend::accumulate_panel(scores(rows.begin), rows.size(), scratch_.value_panel, keys, dim, dims,
-                                    scratch_.targets + rows.begin, phase, next, factors);
+          Loops::accumulate_panel(weights(rows.begin), rows.size(), value_panel(), keys, dim, dims,
+                                  scratch_.targets + rows.begin, phase, next, factors);
         },
         tile_rows);
   }

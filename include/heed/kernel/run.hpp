@@ -51,7 +51,7 @@ void finish_row(const PlannedCall& call, const Task& task, Index r, const Softma
 
 /// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse. `Hooks` is the type of what
 /// planned.hooks points at.
-template <class Backend, Codec K, Codec V, class Hooks = NoHooks>
+template <class Backend, Codec K, Codec V, class M = math::F32, class Hooks = NoHooks>
 void run(const PlannedCall& planned) {
   const AttentionLayout& layout = planned.layout;
   const PreparationRef& preparation = planned.preparation;
@@ -68,7 +68,7 @@ void run(const PlannedCall& planned) {
   };
   const auto attend_task = [&](Index index, Index worker) {
     const Task task = plan.task(index);
-    RowBlock<Backend, K, V, Hooks> block(layout, preparation, options, shape, planned.scratch.worker(worker, shape));
+    RowBlock<Backend, K, V, M, Hooks> block(layout, preparation, options, shape, planned.scratch.worker(worker, shape));
     if constexpr (AttendHooks<Hooks>) block.call(*static_cast<Hooks*>(planned.hooks), worker);
     block.run(jobs[std::size_t(task.job)], task);
     for (Index r = 0; r < task.rows.size(); ++r) {

@@ -122,6 +122,23 @@ struct Backend : heed::Scalar {
   }
 };
 
+/// Adds as the backend does, and halves queries.
+struct Math {
+  static constexpr const char* name = "halves";
+  using Query = float;
+  using Panel = float;
+  using Weight = float;
+  static constexpr Index query_numbers = 1;
+  static constexpr Index panel_numbers = 1;
+  template <class B>
+  struct On : B {
+    static void queries(const float* q, Index rows, Index width, float* out) {
+      for (Index i = 0; i < rows * width; ++i) out[i] = q[i] / 2;
+    }
+    static heed::ChunkSum softmax(float* s, Index count, float*) { return B::softmax(s, count); }
+  };
+};
+
 /// Runs the tasks backwards.
 struct Executor {
   Index workers() const { return 1; }
@@ -131,14 +148,15 @@ struct Executor {
 };
 
 /// attend() with these parts.
-template <class B = Backend, class P = Policy, class S = Source, class M = Mask, class E = Executor>
+template <class B = Backend, class P = Policy, class S = Source, class M = Mask, class E = Executor,
+          class A = heed::math::F32>
 heed::Status attend() {
   float q[16] = {}, out[16];
   heed::Workspace workspace;
   E executor;
   const M mask{};
-  return heed::attend<B>(P{}, std::span<const float>(q), S{}, heed::MaskRef(mask), std::span<float>(out), workspace,
-                         executor);
+  return heed::attend<B, A>(P{}, std::span<const float>(q), S{}, heed::MaskRef(mask), std::span<float>(out), workspace,
+                            executor);
 }
 
 }  // namespace minimal
