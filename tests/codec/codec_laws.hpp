@@ -91,10 +91,10 @@ struct Way {
   bool renews = false;  ///< a fork, then a snapshot, takes the place of the cache after every step
 };
 
-/// What attention answers to all queries of the text.
-template <class Backend, class K, class V, class P, class CachePolicy>
-std::vector<float> answers(const P& policy, const CachePolicy& cached, const NamedRule& rule, const Text& text,
-                           const Way& way) {
+/// What a kernel of the codecs K and V answers to all queries of the text.
+template <class K, class V, class P, class CachePolicy>
+std::vector<float> answers_of(const heed::Kernel& kernel, const P& policy, const CachePolicy& cached,
+                              const NamedRule& rule, const Text& text, const Way& way) {
   using Cache = heed::KvCache<CachePolicy, K, V>;
   const heed::CacheOptions options{.layers = 2, .positions = rule.positions, .page_tokens = way.page_tokens};
   auto cache = std::make_unique<Cache>(heed::value_or_throw(Cache::create(cached, options, rule.rule)));
@@ -119,10 +119,10 @@ std::vector<float> answers(const P& policy, const CachePolicy& cached, const Nam
         heed::check(step.write(layer, s, rows));
       }
     }
-    heed::check(heed::attend<Backend>(
-        policy, part(text.q, text.q_row), step.keys(1),
-        std::span(out).subspan(std::size_t(first * text.out_row), std::size_t(tokens * text.out_row)), workspace,
-        *pool));
+    heed::check(
+        heed::attend(kernel, policy, part(text.q, text.q_row), step.keys(1),
+                     std::span(out).subspan(std::size_t(first * text.out_row), std::size_t(tokens * text.out_row)),
+                     workspace, *pool));
     heed::check(step.commit());
     first += tokens;
     if (!way.renews) continue;
@@ -132,6 +132,12 @@ std::vector<float> answers(const P& policy, const CachePolicy& cached, const Nam
     cache = std::make_unique<Cache>(heed::value_or_throw(Cache::restore(cached, options, rule.rule, bytes)));
   }
   return out;
+}
+
+template <class Backend, class K, class V, class P, class CachePolicy>
+std::vector<float> answers(const P& policy, const CachePolicy& cached, const NamedRule& rule, const Text& text,
+                           const Way& way) {
+  return answers_of<K, V>(heed::kernel<Backend, K, V>(), policy, cached, rule, text, way);
 }
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
