@@ -23,8 +23,8 @@ struct SequenceList;
 /// kernel<Backend, K, V, Math>() that of another math; attend(kernel, ...) runs it. A kernel with hooks is another value,
 /// kernel<Backend, K, V>(hooks).
 ///
-/// The names are those of the backend, of the codecs and of the math. attend() compares the codecs' names with those of the keys, so
-/// two codecs must not have one name.
+/// The names are those of the backend, of the codecs and of the math. attend() compares the codecs' names with those of
+/// the keys, so two codecs must not have one name.
 struct Kernel {
   const char* backend;
   const char* key_codec;
