@@ -15,8 +15,8 @@
 namespace heed::inline HEED_ABI::detail {
 
 /// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows. `M` is the math:
-/// queries, keys, weights and values go to its loops only. `Hooks` is the type of a hooks object, which call() gives, or
-/// NoHooks.
+/// queries, keys, weights and values go to its loops only. `Hooks` is the type of a hooks object, which set_hooks() gives,
+/// or NoHooks.
 template <class Backend, Codec K, Codec V, class M = math::F32, class Hooks = NoHooks>
 class RowBlock {
   using Loops = typename M::template On<Backend>;
@@ -35,7 +35,7 @@ class RowBlock {
         chunk_(layout, scratch) {}
 
   /// Gives the hooks, which must outlive the last run(). Called once, before it.
-  void call(Hooks& hooks, Index worker) noexcept { hooks_.start(hooks, worker); }
+  void set_hooks(Hooks& hooks, Index worker) noexcept { hooks_.start(hooks, worker); }
 
   /// Leaves every row's state over the task's chunks pending in scratch; read it with row_state().
   void run(const Job& job, const Task& task) {

@@ -69,7 +69,7 @@ void run(const PlannedCall& planned) {
   const auto attend_task = [&](Index index, Index worker) {
     const Task task = plan.task(index);
     RowBlock<Backend, K, V, M, Hooks> block(layout, preparation, options, shape, planned.scratch.worker(worker, shape));
-    if constexpr (AttendHooks<Hooks>) block.call(*static_cast<Hooks*>(planned.hooks), worker);
+    if constexpr (AttendHooks<Hooks>) block.set_hooks(*static_cast<Hooks*>(planned.hooks), worker);
     block.run(jobs[std::size_t(task.job)], task);
     for (Index r = 0; r < task.rows.size(); ++r) {
       const float* out = nullptr;
