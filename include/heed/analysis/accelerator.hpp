@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI::analysis {
 
 /// Prices of an accelerator at full use (Step-3 report, arXiv 2507.19427, printed with three digits).
 struct Accelerator {
-  const char* name = "";
+  const char* name = "";        ///< as the report names it
   double usd_per_flop = 0;      ///< U_f
   double usd_per_byte = 0;      ///< U_b, per byte of memory traffic
   double printed_roofline = 0;  ///< FLOP per byte, as the report prints it

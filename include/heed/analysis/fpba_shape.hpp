@@ -19,11 +19,12 @@ namespace heed::inline HEED_ABI::analysis {
 /// D is hidden_size. Source: the MFA paper (arXiv 2412.19255), known here through secondary summaries; the FLOPs are
 /// derived. The parameters fit into 64 bits up to D = 1,664,510; above, they are count_limit.
 struct FpbaShape {
-  Index hidden_size = 0;
+  Index hidden_size = 0;  ///< D
 
   /// invalid_argument for a size below 1.
   [[nodiscard]] Status validate() const { return check_sizes(1, {{"hidden_size", hidden_size}}); }
 
+  /// The counts above; count_limit if one does not fit into 64 bits.
   [[nodiscard]] constexpr AttentionCosts costs() const noexcept {
     const Count d = hidden_size;
     return {.keys = {.num_rows = hidden_size, .width = hidden_size},

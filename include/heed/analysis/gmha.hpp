@@ -48,9 +48,9 @@ struct GmhaSizes {
 struct GmhaRow {
   Index kv_elements = 0;  ///< per token
   Index parameters = 0;   ///< number of weights
-  Index heads = 0;
-  Index frh = 0;
-  Index slsd = 0;
+  Index heads = 0;        ///< query heads
+  Index frh = 0;          ///< factorisation rank per head
+  Index slsd = 0;         ///< shared latent subspace dimension
 
   /// TER: heads x FRH.
   [[nodiscard]] constexpr Index ter() const noexcept { return (Count(heads) * frh).value(); }

@@ -17,10 +17,10 @@ namespace heed::inline HEED_ABI::analysis {
 /// D is hidden_size, H num_heads, G num_kv_heads, dh head_dim. With H dh = D there are (2 + 2 G/H) D^2 parameters, and
 /// 4 D^2 for MHA. One summary of the MFA paper prints G dh as GQA's TER; by the definition that is its SLSD.
 struct GroupedShape {
-  Index hidden_size = 0;
-  Index num_heads = 0;
-  Index num_kv_heads = 0;
-  Index head_dim = 0;
+  Index hidden_size = 0;   ///< D
+  Index num_heads = 0;     ///< H, query heads
+  Index num_kv_heads = 0;  ///< G, heads of the cached keys and values
+  Index head_dim = 0;      ///< dh, width of a key and of a value
 
   /// invalid_argument for a size below 1, or if num_kv_heads does not divide num_heads.
   [[nodiscard]] Status validate() const {
@@ -38,6 +38,7 @@ struct GroupedShape {
     return {};
   }
 
+  /// The counts above; count_limit if one does not fit into 64 bits.
   [[nodiscard]] constexpr AttentionCosts costs() const noexcept {
     const Count query_width = Count(num_heads) * head_dim, key_width = Count(num_kv_heads) * head_dim;
     return {.keys = {.num_rows = num_kv_heads, .width = head_dim},

@@ -18,9 +18,9 @@ namespace heed::inline HEED_ABI::analysis {
 /// differently: take those of the source whose figures are computed. FRH, SLSD and TER are defined for softmax heads
 /// and are 0 here.
 struct LightningShape {
-  Index hidden_size = 0;
-  Index num_heads = 0;
-  Index head_dim = 0;
+  Index hidden_size = 0;              ///< D
+  Index num_heads = 0;                ///< H
+  Index head_dim = 0;                 ///< dh: the state of a head is dh x dh
   Index num_projections = 0;          ///< matrices of D x H dh
   Index flops_per_state_element = 0;  ///< per step
   Index state_element_bytes = 0;      ///< read and written per step: 8 for float
@@ -35,6 +35,7 @@ struct LightningShape {
                            {"state_element_bytes", state_element_bytes}});
   }
 
+  /// The counts above; count_limit if one does not fit into 64 bits.
   [[nodiscard]] constexpr AttentionCosts costs() const noexcept {
     const Count width = Count(num_heads) * head_dim, state = width * head_dim;
     return {.keys = {},

@@ -20,10 +20,10 @@ namespace heed::inline HEED_ABI::analysis {
 /// step3_text.py). The MFA paper's form (arXiv 2412.19255, known through secondary summaries) has r = C and no norm, so
 /// D (3 C + m C) + m C^2 parameters; another count in circulation is in gmha.hpp. If r < C, the rank of W_c is r.
 struct MfaShape {
-  Index hidden_size = 0;
-  Index num_heads = 0;
-  Index head_dim = 0;
-  Index q_lora_rank = 0;
+  Index hidden_size = 0;    ///< D
+  Index num_heads = 0;      ///< m, query heads
+  Index head_dim = 0;       ///< C, width of the key, of the value and of each query head
+  Index q_lora_rank = 0;    ///< r, width of the query latent
   bool query_norm = false;  ///< RMSNorm over the query latent: Step-3 has it, the paper's form does not
 
   /// invalid_argument for a size below 1.
@@ -36,6 +36,7 @@ struct MfaShape {
   /// The largest rank that W_c can have: min(r, C).
   [[nodiscard]] constexpr Index circuit_rank() const noexcept { return std::min(q_lora_rank, head_dim); }
 
+  /// The counts above; count_limit if one does not fit into 64 bits.
   [[nodiscard]] constexpr AttentionCosts costs() const noexcept {
     const Count query_width = Count(num_heads) * head_dim;
     return {.keys = {.num_rows = 1, .width = head_dim},
@@ -69,8 +70,10 @@ struct MfaKrShape {
   MfaShape mfa;              ///< sizes
   bool keeps_mixer = false;  ///< true: N and alpha are stored, as in training; false: folded
 
+  /// As MfaShape::validate().
   [[nodiscard]] Status validate() const { return mfa.validate(); }
 
+  /// The counts above; count_limit if one does not fit into 64 bits.
   [[nodiscard]] constexpr AttentionCosts costs() const noexcept {
     const Count c = mfa.head_dim, query_width = Count(mfa.num_heads) * c, mixer = c * c + c;
     AttentionCosts layer = mfa.costs();

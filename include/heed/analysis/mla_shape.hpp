@@ -27,13 +27,13 @@ enum class MlaForm {
 /// D is hidden_size, H num_heads, rq q_lora_rank, rk kv_lora_rank, dn qk_nope_head_dim, dr qk_rope_head_dim, dv
 /// v_head_dim. The MFA paper's counts of MLA are in gmha.hpp.
 struct MlaShape {
-  Index hidden_size = 0;
-  Index num_heads = 0;
-  Index q_lora_rank = 0;  ///< 0: queries are made from the hidden vector by one matrix, as in DeepSeek-V2-Lite
-  Index kv_lora_rank = 0;
-  Index qk_nope_head_dim = 0;
-  Index qk_rope_head_dim = 0;
-  Index v_head_dim = 0;
+  Index hidden_size = 0;       ///< D
+  Index num_heads = 0;         ///< H
+  Index q_lora_rank = 0;       ///< rq; 0: queries are made from the hidden vector by one matrix, as in DeepSeek-V2-Lite
+  Index kv_lora_rank = 0;      ///< rk, width of the latent
+  Index qk_nope_head_dim = 0;  ///< dn, width of a head's query and key without the rotated part
+  Index qk_rope_head_dim = 0;  ///< dr, width of the rotated part; its key is shared by all heads
+  Index v_head_dim = 0;        ///< dv, width of a head's value
 
   /// invalid_argument for a size below 1; q_lora_rank and qk_rope_head_dim may be 0.
   [[nodiscard]] Status validate() const {
@@ -46,6 +46,7 @@ struct MlaShape {
                        : status;
   }
 
+  /// The counts above in this form; count_limit if one does not fit into 64 bits.
   [[nodiscard]] constexpr AttentionCosts costs(MlaForm form) const noexcept {
     const bool expanded = form == MlaForm::expanded;
     const Index key_dim = (Count(qk_nope_head_dim) + qk_rope_head_dim).value();

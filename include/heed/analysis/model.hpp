@@ -24,7 +24,7 @@ struct LayerGroup {
 
 /// A model with one kind of layer, or with two (hybrid models).
 struct Model {
-  const char* name = "";
+  const char* name = "";             ///< as its publisher writes it
   std::array<LayerGroup, 2> groups;  ///< the second one may have 0 layers
   Index mtp_layers = 0;              ///< multi-token prediction layers, as in groups[0]; not counted in any total below
 };

@@ -12,8 +12,8 @@
 
 namespace heed::inline HEED_ABI::analysis {
 
-// Llama and SmolLM2: config.json on Hugging Face.
-
+/// Source: config.json on Hugging Face.
+/// \{
 inline constexpr GroupedShape llama_3_8b_attention{
     .hidden_size = 4096, .num_heads = 32, .num_kv_heads = 8, .head_dim = 128};
 inline constexpr Model llama_3_8b = uniform_model("Llama-3-8B", 32, llama_3_8b_attention.costs(), rows_16bit);
@@ -21,14 +21,16 @@ inline constexpr Model llama_3_8b = uniform_model("Llama-3-8B", 32, llama_3_8b_a
 inline constexpr GroupedShape smollm2_135m_attention{
     .hidden_size = 576, .num_heads = 9, .num_kv_heads = 3, .head_dim = 64};
 inline constexpr Model smollm2_135m = uniform_model("SmolLM2-135M", 30, smollm2_135m_attention.costs(), rows_16bit);
+/// \}
 
 /// The smallest model of karpathy/llama2.c, stored in float32.
 inline constexpr GroupedShape stories260k_attention{
     .hidden_size = 64, .num_heads = 8, .num_kv_heads = 4, .head_dim = 8};
+/// Its 5 layers.
 inline constexpr Model stories260k = uniform_model("stories260K", 5, stories260k_attention.costs(), rows_f32);
 
-// DeepSeek and Kimi: the configurations in deepseek-ai/DeepSeek-V3 inference/configs and on Hugging Face.
-
+/// Source: the configurations in deepseek-ai/DeepSeek-V3 inference/configs and on Hugging Face.
+/// \{
 inline constexpr MlaShape deepseek_v2_lite_attention{.hidden_size = 2048,
                                                      .num_heads = 16,
                                                      .q_lora_rank = 0,
@@ -68,10 +70,12 @@ inline constexpr MlaShape kimi_k2_attention{.hidden_size = 7168,
                                             .qk_rope_head_dim = 64,
                                             .v_head_dim = 128};
 inline constexpr Model kimi_k2 = uniform_model("Kimi-K2", 61, kimi_k2_attention.costs(MlaForm::absorbed), rows_16bit);
+/// \}
 
 /// Step-3 (arXiv 2507.19427).
 inline constexpr MfaShape step3_attention{
     .hidden_size = 7168, .num_heads = 64, .head_dim = 256, .q_lora_rank = 2048, .query_norm = true};
+/// 61 layers with 16 bits an element. The report counts 8 bits.
 inline constexpr Model step3 = uniform_model("Step-3", 61, step3_attention.costs(), rows_16bit);
 /// What Step-3 would be with keys reused as values. No such model was published.
 inline constexpr Model step3_key_reuse =
@@ -80,26 +84,31 @@ inline constexpr Model step3_key_reuse =
 /// MFA as replicated for MLRA (SongtaoLiu0823/MLRA model/mfa.py).
 inline constexpr MfaShape mlra_mfa_attention{
     .hidden_size = 3072, .num_heads = 24, .head_dim = 256, .q_lora_rank = 2048, .query_norm = true};
+/// Its 24 layers.
 inline constexpr Model mlra_mfa = uniform_model("MLRA's MFA", 24, mlra_mfa_attention.costs(), rows_16bit);
 
 /// A model of the MFA paper (arXiv 2412.19255). Its numbers of heads are not known; its cache does not depend on them.
 struct MfaPaperModel {
-  const char* name = "";
-  Index layers = 0;
-  Index hidden_size = 0;
-  Index head_dim = 0;  ///< C
+  const char* name = "";  ///< as the paper calls it
+  Index layers = 0;       ///< number of layers
+  Index hidden_size = 0;  ///< D
+  Index head_dim = 0;     ///< C
 
   /// KV bytes per token at 16 bits an element. Elements per layer: 2 D for MHA, 2 C for MFA, C for MFA-KR.
+  /// \{
   [[nodiscard]] constexpr Index mha_bytes_per_token() const noexcept { return bytes(2 * Count(hidden_size)); }
   [[nodiscard]] constexpr Index mfa_bytes_per_token() const noexcept { return bytes(2 * Count(head_dim)); }
   [[nodiscard]] constexpr Index mfa_kr_bytes_per_token() const noexcept { return bytes(head_dim); }
+  /// \}
 
  private:
   [[nodiscard]] constexpr Index bytes(Count elements) const noexcept { return (2 * elements * layers).value(); }
 };
 
 /// Layers, D and C are inferred from the KV bytes that the paper prints.
+/// \{
 inline constexpr MfaPaperModel mfa_paper_1b{.name = "1B dense", .layers = 20, .hidden_size = 2048, .head_dim = 256};
 inline constexpr MfaPaperModel mfa_paper_7b{.name = "7B MoE", .layers = 24, .hidden_size = 2048, .head_dim = 256};
+/// \}
 
 }  // namespace heed::inline HEED_ABI::analysis

@@ -10,7 +10,7 @@ namespace heed::inline HEED_ABI::analysis {
 
 /// Rows that one token leaves in one layer.
 struct KvRows {
-  Index num_rows = 0;
+  Index num_rows = 0;    ///< rows per token: one per KV head; 1 if the heads share a row
   Index width = 0;       ///< elements of a row, without the rotated part
   Index rope_width = 0;  ///< elements of a rotated part that some formats store separately: MLA's rope key; 0 elsewhere
 
@@ -58,9 +58,10 @@ template <class C>
   return {.block_elements = step, .block_bytes = C::row_bytes(step) + C::factor_bytes(step) - head, .row_bytes = head};
 }
 
-inline constexpr RowFormat rows_f32 = rows_in<F32>();
+inline constexpr RowFormat rows_f32 = rows_in<F32>();     ///< no factors
 inline constexpr RowFormat rows_16bit = rows_in<Bf16>();  ///< bf16 or f16
 inline constexpr RowFormat rows_8bit = plain_rows(1);     ///< fp8 or int8, scales not counted, as in the Step-3 report
+/// Two elements a byte, scales not counted.
 inline constexpr RowFormat rows_4bit{.block_elements = 2, .block_bytes = 1};
 /// ggml's q8_0: blocks of 32 int8 and one f16 scale. MLA's 576 elements take 18 blocks, 612 bytes.
 inline constexpr RowFormat rows_q8_0{.block_elements = 32, .block_bytes = 34};

@@ -11,8 +11,8 @@ namespace heed::inline HEED_ABI::analysis {
 
 /// A size and its name for messages.
 struct NamedSize {
-  const char* name = "";
-  Index value = 0;
+  const char* name = "";  ///< as the message calls it
+  Index value = 0;        ///< to be checked
 };
 
 /// invalid_argument naming the first of `sizes` that is below `least`.

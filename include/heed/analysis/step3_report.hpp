@@ -17,14 +17,14 @@ namespace heed::inline HEED_ABI::analysis {
 /// A model of the report, and the figures that the report prints for it, with three digits, at contexts of 8192 and
 /// 32768 tokens.
 struct ReportRow {
-  Model model;
-  Index printed_kv_bytes_8k = 0;
-  Index printed_attention_flops_8k = 0;
-  Index printed_kv_bytes_32k = 0;
-  Index printed_attention_flops_32k = 0;
-  Index printed_linear_flops = 0;
-  Index printed_ffn_flops = 0;
-  Index exact_ffn_flops = 0;  ///< 0: unknown, because the sizes of the experts are not known here
+  Model model;                            ///< its layers, in the report's formats
+  Index printed_kv_bytes_8k = 0;          ///< cache bytes read per token at a context of 8192
+  Index printed_attention_flops_8k = 0;   ///< FLOPs of scores and values at 8192
+  Index printed_kv_bytes_32k = 0;         ///< cache bytes read per token at 32768
+  Index printed_attention_flops_32k = 0;  ///< FLOPs of scores and values at 32768
+  Index printed_linear_flops = 0;         ///< FLOPs of the attention's projections
+  Index printed_ffn_flops = 0;            ///< FLOPs of the FFN
+  Index exact_ffn_flops = 0;              ///< 0: unknown, because the sizes of the experts are not known here
 
   /// The exact FLOPs of the FFN if they are known, else the printed ones.
   [[nodiscard]] constexpr Index ffn_flops() const noexcept {
@@ -48,6 +48,8 @@ struct ReportRow {
 /// Step-3: 5 dense layers of width 18432, 56 with 3 routed and 1 shared expert of width 5120.
 inline constexpr Index step3_ffn_flops = gated_ffn_flops(step3_attention.hidden_size, 5 * 18432 + 56 * (3 + 1) * 5120);
 
+/// One layer with softmax attention.
+/// \{
 inline constexpr GroupedShape qwen3_235b_attention{
     .hidden_size = 4096, .num_heads = 64, .num_kv_heads = 4, .head_dim = 128};
 inline constexpr GroupedShape qwen3_32b_attention{
@@ -56,6 +58,7 @@ inline constexpr GroupedShape llama_4_maverick_attention{
     .hidden_size = 5120, .num_heads = 40, .num_kv_heads = 8, .head_dim = 128};
 inline constexpr GroupedShape minimax_m1_attention{
     .hidden_size = 6144, .num_heads = 64, .num_kv_heads = 8, .head_dim = 128};
+/// \}
 /// 5 projections of D x 8192. The 10 FLOPs per state element are not in the report: they were fitted to its totals.
 inline constexpr LightningShape minimax_m1_lightning{.hidden_size = 6144,
                                                      .num_heads = 64,
@@ -63,10 +66,13 @@ inline constexpr LightningShape minimax_m1_lightning{.hidden_size = 6144,
                                                      .num_projections = 5,
                                                      .flops_per_state_element = 10,
                                                      .state_element_bytes = 8};
+/// One layer.
+/// \{
 inline constexpr GroupedShape ernie_4_5_attention{
     .hidden_size = 8192, .num_heads = 64, .num_kv_heads = 8, .head_dim = 128};
 inline constexpr GroupedShape pangu_pro_attention{
     .hidden_size = 5120, .num_heads = 40, .num_kv_heads = 8, .head_dim = 128};
+/// \}
 
 /// 36 of 48 layers have chunked attention over at most 8192 tokens.
 inline constexpr Model llama_4_maverick{
@@ -118,8 +124,8 @@ struct ReportCost {
   const ReportRow* row = nullptr;  ///< the model
   Index context = 0;               ///< tokens
   double printed_usd = 0;          ///< USD per million decoded tokens
-  const char* attention_device = "";
-  const char* ffn_device = "";
+  const char* attention_device = "";  ///< name of the Accelerator that does attention
+  const char* ffn_device = "";        ///< name of the Accelerator that does the FFN
 };
 
 /// The costs of the report.

@@ -48,12 +48,14 @@ class GroupedLayer {
     return layer;
   }
 
+  /// The policy for caches of rotated keys, and for a layer without rotation.
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
   /// The policy for caches of un-rotated keys. It points into this layer, which must not move or end before it. Not
   /// valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
     return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
   }
+  /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return q_.in(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],

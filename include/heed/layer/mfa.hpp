@@ -23,11 +23,11 @@ namespace heed::inline HEED_ABI {
 
 /// Sizes and options of a layer; names are those of Step-3's config.
 struct MfaLayerOptions {
-  Index hidden_size = 0;
-  Index num_attention_heads = 0;
-  Index head_dim = 0;
-  Index share_q_dim = 0;  ///< width of the query latent
-  double inter_norm_eps = 1e-5;
+  Index hidden_size = 0;                 ///< width of x and y
+  Index num_attention_heads = 0;         ///< query heads
+  Index head_dim = 0;                    ///< width of a query head, of the key and of the value
+  Index share_q_dim = 0;                 ///< width of the query latent
+  double inter_norm_eps = 1e-5;          ///< eps of inter_norm
   std::optional<RopeOptions> rope = {};  ///< rotation of a head; empty: none
 
   /// head_dim^-1/2, times YaRN's factor on the logit if the model has one.
@@ -135,11 +135,13 @@ class MfaLayer {
     return layer;
   }
 
+  /// The policy for caches of rotated keys, and for a layer without rotation.
   [[nodiscard]] const Mfa& policy() const noexcept { return policy_; }
   /// The policy for caches of un-rotated keys. It must not outlive this layer. Not valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Mfa> unrotated_policy() const noexcept {
     return {.policy = *policy_, .rope = shared_.rope()};
   }
+  /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
@@ -164,7 +166,7 @@ class MfaLayer {
     return {};
   }
 
-  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim].
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim]. invalid_argument naming a wrong size.
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
     return shared_.template output<Backend>("MfaLayer", heads, y, executor);
@@ -178,7 +180,8 @@ class MfaLayer {
   Projection v_;
 };
 
-/// M transposed, for MfaKr::value_map, with M = I + diag(alpha) N, so that v = M k = k + alpha * (N k).
+/// M transposed, for MfaKr::value_map, with M = I + diag(alpha) N, so that v = M k = k + alpha * (N k). `map` is
+/// [head_dim][head_dim]. invalid_argument naming a wrong size.
 inline Status make_value_map(const Tensor& n, const Tensor& alpha, Index head_dim, std::span<float> map) {
   if (Status s = detail::first_failure({check_tensor("kr_n", n, head_dim, head_dim),
                                         check_tensor("kr_alpha", alpha, 1, head_dim),
@@ -197,7 +200,7 @@ inline Status make_value_map(const Tensor& n, const Tensor& alpha, Index head_di
 
 /// Folds M into an output projection [hidden_size, num_heads * head_dim]: folded[h, c, j] = sum_i o[h, c, i] M[i, j],
 /// summed in float64. MFA-KR then needs no value map: o_c = z_c. `folded` has the size of `o_proj` and may be its
-/// memory.
+/// memory. invalid_argument naming a wrong size, or out_of_memory; `folded` is then unchanged.
 inline Status fold_value_map(std::span<const float> map, Index head_dim, std::span<const float> o_proj,
                              std::span<float> folded) {
   if (head_dim < 1 || !detail::has_size(map.size(), Count(head_dim) * head_dim)) {
@@ -267,6 +270,7 @@ class MfaKrLayer {
 
   /// The policy. It points into this layer and must not outlive it.
   [[nodiscard]] const MfaKr& policy() const noexcept { return policy_; }
+  /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
@@ -278,7 +282,7 @@ class MfaKrLayer {
     return shared_.template project<Backend>("MfaKrLayer", x, positions, q, k, workspace, executor);
   }
 
-  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim].
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][head_dim]. invalid_argument naming a wrong size.
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
     return shared_.template output<Backend>("MfaKrLayer", heads, y, executor);

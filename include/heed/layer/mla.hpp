@@ -24,19 +24,19 @@ namespace heed::inline HEED_ABI {
 
 /// Sizes and options of a layer; names are those of the checkpoint's config.
 struct MlaLayerOptions {
-  Index hidden_size = 0;
-  Index num_attention_heads = 0;
-  Index q_lora_rank = 0;  ///< 0: queries are made by q_proj alone (V2-Lite)
-  Index kv_lora_rank = 0;
-  Index qk_nope_head_dim = 0;
-  Index qk_rope_head_dim = 0;
-  Index v_head_dim = 0;
-  double q_a_layernorm_eps = 1e-6;
-  double kv_a_layernorm_eps = 1e-6;
+  Index hidden_size = 0;                       ///< width of x and y
+  Index num_attention_heads = 0;               ///< query heads
+  Index q_lora_rank = 0;                       ///< 0: queries are made by q_proj alone (V2-Lite)
+  Index kv_lora_rank = 0;                      ///< width of the latent, the rope key not counted
+  Index qk_nope_head_dim = 0;                  ///< width of the part of a query head that is not rotated
+  Index qk_rope_head_dim = 0;                  ///< width of the rotated part
+  Index v_head_dim = 0;                        ///< width of a head's value
+  double q_a_layernorm_eps = 1e-6;             ///< eps of the query latent's norm
+  double kv_a_layernorm_eps = 1e-6;            ///< eps of the KV latent's norm
   RopeLayout rope_layout = RopeLayout::unset;  ///< DeepSeek's own code: interleaved
-  double rope_theta = 0;
-  std::optional<Yarn> yarn = {};
-  Index table_positions = 65536;  ///< see RopeOptions
+  double rope_theta = 0;                       ///< base of the frequencies; must be set
+  std::optional<Yarn> yarn = {};               ///< rope_scaling of type "yarn"; empty: none
+  Index table_positions = 65536;               ///< see RopeOptions
 };
 
 /// The tensors of a layer; names are Hugging Face's without "self_attn." and ".weight". Shapes [out, in]; norms [1,
@@ -57,7 +57,8 @@ class PackedMlaWeights {
  public:
   PackedMlaWeights() = default;
 
-  /// From kv_b_proj: per head, qk_nope_head_dim rows of W_UK, then v_head_dim rows of W_UV.
+  /// From kv_b_proj: per head, qk_nope_head_dim rows of W_UK, then v_head_dim rows of W_UV. invalid_argument naming a
+  /// wrong shape, or out_of_memory.
   [[nodiscard]] static Result<PackedMlaWeights> create(const Mla& shape, const Tensor& kv_b_proj) {
     const Index heads = shape.num_heads, rank = shape.kv_lora_rank;
     const Index nope = shape.qk_nope_head_dim, width = (Count(nope) + shape.v_head_dim).value();
@@ -80,6 +81,7 @@ class PackedMlaWeights {
     return packed;
   }
 
+  /// The packed weights. They point into memory of this object, also after it is moved.
   [[nodiscard]] MlaWeights weights() const noexcept { return {uk_.span(), ukv_.span()}; }
 
  private:
@@ -181,6 +183,7 @@ class MlaLayer {
     mla.rope = &*rope_;
     return mla;
   }
+  /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return kv_a_.in(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][nope + rope]
@@ -218,7 +221,8 @@ class MlaLayer {
     return {};
   }
 
-  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim].
+  /// y [tokens][hidden_size] of the heads' outputs [tokens][num_heads][v_head_dim]. invalid_argument naming a wrong
+  /// size.
   template <SimdBackend Backend, Executor E>
   Status output(std::span<const float> heads, std::span<float> y, E& executor) const {
     return detail::apply_checked<Backend>("MlaLayer", o_, "heads", heads, y, executor);

@@ -57,6 +57,7 @@ class MtpModule {
     return made;
   }
 
+  /// Width of an embedding, of a hidden and of x.
   [[nodiscard]] Index hidden_size() const noexcept { return eh_proj_.out(); }
 
   /// Computes what enters the decoder layer, x [slots][hidden_size] = h', from embeddings and hiddens

@@ -19,10 +19,11 @@ namespace heed::inline HEED_ABI {
 /// A tensor of a checkpoint: row-major [rows, cols], or [cols] with rows = 1. Not owned; it is read only while a layer
 /// is created.
 struct Tensor {
-  std::span<const float> data = {};
-  Index rows = 0;
-  Index cols = 0;
+  std::span<const float> data = {};  ///< rows * cols numbers
+  Index rows = 0;                    ///< outputs, if it is a weight
+  Index cols = 0;                    ///< inputs, if it is a weight
 
+  /// true if there are no numbers: a tensor that the model does not have.
   [[nodiscard]] bool empty() const noexcept { return data.empty(); }
 };
 
@@ -93,7 +94,9 @@ class Projection {
     return made;
   }
 
+  /// Width of a row of x.
   [[nodiscard]] Index in() const noexcept { return in_; }
+  /// Width of a row of y.
   [[nodiscard]] Index out() const noexcept { return out_; }
   /// The weight, transposed: [in][out].
   [[nodiscard]] Matrix matrix() const noexcept { return {weights_.data(), in_, out_, out_}; }

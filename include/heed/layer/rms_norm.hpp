@@ -36,6 +36,7 @@ class RmsNorm {
     return made;
   }
 
+  /// Numbers of a row.
   [[nodiscard]] Index width() const noexcept { return width_; }
 
   /// out = norm(z) for `rows` rows of width() floats. Rows of z are z_stride floats apart, rows of out out_stride. z

@@ -39,10 +39,10 @@ struct RopeOptions {
   RopeLayout layout = RopeLayout::unset;  ///< must be set
   double theta = 0;                       ///< base of the frequencies, 1e4 to 5e5 in today's models; must be set
   double linear_factor = 1;               ///< linear scaling: positions are divided by it
-  std::optional<Yarn> yarn = {};
-  Index table_positions = 65536;  ///< positions below this are looked up in tables; others are computed, slower
+  std::optional<Yarn> yarn = {};          ///< YaRN's options; empty: none
+  Index table_positions = 65536;          ///< positions below this are looked up in tables; others are computed, slower
 
-  static constexpr Index max_table_positions = Index{1} << 31;
+  static constexpr Index max_table_positions = Index{1} << 31;  ///< limit of table_positions
 
   /// invalid_argument naming the member and its value.
   [[nodiscard]] Status validate() const {
@@ -77,7 +77,10 @@ struct RopeOptions {
 };
 
 /// To rotate, or to undo a rotation.
-enum class RopeDirection { forward, inverse };
+enum class RopeDirection {
+  forward,  ///< by the angle, times the amplitude
+  inverse,  ///< by the negative angle, and divided by the amplitude
+};
 
 /// The frequencies of one model, and tables that make rotations cheap. Owns its tables. Immutable: threads may share
 /// it.
@@ -111,6 +114,7 @@ class Rope {
     return rope;
   }
 
+  /// As given to create().
   [[nodiscard]] const RopeOptions& options() const noexcept { return options_; }
   /// Frequencies of the pairs, [rotary_dim / 2], in radians per position, scaling included.
   [[nodiscard]] std::span<const double> frequencies() const noexcept { return {table_.get(), std::size_t(pairs_)}; }

@@ -26,8 +26,8 @@ namespace heed::inline HEED_ABI {
 
 /// The pairs between which YaRN blends. Pairs up to `low` keep their frequency; from `high` on it is divided by factor.
 struct YarnRange {
-  double low = 0;
-  double high = 0;
+  double low = 0;   ///< number of a pair
+  double high = 0;  ///< number of a pair
 };
 
 /// The `rope_scaling` of a model file whose type is "yarn". Whether it applies is a property of the model (the official
@@ -81,6 +81,7 @@ struct Yarn {
     return m * m;
   }
 
+  /// low and high of the formula above, for rotary_dim numbers and the base `theta`. theta must be above 1.
   [[nodiscard]] YarnRange range(Index rotary_dim, double theta) const noexcept {
     const auto corr = [&](double beta) {
       const double wavelengths = double(original_max_position) / (2 * std::numbers::pi * beta);

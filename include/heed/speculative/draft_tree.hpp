@@ -19,7 +19,7 @@ namespace heed::inline HEED_ABI {
 /// accepted path is a text without gaps. A tree that was moved from has no nodes.
 class DraftTree {
  public:
-  static constexpr Index max_nodes = 4096;
+  static constexpr Index max_nodes = 4096;  ///< limit of size()
 
   /// From each node's parent: parents[i] < i, or -1 for a root. invalid_argument naming a node, or for more than
   /// max_nodes.
@@ -83,8 +83,11 @@ class DraftTree {
     return create(parents);
   }
 
+  /// Number of nodes.
   [[nodiscard]] Index size() const noexcept { return Index(parents_.size()); }
+  /// The parent of `node`; -1 for a root.
   [[nodiscard]] Index parent(Index node) const noexcept { return parents_[std::size_t(node)]; }
+  /// Number of nodes above `node` on its path; 0 for a root.
   [[nodiscard]] Index depth(Index node) const noexcept { return depths_[std::size_t(node)]; }
   /// true if `node` lies on the path from the root to `of`, `of` included.
   [[nodiscard]] bool on_path(Index node, Index of) const noexcept {

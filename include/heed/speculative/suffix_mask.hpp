@@ -12,8 +12,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// An AttentionMask for a step: its queries see all keys before the step, and of the step's own keys those that `bits`
-/// says. Owns nothing.
+/// An AttentionMask for a step. Its queries see all keys before the step. Of the step's own keys a query sees those
+/// whose bit is set. Owns nothing.
 ///
 /// Query i and key j of the step have positions prefix + i and prefix + j, so query_positions must not be given. The
 /// text position of a token is prefix + the number of other tokens of the step that it sees: its depth if the step is a
@@ -28,6 +28,8 @@ class SuffixMask {
   SuffixMask(Index prefix, std::span<const std::uint64_t> bits, Index words) noexcept
       : prefix_(prefix), bits_(bits), words_(words) {}
 
+  /// What AttentionMask asks for.
+  /// \{
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.end <= prefix_) return Coverage::full;
     const bool own = keys.begin >= prefix_;
@@ -37,6 +39,7 @@ class SuffixMask {
     if (key < prefix_) return true;
     return in_step(query) && in_step(key) && sees(query - prefix_, key - prefix_);
   }
+  /// \}
 
   /// The text position of the token at `position`.
   [[nodiscard]] Index text_position(Index position) const noexcept {

@@ -54,6 +54,8 @@ class TreeMask {
     return reach_.get() == nullptr ? std::span<const Index>() : reach_->rotary_positions();
   }
 
+  /// What AttentionMask asks for.
+  /// \{
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (reach_.get() == nullptr) return Coverage::none;
     const Index first = reach_->first();
@@ -91,6 +93,7 @@ class TreeMask {
     if (call.query_positions) return bad("query_positions are given, but the mask is a tree's, which says them");
     return {};
   }
+  /// \}
 
  private:
   explicit TreeMask(detail::TreeMemory reach) noexcept : reach_(std::move(reach)) {

@@ -14,9 +14,10 @@ namespace heed::inline HEED_ABI {
 template <KeyValueSource S>
 class PathKeys {
  public:
-  using KeyCodec = typename S::KeyCodec;
-  using ValueCodec = typename S::ValueCodec;
+  using KeyCodec = typename S::KeyCodec;      ///< as the keys before the step
+  using ValueCodec = typename S::ValueCodec;  ///< as the keys before the step
 
+  /// `keys` is copied, `reach` must outlive this. Null: readable() refuses the keys.
   PathKeys(const S& keys, const detail::TreeReach* reach) : keys_(keys), reach_(reach) {}
 
   /// The Status of the keys themselves; if that is ok, why they are not of the tree's step, if they are not.
@@ -35,14 +36,20 @@ class PathKeys {
     }
     return reach_->fits("set of paths", call);
   }
+  /// Layout of the keys, if they have one.
   [[nodiscard]] auto layout() const noexcept requires requires(const S& s) { s.layout(); }
   { return keys_.layout(); }
+  /// What KeyValueSource asks for: the keys of S in their own order.
+  /// \{
   [[nodiscard]] Index size() const noexcept { return keys_.size(); }
   [[nodiscard]] Index position(Index key) const noexcept { return keys_.position(key); }
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
     return keys_.tile(stream, head, first, max);
   }
+  /// \}
 
+  /// What StagedSource asks for. Stage n is node n.
+  /// \{
   [[nodiscard]] Index stages() const noexcept { return reach_ == nullptr ? 0 : tree().size(); }
   [[nodiscard]] Interval stage_queries(Index node) const noexcept { return {node, node + 1}; }
   [[nodiscard]] Index stage_size(Index node) const noexcept {
@@ -70,6 +77,7 @@ class PathKeys {
     if (reach_->tokens() == nullptr || compact()) return {};
     return detail::NodeMask(*reach_, node);
   }
+  /// \}
 
  private:
   /// A slot of the source, and how many keys of the list lie there one after the other.

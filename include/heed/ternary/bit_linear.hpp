@@ -26,7 +26,7 @@ struct BitLinearOptions {
   /// eps of the inner norm, finite and at least 0. MatMul-free LM's models use its fused layers, which have 1e-6; its plain
   /// class has 1e-8.
   double norm_eps = 1e-6;
-  Rounding rounding = Rounding::half_even;
+  Rounding rounding = Rounding::half_even;  ///< how xn * (127 / a) becomes an integer
 };
 
 /// The weights of a layer y = BitLinear(x); bit_linear() computes it. Owns its weights. Immutable: threads may share
@@ -72,7 +72,9 @@ class BitLinear {
   [[nodiscard]] Index in() const noexcept { return weights_.cols(); }
   /// Number of outputs.
   [[nodiscard]] Index out() const noexcept { return weights_.rows(); }
+  /// The ternary weights: rows are outputs.
   [[nodiscard]] const TernaryMatrix<L>& weights() const noexcept { return weights_; }
+  /// As given to create().
   [[nodiscard]] const BitLinearOptions& options() const noexcept { return options_; }
   /// Gain of the inner norm, [in]; null without an inner norm.
   [[nodiscard]] const float* gain() const noexcept { return has_norm_ ? gain_.data() : nullptr; }

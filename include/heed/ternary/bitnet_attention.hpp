@@ -60,12 +60,15 @@ class BitNetAttention {
     return layer;
   }
 
+  /// The policy for caches of rotated keys, and for a layer without rotation.
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
   /// For caches of un-rotated keys. Points into this layer, which must stay where it is; refused without rotation.
   [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
     return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
   }
+  /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return projections_.q_proj.in(); }
+  /// As given to create().
   [[nodiscard]] const BitNetProjections<L>& projections() const noexcept { return projections_; }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],

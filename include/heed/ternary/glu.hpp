@@ -34,7 +34,9 @@ class BitGlu {
     return make(std::move(gate), std::move(up), std::move(down), activation);
   }
 
+  /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return gate_.in(); }
+  /// Width of gate and up.
   [[nodiscard]] Index intermediate_size() const noexcept { return down_.in(); }
   /// Bytes of all projections.
   [[nodiscard]] Index bytes() const noexcept { return gate_.bytes() + (up_ ? up_->bytes() : 0) + down_.bytes(); }

@@ -21,15 +21,15 @@ namespace heed::inline HEED_ABI {
 /// Sizes and options of a model; names are those of its config.json. heed supports num_heads 1, expand_ratio 1 and
 /// use_short_conv false, which all released models have.
 struct MatMulFreeConfig {
-  Index vocab_size = 32000;
-  Index hidden_size = 0;
-  Index num_hidden_layers = 0;
+  Index vocab_size = 32000;          ///< ids are in [0, vocab_size)
+  Index hidden_size = 0;             ///< width of the embedding; must be set
+  Index num_hidden_layers = 0;       ///< number of blocks of MLGRU and GLU; must be set
   Index intermediate_size = 0;       ///< width of the GLU; see default_intermediate_size()
   double rms_norm_eps = 1e-6;        ///< eps of the norms before MLGRU and GLU, of the last norm and of g_norm
   double bitlinear_norm_eps = 1e-6;  ///< eps of the norms inside BitLinear; not in config.json, see BitLinearOptions
   bool use_lower_bound = true;       ///< the forget gates have lower bounds: the checkpoint has "model.lower_bounds"
   GateOrder gate_order = GateOrder::norm_gate_swish_h;  ///< not in config.json, see GateOrder
-  Rounding rounding = Rounding::half_even;
+  Rounding rounding = Rounding::half_even;              ///< of the int8 activations; not in config.json
 
   /// floor(8 hidden_size / 3), rounded up to a multiple of 256: what the released models have.
   [[nodiscard]] static constexpr Index default_intermediate_size(Index hidden_size) noexcept {
@@ -51,12 +51,14 @@ struct MatMulFreeConfig {
 };
 
 /// The released models (ridgerchu/MMfreeLM-370M, -1.3B, -2.7B on Hugging Face).
+/// \{
 inline constexpr MatMulFreeConfig matmulfree_370m{
     .hidden_size = 1024, .num_hidden_layers = 24, .intermediate_size = 2816};
 inline constexpr MatMulFreeConfig matmulfree_1_3b{
     .hidden_size = 2048, .num_hidden_layers = 24, .intermediate_size = 5632};
 inline constexpr MatMulFreeConfig matmulfree_2_7b{
     .hidden_size = 2560, .num_hidden_layers = 32, .intermediate_size = 6912};
+/// \}
 
 /// A model with ternary weights in layout L and its embedding stored by codec C. Owns its weights. Immutable: threads
 /// may share it. One that was default-made or moved from refuses its calls with wrong_state; its config() is
@@ -125,6 +127,7 @@ class MatMulFreeLm {
     return made;
   }
 
+  /// As given to create().
   [[nodiscard]] const MatMulFreeConfig& config() const noexcept { return config_; }
   /// Bytes of all weights: ternary, norms, lower bounds, embedding.
   [[nodiscard]] Index bytes() const noexcept {

@@ -21,7 +21,7 @@ namespace heed::inline HEED_ABI {
 template <TernaryLayout L = TwoBit>
 class TernaryMatrix {
  public:
-  using Layout = L;
+  using Layout = L;  ///< how weights are packed into bytes
   /// Fills `to` with row `row`: cols() entries -1, 0 or 1. A failed Status ends create().
   using ReadRow = FunctionRef<Status(Index row, std::span<std::int8_t> to)>;
 
@@ -75,7 +75,9 @@ class TernaryMatrix {
     return made;
   }
 
+  /// Number of outputs.
   [[nodiscard]] Index rows() const noexcept { return rows_; }
+  /// Number of inputs.
   [[nodiscard]] Index cols() const noexcept { return cols_; }
   /// The scale of all weights.
   [[nodiscard]] float scale() const noexcept { return scale_; }
@@ -94,7 +96,7 @@ class TernaryMatrix {
   [[nodiscard]] Index blocks() const noexcept { return L::blocks(cols_); }
   /// Groups of 32 rows, the last one padded.
   [[nodiscard]] Index groups() const noexcept { return (rows_ + L::block_rows - 1) / L::block_rows; }
-  /// The blocks of group `g`.
+  /// Group `g`: blocks() blocks of Layout::block_bytes bytes.
   [[nodiscard]] const std::byte* group(Index g) const noexcept { return bytes_.data() + g * blocks() * L::block_bytes; }
 
  private:

@@ -48,16 +48,19 @@ enum class GateOrder {
   return status;
 }
 
-/// The four projections, [hidden_size, hidden_size] each, with their inner norms.
+/// The four projections of the formula, [hidden_size, hidden_size] each, with their inner norms.
 template <TernaryLayout L>
 struct MlgruProjections {
-  BitLinear<L> i, f, g, o;
+  BitLinear<L> i;  ///< input
+  BitLinear<L> f;  ///< forget gate
+  BitLinear<L> g;  ///< output gate
+  BitLinear<L> o;  ///< output
 };
 
 /// What differs between MLGRU models.
 struct MlgruOptions {
-  GateOrder gate_order = GateOrder::norm_gate_swish_h;
-  double norm_eps = 1e-6;  ///< eps of g_norm
+  GateOrder gate_order = GateOrder::norm_gate_swish_h;  ///< must be the one the model was trained with
+  double norm_eps = 1e-6;                               ///< eps of g_norm
 };
 
 /// One MLGRU layer. Owns its weights. Immutable: threads may share it. The state of a sequence is in a RecurrentState.
@@ -104,7 +107,9 @@ class Mlgru {
     return made;
   }
 
+  /// Width of u and y.
   [[nodiscard]] Index hidden_size() const noexcept { return projections_.i.in(); }
+  /// As given to create().
   [[nodiscard]] const MlgruProjections<L>& projections() const noexcept { return projections_; }
   /// Bytes of projections, norm and lower bound.
   [[nodiscard]] Index bytes() const noexcept {
