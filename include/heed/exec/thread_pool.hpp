@@ -29,7 +29,7 @@ namespace heed::inline HEED_ABI {
 /// whatever the parent was doing, and can be destroyed. A child made inside a body must not return from that body.
 class ThreadPool {
  public:
-  static constexpr Index max_workers = 4096;
+  static constexpr Index max_workers = 4096;  ///< limit of workers()
 
   /// Starts `workers` - 1 threads. invalid_argument unless 1 <= workers <= max_workers. out_of_memory if the system
   /// does not give all threads; those that were started have then ended.
@@ -66,6 +66,7 @@ class ThreadPool {
     for (Index worker = 1; worker < workers_; ++worker) pthread_join(threads_[std::size_t(worker - 1)].handle, nullptr);
   }
 
+  /// Number of threads, the calling one included.
   [[nodiscard]] Index workers() const noexcept { return workers_; }
 
   /// Calls body(task, worker) once for each task in [0, tasks), and returns when all are done.

@@ -63,7 +63,8 @@ struct Gqa {
   Index v_head_dim = head_dim;  ///< width of a value and of a head's output
   float scale = unset_scale;    ///< softmax scale; must be set, usually default_scale(head_dim)
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const {
@@ -75,16 +76,18 @@ struct Gqa {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
+  /// \}
 };
 
-/// Multi-head attention: as many KV heads as query heads. Cache and fields as in Gqa.
+/// Multi-head attention: as many KV heads as query heads. Cache as in Gqa.
 struct Mha {
-  Index num_heads = 0;
-  Index head_dim = 0;
-  Index v_head_dim = head_dim;
-  float scale = unset_scale;
+  Index num_heads = 0;          ///< query heads, and KV heads
+  Index head_dim = 0;           ///< width of a query and of a key
+  Index v_head_dim = head_dim;  ///< width of a value and of a head's output
+  float scale = unset_scale;    ///< softmax scale; must be set, usually default_scale(head_dim)
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const {
@@ -96,16 +99,18 @@ struct Mha {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
+  /// \}
 };
 
-/// Multi-query attention: one KV head for all query heads. Cache and fields as in Gqa.
+/// Multi-query attention: one KV head for all query heads. Cache as in Gqa.
 struct Mqa {
-  Index num_heads = 0;
-  Index head_dim = 0;
-  Index v_head_dim = head_dim;
-  float scale = unset_scale;
+  Index num_heads = 0;          ///< query heads
+  Index head_dim = 0;           ///< width of a query and of the key
+  Index v_head_dim = head_dim;  ///< width of the value and of a head's output
+  float scale = unset_scale;    ///< softmax scale; must be set, usually default_scale(head_dim)
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const { return detail::validate_heads(num_heads, 1, head_dim, v_head_dim, scale); }
@@ -115,6 +120,7 @@ struct Mqa {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

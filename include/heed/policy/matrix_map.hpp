@@ -16,6 +16,8 @@ struct MatrixMap {
   Index head_stride = 0;  ///< floats from one head's matrix to the next; 0: all heads share one matrix
   Index tail = 0;         ///< trailing numbers that are copied
 
+  /// What HeadMap asks for (concepts.hpp).
+  /// \{
   [[nodiscard]] Index in_width() const noexcept { return (Count(matrix.in) + tail).value(); }
   [[nodiscard]] Index out_width() const noexcept { return (Count(matrix.out) + tail).value(); }
   void apply(Index head, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
@@ -28,6 +30,7 @@ struct MatrixMap {
       std::memcpy(out + r * out_stride + matrix.out, in + r * in_stride + matrix.in, std::size_t(tail) * sizeof(float));
     }
   }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

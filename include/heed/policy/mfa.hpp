@@ -24,7 +24,8 @@ struct Mfa {
   Index head_dim = 0;         ///< width of a query, the key, the value and a head's output
   float scale = unset_scale;  ///< softmax scale; must be set, usually default_scale(head_dim)
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 1;
   [[nodiscard]] Status validate() const { return detail::validate_heads(num_heads, 1, head_dim, head_dim, scale); }
@@ -34,6 +35,7 @@ struct Mfa {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
+  /// \}
 };
 
 /// MFA-KR. Caches k[head_dim] per token, un-rotated. Queries come rotated.
@@ -47,7 +49,8 @@ struct MfaKr {
   /// projection (fold_value_map() in layer/mfa.hpp).
   std::span<const float> value_map = {};
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {
@@ -82,6 +85,7 @@ struct MfaKr {
   [[nodiscard]] KeyRotation preparation() const noexcept {
     return {.rope = rope, .key = layout().key, .stream_width = head_dim};
   }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

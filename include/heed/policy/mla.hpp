@@ -48,7 +48,8 @@ struct Mla {
   /// keys, as in-cache rank positions need them. Not owned. Null: rows are stored with rotated rope keys.
   const Rope* rope = nullptr;
 
-  // What AttentionPolicy asks for (concepts.hpp), and widths.
+  /// What AttentionPolicy asks for (concepts.hpp), and widths.
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
 
@@ -107,20 +108,25 @@ struct Mla {
   [[nodiscard]] KeyRotation preparation() const noexcept {
     return {.rope = rope, .key = layout().key, .stream_width = row_width(), .offset = kv_lora_rank};
   }
+  /// \}
 
   /// Matrices of head 0 that make nope keys and values from a latent: W_UK^T and W_UV^T.
+  /// \{
   [[nodiscard]] Matrix to_keys() const noexcept {
     return {weights.w_ukv.data(), kv_lora_rank, qk_nope_head_dim, expanded_width()};
   }
   [[nodiscard]] Matrix to_values() const noexcept {
     return {weights.w_ukv.data() + qk_nope_head_dim, kv_lora_rank, v_head_dim, expanded_width()};
   }
+  /// \}
 };
 
 /// TilePreparation: makes one head's keys and values from a tile of latent rows.
 struct MlaExpansion {
   Mla mla;  ///< must have weights
 
+  /// What TilePreparation asks for (concepts.hpp).
+  /// \{
   [[nodiscard]] bool makes_values() const noexcept { return true; }
   [[nodiscard]] bool rotates_keys() const noexcept { return mla.rope != nullptr; }
   void keys(Index head, Index count, const float* rows, const Index* positions, float* out, Linear linear) const {
@@ -135,6 +141,7 @@ struct MlaExpansion {
     MatrixMap{.matrix = mla.to_values(), .head_stride = head_stride(), .tail = 0}.apply(
         head, count, rows, mla.row_width(), out, mla.v_head_dim, linear);
   }
+  /// \}
 
  private:
   [[nodiscard]] Index head_stride() const noexcept { return (Count(mla.kv_lora_rank) * mla.expanded_width()).value(); }
@@ -146,7 +153,8 @@ struct MlaExpansion {
 struct MlaExpanded {
   Mla mla;  ///< must have weights
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {
@@ -167,13 +175,14 @@ struct MlaExpanded {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] MlaExpansion preparation() const noexcept { return {mla}; }
+  /// \}
 };
 
 /// Which form a call uses.
 enum class MlaForm {
   automatic,  ///< what mla_expands() says
-  absorbed,
-  expanded
+  absorbed,   ///< Mla
+  expanded,   ///< MlaExpanded
 };
 
 /// true if expanding costs fewer multiplications than absorbing, for `num_queries` causal queries at the end of

@@ -23,6 +23,8 @@ struct KeyRotation {
   Index offset = 0;            ///< first rotated number of the key view
   bool unrotated = false;      ///< this layer has no rotation, but other layers of the cache have one
 
+  /// What TilePreparation asks for (concepts.hpp).
+  /// \{
   [[nodiscard]] bool makes_values() const noexcept { return false; }
   /// true if keys are stored un-rotated. A cache with in-cache ranks needs that.
   [[nodiscard]] bool rotates_keys() const noexcept { return rope != nullptr || unrotated; }
@@ -41,6 +43,7 @@ struct KeyRotation {
   }
 
   void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}
+  /// \}
 };
 
 /// How a layer makes keys for the cache.
@@ -60,7 +63,8 @@ struct RotatedKeys {
   const Rope* rope = nullptr;     ///< not owned; its head_dim is the width of the policy's key view
   bool without_rotation = false;  ///< true: keys of this layer are not rotated at all, and `rope` is not used
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = P::key_stream;
   static constexpr int value_stream = P::value_stream;
   [[nodiscard]] Status validate() const {
@@ -83,6 +87,7 @@ struct RotatedKeys {
             .stream_width = shape.streams[std::size_t(shape.key.stream)].width,
             .unrotated = without_rotation};
   }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -15,7 +15,8 @@ struct SharedRow {
   Index v_head_dim = head_dim;  ///< width of a head's output, at most head_dim
   float scale = unset_scale;    ///< softmax scale; must be set
 
-  // What AttentionPolicy asks for (concepts.hpp).
+  /// What AttentionPolicy asks for (concepts.hpp).
+  /// \{
   static constexpr int key_stream = 0;
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {
@@ -40,6 +41,7 @@ struct SharedRow {
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
   [[nodiscard]] Identity preparation() const noexcept { return {}; }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -18,6 +18,8 @@ struct Anchors {
   TokenSet ids;                      ///< anchors; at least one id
   bool anchor_sees_anchors = false;  ///< an anchor as a query also sees earlier anchors: an older file of AnLLM's code
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "anchors";
   static constexpr bool has_history = false;
   static constexpr bool has_ranks = false;
@@ -37,6 +39,7 @@ struct Anchors {
     field("ids", ids);
     field("anchor_sees_anchors", Index(anchor_sees_anchors));
   }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -14,7 +14,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Any Retention as an immutable value. Copies share one rule. Members are those of the concept (concepts.hpp).
+/// Any Retention as an immutable value. Copies share one rule.
 class AnyRule {
  public:
   /// A move is a copy, so that one that was moved from is still the rule.
@@ -37,6 +37,8 @@ class AnyRule {
     static_assert(Retention<R>, "this type is no rule: see concept Retention in concepts.hpp");
   }
 
+  /// What Retention asks for (concepts.hpp): the rule's own answers.
+  /// \{
   [[nodiscard]] const char* name() const noexcept { return rule_->name(); }
   [[nodiscard]] bool has_history() const noexcept { return rule_->has_history(); }
   [[nodiscard]] bool has_ranks() const noexcept { return rule_->has_ranks(); }
@@ -55,6 +57,7 @@ class AnyRule {
   [[nodiscard]] MostKept most_kept() const noexcept { return rule_->most_kept(); }
   /// Calls field(name, number) for every parameter. A set of ids gives its size first, then each id.
   void describe(FunctionRef<void(const char*, Index)> field) const { rule_->describe(field); }
+  /// \}
 
   /// true if both are the same rule with the same parameters, by fingerprint().
   [[nodiscard]] bool same_as(const AnyRule& other) const { return fingerprint() == other.fingerprint(); }

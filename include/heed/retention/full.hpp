@@ -9,13 +9,18 @@ namespace heed::inline HEED_ABI {
 /// Every key at or before the query: visible(i, j) = j <= i. As a cache's rule: nothing is evicted. An AttentionMask
 /// and a Retention (concepts.hpp).
 struct Causal {
+  /// What AttentionMask asks for.
+  /// \{
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept { return key <= query; }
 
   [[nodiscard]] constexpr Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.begin > queries.end - 1) return Coverage::none;
     return keys.end - 1 <= queries.begin ? Coverage::full : Coverage::partial;
   }
+  /// \}
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "full";
   static constexpr bool has_history = false;
   static constexpr bool has_ranks = true;
@@ -29,12 +34,16 @@ struct Causal {
   [[nodiscard]] constexpr MostKept most_kept() const noexcept { return {.everything = true}; }
   template <class Field>
   void describe(Field&&) const {}
+  /// \}
 };
 
 /// Every key, later ones included: visible(i, j) = true. For encoders and cross-attention. An AttentionMask.
 struct Unmasked {
+  /// What AttentionMask asks for.
+  /// \{
   [[nodiscard]] constexpr bool visible(Index, Index) const noexcept { return true; }
   [[nodiscard]] constexpr Coverage coverage(Interval, Interval) const noexcept { return Coverage::full; }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -28,7 +28,7 @@ struct Reach {
 struct FarToken {
   Index position = 0;             ///< logical position
   std::int32_t id = no_token_id;  ///< id given to begin(), if any
-  Role role = Role::landmark;
+  Role role = Role::landmark;     ///< landmark or initial
 };
 
 namespace detail {
@@ -77,6 +77,8 @@ class LandmarkMask {
     return made;
   }
 
+  /// What AttentionMask asks for.
+  /// \{
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key > query) return false;
     const Reach& seen = reach(query);
@@ -88,11 +90,12 @@ class LandmarkMask {
     const bool all = keys.end - 1 <= queries.begin && keys.begin >= reach(queries.end - 1).begin;
     return all ? Coverage::full : Coverage::partial;
   }
+  /// \}
 
   /// invalid_argument unless the source holds the keys that the mask was made for: the far ones, then every position
-  /// from near_begin on. And for a cache that evicts by another rule, or a query that is later than the reaches know. If
-  /// the mask is a cache's and so are the keys: invalid_argument for another cache or layer group, wrong_state if the
-  /// cache has changed in between.
+  /// from near_begin on. invalid_argument for a cache that evicts by another rule, and for a query after the last
+  /// reach. If the mask is a cache's and so are the keys: invalid_argument for another cache or layer group, wrong_state
+  /// if the cache has changed in between.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
     if (reach_.data() == &nothing) {
@@ -120,6 +123,8 @@ class LandmarkMask {
     return {};
   }
 
+  /// What SplitMask asks for.
+  /// \{
   [[nodiscard]] NearKeys near_keys() const noexcept { return {.first_key = held_, .first_lane = near_begin_}; }
   [[nodiscard]] bool near_visible(Index query, Index key) const noexcept {
     return key <= query && key >= reach(query).begin;
@@ -151,6 +156,7 @@ class LandmarkMask {
     const bool all = back <= queries.begin && back < reach(queries.begin).begin;
     return all && !any_blind ? Coverage::full : Coverage::partial;
   }
+  /// \}
 
  private:
   /// What the queries of no text see.

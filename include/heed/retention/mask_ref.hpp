@@ -44,6 +44,7 @@ class MaskRef {
 
   /// true if answers depend on the KV head (GroupedMask). Otherwise one answer serves all KV heads.
   [[nodiscard]] bool grouped() const noexcept { return one_ != nullptr && one_->grouped; }
+  /// What the mask's coverage() says of this KV head.
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys, Index kv_head) const {
     return one_->coverage(mask_, queries, keys, kv_head);
   }
@@ -65,16 +66,20 @@ class MaskRef {
 
   /// true if the mask is a SplitMask. Otherwise all keys are near.
   [[nodiscard]] bool split() const noexcept { return two_ != nullptr; }
+  /// What SplitMask asks for. Every key is near if the mask is not a SplitMask.
+  /// \{
   [[nodiscard]] NearKeys near_keys() const { return split() ? two_->near_keys(mask_) : NearKeys{}; }
   [[nodiscard]] Index far_keys() const { return split() ? two_->far_keys(mask_) : 0; }
   [[nodiscard]] Coverage near_coverage(Interval queries, Interval keys, Index kv_head) const {
     return split() ? two_->near_coverage(mask_, queries, keys) : coverage(queries, keys, kv_head);
   }
+  /// \}
 
   // Only for a SplitMask:
 
   /// Writes the source indices of the far keys with these numbers to keys[0, numbers.size()).
   void far_list(Interval numbers, Index* keys) const { two_->far_list(mask_, numbers, keys); }
+  /// What the mask's far_coverage() says.
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval numbers) const {
     return two_->far_coverage(mask_, queries, numbers);
   }

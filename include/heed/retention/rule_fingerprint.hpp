@@ -12,7 +12,10 @@ namespace heed::inline HEED_ABI {
 /// 64-bit FNV-1a hash of a rule's name and parameters: the same in every build. A rule describes itself to it.
 class RuleFingerprint {
  public:
+  /// Of the rule called `name`, without a parameter yet.
   explicit RuleFingerprint(const char* name) noexcept { add_text(name); }
+  /// Adds a parameter. A set of ids adds its size, then each id.
+  /// \{
   void operator()(const char* field, Index value) noexcept {
     add_text(field);
     for (int shift = 0; shift < 64; shift += 8) add((std::uint64_t(value) >> shift) & 0xff);
@@ -21,6 +24,8 @@ class RuleFingerprint {
     (*this)(field, Index(set.ids().size()));
     for (const std::int32_t id : set.ids()) (*this)(field, id);
   }
+  /// \}
+  /// The hash so far.
   [[nodiscard]] std::uint64_t value() const noexcept { return hash_; }
 
  private:

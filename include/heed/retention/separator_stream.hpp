@@ -32,12 +32,14 @@ struct SeparatorStream {
   Index local = 0;       ///< last tokens that stay at a compression, at least 1
   Index capacity = 0;    ///< tokens; more than initial + separators + local
   TokenSet ids;          ///< separators; at least one id
-  StreamForm form = StreamForm::manager;
-  bool accumulate = true;  ///< false: a compression drops all separators of earlier compressions
-  bool bounded = true;     ///< false: any number of separators stays; the capacity grows by those beyond `separators`
+  StreamForm form = StreamForm::manager;  ///< when a compression happens
+  bool accumulate = true;                 ///< false: a compression drops all separators of earlier compressions
+  bool bounded = true;  ///< false: any number of separators stays; the capacity grows by those beyond `separators`
   /// The first `prompt` tokens trigger no compression. SepCache stores a prompt whole, however long it is.
   Index prompt = 0;
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "separator_stream";
   static constexpr bool has_history = true;
   static constexpr bool has_ranks = true;
@@ -72,7 +74,8 @@ struct SeparatorStream {
             .landmarks = bounded ? separators : unlimited,
             .forget = !accumulate};
   }
-  /// The compression that made the recent tokens begin there left the last `local` ones. A snapshot is checked against it.
+  /// The recent tokens begin at `begin` since a compression, which left the last `local` tokens. So at least begin +
+  /// `local` tokens had come. A snapshot is checked against it.
   [[nodiscard]] Index rollback_floor(Index, Index begin) const noexcept { return begin == 0 ? 0 : begin + local; }
   /// The longest that the cache gets before a compression. The 2 covers both forms of the trigger.
   [[nodiscard]] MostKept most_kept() const noexcept {
@@ -92,6 +95,7 @@ struct SeparatorStream {
     field("bounded", Index(bounded));
     field("prompt", prompt);
   }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

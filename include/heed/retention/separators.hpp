@@ -20,6 +20,8 @@ struct Separators {
   Index window = 0;   ///< keys, at least 1; `unlimited`: the layer sees everything
   TokenSet ids;       ///< separators; at least one id
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "separators";
   static constexpr bool has_history = false;
   static constexpr bool has_ranks = false;
@@ -48,6 +50,7 @@ struct Separators {
     field("window", window);
     field("ids", ids);
   }
+  /// \}
 
  private:
   [[nodiscard]] SlidingWindow recent() const noexcept { return {window}; }
@@ -64,6 +67,8 @@ struct FixedGrid {
   Index distance = 0;  ///< from one grid position to the next, at least 1
   Index first = 0;     ///< first position of the grid, at least 0
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "grid";
   static constexpr bool has_history = false;
   static constexpr bool has_ranks = false;
@@ -95,6 +100,7 @@ struct FixedGrid {
     field("distance", distance);
     field("first", first);
   }
+  /// \}
 
  private:
   [[nodiscard]] SlidingWindow recent() const noexcept { return {window}; }

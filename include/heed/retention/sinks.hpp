@@ -22,10 +22,12 @@ enum class SinkForm {
 /// The paper uses in-cache rank positions (CacheOptions::positions). Absolute positions also work: the rule is then a
 /// mask. A Retention (concepts.hpp).
 struct SinkWindow {
-  Index initial = 0;  ///< first tokens that always stay, at least 0
-  Index window = 0;   ///< keys, at least 1 and less than unlimited
-  SinkForm form = SinkForm::mask;
+  Index initial = 0;               ///< first tokens that always stay, at least 0
+  Index window = 0;                ///< keys, at least 1 and less than unlimited
+  SinkForm form = SinkForm::mask;  ///< which of the two forms
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "sinks";
   static constexpr bool has_history = false;
   static constexpr bool has_ranks = true;
@@ -55,6 +57,7 @@ struct SinkWindow {
     field("window", window);
     field("form", Index(form));
   }
+  /// \}
 
   /// What room_for() leaves of a cache.
   struct Room {

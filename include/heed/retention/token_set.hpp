@@ -18,16 +18,20 @@ namespace heed::inline HEED_ABI {
 class TokenSet {
  public:
   TokenSet() = default;
+  /// Copies `ids`. Allocates from the C++ heap.
+  /// \{
   TokenSet(std::initializer_list<std::int32_t> ids) : TokenSet(std::span(ids.begin(), ids.size())) {}
   explicit TokenSet(std::span<const std::int32_t> ids) : ids_(ids.begin(), ids.end()) {
     std::sort(ids_.begin(), ids_.end());
     ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
   }
+  /// \}
 
   /// true if `id` is in the set. Takes a binary search.
   [[nodiscard]] bool contains(std::int32_t id) const noexcept {
     return std::binary_search(ids_.begin(), ids_.end(), id);
   }
+  /// true if there is no id. validate() refuses such a set.
   [[nodiscard]] bool empty() const noexcept { return ids_.empty(); }
   /// The ids, ascending, each once.
   [[nodiscard]] std::span<const std::int32_t> ids() const noexcept { return ids_; }

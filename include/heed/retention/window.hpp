@@ -14,6 +14,8 @@ namespace heed::inline HEED_ABI {
 struct SlidingWindow {
   Index window = 0;  ///< keys, at least 1
 
+  /// What AttentionMask asks for.
+  /// \{
   [[nodiscard]] constexpr bool visible(Index query, Index key) const noexcept {
     return detail::in_window(query, key, window);
   }
@@ -24,7 +26,10 @@ struct SlidingWindow {
     if (keys.begin > last_query || (causal && !visible(first_query, last_key))) return Coverage::none;
     return causal && visible(last_query, keys.begin) ? Coverage::full : Coverage::partial;
   }
+  /// \}
 
+  /// What Retention asks for.
+  /// \{
   static constexpr const char* name = "window";
   static constexpr bool has_history = false;
   static constexpr bool has_ranks = true;
@@ -51,6 +56,7 @@ struct SlidingWindow {
   void describe(Field&& field) const {
     field("window", window);
   }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI
