@@ -14,8 +14,8 @@ namespace heed::inline HEED_ABI {
 struct AttendOptions {
   /// s <- soft_cap * tanh(s / soft_cap). Finite and at least 0; 0 turns it off.
   float soft_cap = 0;
-  /// s <- s - slope[h] * |query's position - key's position|; [num_heads] finite numbers, or empty. The distance is
-  /// symmetric: under a mask that shows later keys (an encoder's), those lose as much as earlier ones.
+  /// s <- s - slope[h] * |query's position - key's position|; [num_heads] finite numbers, or empty. Under a mask
+  /// that shows later keys (an encoder's), a later key loses as much as an earlier one at the same distance.
   std::span<const float> alibi_slopes = {};
   /// One extra logit per head in the denominator, without a value (gpt-oss); [num_heads], or empty. It is not part of
   /// lse. -inf means no sink: the result has the bits of a call without one. NaN and +inf are refused.

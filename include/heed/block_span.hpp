@@ -28,7 +28,9 @@ class BlockSpan {
   /// Element 0 is at place `first` of the first block.
   BlockSpan(const T* const* blocks, Index first, Index size) noexcept : blocks_(blocks), first_(first), size_(size) {}
 
+  /// Number of elements.
   [[nodiscard]] Index size() const noexcept { return size_; }
+  /// Element `i`, which must be less than size().
   [[nodiscard]] const T& operator[](Index i) const noexcept {
     if (blocks_ == nullptr) return array_[i];
     const auto place = std::size_t(first_ + i);

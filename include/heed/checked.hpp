@@ -19,6 +19,7 @@ inline constexpr Index count_limit = std::numeric_limits<Index>::max();
 /// is refused.
 class Count {
  public:
+  /// `value` things; count_limit for a negative value.
   constexpr Count(Index value) noexcept
       : value_(value < 0 ? count_limit : value) {}  // NOLINT(google-explicit-constructor)
 
@@ -27,6 +28,8 @@ class Count {
   /// false if the count overflowed.
   [[nodiscard]] constexpr bool fits() const noexcept { return value_ < count_limit; }
 
+  /// Sum and product; count_limit if they do not fit into 64 bits.
+  /// \{
   friend constexpr Count operator+(Count a, Count b) noexcept {
     return a.value_ > count_limit - b.value_ ? count_limit : a.value_ + b.value_;
   }
@@ -34,6 +37,7 @@ class Count {
   friend constexpr Count operator*(Count a, Count b) noexcept {
     return b.value_ != 0 && a.value_ > count_limit / b.value_ ? count_limit : a.value_ * b.value_;
   }
+  /// \}
   /// Rounded up to a multiple of `multiple`, which is at least 1.
   friend constexpr Count round_up(Count n, Index multiple) noexcept {
     const Index over = n.value_ % multiple;

@@ -20,13 +20,17 @@
 #include <heed/config/abi.hpp>
 
 /// Version of the headers.
+/// \{
 #define HEED_VERSION_MAJOR 0
 #define HEED_VERSION_MINOR 1
 #define HEED_VERSION_PATCH 0
+/// \}
 
-/// HEED_QUOTE(a): a string literal of `a`, macros expanded.
+/// HEED_QUOTE(a) is a string literal of `a`, macros expanded.
+/// \{
 #define HEED_QUOTE_(a) #a
 #define HEED_QUOTE(a) HEED_QUOTE_(a)
+/// \}
 
 /// Unrolls the next loop, whose bounds are constants, so that accumulators indexed in it stay in registers at -O2.
 #if defined(__clang__)
@@ -35,9 +39,10 @@
 #define HEED_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it,
-// and -Wall reports each one that was inlined (GCC bug 105593). These two silence that warning, and no other, for the
-// code between them. What a user calls is not between them.
+/// They silence -Wmaybe-uninitialized, and no other warning, for the code between them. GCC 12's AVX-512 intrinsics read
+/// a variable that they leave uninitialised on purpose, with a mask that ignores it, and -Wall reports each one that was
+/// inlined (GCC bug 105593). What a user calls is not between them.
+/// \{
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 #define HEED_INTRINSICS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
 #define HEED_INTRINSICS_END _Pragma("GCC diagnostic pop")
@@ -45,6 +50,7 @@
 #define HEED_INTRINSICS_BEGIN
 #define HEED_INTRINSICS_END
 #endif
+/// \}
 
 namespace heed::inline HEED_ABI {
 

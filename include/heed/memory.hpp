@@ -21,11 +21,13 @@ namespace heed::inline HEED_ABI {
 /// Every block of memory starts at a multiple of this: one cache line, one AVX-512 vector.
 inline constexpr Index block_alignment = 64;
 
-/// An allocator as data. `allocate` returns nullptr if there is no memory; it must not throw. `deallocate` gets the
-/// same bytes and alignment. `context` is passed to both and must outlive every user of it.
+/// An allocator as data. Its functions must not throw. `deallocate` gets the bytes and the alignment that `allocate` got.
+/// `context` must outlive every user of it.
 struct MemoryResource {
-  void* context = nullptr;
+  void* context = nullptr;  ///< passed to both functions
+  /// Returns a block of `bytes` bytes that begins at a multiple of `alignment`, or null.
   void* (*allocate)(void* context, std::size_t bytes, std::size_t alignment) = nullptr;
+  /// Takes back a block that `allocate` returned, never null.
   void (*deallocate)(void* context, void* block, std::size_t bytes, std::size_t alignment) = nullptr;
 };
 
@@ -79,6 +81,7 @@ namespace detail {
 class Buffer {
  public:
   Buffer() = default;
+  /// Takes over the block; `other` is left without one.
   Buffer(Buffer&& other) noexcept
       : memory_(other.memory_), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
@@ -104,8 +107,11 @@ class Buffer {
     return buffer;
   }
 
+  /// The block, aligned to block_alignment; null if size() is 0.
+  /// \{
   [[nodiscard]] std::byte* data() noexcept { return data_; }
   [[nodiscard]] const std::byte* data() const noexcept { return data_; }
+  /// \}
   /// Bytes asked of the resource.
   [[nodiscard]] Index size() const noexcept { return size_; }
 

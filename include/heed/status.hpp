@@ -60,9 +60,11 @@ class [[nodiscard]] Status {
   Status() = default;
   /// A failure; fail() builds the message.
   Status(StatusCode code, std::string message) noexcept : code_(code), message_(std::move(message)) {}
+  /// As `other`. The message becomes "no memory" if there is no memory for a copy.
   Status(const Status& other) noexcept : code_(other.code_) {
     detail::make_text(message_, [&] { message_ = other.message_; });
   }
+  /// Takes over the message.
   Status(Status&& other) noexcept = default;
   Status& operator=(Status other) noexcept {
     code_ = other.code_;
@@ -71,8 +73,12 @@ class [[nodiscard]] Status {
   }
   ~Status() = default;
 
+  /// true if there was no failure.
+  /// \{
   [[nodiscard]] bool ok() const noexcept { return code_ == StatusCode::ok; }
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
+  /// \}
+  /// What kind of failure; StatusCode::ok if there was none.
   [[nodiscard]] StatusCode code() const noexcept { return code_; }
   /// Empty if ok. Else one sentence that names the argument and the number, or "no memory" if there was none for it.
   [[nodiscard]] const std::string& message() const noexcept { return message_; }
@@ -200,16 +206,19 @@ class [[nodiscard]] Result {
 
   /// true if there is a value.
   [[nodiscard]] bool ok() const noexcept { return value_.has_value(); }
+  /// true if there is a value.
   [[nodiscard]] explicit operator bool() const noexcept { return ok(); }
   /// Why there is no value; ok if there is one.
   [[nodiscard]] const Status& status() const noexcept { return status_; }
 
   /// The value. Only if ok(): otherwise the behaviour is undefined.
+  /// \{
   [[nodiscard]] T& operator*() & noexcept { return *value_; }
   [[nodiscard]] const T& operator*() const& noexcept { return *value_; }
   [[nodiscard]] T&& operator*() && noexcept { return *std::move(value_); }
   [[nodiscard]] T* operator->() noexcept { return &*value_; }
   [[nodiscard]] const T* operator->() const noexcept { return &*value_; }
+  /// \}
 
  private:
   std::optional<T> value_;
@@ -220,7 +229,9 @@ class [[nodiscard]] Result {
 /// What check() and value_or_throw() throw. Absent under -fno-exceptions.
 class Error : public std::runtime_error {
  public:
+  /// Its message is what() says.
   explicit Error(Status status) : std::runtime_error(status.message()), status_(std::move(status)) {}
+  /// The failure.
   [[nodiscard]] const Status& status() const noexcept { return status_; }
 
  private:

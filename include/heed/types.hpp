@@ -19,9 +19,11 @@ using Index = std::int64_t;
 /// A number of tokens, where a bare integer could be taken for a token id: `cache.begin(NumTokens(1))`.
 class NumTokens {
  public:
+  /// `count` tokens. Not checked here: begin() refuses a negative number.
   template <class N>
     requires(std::is_integral_v<N> && !std::is_same_v<N, bool>)
   explicit constexpr NumTokens(N count) noexcept : count_(static_cast<Index>(count)) {}
+  /// The number of tokens.
   [[nodiscard]] constexpr Index count() const noexcept { return count_; }
 
  private:
@@ -53,7 +55,7 @@ struct View {
 ///
 /// Query head h reads KV head floor(h * num_kv_heads / num_heads). A stream with one head serves every KV head.
 struct AttentionLayout {
-  static constexpr int max_streams = 4;
+  static constexpr int max_streams = 4;  ///< most streams that a layout has
 
   int num_streams = 0;                             ///< 1 .. max_streams
   std::array<StreamShape, max_streams> streams{};  ///< the first num_streams of them are cached
@@ -82,8 +84,8 @@ struct Tile {
 
 /// The half-open range [begin, end) of positions, keys or other numbers.
 struct Interval {
-  Index begin = 0;
-  Index end = 0;
+  Index begin = 0;  ///< first number
+  Index end = 0;    ///< the number behind the last one
 
   /// Length: end - begin.
   [[nodiscard]] Index size() const noexcept { return end - begin; }
@@ -118,6 +120,7 @@ class FunctionRef;
 template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:
+  /// Refers to `f`, which is not copied and must outlive this.
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>)
   FunctionRef(F&& f)
@@ -126,6 +129,7 @@ class FunctionRef<R(Args...)> {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
         }) {}
 
+  /// Calls it.
   R operator()(Args... args) const { return call_(object_, std::forward<Args>(args)...); }
 
  private:

@@ -8,16 +8,19 @@
 
 #include <heed/config/backends.hpp>
 
-// HEED_IS(macro) is 1 if `macro` is defined as 1 (or as a RISC-V extension's version), else 0. A defined one turns
-// HEED_SET_... into "0, 1" below, which moves the 1 to the second place.
+/// HEED_IS(macro) is 1 if `macro` is defined as 1 (or as a RISC-V extension's version), else 0. A defined one turns
+/// HEED_SET_... into "0, 1", which moves the 1 to the second place.
+/// \{
 #define HEED_SET_1 0, 1
 #define HEED_SET_1000000 0, 1
 #define HEED_SECOND(first, second, ...) second
 #define HEED_IS_PLACED(...) HEED_SECOND(__VA_ARGS__, 0, 0)
 #define HEED_IS_PASTED(value) HEED_IS_PLACED(HEED_SET_##value)
 #define HEED_IS(macro) HEED_IS_PASTED(macro)
+/// \}
 
-// Four bits are one hexadecimal digit.
+/// HEED_DIGIT(a, b, c, d) is one hexadecimal digit: HEED_IS() of four macros.
+/// \{
 #define HEED_DIGIT_0000 0
 #define HEED_DIGIT_0001 1
 #define HEED_DIGIT_0010 2
@@ -37,16 +40,21 @@
 #define HEED_DIGIT_PASTED(a, b, c, d) HEED_DIGIT_##a##b##c##d
 #define HEED_DIGIT_OF(a, b, c, d) HEED_DIGIT_PASTED(a, b, c, d)
 #define HEED_DIGIT(a, b, c, d) HEED_DIGIT_OF(HEED_IS(a), HEED_IS(b), HEED_IS(c), HEED_IS(d))
+/// \}
 
+/// Their arguments as one token, macros expanded.
+/// \{
 #define HEED_PASTE_(a, b) a##b
 #define HEED_PASTE(a, b) HEED_PASTE_(a, b)
 #define HEED_PASTE4_(a, b, c, d) a##b##c##d
 #define HEED_PASTE4(a, b, c, d) HEED_PASTE4_(a, b, c, d)
 #define HEED_PASTE6_(a, b, c, d, e, f) a##b##c##d##e##f
 #define HEED_PASTE6(a, b, c, d, e, f) HEED_PASTE6_(a, b, c, d, e, f)
+/// \}
 
-// The instruction-set extensions that the headers ask for, and those that a compiler uses without being asked.
-// HEED_ISA names the loops that run.
+/// HEED_FEATURES lists the instruction-set extensions that the headers ask for, and those that a compiler uses without
+/// being asked. HEED_ISA names the loops that run.
+/// \{
 #if defined(__x86_64__) || defined(__i386__)
 
 #define HEED_FEATURES                                                                                  \
@@ -130,16 +138,20 @@
 #endif
 
 #endif
+/// \}
 
+/// 1 if the user accepts the wrong results of fast-math.
 #if defined(HEED_ALLOW_FAST_MATH)
 #define HEED_FAST_MATH 1
 #else
 #define HEED_FAST_MATH 0
 #endif
 
-// The last digit: what else the headers branch on.
+/// HEED_ABI is the name of the namespace. Its last digit says what else the headers branch on.
+/// \{
 #define HEED_ABI_OF(major, minor, isa, features, last) HEED_ABI_PASTED(major, minor, isa, features, last)
 #define HEED_ABI_PASTED(major, minor, isa, features, last) v##major##_##minor##_##isa##_##features##_##last
 #define HEED_ABI                                                               \
   HEED_ABI_OF(HEED_VERSION_MAJOR, HEED_VERSION_MINOR, HEED_ISA, HEED_FEATURES, \
               HEED_DIGIT(HEED_HAS_XSIMD, HEED_HAS_EIGEN, HEED_FAST_MATH, __FP_FAST_FMAF))
+/// \}

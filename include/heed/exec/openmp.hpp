@@ -22,6 +22,7 @@ class OpenMpExecutor {
   /// `workers` is clamped to 1 .. 4096.
   explicit OpenMpExecutor(Index workers) noexcept : workers_(int(std::clamp<Index>(workers, 1, 4096))) {}
 
+  /// Most threads of a call.
   [[nodiscard]] Index workers() const noexcept { return workers_; }
 
   /// Calls body(task, worker) once for each task in [0, tasks), and returns when all are done.
