@@ -19,9 +19,10 @@ template <class T>
   requires std::is_trivially_copyable_v<T>
 class BlockQueue {
  public:
-  static constexpr Index block_size = BlockSpan<T>::block_size;
+  static constexpr Index block_size = BlockSpan<T>::block_size;  ///< elements of a block
 
   BlockQueue() = default;
+  /// Takes over the memory. `other` is left empty.
   BlockQueue(BlockQueue&& other) noexcept { swap(other); }
   BlockQueue& operator=(BlockQueue&& other) noexcept {
     BlockQueue taken(std::move(other));
@@ -30,15 +31,21 @@ class BlockQueue {
   }
   ~BlockQueue() { free_blocks(blocks_.size()); }
 
+  /// Number of elements.
   [[nodiscard]] Index size() const noexcept { return blocks_.empty() ? few_.size() : size_; }
+  /// true without elements.
   [[nodiscard]] bool empty() const noexcept { return size() == 0; }
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index allocated() const noexcept {
     return few_.allocated() + blocks_.allocated() + blocks_.size() * block_bytes;
   }
+  /// Element `i`, which must be less than size(), and the last one.
+  /// \{
   [[nodiscard]] T& operator[](Index i) noexcept { return *at(i); }
   [[nodiscard]] const T& operator[](Index i) const noexcept { return *at(i); }
   [[nodiscard]] const T& back() const noexcept { return *at(size() - 1); }
+  /// \}
+  /// All elements, without a copy.
   [[nodiscard]] BlockSpan<T> view() const noexcept {
     if (blocks_.empty()) return few_.span();
     return {blocks_.data(), first_, size_};
@@ -119,7 +126,8 @@ class BlockQueue {
     blocks_.shrink(memory, blocks_.size());
   }
 
-  // push_back(), push_front() and append() need room.
+  /// Adds elements. There must be room: see reserve_back() and reserve_front().
+  /// \{
   void push_back(const T& value) noexcept {
     if (blocks_.empty()) return few_.push_back(value);
     *at(size_++) = value;
@@ -140,8 +148,9 @@ class BlockQueue {
       values = values.subspan(n);
     }
   }
+  /// \}
 
-  /// Blocks that become free serve again at the back.
+  /// Removes the first `count` elements. Their blocks serve again at the back.
   void pop_front(Index count) noexcept {
     if (blocks_.empty()) return few_.pop_front(count);
     size_ -= count;
@@ -151,6 +160,7 @@ class BlockQueue {
     if (passed > 0) std::rotate(all, all + passed, all + blocks_.size());
     first_ -= passed * block_size;
   }
+  /// Removes the last `count` elements. Keeps the memory.
   void pop_back(Index count) noexcept {
     if (blocks_.empty()) return few_.pop_back(count);
     size_ -= count;
@@ -189,8 +199,8 @@ class BlockQueue {
     return blocks_[place / block_size] + place % block_size;
   }
 
-  /// Room for `count` more at the back, in blocks from now on. What were few elements also stay where they
-  /// were until settle().
+  /// Room for `count` more at the back, in blocks from now on. Elements that lay in few_ also stay there until
+  /// settle().
   [[nodiscard]] Status add_blocks(const MemoryResource& memory, Index count) {
     const bool from_few = blocks_.empty();
     const Index begin = from_few ? 0 : first_, kept = size();

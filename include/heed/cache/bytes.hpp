@@ -13,9 +13,9 @@ struct CacheBytes {
   Index live = 0;            ///< rows of kept tokens, all layers, row padding included
   Index peak = 0;            ///< the most that was ever held at once
   Index shared = 0;          ///< bytes of pages that another cache also holds
-  Index layers = 0;
-  double kept = 0;  ///< tokens in the cache, as a mean over layers
-  Index seen = 0;   ///< tokens committed so far, evicted ones included
+  Index layers = 0;          ///< number of layers
+  double kept = 0;           ///< tokens in the cache, as a mean over layers
+  Index seen = 0;            ///< tokens committed so far, evicted ones included
 
   /// Live bytes of one layer; 0 for a cache that was moved from.
   [[nodiscard]] Index live_per_layer() const noexcept { return layers == 0 ? 0 : live / layers; }
@@ -40,8 +40,11 @@ struct RetentionCounters {
   double kept_sum = 0;  ///< sum over calls of the tokens held after the call
   double seen_sum = 0;  ///< sum over calls of the tokens seen until then
 
+  /// The ratio of the mask form; 0 without tokens.
   [[nodiscard]] double last_row_ratio() const noexcept { return seen == 0 ? 0 : double(last_seen) / double(seen); }
+  /// The ratio of SepCache; 0 without calls.
   [[nodiscard]] double call_ratio() const noexcept { return seen_sum == 0 ? 0 : kept_sum / seen_sum; }
+  /// The number of streaming; 0 without calls.
   [[nodiscard]] double mean_kept() const noexcept { return calls == 0 ? 0 : kept_sum / double(calls); }
 };
 

@@ -13,14 +13,21 @@ namespace heed::inline HEED_ABI {
 /// exist is taken for layer 0.
 class CacheContents {
  public:
+  /// Number of layers; 0 if the cache was moved from.
   [[nodiscard]] Index layers() const noexcept { return groups_.options().layers; }
+  /// CacheOptions::positions.
   [[nodiscard]] Positions positions() const noexcept { return groups_.options().positions; }
+  /// The rule of a layer.
   [[nodiscard]] const AnyRule& rule(Index layer = 0) const noexcept { return groups_.group(layer).index.rule(); }
 
-  /// Committed tokens in the cache: the keys of a layer.
+  /// Committed tokens that the layer holds: its keys. size() is another name of kept().
+  /// \{
   [[nodiscard]] Index size(Index layer = 0) const noexcept { return kept(layer); }
   [[nodiscard]] Index kept(Index layer = 0) const noexcept { return groups_.group(layer).index.kept(); }
+  /// \}
+  /// Committed tokens, evicted and removed ones included.
   [[nodiscard]] Index seen() const noexcept { return groups_.seen(); }
+  /// Committed tokens that the layer no longer holds, removed ones included.
   [[nodiscard]] Index evicted(Index layer = 0) const noexcept { return groups_.group(layer).index.evicted(); }
   /// Logical position of a kept token: strictly increasing. `key` must be in 0 .. kept(layer) - 1.
   [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept {
@@ -68,12 +75,14 @@ class CacheContents {
   [[nodiscard]] std::uint64_t fingerprint() const { return groups_.fingerprint(); }
 
  protected:
+  /// Takes over the groups.
   explicit CacheContents(LayerGroups groups) noexcept : groups_(std::move(groups)) {}
+  /// `other` is left without layers and tokens.
   CacheContents(CacheContents&&) noexcept = default;
   CacheContents& operator=(CacheContents&&) noexcept = default;
   ~CacheContents() = default;
 
-  LayerGroups groups_;
+  LayerGroups groups_;  ///< all layers, by rule
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -13,22 +13,24 @@ namespace heed::inline HEED_ABI {
 
 /// Facts about a cache by which a view decides whether it can be read now. Only the cache writes them.
 struct CacheFacts {
-  AttentionLayout layout;
-  Index layers = 0;
-  bool rotates_keys = false;  ///< keys are stored un-rotated, and the policy turns them when it reads them
-  bool step_open = false;
+  AttentionLayout layout;        ///< of the cache's policy
+  Index layers = 0;              ///< number of layers
+  bool rotates_keys = false;     ///< keys are stored un-rotated, and the policy turns them when it reads them
+  bool step_open = false;        ///< true between begin() and commit() or abort()
   Index step_tokens = 0;         ///< of the open step
-  bool asked_positions = false;  ///< whether its positions() were asked for: they are wrong for nodes of a tree
+  bool asked_positions = false;  ///< positions() of the open step was called; they are wrong for nodes of a tree
   std::uint64_t change = 1;      ///< counts steps opened, steps closed, and whatever else changes what the cache holds
 
   /// The value of `change` when a stream of a layer was last written. If it equals `change`, the stream was written in
   /// the open step. So a new step need not clear anything.
+  /// \{
   [[nodiscard]] std::uint64_t& written(Index layer, int stream) noexcept {
     return reinterpret_cast<std::uint64_t*>(this + 1)[layer * layout.num_streams + stream];
   }
   [[nodiscard]] std::uint64_t written(Index layer, int stream) const noexcept {
     return reinterpret_cast<const std::uint64_t*>(this + 1)[layer * layout.num_streams + stream];
   }
+  /// \}
   /// Threads may each ask for the positions of their layers.
   void ask_positions() noexcept { __atomic_store_n(&asked_positions, true, __ATOMIC_RELAXED); }
 
@@ -60,11 +62,13 @@ class CacheFactsBlock {
     return made;
   }
 
-  /// Null in a cache that was moved from.
+  /// The facts. Null in a cache that was moved from.
+  /// \{
   [[nodiscard]] CacheFacts* get() noexcept { return reinterpret_cast<CacheFacts*>(block_.data()); }
   [[nodiscard]] const CacheFacts* get() const noexcept { return reinterpret_cast<const CacheFacts*>(block_.data()); }
   [[nodiscard]] CacheFacts* operator->() noexcept { return get(); }
   [[nodiscard]] const CacheFacts* operator->() const noexcept { return get(); }
+  /// \}
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index size() const noexcept { return block_.size(); }
 

@@ -22,25 +22,33 @@ class GroupedLayers {
  public:
   /// Where a layer's rows are.
   struct Place {
-    Index group = -1;
-    Index layer = 0;  ///< within the group
+    Index group = -1;  ///< index in groups(); -1: in none
+    Index layer = 0;   ///< within the group
   };
 
+  /// As given to create(). After a move, `layers` is 0.
   [[nodiscard]] const CacheOptions& options() const noexcept { return options_; }
+  /// Where pages come from. There is none after a move.
   [[nodiscard]] PagePool& pool() const noexcept { return *pool_; }
-  /// For whatever the owner allocates; counted.
+  /// For whatever the owner allocates; the pool counts it.
   [[nodiscard]] MemoryResource memory() const noexcept { return pool_->metered(); }
+  /// The hold on pool().
   [[nodiscard]] const PoolHandle& pool_handle() const noexcept { return pool_; }
+  /// One group for each LayerRule.
   [[nodiscard]] std::span<const LayerGroup> groups() const noexcept { return groups_; }
+  /// Where the rows of a layer are. The layer must exist.
   [[nodiscard]] Place place(Index layer) const noexcept { return places_[std::size_t(layer)]; }
   /// The group of a layer; of layer 0 if there is no such layer; an empty one if there are no layers.
+  /// \{
   [[nodiscard]] LayerGroup& group(Index layer) noexcept { return groups_[std::size_t(place(checked(layer)).group)]; }
   [[nodiscard]] const LayerGroup& group(Index layer) const noexcept {
     if (groups_.empty()) return no_group();
     return groups_[std::size_t(place(checked(layer)).group)];
   }
+  /// \}
+  /// Committed tokens, the same number in every group.
   [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
-  /// Most tokens the cache may hold.
+  /// Most tokens that the cache may hold.
   [[nodiscard]] Index limit() const noexcept {
     return detail::token_limit(options_.max_tokens);
   }
@@ -72,6 +80,7 @@ class GroupedLayers {
 
  protected:
   GroupedLayers() = default;
+  /// `other` is left without groups, layers and tokens.
   GroupedLayers(GroupedLayers&& other) noexcept
       : options_(other.options_),
         pool_(std::move(other.pool_)),
@@ -82,6 +91,7 @@ class GroupedLayers {
   }
   ~GroupedLayers() = default;
 
+  /// Exchanges everything with `other`.
   void swap(GroupedLayers& other) noexcept {
     std::swap(options_, other.options_);
     std::swap(pool_, other.pool_);
@@ -127,11 +137,11 @@ class GroupedLayers {
     return pool_.handles() == 1 + LayerGroup::pool_handles * Index(groups_.size());
   }
 
-  CacheOptions options_;
-  PoolHandle pool_;  // before all that is allocated from it
-  std::vector<StoredStream> streams_;
-  std::vector<LayerGroup> groups_;
-  std::vector<Place> places_;  // of layers
+  CacheOptions options_;               ///< `layers` is 0 after a move
+  PoolHandle pool_;                    ///< declared before all that is allocated from it
+  std::vector<StoredStream> streams_;  ///< of each layer
+  std::vector<LayerGroup> groups_;     ///< one for each LayerRule
+  std::vector<Place> places_;          ///< of layers
 
  private:
   [[nodiscard]] Status add_group(const LayerRule& rule) {

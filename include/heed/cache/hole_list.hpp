@@ -14,16 +14,21 @@ namespace heed::inline HEED_ABI {
 /// hole until the run moves on. Every question takes time logarithmic in the number of holes.
 class HoleList {
  public:
+  /// Removed positions [begin, end).
   struct Hole {
-    Index begin = 0;
-    Index end = 0;
-    Index before = 0;  ///< tokens removed before this hole, and before those that have left the list
+    Index begin = 0;  ///< first position
+    Index end = 0;    ///< position behind the last one
+    /// Number of tokens removed before this hole, also by holes that have left the list. Only differences count.
+    Index before = 0;
   };
 
-  static constexpr Index none = count_limit;
+  static constexpr Index none = count_limit;  ///< next() if there is no hole
 
+  /// true if no token is removed.
   [[nodiscard]] bool empty() const noexcept { return holes_.empty(); }
+  /// Number of holes.
   [[nodiscard]] Index size() const noexcept { return holes_.size(); }
+  /// The holes, ascending.
   [[nodiscard]] std::span<const Hole> holes() const noexcept { return holes_.span(); }
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index allocated() const noexcept { return holes_.allocated(); }
@@ -34,11 +39,12 @@ class HoleList {
     if (i == size()) return empty() ? 0 : through(i - 1);
     return through(i) - (holes_[i].end - std::max(position, holes_[i].begin));
   }
-  /// Tokens of [begin, end) that are not removed.
+  /// Number of tokens of [begin, end) that are not removed.
   [[nodiscard]] Index left(Index begin, Index end) const noexcept {
     return empty() ? end - begin : end - begin - (removed_before(end) - removed_before(begin));
   }
-  /// Position of token number `number` of those from `begin` on that are left. `begin` is not after the first hole.
+  /// Of the tokens from `begin` on that are not removed, the position of number `number`. `begin` is not after the first
+  /// hole.
   [[nodiscard]] Index position(Index begin, Index number) const noexcept {
     if (empty()) return begin + number;
     const auto left_before = [&](const Hole& hole) { return hole.begin - begin - (hole.before - holes_[0].before); };
@@ -90,6 +96,7 @@ class HoleList {
     while (!empty() && holes_.back().begin >= position) holes_.pop_back(1);
     if (!empty()) holes_.back().end = std::min(holes_.back().end, position);
   }
+  /// Forgets all holes.
   void clear() noexcept { holes_.pop_back(size()); }
 
   /// A copy with memory of its own, or out_of_memory.

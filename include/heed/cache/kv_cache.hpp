@@ -45,11 +45,14 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
  public:
   /// true if keys and values are one stream, as views of the same rows.
   static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
+  /// The types that the cache is made of.
+  /// \{
   using Policy = P;
   using KeyCodec = K;
   using ValueCodec = std::conditional_t<one_stream, K, V>;
   using View = LayerView<KeyCodec, ValueCodec>;
   using Step = CacheStep<KvCache>;
+  /// \}
 
   /// An empty cache with one rule for all layers. invalid_argument naming what is wrong in policy, options or rule;
   /// unsupported if rule and positions do not work together (docs/support.md); out_of_memory.
@@ -93,6 +96,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
     return cache;
   }
 
+  /// Views and the open step follow. The other cache is left without layers and tokens.
   KvCache(KvCache&&) noexcept = default;
   KvCache& operator=(KvCache&& other) noexcept {
     if (this == &other) return *this;
@@ -105,7 +109,9 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   }
   ~KvCache() { abort_step(); }
 
+  /// As given to create().
   [[nodiscard]] const P& policy() const noexcept { return policy_; }
+  /// The layout of policy().
   [[nodiscard]] const AttentionLayout& layout() const noexcept { return layout_; }
   /// Makes capacity() at least `tokens`. out_of_range beyond max_tokens, out_of_memory, wrong_state while a step is
   /// open.
@@ -144,11 +150,11 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
 
   /// The keys of one layer: committed tokens. A layer outside 0 .. layers() - 1 has no keys.
   ///
-  /// What these keys can answer is a question of the query's position. The next query, at seen(), is always answered; its
-  /// token is taken for a plain one. A committed one is answered if the cache still has all that it saw: every query while
-  /// the recent tokens of the rule begin at 0 (Causal: always), else the last CacheOptions::undo_tokens ones. attend()
-  /// refuses earlier ones with wrong_state. With in-cache ranks, or under a rule with a history, only a step knows what a
-  /// query sees: it refuses all. So attend before commit(), to Step::keys().
+  /// Whether these keys can answer a query depends on its position. The next query, at seen(), is always answered, as if
+  /// its token were a plain one. A committed query is answered if the cache still has all keys that it saw: every query
+  /// while the recent tokens of the rule begin at 0 (Causal: always), else those of the last CacheOptions::undo_tokens
+  /// tokens. attend() refuses earlier ones with wrong_state. With in-cache ranks, or under a rule with a history, only a
+  /// step knows what a query sees, so attend() refuses every query here: attend before commit(), to Step::keys().
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
 
   /// Goes back to the first `tokens` tokens of the sequence. 0 always works; so does any length from m - undo_tokens
@@ -233,6 +239,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   /// The cache of a snapshot. `from` may hold any bytes. invalid_argument if they are damaged, or if they were made by
   /// a cache with another shape, codec, rule, positions or CacheOptions::model_id; out_of_range if it holds more than
   /// max_tokens tokens. Other errors as create().
+  /// \{
   [[nodiscard]] static Result<KvCache> restore(P policy, const CacheOptions& options, AnyRule rule,
                                                std::span<const std::byte> from) {
     return read_snapshot(create(std::move(policy), options, std::move(rule)), from);
@@ -241,6 +248,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
                                                std::span<const std::byte> from) {
     return read_snapshot(create(std::move(policy), options, rules), from);
   }
+  /// \}
 
  private:
   friend Step;

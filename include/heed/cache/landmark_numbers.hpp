@@ -17,13 +17,15 @@ struct LandmarkNumbers {
 
   /// Index in the list of landmark number `number`.
   [[nodiscard]] Index index(Index number) const noexcept { return number <= initial ? number : number - dropped; }
-  /// How many initial landmarks a query sees that is not blind.
+  /// Number of initial landmarks that a query sees, unless it is blind.
   [[nodiscard]] Index initial_seen(const Reach& reach) const noexcept { return std::min(initial, reach.end_landmark); }
+  /// Number of the first landmark, after the initial ones, that a query sees.
   [[nodiscard]] Index first_seen(const Reach& reach) const noexcept { return std::max(reach.first_landmark, initial); }
+  /// Number of other landmarks that a query sees, unless it is blind.
   [[nodiscard]] Index landmarks_seen(const Reach& reach) const noexcept {
     return std::max<Index>(0, reach.end_landmark - first_seen(reach));
   }
-  /// How many far keys a query sees.
+  /// Number of far keys that a query sees.
   [[nodiscard]] Index far_seen(const Reach& reach) const noexcept {
     return reach.blind ? 0 : initial_seen(reach) + landmarks_seen(reach);
   }

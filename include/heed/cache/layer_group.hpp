@@ -56,6 +56,7 @@ class LayerGroup {
     index.abort();
     give_back();
   }
+  /// Keeps the planned tokens, evicts, and gives pages without a token back to the pool.
   void commit(Eviction eviction) noexcept {
     index.commit(Moves{this}, eviction);
     most_held_ = std::max(most_held_, index.seen() - index.near_begin());
@@ -107,6 +108,7 @@ class LayerGroup {
     new_near_.clear();
     give_back();
   }
+  /// Goes back to the first `tokens` tokens. prepare_truncate() must have made room.
   void truncate(Index tokens) noexcept {
     if (tokens > 0 && tokens <= index.near_begin()) near_rows = std::move(new_near_);
     index.truncate(tokens, Moves{this});
@@ -135,6 +137,7 @@ class LayerGroup {
     return status;
   }
 
+  /// Number of pages held.
   [[nodiscard]] Index pages() const noexcept { return far_rows.pages() + near_rows.pages(); }
   /// body(address, bytes) for every page, shared ones included.
   template <class Body>
@@ -168,7 +171,9 @@ class LayerGroup {
   [[nodiscard]] Index most_near(Index step) const noexcept {
     return kept_.bounded() ? kept_.recent + step - 1 : unlimited;
   }
+  /// Number of pages that have another holder.
   [[nodiscard]] Index shared_pages() const noexcept { return far_rows.shared_pages() + near_rows.shared_pages(); }
+  /// Bytes of the index and of the tables, without pages.
   [[nodiscard]] Index bookkeeping() const noexcept {
     return index.allocated() + far_rows.allocated() + near_rows.allocated() + new_near_.allocated();
   }
@@ -188,9 +193,9 @@ class LayerGroup {
   /// Steps of at most this many tokens need no allocation if pages_lacking() is 0.
   static constexpr Index reserved_step = 512;
 
-  TokenIndex index;
-  PageTable far_rows;
-  PageTable near_rows;
+  TokenIndex index;     ///< which tokens are held
+  PageTable far_rows;   ///< rows of far tokens, in far slots
+  PageTable near_rows;  ///< rows of recent tokens; a slot is a position
 
  private:
   /// Gives pages that hold no token back to the pool. There is no plan.

@@ -30,6 +30,7 @@ class LayerGroups : public GroupedLayers {
     return made;
   }
 
+  /// `other` is left without layers and tokens.
   LayerGroups(LayerGroups&& other) noexcept
       : GroupedLayers(std::move(other)),
         counters_(std::move(other.counters_)),
@@ -62,6 +63,7 @@ class LayerGroups : public GroupedLayers {
 
   // --- a step ------------------------------------------------------------------------------------------------------
 
+  /// Plans `count` tokens in all groups; id(i) is the id of token i. out_of_range beyond limit(), out_of_memory.
   template <class Id>
   [[nodiscard]] Status plan(Index count, const Id& id) {
     for (const LayerGroup& g : groups_) {
@@ -84,6 +86,7 @@ class LayerGroups : public GroupedLayers {
     note_peak();
     return {};
   }
+  /// Drops the planned tokens.
   void abort() noexcept {
     for (LayerGroup& g : groups_) g.abort();
   }
@@ -94,6 +97,7 @@ class LayerGroups : public GroupedLayers {
     }
     return {};
   }
+  /// Keeps the planned tokens, and evicts.
   void commit(Eviction eviction = Eviction::now) noexcept {
     for (std::size_t i = 0; i < groups_.size(); ++i) {
       const TokenIndex& index = groups_[i].index;
@@ -109,7 +113,8 @@ class LayerGroups : public GroupedLayers {
     note_peak();
     if (steps_.committed()) detail::give_back(groups_, *pool_, alone(), steps_.longest(), reserved_);
   }
-  /// The plan of `tokens` tokens becomes one of those with these numbers alone.
+  /// Cuts the plan of `tokens` tokens down to those with the numbers `accepted`. invalid_argument unless they ascend and
+  /// are less than `tokens`; out_of_memory.
   [[nodiscard]] Status accept(Index tokens, std::span<const Index> accepted) {
     Index before = -1;
     for (std::size_t i = 0; i < accepted.size(); ++i) {
@@ -132,7 +137,9 @@ class LayerGroups : public GroupedLayers {
 
   // --- going back, dropping ----------------------------------------------------------------------------------------
 
+  /// The fewest tokens above 0 that truncate() can go back to.
   [[nodiscard]] Index rollback_floor() const noexcept { return detail::rollback_floor(groups_); }
+  /// Goes back to the first `tokens` tokens. out_of_range, out_of_memory.
   [[nodiscard]] Status truncate(Index tokens) {
     if (tokens < 0 || tokens > seen()) {
       return fail(StatusCode::out_of_range, "truncate(): tokens is ", tokens, ", but the cache has seen ", seen());
@@ -143,7 +150,8 @@ class LayerGroups : public GroupedLayers {
     }
     return cut(tokens);
   }
-  /// Text goes on at `position`: nothing that is held lies there or later.
+  /// Makes `position` the position of the next token. out_of_range unless it is after the last token that is held and at
+  /// most seen(); out_of_memory.
   [[nodiscard]] Status resume_at(Index position) {
     const Index last = detail::last_kept(groups_);
     if (position <= last || position > seen()) {
@@ -152,7 +160,7 @@ class LayerGroups : public GroupedLayers {
     }
     return cut(position);
   }
-  /// Every group supports it.
+  /// Removes tokens [begin, end). Every rule must support it. out_of_range, out_of_memory.
   [[nodiscard]] Status remove(Index begin, Index end) {
     if (Status status = detail::check_removed(begin, end, seen()); !status.ok()) return status;
     const Interval gone{begin, end};
@@ -162,7 +170,8 @@ class LayerGroups : public GroupedLayers {
   [[nodiscard]] bool removed() const noexcept {
     return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.removed(); });
   }
-  /// Tokens whose rows moved, summed over groups. Every group supports it.
+  /// Removes all tokens but `keep`. Every rule must support it. Returns the number of tokens whose rows moved, summed over
+  /// groups.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
     const Result<SlidingArray<Interval>> gone = detail::all_but(keep, seen(), groups_, memory());
     return gone.ok() ? remove(gone->span()) : gone.status();
@@ -176,6 +185,7 @@ class LayerGroups : public GroupedLayers {
   [[nodiscard]] Index capacity() const noexcept {
     return groups_.empty() ? 0 : detail::capacity(groups_, *pool_, limit());
   }
+  /// Makes capacity() at least `tokens`. out_of_range beyond limit(), out_of_memory.
   [[nodiscard]] Status reserve(Index tokens) {
     if (tokens < 0 || tokens > limit()) {
       return fail(StatusCode::out_of_range, "reserve(): tokens is ", tokens, ", must be in 0 .. ", limit());
@@ -204,6 +214,7 @@ class LayerGroups : public GroupedLayers {
     for (const LayerGroup& g : groups_) bytes += g.bookkeeping();
     return bytes;
   }
+  /// See CacheContents::bytes().
   [[nodiscard]] CacheBytes bytes() const noexcept {
     CacheBytes bytes{.layers = options_.layers, .seen = seen()};
     for (const LayerGroup& g : groups_) {
@@ -222,6 +233,7 @@ class LayerGroups : public GroupedLayers {
     bytes.peak = pool.peak;
     return bytes;
   }
+  /// Counters of a layer.
   [[nodiscard]] RetentionCounters counters(Index layer) const noexcept {
     if (groups_.empty()) return {};
     RetentionCounters counters = counters_[std::size_t(place(checked(layer)).group)];
@@ -238,7 +250,7 @@ class LayerGroups : public GroupedLayers {
   std::size_t write_snapshot(const detail::SnapshotCodecs& codecs, std::byte* to) const {
     return detail::write_groups(to, fingerprint(), codecs, groups_, counters_);
   }
-  /// Fills empty groups; after an error they are useless.
+  /// Fills empty groups. After an error they must not be used.
   [[nodiscard]] Status read_snapshot(const detail::SnapshotCodecs& codecs, std::span<const std::byte> from) {
     Status status = detail::read_groups(from, fingerprint(), codecs, memory(), limit(), groups_, counters_);
     note_peak();

@@ -20,8 +20,11 @@ namespace heed::inline HEED_ABI {
 template <Codec K, Codec V>
 class LayerView {
  public:
+  /// As the cache stores its streams.
+  /// \{
   using KeyCodec = K;
   using ValueCodec = V;
+  /// \}
 
   /// A view without keys.
   LayerView() = default;
@@ -70,7 +73,7 @@ class LayerView {
                 facts_->rotates_keys ? "rotates keys when they are read, but this policy does not"
                                      : "reads keys as they are stored, but this policy rotates them");
   }
-  /// What readable() says of the cache and its steps alone, whatever is written and whoever reads.
+  /// As readable(), but asks neither whether streams are written nor whether the policy rotates keys.
   [[nodiscard]] Status current() const {
     if (facts_ == nullptr) return fail_empty();
     const bool same = change_ == facts_->change;
@@ -86,9 +89,9 @@ class LayerView {
     }
     return {};
   }
-  /// Whether what queries at these positions see is here. wrong_state for one before the first token whose keys the cache
-  /// still has, unless no rule has hidden a token yet; and for any query if the rule has a history or positions are in-cache
-  /// ranks, unless it is one of the open step.
+  /// Ok if the cache still has every key that queries at these positions see. wrong_state for a query before the first one
+  /// that the cache can answer; it can answer all while no rule has hidden a token. If the rule has a history, or with
+  /// in-cache ranks, wrong_state for every query that is not of the open step.
   [[nodiscard]] Status answers(Interval positions) const {
     if (group_ == nullptr || positions.size() == 0 || stages() > 0) return {};
     const TokenIndex& index = group_->index;
@@ -117,7 +120,8 @@ class LayerView {
     return group_->near_rows.tile(layer_, stream, head, position, std::min(max, run));
   }
 
-  /// Number of slots: keys and holes.
+  /// What SlottedSource asks for. Slots are keys and holes.
+  /// \{
   [[nodiscard]] Index slots() const noexcept { return slots_; }
   [[nodiscard]] Index slot_position(Index slot) const noexcept { return group_->index.slot_position(slot); }
   [[nodiscard]] Interval next_hole(Index slot) const noexcept {
@@ -129,11 +133,12 @@ class LayerView {
     if (first < held) return group_->far_rows.tile(layer_, stream, head, first, std::min(max, held - first));
     return group_->near_rows.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
   }
+  /// \}
   /// The tokens of the layer's group; null: there is no cache.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
   /// CacheFacts::change when the view was taken: views of one step have the same one, and those of another step another.
   [[nodiscard]] std::uint64_t change() const noexcept { return change_; }
-  /// Whether positions() of the open step was called.
+  /// true if positions() of the open step was called.
   [[nodiscard]] bool asked_positions() const noexcept {
     return facts_ != nullptr && __atomic_load_n(&facts_->asked_positions, __ATOMIC_RELAXED);
   }
@@ -145,6 +150,8 @@ class LayerView {
   /// Which keys a query sees.
   [[nodiscard]] const LandmarkMask& mask() const noexcept { return mask_; }
 
+  /// What StagedSource asks for.
+  /// \{
   /// Number of different lists that queries of this step see; 0: they all see what the mask says.
   [[nodiscard]] Index stages() const noexcept {
     if (group_ == nullptr || !group_->index.staged()) return 0;
@@ -160,6 +167,7 @@ class LayerView {
     const PageTable& table = place.is_far ? group_->far_rows : group_->near_rows;
     return table.tile(layer_, stream, head, place.at, std::min(max, place.run));
   }
+  /// \}
 
  private:
   [[nodiscard]] Status fail_empty() const {

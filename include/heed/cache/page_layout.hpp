@@ -18,8 +18,8 @@ namespace heed::inline HEED_ABI {
 
 /// Rows of one stream of one layer: `heads` rows per token.
 struct StoredStream {
-  Index heads = 0;
-  Index row_bytes = 0;              ///< encoded bytes of a row
+  Index heads = 0;                  ///< rows per token
+  Index row_bytes = 0;              ///< encoded bytes of a row, without padding
   Index alignment = row_alignment;  ///< rows begin at multiples of this power of two: Codec::row_alignment
   Index factor_bytes = 0;           ///< bytes of a row's entry in the plane of factors; 0: no plane
 
@@ -84,6 +84,7 @@ class PageLayout {
     return made;
   }
 
+  /// Number of layers whose rows lie in a page.
   [[nodiscard]] Index layers() const noexcept { return layers_; }
   /// Tokens of a page.
   [[nodiscard]] Index tokens() const noexcept { return tokens_; }
@@ -118,6 +119,7 @@ class PageLayout {
     define(page, layer, stream, slot + 1);
     return at(page, layer, stream, head, slot);
   }
+  /// A row to be read.
   [[nodiscard]] const std::byte* row(const Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
     return page->rows() + offset(layer, stream, head, slot);
   }

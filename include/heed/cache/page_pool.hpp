@@ -30,6 +30,7 @@ struct PoolBytes {
 /// resource has no more memory.
 class PagePool {
  public:
+  /// A pool without pages. `memory.context` must outlive it.
   explicit PagePool(const MemoryResource& memory = default_memory()) noexcept : memory_(memory) {}
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
@@ -75,12 +76,14 @@ class PagePool {
     drop_if_empty(*size);
     return status;
   }
+  /// Number of free pages of `bytes` bytes.
   [[nodiscard]] Index free_pages(Index bytes) const noexcept {
     const std::lock_guard lock(mutex_);
     const PageSize* const size = find(page_bytes(bytes));
     return size == nullptr ? 0 : size->free_pages;
   }
 
+  /// Adds a holder.
   static void share(Page* page) noexcept { page->holders.fetch_add(1, std::memory_order_relaxed); }
   /// Whether the page has more than one holder.
   [[nodiscard]] static bool shared(const Page* page) noexcept {
@@ -134,6 +137,7 @@ class PagePool {
     drop_if_empty(size);
   }
 
+  /// What the pool holds now.
   [[nodiscard]] PoolBytes bytes() const noexcept {
     const std::lock_guard lock(mutex_);
     PoolBytes bytes{.held = held_, .peak = peak_};

@@ -18,7 +18,9 @@ namespace heed::inline HEED_ABI {
 class PageTable {
  public:
   PageTable() = default;
+  /// A table without pages, which will be of `layout`.
   PageTable(PoolHandle pool, const PageLayout& layout) noexcept : pool_(std::move(pool)), layout_(layout) {}
+  /// Takes over the pages.
   PageTable(PageTable&& other) noexcept
       : pool_(other.pool_), layout_(other.layout_), pages_(std::move(other.pages_)), first_(other.first_) {}
   PageTable& operator=(PageTable&& other) noexcept {
@@ -32,8 +34,11 @@ class PageTable {
   }
   ~PageTable() { clear(); }
 
+  /// The shape of its pages.
   [[nodiscard]] const PageLayout& layout() const noexcept { return layout_; }
+  /// Number of pages.
   [[nodiscard]] Index pages() const noexcept { return pages_.size(); }
+  /// The pages in the order of their slots.
   [[nodiscard]] std::span<Page* const> span() const noexcept { return pages_.span(); }
   /// How many pages with slots from `slot` on have another holder.
   [[nodiscard]] Index shared_pages(Index slot = 0) const noexcept {
@@ -47,6 +52,7 @@ class PageTable {
   [[nodiscard]] Index room(Index slot) const noexcept {
     return pages_.empty() ? 0 : (first_ + pages_.size()) * layout_.tokens() - slot;
   }
+  /// Bytes of the table itself.
   [[nodiscard]] Index allocated() const noexcept { return pages_.allocated(); }
 
   /// Makes the slots [begin, end) writable: their pages exist and have no other holder. If a page must be copied, rows
@@ -100,6 +106,7 @@ class PageTable {
     const Index back = std::clamp<Index>(first_ + pages_.size() - ((end - 1) / tokens + 1), 0, pages_.size() - front);
     drop(front, back);
   }
+  /// Gives back all pages.
   void clear() noexcept {
     for (Page* const page : pages_.span()) pool_->release(page);
     pages_.pop_back(pages_.size());
@@ -114,6 +121,7 @@ class PageTable {
     return {};
   }
 
+  /// Rows of one head from `slot` on: those in one page, at most `max`.
   [[nodiscard]] Tile tile(Index layer, int stream, Index head, Index slot, Index max) const noexcept {
     const Index page = slot / layout_.tokens(), at = slot % layout_.tokens();
     return layout_.tile(pages_[page - first_], layer, stream, head, at, std::min(max, layout_.tokens() - at));
@@ -147,6 +155,7 @@ class PageTable {
   }
 
   /// The bytes of one row, for snapshots.
+  /// \{
   [[nodiscard]] std::byte* row(Index layer, int stream, Index head, Index slot) noexcept {
     return layout_.row(pages_[slot / layout_.tokens() - first_], layer, stream, head, slot % layout_.tokens());
   }
@@ -154,7 +163,9 @@ class PageTable {
     const Page* const page = pages_[slot / layout_.tokens() - first_];
     return layout_.row(page, layer, stream, head, slot % layout_.tokens());
   }
+  /// \}
   /// The row's entry in the plane of factors.
+  /// \{
   [[nodiscard]] std::byte* factors(Index layer, int stream, Index head, Index slot) noexcept {
     return layout_.factors(pages_[slot / layout_.tokens() - first_], layer, stream, head, slot % layout_.tokens());
   }
@@ -162,6 +173,7 @@ class PageTable {
     const Page* const page = pages_[slot / layout_.tokens() - first_];
     return layout_.factors(page, layer, stream, head, slot % layout_.tokens());
   }
+  /// \}
 
  private:
   [[nodiscard]] Result<Page*> fresh(Index most) { return pool_->acquire(layout_.bytes(), most); }

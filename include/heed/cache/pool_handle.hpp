@@ -25,9 +25,11 @@ class PoolHandle {
     handle.pool_ = &handle.owned_->pool;
     return handle;
   }
+  /// Another handle on the same pool.
   PoolHandle(const PoolHandle& other) noexcept : pool_(other.pool_), owned_(other.owned_) {
     if (owned_ != nullptr) owned_->holders.fetch_add(1, std::memory_order_relaxed);
   }
+  /// Takes over the handle. `other` is left without a pool.
   PoolHandle(PoolHandle&& other) noexcept
       : pool_(std::exchange(other.pool_, nullptr)), owned_(std::exchange(other.owned_, nullptr)) {}
   PoolHandle& operator=(PoolHandle other) noexcept {
@@ -39,8 +41,12 @@ class PoolHandle {
     if (owned_ != nullptr && owned_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete owned_;
   }
 
+  /// The pool. Only of a handle that has one.
+  /// \{
   [[nodiscard]] PagePool& operator*() const noexcept { return *pool_; }
   [[nodiscard]] PagePool* operator->() const noexcept { return pool_; }
+  /// \}
+  /// true if the pool is the cache's own.
   [[nodiscard]] bool owned() const noexcept { return owned_ != nullptr; }
   /// Number of handles on a cache's own pool, this one included.
   [[nodiscard]] Index handles() const noexcept {

@@ -59,29 +59,32 @@ concept EvictsLater = requires(Step& step) {
 /// 8 for every page; and 4 bytes for every id, once for what several texts begin with.
 ///
 /// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that go
-/// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Pages that nobody
-/// holds are their pool's and not counted: give all caches one pool, because a cache's own lives as long as its entries,
-/// with all that was reserved.
+/// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Free pages belong
+/// to their pool and are not counted. Give all caches one pool: a pool of a cache's own lives as long as its entries,
+/// with all the memory that was reserved.
 ///
 /// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that were
-/// inserted or found may be used by other threads meanwhile. Movable; what was moved from may only end or be assigned to.
+/// inserted or found may be used by other threads meanwhile. Movable; one that was moved from may only be destroyed or
+/// assigned to.
 /// Bookkeeping is on the C++ heap. All caches must have one fingerprint(): layers, rules, positions, undo_tokens,
 /// model_id; PrefixScope is for what differs otherwise. What is found has policy and options of the cache that was stored.
 template <class Cache>
 class PrefixCache {
  public:
-  using Ids = std::span<const std::int32_t>;
+  using Ids = std::span<const std::int32_t>;  ///< token ids
 
   /// What find() returns: a cache, now the caller's, that has seen the first `tokens` ids. No cache if nothing fits.
   struct Match {
-    Index tokens = 0;
-    std::optional<Cache> cache;
-    std::uint64_t key = 0;  ///< key of the entry, see erase()
+    Index tokens = 0;            ///< number of ids that need not be computed again
+    std::optional<Cache> cache;  ///< empty if nothing fits
+    std::uint64_t key = 0;       ///< key of the entry, see erase()
   };
 
   /// Number of entries.
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  /// What the entries hold now.
   [[nodiscard]] PrefixBytes bytes() const noexcept { return entries_.bytes(); }
+  /// What was done so far.
   [[nodiscard]] const PrefixCounters& counters() const noexcept { return counters_; }
 
   /// Sets the limit of bytes().total() and evicts entries down to it. 0, the default, is no limit. invalid_argument if

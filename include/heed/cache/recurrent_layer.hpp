@@ -12,6 +12,7 @@ class RecurrentLayer {
  public:
   RecurrentLayer() = default;
 
+  /// Numbers of a state.
   [[nodiscard]] Index width() const noexcept { return width_; }
   /// The state before the step, [width()].
   [[nodiscard]] const float* before() const noexcept { return data_ + head_ * stride_; }

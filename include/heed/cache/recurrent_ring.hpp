@@ -19,6 +19,7 @@ namespace heed::inline HEED_ABI {
 class RecurrentRing {
  public:
   RecurrentRing() = default;
+  /// `other` is left without layers.
   RecurrentRing(RecurrentRing&& other) noexcept { take(other); }
   RecurrentRing& operator=(RecurrentRing&& other) noexcept {
     if (this != &other) take(other);
@@ -46,9 +47,13 @@ class RecurrentRing {
     return made;
   }
 
+  /// As given to create(). After a move, `layers` and `width` are 0.
   [[nodiscard]] const RecurrentOptions& options() const noexcept { return options_; }
+  /// Sizes of a state.
+  /// \{
   [[nodiscard]] Index layers() const noexcept { return options_.layers; }
   [[nodiscard]] Index width() const noexcept { return options_.width; }
+  /// \}
   /// Committed tokens.
   [[nodiscard]] Index seen() const noexcept { return seen_; }
   /// Most tokens of the sequence.

@@ -26,7 +26,7 @@ namespace heed::inline HEED_ABI {
 /// has no layers and no tokens, and its calls return wrong_state. Another state may be assigned to it.
 class RecurrentState : private StepOwner<RecurrentState> {
  public:
-  using Step = RecurrentStep<RecurrentState>;
+  using Step = RecurrentStep<RecurrentState>;  ///< what begin() opens
 
   /// An empty sequence: all states are zero. invalid_argument naming an option, or out_of_memory.
   [[nodiscard]] static Result<RecurrentState> create(const RecurrentOptions& options) {
@@ -34,12 +34,16 @@ class RecurrentState : private StepOwner<RecurrentState> {
     return make(RecurrentRing::create(options));
   }
 
+  /// The open step follows. `other` is left without layers and tokens.
   RecurrentState(RecurrentState&&) noexcept = default;
   RecurrentState& operator=(RecurrentState&&) noexcept = default;
   ~RecurrentState() { abort_step(); }
 
+  /// Sizes of a state; 0 after a move.
+  /// \{
   [[nodiscard]] Index layers() const noexcept { return ring_.layers(); }
   [[nodiscard]] Index width() const noexcept { return ring_.width(); }
+  /// \}
   /// Committed tokens.
   [[nodiscard]] Index seen() const noexcept { return ring_.seen(); }
   /// The committed state of a layer, [width]. A layer outside 0 .. layers() - 1 has none: an empty span.

@@ -17,9 +17,11 @@ class RecurrentStep : public StepGuard<State> {
   using StepGuard<State>::open;
   using StepGuard<State>::tokens;
 
-  /// Of the state; 0 when the step is closed.
+  /// Sizes of a state; 0 if the step is closed.
+  /// \{
   [[nodiscard]] Index layers() const noexcept { return open() ? this->owner()->layers() : 0; }
   [[nodiscard]] Index width() const noexcept { return open() ? this->owner()->width() : 0; }
+  /// \}
 
   /// Where layer `layer` reads its state and writes the new states. The layer then counts as written. out_of_range for
   /// a layer that does not exist, wrong_state if the step is closed.

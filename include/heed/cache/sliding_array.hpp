@@ -21,6 +21,7 @@ template <class T>
 class SlidingArray {
  public:
   SlidingArray() = default;
+  /// Takes over the memory. `other` is left empty.
   SlidingArray(SlidingArray&& other) noexcept { swap(other); }
   SlidingArray& operator=(SlidingArray&& other) noexcept {
     SlidingArray taken(std::move(other));
@@ -28,17 +29,25 @@ class SlidingArray {
     return *this;
   }
 
+  /// Number of elements.
   [[nodiscard]] Index size() const noexcept { return size_; }
+  /// true without elements.
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index allocated() const noexcept { return buffer_.size() + before_.size(); }
+  /// Element `i`, which must be less than size(), and the last one.
+  /// \{
   [[nodiscard]] T& operator[](Index i) noexcept { return data()[i]; }
   [[nodiscard]] const T& operator[](Index i) const noexcept { return data()[i]; }
   [[nodiscard]] T& back() noexcept { return data()[size_ - 1]; }
   [[nodiscard]] const T& back() const noexcept { return data()[size_ - 1]; }
+  /// \}
+  /// All elements, in one run.
+  /// \{
   [[nodiscard]] T* data() noexcept { return reinterpret_cast<T*>(buffer_.data()) + first_; }
   [[nodiscard]] const T* data() const noexcept { return reinterpret_cast<const T*>(buffer_.data()) + first_; }
   [[nodiscard]] std::span<const T> span() const noexcept { return {data(), std::size_t(size_)}; }
+  /// \}
 
   /// Makes room for `count` more elements at the back, or out_of_memory. Room at the front may go.
   [[nodiscard]] Status reserve_back(const MemoryResource& memory, Index count) {
@@ -94,7 +103,8 @@ class SlidingArray {
     settle();
   }
 
-  // push_back(), push_front() and append() need room.
+  /// Adds elements. There must be room: see reserve_back() and reserve_front().
+  /// \{
   void push_back(const T& value) noexcept { data()[size_++] = value; }
   void push_front(const T& value) noexcept {
     --first_;
@@ -106,12 +116,16 @@ class SlidingArray {
     std::memcpy(data() + size_, values.data(), values.size_bytes());
     size_ += Index(values.size());
   }
+  /// \}
 
+  /// Removes the first or the last `count` elements. Keeps the memory.
+  /// \{
   void pop_front(Index count) noexcept {
     first_ = count == size_ ? 0 : first_ + count;
     size_ -= count;
   }
   void pop_back(Index count) noexcept { size_ -= count; }
+  /// \}
   /// Removes [begin, begin + count).
   void erase(Index begin, Index count) noexcept {
     if (count == 0) return;

@@ -20,6 +20,7 @@ class StepOwner;
 template <class Owner>
 class StepGuard {
  public:
+  /// The open step moves here; `other` is closed.
   StepGuard(StepGuard&& other) noexcept { take(other); }
   StepGuard& operator=(StepGuard&& other) noexcept {
     if (this != &other) {
@@ -50,10 +51,12 @@ class StepGuard {
 
   /// The owner; null if the step is closed.
   [[nodiscard]] Owner* owner() const noexcept { return owner_; }
+  /// Ends the step. The owner's step_closed() is called.
   void close() noexcept {
     owner_->step_closed();
     base_of(*std::exchange(owner_, nullptr)).step_ = nullptr;
   }
+  /// wrong_state naming `call`: what a call of a closed step returns.
   [[nodiscard]] static Status closed(const char* call) {
     return fail(StatusCode::wrong_state, call, ": the step is closed");
   }
@@ -80,6 +83,7 @@ template <class Owner>
 class StepOwner {
  protected:
   StepOwner() = default;
+  /// The open step follows.
   StepOwner(StepOwner&& other) noexcept { take(other); }
   StepOwner& operator=(StepOwner&& other) noexcept {
     if (this != &other) {
@@ -98,6 +102,7 @@ class StepOwner {
     if (step_ == nullptr) return {};
     return fail(StatusCode::wrong_state, call, ": a step of ", step_->tokens(), " tokens is open; commit or abort it");
   }
+  /// Aborts the open step, if there is one.
   void abort_step() noexcept {
     if (step_ != nullptr) step_->abort();
   }

@@ -13,9 +13,11 @@ namespace heed::inline HEED_ABI {
 /// at least 64 commits.
 class StepLengths {
  public:
-  static constexpr Index period = 64;
+  static constexpr Index period = 64;  ///< commits
 
+  /// Notes a step of `tokens` tokens.
   void began(Index tokens) noexcept { present_ = std::max(present_, tokens); }
+  /// The longest step of this period and of the one before; at least 1.
   [[nodiscard]] Index longest() const noexcept { return std::max(before_, present_); }
   /// Counts a commit; true if a period ends with it.
   [[nodiscard]] bool committed() noexcept {

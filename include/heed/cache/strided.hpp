@@ -28,9 +28,13 @@ struct StridedStream {
 template <Codec K, Codec V = K>
 class StridedSource {
  public:
+  /// How the rows are stored.
+  /// \{
   using KeyCodec = K;
   using ValueCodec = V;
+  /// \}
 
+  /// Keys and values of `tokens` tokens in two streams.
   StridedSource(Index tokens, StridedStream key, StridedStream value, Index first_position = 0) noexcept
       : tokens_(tokens), first_position_(first_position), streams_{key, value} {}
   /// Keys and values in one stream.
@@ -48,6 +52,8 @@ class StridedSource {
     return status;
   }
 
+  /// What KeyValueSource asks for.
+  /// \{
   [[nodiscard]] Index size() const noexcept { return tokens_; }
   [[nodiscard]] Index position(Index key) const noexcept { return detail::moved_position(first_position_, key); }
   [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
@@ -61,6 +67,7 @@ class StridedSource {
                            : s.factors + first * s.factor_token_stride_bytes + head * s.factor_head_stride_bytes,
             .factor_stride_bytes = s.factor_token_stride_bytes};
   }
+  /// \}
 
  private:
   [[nodiscard]] static Index row_width(const AttentionLayout& layout, const View& view) noexcept {

@@ -18,19 +18,21 @@ enum class CacheFeature {
   truncate,  ///< go back to any length from rollback_floor() on
   undo,      ///< CacheOptions::undo_tokens
   accept,    ///< Step::commit(accepted)
-  fork,
+  fork,      ///< KvCache::fork()
   compact,   ///< keep only given tokens
   remove,    ///< remove given tokens
   snapshot,  ///< snapshot() and restore()
   prefix,    ///< PrefixCache
 };
 
+/// Every CacheFeature, in order.
 inline constexpr std::array all_cache_features{
     CacheFeature::create, CacheFeature::append,   CacheFeature::mask,   CacheFeature::truncate,
     CacheFeature::undo,   CacheFeature::accept,   CacheFeature::fork,   CacheFeature::compact,
     CacheFeature::remove, CacheFeature::snapshot, CacheFeature::prefix,
 };
 
+/// The name of the enumerator.
 [[nodiscard]] constexpr const char* name_of(CacheFeature feature) noexcept {
   switch (feature) {
     case CacheFeature::create: return "create";

@@ -22,6 +22,7 @@ enum class Eviction : std::uint8_t {
 class TokenIndex : public TokenRestoration {
  public:
   TokenIndex() = default;
+  /// An index without tokens. prepare() must follow.
   TokenIndex(AnyRule rule, Positions positions, Index undo_tokens)
       : TokenRestoration(std::move(rule), positions, undo_tokens) {}
 
@@ -202,6 +203,7 @@ class TokenIndex : public TokenRestoration {
     if (state_.last_evicted >= recent.begin) note_evicted();
   }
 
+  /// Forgets all tokens. Keeps the memory.
   void reset() noexcept {
     ids_.pop_back(ids_.size());
     far_.pop_back(far_.size());

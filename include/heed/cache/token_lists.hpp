@@ -24,12 +24,14 @@ namespace heed::inline HEED_ABI {
 ///     near   the recent tokens, every position in [near_begin(), seen()), in slots of the same number
 ///
 /// A recent token that was removed leaves a hole: its slot stays until the run has moved past it. Under a rule that keeps
-/// everything the run never moves on, so what is kept before a hole moves to the far slots at once.
+/// everything the run never moves on. So tokens that are kept before a hole move to the far slots at once.
 class TokenLists {
  public:
+  /// The rule of the group.
   [[nodiscard]] const AnyRule& rule() const noexcept { return rule_; }
   /// true if queries of one step may see different lists, which no mask can express.
   [[nodiscard]] bool staged() const noexcept { return rule_.has_history() || positions_ == Positions::rank; }
+  /// How keys are numbered.
   [[nodiscard]] Positions positions() const noexcept { return positions_; }
   /// Name of the rule; null if it never forgets.
   [[nodiscard]] const char* forgets_by() const noexcept { return keeps_all_ ? nullptr : rule_.name(); }
@@ -37,11 +39,17 @@ class TokenLists {
   /// The rule's, or 0 if nothing is ever forgotten.
   [[nodiscard]] std::uint64_t rule_fingerprint() const noexcept { return fingerprint_; }
 
+  /// Committed tokens, evicted and removed ones included.
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
+  /// Committed tokens that are held, in far slots and in the near run.
   [[nodiscard]] Index kept() const noexcept { return state_.held + holes_.left(state_.near_begin, state_.seen); }
+  /// Committed tokens that are no longer held, removed ones included.
   [[nodiscard]] Index evicted() const noexcept { return seen() - kept(); }
+  /// Tokens of the open plan.
   [[nodiscard]] Index planned() const noexcept { return planned_; }
+  /// Number of far slots.
   [[nodiscard]] Index held() const noexcept { return state_.held; }
+  /// Position of the first slot of the near run.
   [[nodiscard]] Index near_begin() const noexcept { return state_.near_begin; }
   /// Bytes asked of the memory resource.
   [[nodiscard]] Index allocated() const noexcept {
@@ -49,13 +57,15 @@ class TokenLists {
            holes_.allocated();
   }
 
-  /// Key i of what is held, planned tokens included: far ones, then near ones.
+  /// Position of a key. Keys are the tokens that are held and the planned ones: far ones first, then near ones.
   [[nodiscard]] Index position(Index key) const noexcept {
     return key < state_.held ? far_[key].position : holes_.position(state_.near_begin, key - state_.held);
   }
+  /// Id of a key; no_token_id if it was given none.
   [[nodiscard]] std::int32_t token_id(Index key) const noexcept {
     return key < state_.held ? far_[key].id : ids_[position(key) - state_.near_begin];
   }
+  /// Id of planned token `i`.
   [[nodiscard]] std::int32_t planned_id(Index i) const noexcept { return ids_[seen() + i - state_.near_begin]; }
   /// The first token at or after `position` that is held, or seen().
   [[nodiscard]] Index first_kept(Index position) const noexcept {
@@ -71,11 +81,13 @@ class TokenLists {
   /// Tokens at the start of the sequence before the first that was removed; all, if none was.
   [[nodiscard]] Index intact() const noexcept { return state_.first_removed < 0 ? seen() : state_.first_removed; }
 
-  /// The same with a number for every slot, holes included: far slots, then near ones.
+  /// Slots are keys and holes: far slots first, then those of the near run.
+  /// \{
   [[nodiscard]] Index slots() const noexcept { return state_.held + state_.seen - state_.near_begin; }
   [[nodiscard]] Index slot_position(Index slot) const noexcept {
     return slot < state_.held ? far_[slot].position : state_.near_begin + slot - state_.held;
   }
+  /// \}
   /// The first holes at or after a slot.
   [[nodiscard]] Interval next_hole(Index slot) const noexcept {
     const Index shift = state_.held - state_.near_begin;
@@ -83,10 +95,15 @@ class TokenLists {
     return hole.begin == HoleList::none ? hole : Interval{hole.begin + shift, hole.end + shift};
   }
 
+  /// The numbers of the index.
   [[nodiscard]] const TokenState& state() const noexcept { return state_; }
+  /// Ids of the near run, planned tokens included.
   [[nodiscard]] const BlockQueue<std::int32_t>& near_ids() const noexcept { return ids_; }
+  /// Landmarks that are held or planned, also those in the near run; ascending by position.
   [[nodiscard]] BlockSpan<FarToken> far_tokens() const noexcept { return far_.view(); }
+  /// What queries see: the one at state().reach_first, every later one, and the next one.
   [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
+  /// Removed positions of the near run.
   [[nodiscard]] const HoleList& holes() const noexcept { return holes_; }
 
   /// The fewest tokens, besides 0, that truncate() can keep.
@@ -96,7 +113,7 @@ class TokenLists {
     return std::min(seen(), rule_.rollback_floor(state_.last_evicted, reach_[0].begin));
   }
 
-  /// Whether the caller removed tokens since the list was last empty. What follows differs from the whole text's.
+  /// true if the caller removed tokens since the list was last empty. What follows differs from the whole text's.
   [[nodiscard]] bool removed() const noexcept { return state_.first_removed >= 0; }
 
   // --- what a plan sees --------------------------------------------------------------------------------------------
@@ -123,13 +140,16 @@ class TokenLists {
     return {reach_.span(), state_.reach_first, far_.view().first(num_far),
             state_.held,   state_.near_begin,  fingerprint_};
   }
-  /// The earliest query all of whose keys are still here. While the recent tokens begin at 0, no query lacks one.
+  /// Position of the earliest query all of whose keys are still held. If the recent tokens begin at 0, every query can be
+  /// answered: it is then the least Index.
   [[nodiscard]] Index first_query() const noexcept {
     return keeps_all_ || reach_[0].begin == 0 ? std::numeric_limits<Index>::min() : state_.reach_first;
   }
 
   // --- stages: lists of keys of a plan ------------------------------------------------------------------------------
 
+  /// As StagedSource says of stages.
+  /// \{
   [[nodiscard]] Index stages() const noexcept { return stage_.size(); }
   [[nodiscard]] Interval stage_queries(Index stage) const noexcept {
     return {stage_[stage], stage + 1 < stage_.size() ? stage_[stage + 1] : planned_};
@@ -139,12 +159,14 @@ class TokenLists {
     const Reach& reach = query_reach(queries.begin);
     return far_seen(reach) + holes_.left(reach.begin, seen() + queries.end);
   }
+  /// \}
   /// Where key `key` of a stage lies: the far token of that number, or a near position.
   struct Place {
-    bool is_far = false;
-    Index at = 0;
-    Index run = 0;  ///< keys that follow each other from here on
+    bool is_far = false;  ///< true: a far token
+    Index at = 0;         ///< number of the far token, or a position of the near run
+    Index run = 0;        ///< keys that follow each other from here on, this one included
   };
+  /// Where key `key` of a stage lies.
   [[nodiscard]] Place stage_place(Index stage, Index key) const noexcept {
     const Interval queries = stage_queries(stage);
     const Reach& reach = query_reach(queries.begin);
@@ -170,12 +192,13 @@ class TokenLists {
 
  protected:
   TokenLists() = default;
+  /// An empty index. TokenIndex::prepare() allocates its memory.
   TokenLists(AnyRule rule, Positions positions, Index undo_tokens)
       : rule_(std::move(rule)), positions_(positions), undo_(undo_tokens), keeps_all_(rule_.most_kept().everything) {
     if (!keeps_all_) fingerprint_ = rule_.fingerprint();
   }
 
-  /// What a token is to the rule. Under one that keeps everything no token is seen from afar.
+  /// What a token is to the rule. Every token is plain under a rule that keeps everything, because none becomes far.
   [[nodiscard]] Role role(Index position, std::int32_t id) const noexcept {
     return keeps_all_ ? Role::plain : rule_.role(position, id);
   }
@@ -184,12 +207,15 @@ class TokenLists {
   [[nodiscard]] const Reach& query_reach(Index planned) const noexcept {
     return reach_[seen() + planned - state_.reach_first];
   }
+  /// How landmark numbers lead to indices of the list.
   [[nodiscard]] LandmarkNumbers numbers() const noexcept {
     return {.initial = state_.initial, .dropped = state_.dropped};
   }
   /// Index in the list of a landmark's number.
   [[nodiscard]] Index far_index(Index number) const noexcept { return numbers().index(number); }
+  /// Number of the first landmark, after the initial ones, that a query sees.
   [[nodiscard]] Index first_seen(const Reach& reach) const noexcept { return numbers().first_seen(reach); }
+  /// How many far keys a query sees.
   [[nodiscard]] Index far_seen(const Reach& reach) const noexcept { return numbers().far_seen(reach); }
 
   /// What the query after the one at `position` sees.
@@ -197,8 +223,8 @@ class TokenLists {
     return numbers().next(rule_, reach, position, far_.size(), [this](Index i) { return far_[i].position; });
   }
 
-  /// Where the recent tokens of the query after the first `tokens` tokens begin by the rule, whatever of them is gone; at
-  /// the query for a rule with a history, which does not say.
+  /// Position where the rule lets the recent tokens of the query at `tokens` begin, whether they are still held or not.
+  /// `tokens` itself for a rule with a history, because its recall() looks at more than positions.
   [[nodiscard]] Index recent_begin(Index tokens) const noexcept {
     if (rule_.has_history()) return tokens;
     const Index num_far = landmarks_before(tokens);
@@ -218,7 +244,8 @@ class TokenLists {
       reach.end_landmark = recent.held;
       return reach;
     }
-    // Recent tokens that are gone would be seen only where resume_at() has gone back further than the rule lets truncate().
+    // Without std::max a query could see recent tokens that are gone, after resume_at() went back further than the rule lets
+    // truncate() go.
     reach.begin = std::max(recent_begin(tokens), std::min(state_.last_evicted + 1, tokens));
     reach.end_landmark = landmarks_before(reach.begin);
     return reach;
@@ -234,7 +261,7 @@ class TokenLists {
     Index begin = 0;  ///< of the near run
     Index held = 0;   ///< far tokens before it
   };
-  /// Far tokens from position `least` on that lead up to the near run without a gap join it.
+  /// Far tokens right before the near run, from position `least` on, become near tokens again.
   [[nodiscard]] Recent recent_after(Index tokens, Index least) const noexcept {
     Recent recent{std::min(state_.near_begin, tokens), std::min(state_.held, landmarks_before(tokens))};
     while (recent.held > 0 && recent.begin > least && far_[recent.held - 1].position == recent.begin - 1) {
@@ -244,22 +271,22 @@ class TokenLists {
     return recent;
   }
 
-  AnyRule rule_;
-  Positions positions_ = Positions::absolute;
-  Index undo_ = 0;
-  bool keeps_all_ = true;  // nothing is ever evicted, so what lies before a hole is far
-  std::uint64_t fingerprint_ = 0;
-  TokenState state_;
-  BlockQueue<std::int32_t> ids_;  // of the near run
-  BlockQueue<FarToken> far_;      // every landmark that is held, those of the near run included; ascending
-  SlidingArray<Reach> reach_;     // of queries reach_first ... seen + planned, the next one included
-  HoleList holes_;                // in the near run
+  AnyRule rule_;                               ///< of the group
+  Positions positions_ = Positions::absolute;  ///< how keys are numbered
+  Index undo_ = 0;                             ///< tokens by which eviction is delayed
+  bool keeps_all_ = true;                      ///< nothing is ever evicted, so what lies before a hole is far
+  std::uint64_t fingerprint_ = 0;              ///< of the rule; 0 if nothing is ever evicted
+  TokenState state_;                           ///< all numbers but those of a plan
+  BlockQueue<std::int32_t> ids_;               ///< of the near run
+  BlockQueue<FarToken> far_;   ///< every landmark that is held, those of the near run included; ascending
+  SlidingArray<Reach> reach_;  ///< of queries reach_first ... seen + planned, the next one included
+  HoleList holes_;             ///< in the near run
   // Of a plan:
-  Index planned_ = 0;
-  Index committed_far_ = 0;
-  Index committed_initial_ = 0;
-  SlidingArray<Index> stage_;   // first query of each
-  SlidingArray<Index> rotary_;  // of planned tokens
+  Index planned_ = 0;            ///< tokens
+  Index committed_far_ = 0;      ///< far_.size() before the plan
+  Index committed_initial_ = 0;  ///< state_.initial before the plan
+  SlidingArray<Index> stage_;    ///< first query of each stage
+  SlidingArray<Index> rotary_;   ///< positions of the planned tokens
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -14,7 +14,7 @@ namespace heed::inline HEED_ABI {
 ///
 ///     0 <= begin <= reach_first <= seen
 struct TokenRecord {
-  Index seen = 0;
+  Index seen = 0;            ///< tokens committed
   Index floor = 0;           ///< see TokenState
   Index first_removed = -1;  ///< see TokenState
   Index reach_first = 0;     ///< the first query whose reach is known

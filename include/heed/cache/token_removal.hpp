@@ -52,6 +52,7 @@ class TokenRemoval : public TokenLists {
 
  protected:
   TokenRemoval() = default;
+  /// As TokenIndex.
   TokenRemoval(AnyRule rule, Positions positions, Index undo_tokens)
       : TokenLists(std::move(rule), positions, undo_tokens) {}
 

@@ -90,6 +90,7 @@ class TokenRestoration : public TokenRemoval {
 
  protected:
   TokenRestoration() = default;
+  /// As TokenIndex.
   TokenRestoration(AnyRule rule, Positions positions, Index undo_tokens)
       : TokenRemoval(std::move(rule), positions, undo_tokens) {}
 
@@ -99,6 +100,7 @@ class TokenRestoration : public TokenRemoval {
     const Role kind = role(position, id);
     if (kind != Role::plain) add_landmark({position, id, kind});
   }
+  /// A landmark joins the list. There is room.
   void add_landmark(const FarToken& token) noexcept {
     far_.push_back(token);
     state_.initial += token.role == Role::initial;

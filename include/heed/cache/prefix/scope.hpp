@@ -19,12 +19,15 @@ namespace heed::inline HEED_ABI {
 class PrefixScope {
  public:
   PrefixScope() = default;
+  /// The scope of a number, or of a string of bytes.
+  /// \{
   explicit PrefixScope(std::uint64_t number) : key_(1 + sizeof number, 'n') {
     std::memcpy(key_.data() + 1, &number, sizeof number);
   }
   explicit PrefixScope(std::string_view bytes) : key_("b") { key_ += bytes; }
   explicit PrefixScope(std::span<const std::byte> bytes)
       : PrefixScope(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())) {}
+  /// \}
 
   /// What is compared.
   [[nodiscard]] const std::string& key() const noexcept { return key_; }
