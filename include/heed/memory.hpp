@@ -21,8 +21,8 @@ namespace heed::inline HEED_ABI {
 /// Every block of memory starts at a multiple of this: one cache line, one AVX-512 vector.
 inline constexpr Index block_alignment = 64;
 
-/// An allocator as data. Its functions must not throw. `deallocate` gets the bytes and the alignment that `allocate` got.
-/// `context` must outlive every user of it.
+/// An allocator as data. Its functions must not throw. `deallocate` gets the bytes and the alignment that `allocate`
+/// got. `context` must outlive every user of it.
 struct MemoryResource {
   void* context = nullptr;  ///< passed to both functions
   /// Returns a block of `bytes` bytes that begins at a multiple of `alignment`, or null.

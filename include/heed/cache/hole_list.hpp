@@ -43,8 +43,8 @@ class HoleList {
   [[nodiscard]] Index left(Index begin, Index end) const noexcept {
     return empty() ? end - begin : end - begin - (removed_before(end) - removed_before(begin));
   }
-  /// Of the tokens from `begin` on that are not removed, the position of number `number`. `begin` is not after the first
-  /// hole.
+  /// Of the tokens from `begin` on that are not removed, the position of number `number`. `begin` is not after the
+  /// first hole.
   [[nodiscard]] Index position(Index begin, Index number) const noexcept {
     if (empty()) return begin + number;
     const auto left_before = [&](const Hole& hole) { return hole.begin - begin - (hole.before - holes_[0].before); };

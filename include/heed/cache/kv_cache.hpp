@@ -150,11 +150,12 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
 
   /// The keys of one layer: committed tokens. A layer outside 0 .. layers() - 1 has no keys.
   ///
-  /// Whether these keys can answer a query depends on its position. The next query, at seen(), is always answered, as if
-  /// its token were a plain one. A committed query is answered if the cache still has all keys that it saw: every query
-  /// while the recent tokens of the rule begin at 0 (Causal: always), else those of the last CacheOptions::undo_tokens
-  /// tokens. attend() refuses earlier ones with wrong_state. With in-cache ranks, or under a rule with a history, only a
-  /// step knows what a query sees, so attend() refuses every query here: attend before commit(), to Step::keys().
+  /// Whether these keys can answer a query depends on its position. The next query, at seen(), is always answered, as
+  /// if its token were a plain one. A committed query is answered if the cache still has all keys that it saw: every
+  /// query while the recent tokens of the rule begin at 0 (Causal: always), else those of the last
+  /// CacheOptions::undo_tokens tokens. attend() refuses earlier ones with wrong_state. With in-cache ranks, or under a
+  /// rule with a history, only a step knows what a query sees, so attend() refuses every query here: attend before
+  /// commit(), to Step::keys().
   [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
 
   /// Goes back to the first `tokens` tokens of the sequence. 0 always works; so does any length from m - undo_tokens

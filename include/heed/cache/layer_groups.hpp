@@ -113,8 +113,8 @@ class LayerGroups : public GroupedLayers {
     note_peak();
     if (steps_.committed()) detail::give_back(groups_, *pool_, alone(), steps_.longest(), reserved_);
   }
-  /// Cuts the plan of `tokens` tokens down to those with the numbers `accepted`. invalid_argument unless they ascend and
-  /// are less than `tokens`; out_of_memory.
+  /// Cuts the plan of `tokens` tokens down to those with the numbers `accepted`. invalid_argument unless they ascend
+  /// and are less than `tokens`; out_of_memory.
   [[nodiscard]] Status accept(Index tokens, std::span<const Index> accepted) {
     Index before = -1;
     for (std::size_t i = 0; i < accepted.size(); ++i) {
@@ -150,8 +150,8 @@ class LayerGroups : public GroupedLayers {
     }
     return cut(tokens);
   }
-  /// Makes `position` the position of the next token. out_of_range unless it is after the last token that is held and at
-  /// most seen(); out_of_memory.
+  /// Makes `position` the position of the next token. out_of_range unless it is after the last token that is held and
+  /// at most seen(); out_of_memory.
   [[nodiscard]] Status resume_at(Index position) {
     const Index last = detail::last_kept(groups_);
     if (position <= last || position > seen()) {
@@ -170,8 +170,8 @@ class LayerGroups : public GroupedLayers {
   [[nodiscard]] bool removed() const noexcept {
     return std::any_of(groups_.begin(), groups_.end(), [](const LayerGroup& g) { return g.index.removed(); });
   }
-  /// Removes all tokens but `keep`. Every rule must support it. Returns the number of tokens whose rows moved, summed over
-  /// groups.
+  /// Removes all tokens but `keep`. Every rule must support it. Returns the number of tokens whose rows moved, summed
+  /// over groups.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
     const Result<SlidingArray<Interval>> gone = detail::all_but(keep, seen(), groups_, memory());
     return gone.ok() ? remove(gone->span()) : gone.status();

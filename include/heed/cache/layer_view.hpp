@@ -89,9 +89,9 @@ class LayerView {
     }
     return {};
   }
-  /// Ok if the cache still has every key that queries at these positions see. wrong_state for a query before the first one
-  /// that the cache can answer; it can answer all while no rule has hidden a token. If the rule has a history, or with
-  /// in-cache ranks, wrong_state for every query that is not of the open step.
+  /// Ok if the cache still has every key that queries at these positions see. wrong_state for a query before the first
+  /// one that the cache can answer; it can answer all while no rule has hidden a token. If the rule has a history, or
+  /// with in-cache ranks, wrong_state for every query that is not of the open step.
   [[nodiscard]] Status answers(Interval positions) const {
     if (group_ == nullptr || positions.size() == 0 || stages() > 0) return {};
     const TokenIndex& index = group_->index;

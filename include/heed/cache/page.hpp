@@ -15,7 +15,8 @@ struct Slab;
 }
 
 /// The header of a block of rows. Its holders share it; only a page with one holder may be written. The rows lie
-/// elsewhere, so taking a page touches no row: the first touch of a row may make the operating system fetch a huge page.
+/// elsewhere, so taking a page touches no row: the first touch of a row may make the operating system fetch a huge
+/// page.
 struct Page {
   std::atomic<Index> holders{0};  ///< tables that hold the page
   Page* next_free = nullptr;      ///< next one in the pool's list of free pages

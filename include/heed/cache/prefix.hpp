@@ -58,10 +58,10 @@ concept EvictsLater = requires(Step& step) {
 /// for every token that a group of an entry keeps, 16 more for a landmark, 40 for every token that the group can go back and
 /// 8 for every page; and 4 bytes for every id, once for what several texts begin with.
 ///
-/// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that go
-/// return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Free pages belong
-/// to their pool and are not counted. Give all caches one pool: a pool of a cache's own lives as long as its entries,
-/// with all the memory that was reserved.
+/// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that
+/// go return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Free pages
+/// belong to their pool and are not counted. Give all caches one pool: a pool of a cache's own lives as long as its
+/// entries, with all the memory that was reserved.
 ///
 /// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that were
 /// inserted or found may be used by other threads meanwhile. Movable; one that was moved from may only be destroyed or

@@ -140,8 +140,8 @@ class TokenLists {
     return {reach_.span(), state_.reach_first, far_.view().first(num_far),
             state_.held,   state_.near_begin,  fingerprint_};
   }
-  /// Position of the earliest query all of whose keys are still held. If the recent tokens begin at 0, every query can be
-  /// answered: it is then the least Index.
+  /// Position of the earliest query all of whose keys are still held. If the recent tokens begin at 0, every query can
+  /// be answered: it is then the least Index.
   [[nodiscard]] Index first_query() const noexcept {
     return keeps_all_ || reach_[0].begin == 0 ? std::numeric_limits<Index>::min() : state_.reach_first;
   }
@@ -244,8 +244,8 @@ class TokenLists {
       reach.end_landmark = recent.held;
       return reach;
     }
-    // Without std::max a query could see recent tokens that are gone, after resume_at() went back further than the rule lets
-    // truncate() go.
+    // Without std::max a query could see recent tokens that are gone, after resume_at() went back further than the rule
+    // lets truncate() go.
     reach.begin = std::max(recent_begin(tokens), std::min(state_.last_evicted + 1, tokens));
     reach.end_landmark = landmarks_before(reach.begin);
     return reach;

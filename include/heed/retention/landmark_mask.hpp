@@ -94,8 +94,8 @@ class LandmarkMask {
 
   /// invalid_argument unless the source holds the keys that the mask was made for: the far ones, then every position
   /// from near_begin on. invalid_argument for a cache that evicts by another rule, and for a query after the last
-  /// reach. If the mask is a cache's and so are the keys: invalid_argument for another cache or layer group, wrong_state
-  /// if the cache has changed in between.
+  /// reach. If the mask is a cache's and so are the keys: invalid_argument for another cache or layer group,
+  /// wrong_state if the cache has changed in between.
   [[nodiscard]] Status fits(const MaskedCall& call) const {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
     if (reach_.data() == &nothing) {
