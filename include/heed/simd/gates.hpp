@@ -13,8 +13,8 @@ namespace heed::inline HEED_ABI {
 /// number does not depend on its place in the array. `out` may be `a` or `b`.
 template <class V, class Exp>
 struct GateLoops {
-  using Reg = typename V::Reg;
-  static constexpr Index W = V::width;
+  using Reg = typename V::Reg;          ///< W floats
+  static constexpr Index W = V::width;  ///< floats of a register
 
   /// 1 / (1 + exp(-x)). It cannot overflow, because only exp(-|x|) is computed.
   [[gnu::always_inline]] static Reg sigmoid(Reg x) {

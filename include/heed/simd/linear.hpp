@@ -15,10 +15,12 @@ namespace heed::inline HEED_ABI {
 /// from 0; the block sums are added in order. So a row has the same bits alone and among others.
 template <class V>
 struct LinearLoop {
-  using Reg = typename V::Reg;
-  static constexpr int W = V::width;
-  static constexpr int wide = V::registers >= 32 ? 4 : 2;  // 6 rows x 4 vectors, as for scores
+  using Reg = typename V::Reg;        ///< W floats
+  static constexpr int W = V::width;  ///< floats of a register
+  /// Vectors of a wide tile: 6 rows x 4 vectors, as for scores.
+  static constexpr int wide = V::registers >= 32 ? 4 : 2;
 
+  /// The function of type Linear.
   static void run(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
     Index o = 0;
     if (rows == 1) o = columns<2 * wide>(m, o, rows, x, x_stride, y, y_stride);

@@ -23,10 +23,10 @@ namespace heed::inline HEED_ABI {
 /// A backend: every loop of SimdBackend (concepts.hpp) on the vector type `V`.
 template <class V>
 struct Loops {
-  using Reg = typename V::Reg;
-  static constexpr int W = V::width;
-  static constexpr int block_words = V::block_words;
-  static constexpr const char* name = V::name;
+  using Reg = typename V::Reg;                        ///< W floats
+  static constexpr int W = V::width;                  ///< floats of a register
+  static constexpr int block_words = V::block_words;  ///< words per row of a transposed block
+  static constexpr const char* name = V::name;        ///< for reports
   /// Elementwise gates.
   using Gates = GateLoops<V, Loops>;
   /// Products of ternary weights.
@@ -36,7 +36,9 @@ struct Loops {
   static constexpr Index few_rows = 8;
 
   // Tile shapes follow from the number of registers: accumulators + one row of operands + one broadcast.
-  static constexpr int panel_vectors = V::registers >= 32 ? 4 : 2;  // 6 x 4 + 4 + 1 = 29 of 32, or 6 x 2 + 2 + 1 = 15
+  /// Vectors of a panel that a tile of 6 rows reads: 6 x 4 + 4 + 1 = 29 of 32 registers, or 6 x 2 + 2 + 1 = 15 of 16.
+  static constexpr int panel_vectors = V::registers >= 32 ? 4 : 2;
+  /// Accumulators of a tile that reads values in place.
   static constexpr int row_accumulators = V::registers >= 32 ? 16 : 8;
 
   // --- scores ------------------------------------------------------------------------------------------------------

@@ -54,17 +54,18 @@ HEED_INTRINSICS_BEGIN
 /// may have any alignment.
 template <class Traits>
 struct Registers {
-  static constexpr int W = int(Traits::size);
+  static constexpr int W = int(Traits::size);  ///< floats of a register
   static_assert(W == 4 || W == 8 || W == 16, "a register holds 4, 8 or 16 floats");
-  using Reg = typename Traits::type;
-  using Words = typename detail::VectorTypes<W>::Words;
-  using Halves = typename detail::VectorTypes<W>::Halves;
-  using Bytes = typename detail::VectorTypes<W>::Bytes;
-  using Ints = typename detail::VectorTypes<W>::Ints;
-  static constexpr int width = W;
+  using Reg = typename Traits::type;                       ///< W floats
+  using Words = typename detail::VectorTypes<W>::Words;    ///< W unsigned integers of 32 bits
+  using Halves = typename detail::VectorTypes<W>::Halves;  ///< W unsigned integers of 16 bits
+  using Bytes = typename detail::VectorTypes<W>::Bytes;    ///< W signed integers of 8 bits
+  using Ints = typename detail::VectorTypes<W>::Ints;      ///< W signed integers of 32 bits
+  static constexpr int width = W;                          ///< W, under the name that the loops use
 
-  /// The same bits as integers, and as floats.
+  /// The same bits as integers.
   [[gnu::always_inline]] static Words words(Reg x) { return (Words)x; }
+  /// The same bits as floats.
   [[gnu::always_inline]] static Reg floats(Words x) { return (Reg)x; }
 
   /// Reads W words of 32 bits.
@@ -119,10 +120,10 @@ struct Registers {
     return from_ints(__builtin_convertvector(b, Ints));
   }
 
-  /// has_fma: the ISA has an instruction that rounds a * b + c once. fused() is that instruction; xsimd 8.1's fma is
-  /// not used, because on AVX-512 it multiplies and then adds.
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+  /// true: the ISA has an instruction that rounds a * b + c once.
   static constexpr bool has_fma = true;
+  /// That instruction. xsimd 8.1's fma is not used, because on AVX-512 it multiplies and then adds.
   [[gnu::always_inline]] static Reg fused(Reg a, Reg b, Reg c) {
 #if defined(__aarch64__)
     return vfmaq_f32(c, a, b);

@@ -20,11 +20,14 @@ namespace heed::inline HEED_ABI {
 
 /// SimdBackend without SIMD. Functions write rows of scores, `s` and `p`, 256 floats apart.
 struct Scalar {
+  /// What SimdBackend and TernaryBackend ask for.
+  /// \{
   static constexpr const char* name = "scalar";
   using Ternary = TernaryScalar;
   struct Lane;
   using Gates = GateLoops<Lane, Scalar>;
   static constexpr Index few_rows = 8;
+  /// \}
 
   /// a * b + c, rounded once if the ISA has a fused multiply-add, as in every backend.
   [[nodiscard]] static float fma(float a, float b, float c) noexcept {
@@ -266,6 +269,8 @@ struct Scalar {
 
 /// A vector of one float.
 struct Scalar::Lane {
+  /// As in XsimdVector.
+  /// \{
   using Reg = float;
   static constexpr Index width = 1;
   static float load(const float* from) noexcept { return *from; }
@@ -277,6 +282,7 @@ struct Scalar::Lane {
   static float div(float a, float b) noexcept { return a / b; }
   static float fma(float a, float b, float c) noexcept { return Scalar::fma(a, b, c); }
   static float select_less(float x, float y, float a, float b) noexcept { return x < y ? a : b; }
+  /// \}
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -61,8 +61,8 @@ struct ChunkSum {
 /// One step up the merge tree: x = fma(left_weight, left[d], right_weight * x) for every element d of a row.
 struct Merge {
   const float* left = nullptr;  ///< output of the left state
-  float left_weight = 0;
-  float right_weight = 0;
+  float left_weight = 0;        ///< factor of the left output
+  float right_weight = 0;       ///< factor of x
 };
 
 /// Where one row's chunk output goes: x = normalise * accumulated sum, then merge[0], merge[1], ... in turn, then to

@@ -10,8 +10,10 @@ namespace heed::inline HEED_ABI {
 
 HEED_INTRINSICS_BEGIN
 
-/// A vector of floats: the widest packet that Eigen has in this translation unit. Members as in XsimdVector.
+/// A vector of floats: the widest packet that Eigen has in this translation unit.
 struct EigenVector : Registers<Eigen::internal::packet_traits<float>> {
+  /// As in XsimdVector.
+  /// \{
   using Reg = Eigen::internal::packet_traits<float>::type;
   static constexpr const char* name = "eigen";
   static constexpr int registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS;
@@ -28,6 +30,7 @@ struct EigenVector : Registers<Eigen::internal::packet_traits<float>> {
   [[gnu::always_inline]] static Reg select_less(Reg x, Reg y, Reg a, Reg b) {
     return Eigen::internal::pselect(Eigen::internal::pcmp_lt(x, y), a, b);
   }
+  /// \}
 };
 
 HEED_INTRINSICS_END

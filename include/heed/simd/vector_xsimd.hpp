@@ -29,9 +29,9 @@ HEED_INTRINSICS_BEGIN
 /// A vector of floats of xsimd architecture `Arch`.
 template <class Arch = detail::XsimdArch>
 struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
-  using Batch = xsimd::batch<float, Arch>;
-  using Reg = typename Batch::register_type;
-  static constexpr const char* name = "xsimd";
+  using Batch = xsimd::batch<float, Arch>;      ///< xsimd's type
+  using Reg = typename Batch::register_type;    ///< the native register
+  static constexpr const char* name = "xsimd";  ///< the backend's name in reports
   /// Number of vector registers of the ISA. It decides the tile shapes.
 #if defined(__AVX512F__) || defined(__aarch64__)
   static constexpr int registers = 32;
@@ -39,6 +39,8 @@ struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
   static constexpr int registers = 16;
 #endif
 
+  /// Memory of any alignment, one number in every lane, and arithmetic lane by lane.
+  /// \{
   [[gnu::always_inline]] static Reg load(const float* from) { return Batch::load_unaligned(from); }
   [[gnu::always_inline]] static void store(float* to, Reg x) { Batch(x).store_unaligned(to); }
   [[gnu::always_inline]] static Reg set1(float x) { return Batch(x); }
@@ -46,6 +48,7 @@ struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
   [[gnu::always_inline]] static Reg sub(Reg a, Reg b) { return Batch(a) - Batch(b); }
   [[gnu::always_inline]] static Reg mul(Reg a, Reg b) { return Batch(a) * Batch(b); }
   [[gnu::always_inline]] static Reg div(Reg a, Reg b) { return Batch(a) / Batch(b); }
+  /// \}
   /// a * b + c, rounded once where the ISA has a fused multiply-add.
   [[gnu::always_inline]] static Reg fma(Reg a, Reg b, Reg c) {
     if constexpr (XsimdVector::has_fma) return XsimdVector::fused(a, b, c);

@@ -12,8 +12,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// TernaryLoops of AVX2. Members as in TernaryScalar.
+/// TernaryLoops of AVX2.
 struct TernaryAvx2 {
+  /// As in TernaryScalar.
+  /// \{
   static constexpr const char* name = "avx2";
   static constexpr Index tile_tokens = 4;
 
@@ -37,6 +39,7 @@ struct TernaryAvx2 {
                    std::int32_t* acc) {
     for (Index r = 0; r < ternary_rows; r += 16) four_tokens(panel + 4 * r, quads, q, resume, acc + r);
   }
+  /// \}
 
  private:
   // One instruction adds two products: at most 2 * 2 * 128 = 512 in magnitude. 60 of these sums stay below 2^15.

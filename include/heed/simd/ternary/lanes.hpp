@@ -7,10 +7,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// TernaryLoops on `W` lanes of 32 bits; W is 4, 8 or 16. Members as in TernaryScalar.
+/// TernaryLoops on `W` lanes of 32 bits; W is 4, 8 or 16.
 template <int W>
 struct TernaryLanes {
-  using Words = typename detail::VectorTypes<W>::Words;
+  using Words = typename detail::VectorTypes<W>::Words;  ///< W lanes of 32 bits
+  /// As in TernaryScalar.
+  /// \{
   static constexpr const char* name = "lanes";
   static constexpr Index tile_tokens = 4;
 
@@ -54,6 +56,7 @@ struct TernaryLanes {
       for (int t = 0; t < 4; ++t) std::memcpy(acc + t * ternary_rows + r, &sum[t], sizeof sum[t]);
     }
   }
+  /// \}
 
  private:
   static Words load(const void* from) {

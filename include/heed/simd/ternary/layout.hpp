@@ -49,15 +49,20 @@ struct RowInterleaved {
 
 /// 2 bits a weight: plane p is at bits 2p and 2p + 1 of the byte.
 struct TwoBit : detail::RowInterleaved<4> {
+  /// What TernaryLayout asks for.
+  /// \{
   static constexpr const char* name = "2-bit";
   static constexpr double bits_per_weight = 2.0;
   static constexpr int plane_unit(int plane) noexcept { return 1 << (2 * plane); }
   static constexpr int code(std::uint8_t byte, int plane) noexcept { return (byte >> (2 * plane)) & 3; }
+  /// \}
 };
 
 /// 1.6 bits a weight: five base-3 digits a byte, plane p is the digit of 3^p. It reads a fifth less than TwoBit and
 /// needs twice the work to unpack: for matrices that do not fit in cache. Rows are padded to 20 columns instead of 16.
 struct FiveTrits : detail::RowInterleaved<5> {
+  /// What TernaryLayout asks for.
+  /// \{
   static constexpr const char* name = "1.6-bit";
   static constexpr double bits_per_weight = 1.6;
   static constexpr int plane_unit(int plane) noexcept {
@@ -65,6 +70,7 @@ struct FiveTrits : detail::RowInterleaved<5> {
     return powers[plane];
   }
   static constexpr int code(std::uint8_t byte, int plane) noexcept { return byte / plane_unit(plane) % 3; }
+  /// \}
 };
 
 /// TwoBit or FiveTrits. A byte is the sum of code_p * plane_unit(p) over its planes; `code(byte, p)` gives code_p.

@@ -9,8 +9,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// TernaryLoops on NEON's dot product. Members as in TernaryScalar.
+/// TernaryLoops on NEON's dot product.
 struct TernaryNeon {
+  /// As in TernaryScalar.
+  /// \{
   static constexpr const char* name = "neon-dotprod";
   static constexpr Index tile_tokens = 4;
 
@@ -81,6 +83,7 @@ struct TernaryNeon {
       }
     }
   }
+  /// \}
 
  private:
   static constexpr int N = 4;

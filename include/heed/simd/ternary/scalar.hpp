@@ -16,7 +16,7 @@ inline constexpr Index ternary_rows = 32;
 
 /// TernaryLoops without SIMD.
 struct TernaryScalar {
-  static constexpr const char* name = "scalar";
+  static constexpr const char* name = "scalar";  ///< for reports
   /// Tokens of the largest tile. A tile has a multiple of 4 tokens, up to this.
   static constexpr Index tile_tokens = 4;
 

@@ -97,10 +97,12 @@ struct Ymm {
 
 }  // namespace detail
 
-/// TernaryLoops on the registers of V. Members as in TernaryScalar.
+/// TernaryLoops on the registers of V.
 template <class V>
 struct TernaryVnni {
-  using Reg = typename V::Reg;
+  using Reg = typename V::Reg;  ///< a register of integers
+  /// As in TernaryScalar.
+  /// \{
   static constexpr const char* name = V::name;
   static constexpr Index tile_tokens = V::tile_tokens;
 
@@ -142,6 +144,7 @@ struct TernaryVnni {
       }
     }
   }
+  /// \}
 
  private:
   static constexpr int bytes = V::lanes * 4;
@@ -294,10 +297,10 @@ struct TernaryVnni {
 };
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-using TernaryVnni512 = TernaryVnni<detail::Zmm>;
+using TernaryVnni512 = TernaryVnni<detail::Zmm>;  ///< 16 lanes
 #endif
 #if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
-using TernaryVnni256 = TernaryVnni<detail::Ymm>;
+using TernaryVnni256 = TernaryVnni<detail::Ymm>;  ///< 8 lanes
 #endif
 
 }  // namespace heed::inline HEED_ABI
