@@ -10,8 +10,9 @@ namespace heed::inline HEED_ABI {
 /// Codec with 2 bytes per number: 8 bits of exponent, 8 bits of precision. Finite numbers that would round to infinity
 /// (magnitudes from 3.396e38 on) are stored as +-3.389e38.
 struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
-  static constexpr const char* name = "bf16";
+  static constexpr const char* name = "bf16";  ///< in snapshots and reports
 
+  /// The number that these bits stand for, exactly.
   [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
     return detail::bits_as<float>(std::uint32_t(bits) << 16);
   }
@@ -27,6 +28,8 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   /// How a vector type reads it (detail::RowReader).
   template <class V>
   struct Reader {
+    /// What detail::RowReader asks for.
+    /// \{
     using Reg = typename V::Reg;
     static constexpr int group_words = 1;
     static constexpr int group_numbers = 2;
@@ -36,6 +39,7 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
     [[gnu::always_inline]] static Reg load(const std::byte* row, Index first) {
       return V::floats(V::widen(V::load_halves(row + offset_bytes(first))) << 16);
     }
+    /// \}
   };
   /// How a vector type stores it: from_float() of every number.
   template <class V>

@@ -16,11 +16,11 @@ namespace heed::inline HEED_ABI {
 /// whose store(to, numbers) writes V::width elements, of the bits that from_float() gives.
 template <class Derived, class ElementType>
 struct ElementCodec {
-  using Element = ElementType;
-  static constexpr Index element_bytes = Index(sizeof(Element));
-  static constexpr Factors factors = Factors::none;
-  static constexpr Index view_step = 1;
-  static constexpr Index row_alignment = heed::row_alignment;
+  using Element = ElementType;                                    ///< how a number is stored
+  static constexpr Index element_bytes = Index(sizeof(Element));  ///< bytes of a stored number
+  static constexpr Factors factors = Factors::none;               ///< a stored number needs none
+  static constexpr Index view_step = 1;                           ///< views may begin at any number
+  static constexpr Index row_alignment = heed::row_alignment;     ///< bytes
 
   /// Bytes of an encoded row of `width` numbers, padding not included.
   [[nodiscard]] static constexpr Index row_bytes(Index width) noexcept { return width * element_bytes; }

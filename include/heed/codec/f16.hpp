@@ -13,8 +13,9 @@ HEED_INTRINSICS_BEGIN
 /// Codec with 2 bytes per number: 5 bits of exponent, 11 bits of precision. Finite numbers beyond +-65504 are stored as
 /// +-65504: stored as infinity, one such key would make every query that sees it NaN.
 struct F16 : ElementCodec<F16, std::uint16_t> {
-  static constexpr const char* name = "f16";
+  static constexpr const char* name = "f16";  ///< in snapshots and reports
 
+  /// The number that these bits stand for, exactly.
   [[nodiscard]] static constexpr float to_float(std::uint16_t bits) noexcept {
     const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
     const std::uint32_t magnitude = bits & 0x7fffu;
@@ -44,6 +45,8 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
   /// How a vector type reads it (detail::RowReader).
   template <class V>
   struct Reader {
+    /// What detail::RowReader asks for, and the vectors of V that it uses.
+    /// \{
     using Reg = typename V::Reg;
     using Words = typename V::Words;
     using Halves = typename V::Halves;
@@ -55,6 +58,7 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
     [[gnu::always_inline]] static Reg load(const std::byte* row, Index first) {
       return widen(V::load_halves(row + offset_bytes(first)));
     }
+    /// \}
 
     /// f16 bits as floats, exactly.
     [[gnu::always_inline]] static Reg widen(Halves h) {
