@@ -13,7 +13,7 @@ namespace heed::inline HEED_ABI {
 
 /// 256 bits, one per key of a chunk.
 struct KeyBits {
-  std::array<std::uint64_t, chunk_keys / 64> word{};
+  std::array<std::uint64_t, chunk_keys / 64> word{};  ///< key k is bit k % 64 of word k / 64
 
   /// Bit `k`, 0 <= k < 256.
   [[nodiscard]] bool test(Index k) const noexcept { return (word[std::size_t(k / 64)] >> (k % 64)) & 1u; }
@@ -52,6 +52,8 @@ struct KeyBits {
     return {begin, Index(last) * 64 + Index(std::bit_width(word[last]))};
   }
 
+  /// The bits that are set in both, or in one of them.
+  /// \{
   friend KeyBits operator&(KeyBits a, const KeyBits& b) noexcept {
     for (std::size_t w = 0; w < a.word.size(); ++w) a.word[w] &= b.word[w];
     return a;
@@ -60,6 +62,7 @@ struct KeyBits {
     for (std::size_t w = 0; w < a.word.size(); ++w) a.word[w] |= b.word[w];
     return a;
   }
+  /// \}
   /// The bits that are set here and not in `other`.
   [[nodiscard]] KeyBits without(const KeyBits& other) const noexcept {
     KeyBits bits = *this;

@@ -26,6 +26,7 @@ namespace heed::inline HEED_ABI {
 /// floats each; merge_slots() says how many slots suffice. This class holds the softmax states and the slot numbers.
 class MergeStack {
  public:
+  /// Forgets all pending states.
   void reset() noexcept {
     depth_ = 0;
     used_ = 0;
