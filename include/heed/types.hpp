@@ -102,9 +102,12 @@ struct NearKeys {
   friend bool operator==(const NearKeys&, const NearKeys&) = default;
 };
 
-/// How much of a (queries x keys) rectangle a mask leaves visible. `none` and `full` are promises; `partial` may also
-/// mean that the mask does not know.
-enum class Coverage { none, partial, full };
+/// How much of a (queries x keys) rectangle a mask leaves visible. `none` and `full` are promises.
+enum class Coverage {
+  none,     ///< no query sees a key
+  partial,  ///< neither, or the mask does not know
+  full,     ///< every query sees every key
+};
 
 /// The smallest multiple of `multiple` that is at least n. n >= 0, multiple >= 1, and their sum fits into 64 bits: a
 /// number of the caller's is a Count.

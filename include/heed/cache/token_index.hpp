@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI {
 
 /// When commit() evicts what no later query can see.
 enum class Eviction : std::uint8_t {
-  now,
+  now,    ///< with this commit
   later,  ///< with the next commit: until then truncate() can go back to where the step began
 };
 
