@@ -44,8 +44,8 @@ template <class Prepare>
   return fail(StatusCode::out_of_range, "remove(): positions are ", begin, " .. ", end,
               ", must ascend and lie in 0 .. ", seen);
 }
-/// The positions of `seen` tokens that are not in `keep`. invalid_argument unless `keep` ascends, and a group at least
-/// holds each; out_of_memory.
+/// The positions of `seen` tokens that are not in `keep`. invalid_argument unless `keep` ascends and each of its tokens
+/// is held by at least one group; out_of_memory.
 [[nodiscard]] inline Result<SlidingArray<Interval>> all_but(std::span<const Index> keep, Index seen,
                                                             std::span<const LayerGroup> groups,
                                                             const MemoryResource& memory) {

@@ -85,7 +85,7 @@ class PagePool {
 
   /// Adds a holder.
   static void share(Page* page) noexcept { page->holders.fetch_add(1, std::memory_order_relaxed); }
-  /// Whether the page has more than one holder.
+  /// true if the page has more than one holder.
   [[nodiscard]] static bool shared(const Page* page) noexcept {
     return page->holders.load(std::memory_order_acquire) > 1;
   }
@@ -110,7 +110,7 @@ class PagePool {
     const std::lock_guard lock(mutex_);
     return last_slab_;
   }
-  /// The same for slabs that were allocated after number `slab`.
+  /// As trim(), only for slabs that were allocated after number `slab`.
   void trim_after(std::int64_t slab) noexcept {
     const std::lock_guard lock(mutex_);
     for (PageSize* size = sizes_; size != nullptr;) {
@@ -124,7 +124,7 @@ class PagePool {
       size = next_size;
     }
   }
-  /// The same for pages of one size, as long as `keep` free pages stay.
+  /// As trim(), only for pages of one size, and `keep` free pages of it stay.
   void trim(Index bytes, Index keep) noexcept {
     const std::lock_guard lock(mutex_);
     PageSize* const size = find(page_bytes(bytes));

@@ -37,17 +37,18 @@ concept EvictsLater = requires(Step& step) {
 ///     ...                                     // decode
 ///     prefixes.insert(all_ids, cache);        // so that the conversation can go on
 ///
-/// **What is found.** An entry of n tokens can give every t <= n that its cache can go back to: t >= rollback_floor(), of
-/// all layer groups the greatest. find() gives the longest t of all entries. Without eviction that is every t. Where a
-/// rule evicts, insert() alone gives t = n, and what undo_tokens leave; commit() keeps what the step's tokens could see,
-/// so that it gives every t from the step's first token on, in all layer groups at once. Then chunks that are committed
-/// one after the other give every t. If a rule evicts, commit() or undo_tokens are also needed to find the same prompt
-/// again, because one of its tokens must be left. A cache that was found computes the very bits of one that was fed from
-/// the start.
+/// **What is found.** An entry of n tokens can give every t <= n that its cache can go back to: t >= rollback_floor(),
+/// of all layer groups the greatest. find() gives the longest t of all entries. Without eviction that is every t. Where
+/// a rule evicts, an entry of insert() gives t = n, and the lengths that undo_tokens allow. An entry of commit() keeps
+/// what the step's tokens could see, so it gives every t from the step's first token on, in all layer groups at once.
+/// Chunks that are committed one after the other then give every t. To find the same prompt again, one of its tokens
+/// must be left. If a rule evicts, that also takes commit() or undo_tokens. A cache that was found computes the same
+/// bits as one that was fed from the start.
 ///
 /// **What it costs.** Entries are forks: they share pages with each other and with the caches they came from. Storing
-/// copies no row. When a cache goes on, it copies its last page of every layer group, unless that was full: lengths that are
-/// multiples of CacheOptions::page_tokens cost nothing, others a page; its default, up to 1024 tokens, is large for that.
+/// copies no row. A cache that takes further tokens copies the last page of every layer group, unless that page was
+/// full. So lengths that are multiples of CacheOptions::page_tokens cost nothing, others cost a page. The default page,
+/// up to 1024 tokens, is large for that.
 ///
 ///     group with a window w       holds the pages of
 ///     insert()                    w - 1 tokens
@@ -63,11 +64,11 @@ concept EvictsLater = requires(Step& step) {
 /// belong to their pool and are not counted. Give all caches one pool: a pool of a cache's own lives as long as its
 /// entries, with all the memory that was reserved.
 ///
-/// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that were
-/// inserted or found may be used by other threads meanwhile. Movable; one that was moved from may only be destroyed or
-/// assigned to.
-/// Bookkeeping is on the C++ heap. All caches must have one fingerprint(): layers, rules, positions, undo_tokens,
-/// model_id; PrefixScope is for what differs otherwise. What is found has policy and options of the cache that was stored.
+/// Owns its entries. A pool of the caller's (CacheOptions::pool) must outlive it. One thread at a time; caches that
+/// were inserted or found may be used by other threads meanwhile. Movable; one that was moved from may only be
+/// destroyed or assigned to. Bookkeeping is on the C++ heap. All caches must have one fingerprint(): layers, rules,
+/// positions, undo_tokens, model_id. PrefixScope is for what differs otherwise. A cache that is found has policy and
+/// options of the cache that was stored.
 template <class Cache>
 class PrefixCache {
  public:
@@ -104,7 +105,7 @@ class PrefixCache {
   ///
   /// invalid_argument for a negative id, no ids, another number of ids than the cache has seen, an id that is not the
   /// cache's, a cache with another fingerprint(); unsupported if tokens were removed; out_of_range if the entry alone exceeds
-  /// max_bytes; out_of_memory; what fork() says otherwise. Nothing changes then.
+  /// max_bytes; out_of_memory; the errors of fork(). Nothing changes then.
   [[nodiscard]] Result<std::uint64_t> insert(Ids ids, const Cache& cache, const PrefixScope& scope = {}) {
     if (Index(ids.size()) != cache.seen() || ids.empty()) {
       return fail(StatusCode::invalid_argument, "insert(): there are ", ids.size(), " ids, the cache has seen ",
@@ -116,12 +117,12 @@ class PrefixCache {
     return store("insert()", ids, cache, scope);
   }
 
-  /// step.commit(), and insert() before anything is evicted: `ids` are all tokens, those of the step included. So later
-  /// prompts find every length from the step's first token on, whatever the rules. The cache itself evicts with its next
-  /// commit(): until then it holds the step's tokens.
+  /// Calls step.commit(), and insert() before anything is evicted. `ids` are all tokens, those of the step included. So
+  /// later prompts find every length from the step's first token on, under any rules. The cache itself evicts with its
+  /// next commit(); until then it holds the step's tokens.
   ///
-  /// As insert(), and as commit(). The step stays open if it was not committed; if it is closed after an error, it was
-  /// committed and is not stored.
+  /// Errors as of insert() and of Step::commit(). If the step is open after an error, it was not committed. If it is
+  /// closed, it was committed but is not stored.
   template <class Step = typename Cache::Step>
     requires detail::EvictsLater<Step>
   [[nodiscard]] Result<std::uint64_t> commit(Ids ids, Step& step, const PrefixScope& scope = {}) {
@@ -141,10 +142,10 @@ class PrefixCache {
     return store("commit()", ids, cache, scope);
   }
 
-  /// The cache of the longest beginning of `ids` that an entry of this scope can give, with at least `leave` ids left: an
-  /// engine needs the logits of the last one. It can go back as far as its rollback_floor() says: where a rule evicts,
-  /// undo_tokens fill up again as it goes on. invalid_argument for a negative id or `leave`; what fork() and truncate()
-  /// say.
+  /// The cache of the longest beginning of `ids` that an entry of this scope can give, with at least `leave` ids left:
+  /// an engine needs the logits of the last one. It can go back as far as its rollback_floor() says. Where a rule
+  /// evicts, that may at first be fewer than undo_tokens tokens; it grows with every further token. invalid_argument
+  /// for a negative id or `leave`; the errors of fork() and truncate().
   [[nodiscard]] Result<Match> find(Ids ids, Index leave = 1, const PrefixScope& scope = {}) {
     if (leave < 0) return fail(StatusCode::invalid_argument, "find(): leave is ", leave, ", must be at least 0");
     if (Status status = detail::check_ids("find()", ids); !status.ok()) return status;
@@ -176,7 +177,7 @@ class PrefixCache {
   }
 
  private:
-  /// Whether the cache can stand for those that are stored.
+  /// invalid_argument unless the cache has the fingerprint of those that are stored.
   [[nodiscard]] Status check_kind(const char* call, const Cache& cache) const {
     if constexpr (requires { cache.fingerprint(); }) {
       if (size() > 0 && cache.fingerprint() != entries_.latest().fingerprint()) {

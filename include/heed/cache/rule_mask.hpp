@@ -37,7 +37,7 @@ class RuleMask {
   [[nodiscard]] Index tokens() const noexcept { return index_.reaches().empty() ? 0 : index_.planned(); }
   /// The mask. It points to memory that this object owns, so it stays valid if the object moves.
   [[nodiscard]] LandmarkMask mask() const& noexcept { return index_.mask(true); }
-  LandmarkMask mask() const&& = delete;  // what it points to dies first
+  LandmarkMask mask() const&& = delete;  // the mask would point to memory that is already free
 
  private:
   explicit RuleMask(TokenIndex index) noexcept : index_(std::move(index)) {}

@@ -197,8 +197,8 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   return table.make_writable(slots.begin, slots.end, {}, (slots.end - 1) / tokens - slots.begin / tokens + 1);
 }
 
-/// Fills an empty group, or says what is wrong; the group is then useless. out_of_range if it would hold more than
-/// `max_tokens` tokens.
+/// Fills an empty group. invalid_argument saying what is wrong, out_of_range if it would hold more than `max_tokens`
+/// tokens, out_of_memory; the group must not be used then.
 [[nodiscard]] inline Status read_group(SnapshotReader& reader, const MemoryResource& memory, Index seen,
                                        Index max_tokens, LayerGroup& group, RetentionCounters& counters) {
   const PageLayout& layout = group.near_rows.layout();
@@ -248,8 +248,8 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   text = std::move(merged);
   return {};
 }
-/// invalid_argument unless all groups are of one text: after as many commits, of the same ids, and without what a caller
-/// removed from one of them.
+/// invalid_argument unless all groups are of one text: the same number of commits, the same ids, and the same tokens
+/// removed by the caller.
 [[nodiscard]] inline Status check_one_text(const MemoryResource& memory, std::span<const LayerGroup> groups,
                                            std::span<const RetentionCounters> counters) {
   if (groups.size() < 2) return {};
@@ -282,7 +282,7 @@ inline std::size_t write_groups(std::byte* to, std::uint64_t fingerprint, const 
   for (std::size_t g = 0; g < groups.size(); ++g) write_group(writer, groups[g], counters[g]);
   return finish_snapshot(writer, size_at, to);
 }
-/// Fills empty groups, or says what is wrong; they are then useless.
+/// Fills empty groups. Errors as of read_group(); the groups must not be used then.
 [[nodiscard]] inline Status read_groups(std::span<const std::byte> from, std::uint64_t fingerprint,
                                         const SnapshotCodecs& codecs, const MemoryResource& memory, Index max_tokens,
                                         std::span<LayerGroup> groups, std::span<RetentionCounters> counters) {

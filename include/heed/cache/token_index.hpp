@@ -17,8 +17,8 @@ enum class Eviction : std::uint8_t {
 
 /// The bookkeeping of one layer group, without a byte of a row.
 ///
-/// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. Rows are
-/// moved by the caller, whom commit(), truncate() and remove() tell what to move.
+/// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. The
+/// caller moves the rows: commit(), truncate() and remove() call members of its `rows` that say what to move.
 class TokenIndex : public TokenRestoration {
  public:
   TokenIndex() = default;
@@ -40,8 +40,9 @@ class TokenIndex : public TokenRestoration {
     if (status.ok()) status = rotary_.reserve_exactly(memory, step);
     return status;
   }
-  /// Gives back what a long step left, if there is memory to move the rest to. What stays is enough for `recent` near tokens,
-  /// `landmarks` landmarks, those of the near run included, and steps of `step` tokens.
+  /// Gives back memory that a long step needed. What stays is enough for `recent` near tokens, `landmarks` landmarks,
+  /// those of the near run included, and steps of `step` tokens. Does nothing if there is no memory to move the rest
+  /// to.
   void shrink(const MemoryResource& memory, Index recent, Index landmarks, Index step) noexcept {
     ids_.shrink(memory, recent);
     far_.shrink(memory, landmarks);
@@ -65,8 +66,8 @@ class TokenIndex : public TokenRestoration {
 
   // --- a step ------------------------------------------------------------------------------------------------------
 
-  /// Appends `count` tokens tentatively; `id(i)` is the id of the i-th. out_of_memory changes nothing. The memory of
-  /// before is kept until settle().
+  /// Appends `count` tokens tentatively; `id(i)` is the id of token i. out_of_memory changes nothing. The old memory is
+  /// kept until settle().
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
     Status status = ids_.try_back(memory, count);
@@ -119,9 +120,9 @@ class TokenIndex : public TokenRestoration {
   /// A plan of some of the planned tokens.
   struct Replan {
     Index far_tokens = 0;    ///< in the list
-    bool same_roles = true;  ///< tokens are to the rule what they were
+    bool same_roles = true;  ///< every token has the role that it had in the first plan
   };
-  /// Before the planned tokens `accepted` alone are planned again, with these ids: memory for it, or out_of_memory.
+  /// Makes room for a new plan of the planned tokens `accepted` only, with these ids, or out_of_memory.
   [[nodiscard]] Status prepare_replan(const MemoryResource& memory, std::span<const Index> accepted,
                                       std::span<const std::int32_t> ids, Replan* replan) {
     *replan = {.far_tokens = committed_far_};
@@ -132,17 +133,19 @@ class TokenIndex : public TokenRestoration {
     }
     return far_.reserve_back(memory, std::max<Index>(0, replan->far_tokens - far_.size()));
   }
-  /// Far slots there must be for commit().
+  /// Number of far slots after commit().
   [[nodiscard]] Index held_after_commit() const noexcept {
     const Reach& kept = released(seen() + planned_);
     return far_index(kept.end_landmark) - dropped_by(kept);
   }
-  /// Whether commit() moves rows within the far slots.
+  /// true if commit() moves rows within the far slots.
   [[nodiscard]] bool commit_moves_far() const noexcept { return dropped_by(released(seen() + planned_)) > 0; }
-  /// Keeps the planned tokens and evicts. Takes time for these and for what leaves the recent tokens, not for what is held,
-  /// unless landmarks are dropped. Tells `rows` in order: drop(slot, count, end): far slots from slot + count to `end` move
-  /// down by `count`; promote(position, slot, count): near rows move to far slots; advance(begin, end): near rows outside
-  /// go.
+  /// Keeps the planned tokens and evicts. Takes time for these and for the tokens that leave the near run. If landmarks
+  /// are dropped, it also takes time for all landmarks. Calls these members of `rows`, in this order:
+  ///
+  ///     drop(slot, count, end)            far rows from slot + count to `end` move down by `count`
+  ///     promote(position, slot, count)    near rows move to far slots
+  ///     advance(begin, end)               near rows outside [begin, end) are no longer needed
   template <class Rows>
   void commit(Rows&& rows, Eviction eviction) noexcept {
     const Index undo = undo_;
@@ -155,14 +158,16 @@ class TokenIndex : public TokenRestoration {
 
   // --- going back --------------------------------------------------------------------------------------------------
 
-  /// Before truncate(): memory for it, and where the near run will begin.
+  /// Makes room for truncate(), and says where the near run will begin; or out_of_memory.
   [[nodiscard]] Status prepare_truncate(const MemoryResource& memory, Index tokens, Index* near_begin) {
     *near_begin = recent_after(tokens, reach_at(tokens).begin).begin;
     return ids_.reserve_front(memory, std::min(state_.near_begin, tokens) - *near_begin);
   }
-  /// Keeps the first `tokens` tokens, at least rollback_floor() or none. With fewer, which must be all that are held, what
-  /// is gone stays gone. Tells `rows`: demote(slot, position, count): far rows that are recent again move to the near run;
-  /// advance(begin, end).
+  /// Keeps the first `tokens` tokens: 0, or at least rollback_floor(). Fewer are allowed if no later token is held;
+  /// tokens that are not held are then lost for good. Calls these members of `rows`, in this order:
+  ///
+  ///     demote(slot, position, count)     far rows that are recent again move to the near run
+  ///     advance(begin, end)               near rows outside [begin, end) are no longer needed
   template <class Rows>
   void truncate(Index tokens, Rows&& rows) noexcept {
     if (tokens == seen()) return;
@@ -172,10 +177,10 @@ class TokenIndex : public TokenRestoration {
       return;
     }
     const Reach reach = reach_at(tokens);
-    // A landmark that is recent again was copied out of the near run, of which nothing else can be missing.
+    // A landmark that is recent again was moved out of the near run. Nothing else can be missing from it.
     const Recent recent = recent_after(tokens, reach.begin);
     if (state_.first_removed >= tokens) state_.first_removed = -1;
-    // What a query lacks that went on after resume_at() is gone for good, also if truncate() comes back to that query.
+    // After resume_at() a query may lack tokens. They are lost for good, also if truncate() comes back to that query.
     if (state_.first_removed < 0 && reach.begin > recent_begin(tokens)) state_.first_removed = tokens;
     while (!far_.empty() && far_.back().position >= tokens) {
       state_.initial -= far_.back().role == Role::initial;
@@ -199,7 +204,7 @@ class TokenIndex : public TokenRestoration {
       reach_.pop_back(reach_.size() - 1 - (tokens - state_.reach_first));
       reach_.back().blind = false;
     }
-    // All tokens from the latest evicted one to the old near run are held: it changes only if it is cut off.
+    // All tokens between last_evicted and the old near run are held. So it changes only if it is cut off.
     if (state_.last_evicted >= recent.begin) note_evicted();
   }
 

@@ -1,5 +1,5 @@
 /// \file
-/// What a snapshot says of a token index.
+/// The numbers of a token index that a snapshot stores.
 #pragma once
 
 #include <heed/checked.hpp>
@@ -8,9 +8,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The numbers of a token index that cannot be derived. Together with the far tokens, the ids of the near tokens and
-/// the rule they determine the index: the rule gives the roles, later reaches follow from the first one, the near run
-/// begins with the recent tokens of the first one, and a missing token was evicted, or removed if it is a hole.
+/// The numbers of a token index that cannot be derived. The far tokens, the ids of the near tokens and the rule give
+/// the rest. The rule gives the roles. Later reaches follow from the first one. The near run begins with the recent
+/// tokens of the first one. A missing token was removed if it is a hole, and evicted otherwise.
 ///
 ///     0 <= begin <= reach_first <= seen
 struct TokenRecord {
@@ -43,7 +43,8 @@ namespace detail {
     return {};
   }
   if (r.first_removed != -1) return bad_snapshot("first_removed", r.first_removed);
-  // From the first query that sees what the query reach_first sees; or that one's token is already gone before it attends.
+  // The floor is the first query with the keys of the query reach_first, so at most reach_first. A rule that evicts
+  // before a step records one more.
   const Index late = rule.evicts_before_step() ? 1 : 0;
   if (r.floor < r.begin || r.floor > r.reach_first + late) return bad_snapshot("floor", r.floor);
   const Index floor = r.begin == 0 ? 0 : rule.rollback_floor(r.begin - 1, r.begin);

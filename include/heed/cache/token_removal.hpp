@@ -32,9 +32,12 @@ class TokenRemoval : public TokenLists {
     *distant = {first, std::max(left, state_.held)};
     return far_.reserve_back(memory, std::max<Index>(0, left - far_.size()));
   }
-  /// Removes the tokens at the positions `gone`: disjoint, ascending, none of them empty; whether they are held or not.
-  /// Tells `rows`: gather(slot, to, count): far rows move to far slots before them; promote(position, slot, count): near
-  /// rows move to far slots; advance(begin, end): near rows outside go. Far rows move first, all of them ascending.
+  /// Removes the tokens at the positions `gone`, whether they are held or not. The intervals are disjoint, ascending
+  /// and not empty. Calls these members of `rows`, far rows first, positions and slots ascending:
+  ///
+  ///     gather(slot, to, count)           far rows move to far slots before them
+  ///     promote(position, slot, count)    near rows move to far slots
+  ///     advance(begin, end)               near rows outside [begin, end) are no longer needed
   template <class Rows>
   void remove(std::span<const Interval> gone, Rows&& rows) noexcept {
     note_removed(gone);
@@ -56,12 +59,12 @@ class TokenRemoval : public TokenLists {
   TokenRemoval(AnyRule rule, Positions positions, Index undo_tokens)
       : TokenLists(std::move(rule), positions, undo_tokens) {}
 
-  /// Whether `position` is in one of `gone`; `at` is where the search goes on, for positions that ascend.
+  /// true if `position` is in one of `gone`. Calls with ascending positions share `at`, which begins at 0.
   [[nodiscard]] static bool is_gone(std::span<const Interval> gone, std::size_t& at, Index position) noexcept {
     while (at < gone.size() && gone[at].end <= position) ++at;
     return at < gone.size() && gone[at].begin <= position;
   }
-  /// The far tokens that are in `gone` leave the list; `move(slot, to, count)`: rows move on the way.
+  /// Takes the far tokens that are in `gone` off the list. Calls move(slot, to, count) for rows that must move.
   template <class Move>
   void remove_landmarks(std::span<const Interval> gone, const Move& move) noexcept {
     std::size_t at = 0;
@@ -87,13 +90,12 @@ class TokenRemoval : public TokenLists {
     state_.held = held;
   }
 
-  /// Notes the latest position that is gone, which may be any.
+  /// Sets last_evicted. Looks at all tokens before the near run.
   void note_evicted() noexcept {
     state_.last_evicted = -1;
     note_evicted(0);
   }
-  /// The same if from position `from` on, and only there, something may be gone that was not before. Looks at the tokens
-  /// from there to the near run.
+  /// The same if nothing before position `from` has changed. Looks at the tokens from there to the near run.
   void note_evicted(Index from) noexcept {
     Index position = state_.near_begin - 1, key = state_.held - 1;
     while (position >= from && key >= 0 && far_[key].position == position) --key, --position;
@@ -112,11 +114,11 @@ class TokenRemoval : public TokenLists {
   [[nodiscard]] Index gathered_begin(std::span<const Interval> gone) const noexcept {
     return gone.empty() ? state_.near_begin : std::max(state_.near_begin, std::min(gone.back().end, seen()));
   }
-  /// What is left of the near run before the last of `gone` becomes far.
+  /// Makes far what is left of the near run before the end of the last of `gone`.
   template <class Rows>
   void gather(std::span<const Interval> gone, Rows& rows) noexcept {
     const Index begin = gathered_begin(gone);
-    Index next = state_.near_begin;  // the first position that is not decided
+    Index next = state_.near_begin;  // the first position that is neither removed nor far
     for (const Interval& tokens : gone) {
       const Index end = std::min(tokens.begin, begin);
       if (next < end) {

@@ -1,5 +1,5 @@
 /// \file
-/// A token index as a snapshot says it, and what a snapshot says as a token index.
+/// A token index to and from the numbers of a snapshot.
 #pragma once
 
 #include <algorithm>
@@ -10,11 +10,11 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The part of a TokenIndex that is written to snapshots and made from them. What a snapshot says is checked against what some
-/// sequence of calls leads to; all else is derived by asking the rule again.
+/// The part of a TokenIndex that is written to snapshots and made from them. The numbers of a snapshot are checked:
+/// some sequence of calls must lead to them. All else is derived by asking the rule again.
 class TokenRestoration : public TokenRemoval {
  public:
-  /// What a snapshot says, besides far tokens and ids. There is no plan.
+  /// What a snapshot stores, besides far tokens and ids. There must be no plan.
   [[nodiscard]] TokenRecord record() const noexcept {
     const Reach& reach = reach_[0];
     return {.seen = seen(),
@@ -25,9 +25,9 @@ class TokenRestoration : public TokenRemoval {
             .first_landmark = reach.first_landmark - state_.dropped,
             .most_landmarks = reach.most_landmarks};
   }
-  /// Makes an empty index the one of a snapshot: `far` are the far tokens, their roles not yet known, `ids` those of the
-  /// near ones, `holes` removed ones among these. invalid_argument for what no sequence of calls leads to, or out_of_memory;
-  /// the index is then useless.
+  /// Fills an empty index from a snapshot: `far` are the far tokens without their roles, `ids` the ids of the near
+  /// ones, `holes` the removed ones among these. invalid_argument for numbers that no sequence of calls leads to, or
+  /// out_of_memory; the index must not be used then.
   [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record,
                                std::span<const FarToken> distant, std::span<const std::int32_t> ids,
                                std::span<const Interval> holes) {
@@ -74,7 +74,7 @@ class TokenRestoration : public TokenRemoval {
       add_token(seen(), id);
       add_reach(seen(), id);
     }
-    // The reaches are those of a time when nothing was removed.
+    // Up to here the reaches are those of a text without removed tokens.
     for (const Interval& hole : holes) holes_.add(hole);
     remove_landmarks(holes, [](Index, Index, Index) {});
     for (Index i = 0; i < reach_.size() && !holes.empty(); ++i) {
@@ -82,7 +82,7 @@ class TokenRestoration : public TokenRemoval {
     }
     note_evicted();
     if (status = check_begin(record); !status.ok()) return status;
-    // Whatever truncate() may be asked to go back to must still be here. Later lengths see later tokens.
+    // truncate() must find every token that the query at the rollback floor sees. Later queries see later tokens.
     const Index least = rollback_floor();
     if (least > 0 && reach_at(least).begin <= state_.last_evicted) return detail::bad_snapshot("floor", record.floor);
     return {};
@@ -112,11 +112,11 @@ class TokenRestoration : public TokenRemoval {
   }
 
  private:
-  /// What begin() takes.
+  /// true for an id that begin() takes.
   [[nodiscard]] bool is_id(std::int32_t id) const noexcept {
     return id >= 0 || (id == no_token_id && !rule_.needs_ids());
   }
-  /// The reach that a snapshot begins with. All tokens before its query are here.
+  /// Makes and checks the first reach. All tokens before its query have been added.
   [[nodiscard]] Status start_reach(const TokenRecord& record) noexcept {
     Index initial = 0;
     while (initial < far_.size() && far_[initial].role == Role::initial) ++initial;
@@ -144,7 +144,8 @@ class TokenRestoration : public TokenRemoval {
     }
     return {};
   }
-  /// Whether a rule without a history lets recent tokens begin there. Later ones do where what is before them is gone.
+  /// invalid_argument unless the rule lets recent tokens begin at r.begin, or later if the tokens before it were
+  /// removed.
   [[nodiscard]] Status check_begin(const TokenRecord& r) const {
     // Initial tokens are never evicted.
     Index first = 0;
@@ -159,7 +160,7 @@ class TokenRestoration : public TokenRemoval {
     if (r.begin == begin || (r.begin > begin && gone)) return {};
     return detail::bad_snapshot("begin", r.begin);
   }
-  /// Whether removed tokens can be where a snapshot says they are.
+  /// invalid_argument unless tokens can have been removed at these positions.
   [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const FarToken> distant,
                                    std::span<const Interval> holes) const {
     Index before = r.begin - 1;
@@ -171,7 +172,7 @@ class TokenRestoration : public TokenRemoval {
       before = hole.end;
     }
     if (!keeps_all_) return {};
-    Index first = 0;  // that is missing
+    Index first = 0;  // the first position that is not held
     while (first < Index(distant.size()) && distant[std::size_t(first)].position == first) ++first;
     if (r.first_removed != (r.begin == 0 ? -1 : first)) {
       return detail::bad_snapshot("first_removed", r.first_removed);

@@ -18,8 +18,8 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// What a PrefixCache stores: it checks and forks, this holds. Movable; what was moved from may only end or be assigned
-/// to.
+/// What a PrefixCache stores. The PrefixCache checks and forks; this owns. Movable; one that was moved from may only be
+/// destroyed or assigned to.
 template <class Cache>
 class PrefixEntries {
  public:
@@ -29,7 +29,7 @@ class PrefixEntries {
   [[nodiscard]] PrefixBytes bytes() const noexcept {
     return {.pages = tally_.bytes(), .bookkeeping = own_bytes_ + tree_bytes_};
   }
-  /// What bytes().total() is of a single entry.
+  /// bytes().total() of this entry alone.
   [[nodiscard]] static Index bytes_alone(Index tokens, const Cache& cache) {
     Index bytes = entry_bytes(cache) + IdTree::bytes_of(tokens);
     for_each_page_of(cache, [&bytes](const void*, Index page) { bytes += page; });
@@ -50,12 +50,13 @@ class PrefixEntries {
   /// The cache of the latest used entry. There must be one.
   [[nodiscard]] const Cache& latest() const noexcept { return entries_.front().cache; }
 
-  /// The entry becomes the latest used one.
+  /// Makes the entry the latest used one.
   const Cache& use(std::uint64_t key) noexcept {
     entries_.splice(entries_.begin(), entries_, places_.find(key)->second);
     return latest();
   }
-  /// The same with a new cache of the same ids. Nothing changes if the heap has no memory (std::bad_alloc).
+  /// As use(), and replaces the cache by another one of the same ids. Nothing changes if the heap has no memory
+  /// (std::bad_alloc).
   void replace(std::uint64_t key, Cache cache) {
     tally_.add(cache);
     use(key);

@@ -16,9 +16,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Sequences with a number > 0 each, and a floor: the shortest beginning that a sequence can be cut back to. What several
-/// sequences begin with is stored once, and compared once whatever their number: every answer comes from ids that were
-/// compared, not from hashes. Uses the C++ heap.
+/// Sequences of ids. Each has a number > 0 and a floor: the shortest beginning that it can be cut back to. What several
+/// sequences begin with is stored once and compared once, for any number of sequences. Every answer comes from ids that
+/// were compared, not from hashes. Uses the C++ heap.
 class IdTree {
  public:
   using Ids = std::span<const std::int32_t>;
@@ -108,7 +108,7 @@ class IdTree {
       } else if (node.best == place && node.best_floor < floor) {
         choose_best(at);
       } else {
-        break;  // nothing changes further up, either
+        break;  // nothing changes further up
       }
       if (at == root) break;
     }
@@ -129,7 +129,7 @@ class IdTree {
   static constexpr Place root = 0;
   static constexpr Index unreachable = count_limit;
 
-  /// A run of ids in which no sequence ends and none branches off, but at its end.
+  /// A run of ids. Sequences end and branch off only at its end.
   struct Node {
     Place parent = root;
     Index depth = 0;                         ///< ids from the root to the end of this run
@@ -216,8 +216,8 @@ class IdTree {
     link = nodes_[lower].parent = take(std::move(cut.upper));
     return link;
   }
-  /// Undoes a cut: the only child of a node in which no sequence ends takes its place. Without memory for the joined run the
-  /// two stay: the answers are the same.
+  /// Undoes a cut: the only child of a node in which no sequence ends takes its place. If there is no memory for the
+  /// joined run, both nodes stay, and the answers are the same.
   void join_child(Place place) noexcept {
     const Place child = nodes_[place].children.begin()->second;
     Node& upper = nodes_[place];
