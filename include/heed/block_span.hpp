@@ -10,8 +10,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Elements [0, size()) of an array, or of a BlockQueue. Owns nothing, and is void once the queue gets or gives back memory
-/// or loses elements at the front.
+/// Elements [0, size()) of an array, or of a BlockQueue. Owns nothing. Not valid any more once the queue takes or gives
+/// back memory, or loses elements at the front.
 template <class T>
 class BlockSpan {
  public:
@@ -42,7 +42,8 @@ class BlockSpan {
     some.size_ = count;
     return some;
   }
-  /// Number of the first element for which `holds` is false, or size(). It is true for all before and false for all after.
+  /// Index of the first element for which `holds` is false, or size(). `holds` must be true for all elements before it
+  /// and false for all after it.
   template <class Holds>
   [[nodiscard]] Index partition_point(const Holds& holds) const noexcept {
     Index begin = 0, end = size_;

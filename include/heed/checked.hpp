@@ -14,9 +14,8 @@ namespace heed::inline HEED_ABI {
 /// 2^63 - 1, the value of every Count that does not fit into 64 bits. So no total wraps around to a small number.
 inline constexpr Index count_limit = std::numeric_limits<Index>::max();
 
-/// A number of things, at least 0. A sum or product that overflows becomes count_limit; so does a number below 0, which
-/// counts nothing. Nothing real has count_limit elements. So every size that overflowed differs from what is there, and
-/// is refused.
+/// A number of things, at least 0. A sum or product that overflows becomes count_limit, and so does a negative number.
+/// Nothing real has count_limit elements. So a size that overflowed never equals a real size, and is refused.
 class Count {
  public:
   /// `value` things; count_limit for a negative value.

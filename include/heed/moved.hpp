@@ -1,5 +1,5 @@
 /// \file
-/// What is left of an object that was moved from: nothing. Its memory is gone, so its sizes must go with it.
+/// Sizes of objects that own memory. An object that was moved from has no memory, so its sizes must become 0.
 #pragma once
 
 #include <heed/status.hpp>
@@ -7,8 +7,8 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// A size, or a description, of memory that its owner has. Like a T, but a T() again once it was moved from, as in an
-/// owner that was only default-made.
+/// A size, or a description, of memory that the same object owns. Like a T, but moving from it makes it T(), as in an
+/// object that was default-made.
 template <class T>
 class UntilMoved {
  public:

@@ -32,7 +32,7 @@ enum class StatusCode {
 };
 
 namespace detail {
-/// What a message says for which there is no memory: short enough for a string without any.
+/// Stands in for a message if there is no memory for it. Short enough for a string that needs no allocation.
 inline constexpr const char* no_memory_for_text = "no memory";
 
 /// Calls body(), which makes text. If the C++ heap has no memory for it, `out` becomes no_memory_for_text: so a failure

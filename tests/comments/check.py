@@ -2,8 +2,8 @@
 
     check.py <root of the repository>
 
-Of every comment under include/: `name()` is a function of heed's, `x/y.hpp` and `docs/y.md` are files. Every public struct
-or class of a header has a /// comment.
+Of every comment under include/: `name()` is a function of heed's, `scope::name` are names of heed's, `x/y.hpp` and
+`docs/y.md` are files. Every public struct or class of a header has a /// comment.
 """
 import pathlib
 import re
@@ -39,6 +39,10 @@ def main():
                 seen += 1
                 if name not in words | foreign:
                     problems.append(f"{where}:{number}: there is no {name}()")
+            for scope, name in re.findall(r"\b(\w+)::(\w+)", comment):
+                seen += 1
+                if scope != "std" and not {scope, name} <= words:
+                    problems.append(f"{where}:{number}: there is no {scope}::{name}")
             for name in re.findall(r"[\w/]+\.(?:hpp|md)\b", comment):
                 seen += 1
                 places = [root / name, root / "include" / name, root / "include/heed" / name, header.parent / name]

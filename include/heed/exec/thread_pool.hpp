@@ -17,8 +17,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// An Executor of `workers` threads, the calling one included. Idle threads spin for some microseconds, because while
-/// decoding the next layer follows at once; then they sleep.
+/// An Executor of `workers` threads, the calling one included. Idle threads spin for some microseconds and then sleep:
+/// while decoding, the next layer follows at once.
 ///
 /// Tasks are handed out one by one, so they may differ in length. Calls from several threads run one after the other. A
 /// call from inside a body runs at once, in that body's worker. parallel_for does not allocate. A body must not throw

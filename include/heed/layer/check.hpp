@@ -34,7 +34,7 @@ Status apply_checked(const char* layer, const Projection& projection, const char
 /// invalid_argument unless `value` is a width that a layer may multiply: 1 .. most_width.
 inline Status check_width(const char* name, Index value) { return check_range(name, value, 1, most_width); }
 
-/// invalid_argument unless an executor may have so many workers: each has scratch of its own.
+/// invalid_argument unless `workers` is in 1 .. most_workers. Each worker has scratch of its own.
 inline Status check_workers(Index workers) { return check_range("workers", workers, 1, most_workers); }
 
 /// Moves the value of `made` to `to`. Returns its Status: not ok if there is no value.

@@ -10,10 +10,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// out = weight * z / sqrt(mean(z^2) + eps), with the mean in float64. A row of zeros gives zeros, also with an eps of 0:
-/// the formula says nothing then, and PyTorch says NaN. Owns a copy of its weight. Give each norm of a model its own eps:
-/// Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6. One that was default-made or moved from has
-/// width() = 0, and its apply() writes nothing.
+/// out = weight * z / sqrt(mean(z^2) + eps), with the mean in float64. A row of zeros gives zeros, also with an eps of
+/// 0, where the formula has no value and PyTorch returns NaN. Owns a copy of its weight. Give each norm of a model its
+/// own eps: Hugging Face's MLA ignores rms_norm_eps for its latent norms and uses 1e-6. One that was default-made or
+/// moved from has width() = 0, and its apply() writes nothing.
 class RmsNorm {
  public:
   RmsNorm() = default;

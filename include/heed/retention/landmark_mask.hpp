@@ -50,13 +50,13 @@ namespace detail {
 ///     visible(i, j) = j <= i and (j >= reach(i).begin or (landmark(j) and not reach(i).blind))
 ///
 /// Owns nothing: caches and RuleMask make it from their lists, which must outlive it. reach(i) is reach[i -
-/// first_query]; a query before the first or after the last has the nearest one's reach. That is right for any query if the
-/// rule keeps everything, and for queries before the first if reach[0] begins at 0.
+/// first_query]. A query before the first or after the last one has the nearest query's reach. That is right for every
+/// query if the rule keeps everything, and for queries before the first one if reach[0] begins at 0.
 ///
-/// A cache's mask is refused for keys of another cache or layer group, and for the same keys once the cache has changed.
-/// Other masks carry no identity, because their texts have none: for RuleMask's and for one made here, attend() compares
-/// rule, positions and counts, but cannot know whether the keys are those of the same token ids. The same holds for keys
-/// that are no cache's.
+/// A cache's mask is refused for keys of another cache or layer group, and for the same keys once the cache has
+/// changed. A mask of a RuleMask, one made with the constructor, and keys that do not come from a cache have no
+/// identity. For these attend() compares rule, positions and counts. It cannot know whether the keys are those of the
+/// same token ids.
 class LandmarkMask {
  public:
   /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position; the first `held`

@@ -104,8 +104,8 @@ class DraftTree {
     while (parent(of) >= 0 && holds(parent(of))) of = holds(jump(of)) ? jump(of) : parent(of);
     return of;
   }
-  /// How many nodes from `node` on, which is on the path to `of`, follow each other in number and on that path. May say
-  /// fewer, but 1 at least.
+  /// Number of nodes node, node + 1, ... that all lie on the path to `of`, as `node` does. May return fewer, at least
+  /// 1.
   [[nodiscard]] Index run_on_path(Index node, Index of) const noexcept {
     return std::countr_one(bits_[std::size_t(of * words_of(size()) + node / 64)] >> (node % 64));
   }
@@ -116,7 +116,7 @@ class DraftTree {
     return nodes;
   }
   /// Rotary positions of all nodes if `prefix` tokens come before the step. With in-cache ranks use
-  /// TreePaths::position_of() instead.
+  /// TreePaths::positions() instead.
   [[nodiscard]] std::vector<Index> positions(Index prefix) const {
     std::vector<Index> made(depths_);
     for (Index& position : made) position = detail::moved_position(prefix, position);
@@ -131,7 +131,7 @@ class DraftTree {
   SuffixMask mask(Index prefix) const&& = delete;
 
  private:
-  /// Words of a node's row in bits_. Not kept beside it: a tree that was moved from has none.
+  /// Words of a node's row in bits_. Computed, because a stored number would be wrong once the tree was moved from.
   [[nodiscard]] static constexpr Index words_of(Index nodes) noexcept { return (nodes + 63) / 64; }
   /// A node farther up the path: a root's is itself. Skew-binary numbers, as in Myers, "An applicative random-access
   /// stack": two jumps of one length become one of twice that and one.

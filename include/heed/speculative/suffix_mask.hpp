@@ -17,7 +17,7 @@ namespace heed::inline HEED_ABI {
 ///
 /// Query i and key j of the step have positions prefix + i and prefix + j, so query_positions must not be given. The
 /// text position of a token is prefix + the number of other tokens of the step that it sees: its depth if the step is a
-/// tree. ALiBi and keys that are rotated at read go by that.
+/// tree. ALiBi and the rotation of keys at read use it.
 ///
 /// attend() refuses the mask unless the keys end with the step and their source evicts by no rule. TreeMask knows
 /// rules.

@@ -49,7 +49,7 @@ class TreeMask {
                                  const MemoryResource& memory = default_memory()) = delete;
 
   /// Rotary positions of the nodes, [nodes]: the number of tokens before the step plus the node's depth. Rotate queries
-  /// by them, and keys unless the policy rotates keys at read. ALiBi goes by them.
+  /// by them, and keys unless the policy rotates keys at read. ALiBi uses them.
   [[nodiscard]] std::span<const Index> positions() const noexcept {
     return reach_.get() == nullptr ? std::span<const Index>() : reach_->rotary_positions();
   }

@@ -128,7 +128,7 @@ class TreeReach {
     Index initial = 0;    // how many of these are initial
   };
 
-  /// true if a source that is not a cache's says itself what queries see.
+  /// true if a source that does not come from a cache has a mask or stages of its own.
   template <class S>
   [[nodiscard]] static bool has_own_mask(const S& keys) {
     if constexpr (StagedSource<S>) {

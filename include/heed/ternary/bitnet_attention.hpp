@@ -62,7 +62,8 @@ class BitNetAttention {
 
   /// The policy for caches of rotated keys, and for a layer without rotation.
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
-  /// For caches of un-rotated keys. Points into this layer, which must stay where it is; refused without rotation.
+  /// The policy for caches of un-rotated keys. It points into this layer, which must not move or end before it. Not
+  /// valid if the layer has no rotation.
   [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
     return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
   }
