@@ -97,6 +97,7 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
 }
 
 /// Attention of one sequence. Shapes as in Sequence, all else as in attend_batch().
+/// \{
 template <AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, MaskRef mask,
               std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
@@ -112,8 +113,10 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef 
   return attend(detail::kernel_of<Backend, P, S, M>(), policy, q, keys, mask, out, workspace, executor, options, lse,
                 query_positions);
 }
+/// \}
 
 /// The same with a mask that MaskRef does not copy. A temporary is fine: the mask only has to live as long as the call.
+/// \{
 template <AttentionPolicy P, KeyValueSource S, KernelMask Mask, Executor E>
   requires(!MaskRef::copies<Mask>)
 Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, const Mask& mask,
@@ -129,8 +132,10 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, const Ma
               std::span<const Index> query_positions = {}) {
   return attend<Backend, M>(policy, q, keys, MaskRef(mask), out, workspace, executor, options, lse, query_positions);
 }
+/// \}
 
 /// The same without a mask: the source's own mask or stages say what each query sees (a cache's retention rule).
+/// \{
 template <AttentionPolicy P, KeyValueSource S, Executor E>
   requires(detail::MaskedSource<S> || StagedSource<S>)
 Status attend(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, std::span<float> out,
@@ -143,6 +148,7 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, std::spa
               E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
   return attend<Backend, M>(policy, q, keys, MaskRef(), out, workspace, executor, options, lse);
 }
+/// \}
 
 /// Bytes of workspace that suffice for every attend() of this policy with one sequence of at most `num_queries` queries
 /// and `num_keys` keys, on an executor with `workers` workers. Reserve them once, and no step allocates.

@@ -64,6 +64,7 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
 }
 
 /// attend() with hooks, with any mask and with the source's own. lse and query_positions come after the hooks.
+/// \{
 template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E,
           detail::HooksArgument H>
 Status attend(const P& policy, std::span<const float> q, const S& keys, MaskRef mask, std::span<float> out,
@@ -88,5 +89,6 @@ Status attend(const P& policy, std::span<const float> q, const S& keys, std::spa
               E& executor, const AttendOptions& options, H&& hooks, std::span<float> lse = {}) {
   return attend<Backend, M>(policy, q, keys, MaskRef(), out, workspace, executor, options, hooks, lse);
 }
+/// \}
 
 }  // namespace heed::inline HEED_ABI

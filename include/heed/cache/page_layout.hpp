@@ -124,6 +124,7 @@ class PageLayout {
     return page->rows() + offset(layer, stream, head, slot);
   }
   /// A row's entry in the plane of factors: factor_bytes(stream) bytes. To be written after row().
+  /// \{
   [[nodiscard]] std::byte* factors(Page* page, Index layer, int stream, Index head, Index slot) const noexcept {
     return page->rows() + plane_offset(layer, stream, head, slot);
   }
@@ -131,6 +132,7 @@ class PageLayout {
                                          Index slot) const noexcept {
     return page->rows() + plane_offset(layer, stream, head, slot);
   }
+  /// \}
 
   /// Rows slot .. slot + rows of one head. A stream with one head answers for any head.
   [[nodiscard]] Tile tile(const Page* page, Index layer, int stream, Index head, Index slot,

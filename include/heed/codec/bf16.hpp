@@ -44,8 +44,9 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   /// How a vector type stores it: from_float() of every number.
   template <class V>
   struct Writer {
-    using Words = typename V::Words;
-    using Ints = typename V::Ints;
+    using Words = typename V::Words;  ///< as in V
+    using Ints = typename V::Ints;    ///< as in V
+    /// Writes V::width numbers to `to`, which may have any alignment.
     [[gnu::always_inline]] static void store(std::byte* to, typename V::Reg numbers) {
       const Words bits = V::words(numbers), magnitude = bits & 0x7fffffffu;
       const Words is_nan = (Words)((Ints)magnitude > 0x7f800000), is_finite = (Words)((Ints)magnitude < 0x7f800000);

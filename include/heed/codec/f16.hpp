@@ -101,10 +101,14 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
   /// How a vector type stores it: from_float() of every number.
   template <class V>
   struct Writer {
+    /// As in V.
+    /// \{
     using Reg = typename V::Reg;
     using Words = typename V::Words;
     using Halves = typename V::Halves;
     using Ints = typename V::Ints;
+    /// \}
+    /// Writes V::width numbers to `to`, which may have any alignment.
     [[gnu::always_inline]] static void store(std::byte* to, Reg numbers) {
       V::store_halves(to, narrow(V::words(numbers)));
     }

@@ -33,6 +33,7 @@ struct F32 : ElementCodec<F32, float> {
   /// How a vector type stores it.
   template <class V>
   struct Writer {
+    /// Writes V::width numbers to `to`, which may have any alignment.
     [[gnu::always_inline]] static void store(std::byte* to, typename V::Reg numbers) {
       std::memcpy(to, &numbers, sizeof numbers);
     }

@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI {
 /// Logits of one row over some keys of one chunk: at most 256 of them, from the first key that the row sees to the last.
 /// The three spans have the same size. They are valid during the call.
 struct LogitChunk {
-  HookRow row;
+  HookRow row;  ///< which query and head
   /// Indices of the keys in the source (of the row's stage, if the source has stages), ascending. Slots, if it has slots.
   std::span<const Index> keys;
   std::span<const Index> positions;  ///< places of the keys in their text

@@ -14,7 +14,7 @@ namespace heed::inline HEED_ABI {
 ///
 /// These are not yet probabilities, because the row's other chunks are not known. FinishedRow::factor() makes them so.
 struct ChunkProbabilities {
-  HookRow row;
+  HookRow row;  ///< which query and head
   /// Indices of the keys in the source (of the row's stage, if the source has stages), ascending. Slots, if it has slots.
   /// No two chunks of a row name the same key.
   std::span<const Index> keys;
@@ -28,7 +28,7 @@ struct ChunkProbabilities {
 
 /// A row after all its chunks.
 struct FinishedRow {
-  HookRow row;
+  HookRow row;      ///< which query and head
   float max = 0;    ///< largest logit of all chunks; -inf if no key was visible
   float sum = 0;    ///< sum of exp(logit - max) over all keys; 0 if no key was visible
   float share = 1;  ///< what the keys have of the probability: 1 without a sink logit, else the sink has the rest

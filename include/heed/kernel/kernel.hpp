@@ -26,10 +26,10 @@ struct SequenceList;
 /// The names are those of the backend, of the codecs and of the math. attend() compares the codecs' names with those of
 /// the keys, so two codecs must not have one name.
 struct Kernel {
-  const char* backend;
-  const char* key_codec;
-  const char* value_codec;
-  const char* math;
+  const char* backend;                      ///< the backend's name
+  const char* key_codec;                    ///< name of the key codec
+  const char* value_codec;                  ///< name of the value codec
+  const char* math;                         ///< name of the math
   MathSizes math_sizes;                     ///< of the math's types
   Linear linear;                            ///< the backend's matrix product
   void (*run)(const detail::PlannedCall&);  ///< the loops: all tasks of a call

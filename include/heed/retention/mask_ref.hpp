@@ -28,6 +28,7 @@ class MaskRef {
   /// No mask is given.
   MaskRef() = default;
   /// A copy of `mask`, or a reference to it: see copies.
+  /// \{
   template <class M>
     requires(AttentionMask<std::remove_cvref_t<M>> && !GroupedMask<std::remove_cvref_t<M>> &&
              !std::same_as<std::remove_cvref_t<M>, MaskRef>)
@@ -37,6 +38,7 @@ class MaskRef {
     requires GroupedMask<std::remove_cvref_t<M>>
   MaskRef(M&& mask)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
   noexcept : MaskRef(static_cast<const std::remove_cvref_t<M>&>(mask), std::is_lvalue_reference<M>{}) {}
+  /// \}
 
   /// true if there is a mask. Without one only grouped(), moves(), text_position(), split(), near_keys() and far_keys() may
   /// be called.

@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI {
 /// keys, and at[i * 256 + k] beside a panel of values. Nothing is passed for codecs without factors.
 template <Factors F>
 struct PanelFactors {
-  const float* at = nullptr;
+  const float* at = nullptr;  ///< factor 0 of row 0
 };
 template <>
 struct PanelFactors<Factors::none> {};
