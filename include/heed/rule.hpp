@@ -44,7 +44,7 @@ struct Recall {
   bool forget = false;          ///< true: all landmarks before History::begin are dropped, except initial ones
 };
 
-/// The most tokens that a rule holds while a query is computed. A rule that knows a bound returns it from
+/// The most tokens that a rule keeps while a query is computed. A rule that knows a bound returns it from
 /// `most_kept()`. A cache then chooses its page size by it, and takes no more memory than the rule will use.
 struct MostKept {
   Index recent = unlimited;     ///< recent tokens, the query's own included

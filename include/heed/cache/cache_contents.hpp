@@ -20,14 +20,14 @@ class CacheContents {
   /// The rule of a layer.
   [[nodiscard]] const AnyRule& rule(Index layer = 0) const noexcept { return groups_.group(layer).index.rule(); }
 
-  /// Committed tokens that the layer holds: its keys. size() is another name of kept().
+  /// Committed tokens that the layer keeps: its keys. size() is another name of kept().
   /// \{
   [[nodiscard]] Index size(Index layer = 0) const noexcept { return kept(layer); }
   [[nodiscard]] Index kept(Index layer = 0) const noexcept { return groups_.group(layer).index.kept(); }
   /// \}
   /// Committed tokens, evicted and removed ones included.
   [[nodiscard]] Index seen() const noexcept { return groups_.seen(); }
-  /// Committed tokens that the layer no longer holds, removed ones included.
+  /// Committed tokens that the layer no longer keeps, removed ones included.
   [[nodiscard]] Index evicted(Index layer = 0) const noexcept { return groups_.group(layer).index.evicted(); }
   /// Logical position of a kept token: strictly increasing. `key` must be in 0 .. kept(layer) - 1.
   [[nodiscard]] Index position(Index key, Index layer = 0) const noexcept {

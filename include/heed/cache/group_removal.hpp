@@ -27,7 +27,7 @@ template <class Prepare>
   for (const LayerGroup& group : groups) floor = std::max(floor, group.index.rollback_floor());
   return floor;
 }
-/// The latest token that a group holds, or -1.
+/// The latest token that a group keeps, or -1.
 [[nodiscard]] inline Index last_kept(std::span<const LayerGroup> groups) noexcept {
   Index last = -1;
   for (const LayerGroup& group : groups) last = std::max(last, group.index.last_kept());
@@ -45,7 +45,7 @@ template <class Prepare>
               ", must ascend and lie in 0 .. ", seen);
 }
 /// The positions of `seen` tokens that are not in `keep`. invalid_argument unless `keep` ascends and each of its tokens
-/// is held by at least one group; out_of_memory.
+/// is kept by at least one group; out_of_memory.
 [[nodiscard]] inline Result<SlidingArray<Interval>> all_but(std::span<const Index> keep, Index seen,
                                                             std::span<const LayerGroup> groups,
                                                             const MemoryResource& memory) {

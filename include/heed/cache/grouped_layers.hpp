@@ -48,7 +48,7 @@ class GroupedLayers {
   /// \}
   /// Committed tokens, the same number in every group.
   [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
-  /// Most tokens that the cache may hold.
+  /// Most tokens that the cache may keep.
   [[nodiscard]] Index limit() const noexcept {
     return detail::token_limit(options_.max_tokens);
   }

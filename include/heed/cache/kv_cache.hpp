@@ -31,7 +31,7 @@ namespace heed::inline HEED_ABI {
 /// changes no token.
 ///
 /// begin, write and commit of a step of at most 512 tokens do not allocate while size() + tokens <= capacity(), if
-/// nothing is evicted and no token is a landmark. With other rules they stop allocating once as many tokens are held as
+/// nothing is evicted and no token is a landmark. With other rules they stop allocating once as many tokens are kept as
 /// the rule ever keeps. Memory that a long step needed goes back if no step of that length comes within 64 commits.
 ///
 /// Movable, not copyable; fork() copies. Views and the open step follow a cache that moves. A cache that was moved from
@@ -170,7 +170,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   /// Drops all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
-  /// Removes the tokens at logical positions begin ... end - 1 from every layer that holds them: no later query sees them,
+  /// Removes the tokens at logical positions begin ... end - 1 from every layer that keeps them: no later query sees them,
   /// as if a mask hid them. All others keep their positions, and their rules forget them as if nothing had been removed.
   /// With in-cache ranks the keys behind move up. Text goes on at seen(), whatever was removed: see resume_at().
   ///
@@ -180,14 +180,14 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   /// rule that keeps everything also copies the recent rows before `end`: all of them in the first call, in later calls
   /// only those that came after the last removed token. Rows from `end` on that were never before a removed token stay.
   /// Errors: out_of_range unless 0 <= begin <= end <= seen(); unsupported for a rule with a history, which counts what it
-  /// holds; out_of_memory; wrong_state while a step is open.
+  /// keeps; out_of_memory; wrong_state while a step is open.
   Status remove(Index begin, Index end) {
     if (Status status = may(CacheFeature::remove); !status.ok()) return status;
     ++facts_->change;
     return groups_.remove(begin, end);
   }
 
-  /// Removes all tokens but those at these positions, which must ascend strictly and be held by at least one layer each.
+  /// Removes all tokens but those at these positions, which must ascend strictly and be kept by at least one layer each.
   /// Returns a number of tokens: those whose rows moved, summed over the layer groups. Within a group the rows of all its
   /// layers and heads move together and count once. invalid_argument naming a position; other errors as of remove().
   Result<Index> compact(std::span<const Index> keep) {

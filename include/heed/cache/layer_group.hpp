@@ -16,7 +16,7 @@ namespace heed::inline HEED_ABI {
 /// are their positions.
 class LayerGroup {
  public:
-  /// `kept`: the most that the index holds while a step of one token is open.
+  /// `kept`: the most that the index keeps while a step of one token is open.
   LayerGroup(TokenIndex tokens, const PoolHandle& pool, const PageLayout& layout, const MostKept& kept = {})
       : index(std::move(tokens)),
         far_rows(pool, layout),
@@ -167,7 +167,7 @@ class LayerGroup {
     far_rows.shrink(kept_.bounded() ? most_pages(step) : far_rows.pages());
     near_rows.shrink(recent / page + 2);
   }
-  /// Near tokens that the group ever holds, those of a step of `step` tokens included; `unlimited` without a bound.
+  /// Near tokens that the group ever keeps, those of a step of `step` tokens included; `unlimited` without a bound.
   [[nodiscard]] Index most_near(Index step) const noexcept {
     return kept_.bounded() ? kept_.recent + step - 1 : unlimited;
   }
@@ -178,7 +178,7 @@ class LayerGroup {
     return index.allocated() + far_rows.allocated() + near_rows.allocated() + new_near_.allocated();
   }
 
-  /// Pages that the group needs to hold `tokens` tokens, copies of shared ones included: a rule without a bound is
+  /// Pages that the group needs to keep `tokens` tokens, copies of shared ones included: a rule without a bound is
   /// taken to evict none, one with a bound to be full.
   [[nodiscard]] Index pages_lacking(Index tokens) const noexcept {
     const Index more = tokens - index.kept(), seen = index.seen();
@@ -193,7 +193,7 @@ class LayerGroup {
   /// Steps of at most this many tokens need no allocation if pages_lacking() is 0.
   static constexpr Index reserved_step = 512;
 
-  TokenIndex index;     ///< which tokens are held
+  TokenIndex index;     ///< which tokens are kept
   PageTable far_rows;   ///< rows of far tokens, in far slots
   PageTable near_rows;  ///< rows of recent tokens; a slot is a position
 

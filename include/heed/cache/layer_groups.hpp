@@ -150,7 +150,7 @@ class LayerGroups : public GroupedLayers {
     }
     return cut(tokens);
   }
-  /// Makes `position` the position of the next token. out_of_range unless it is after the last token that is held and
+  /// Makes `position` the position of the next token. out_of_range unless it is after the last token that is kept and
   /// at most seen(); out_of_memory.
   [[nodiscard]] Status resume_at(Index position) {
     const Index last = detail::last_kept(groups_);

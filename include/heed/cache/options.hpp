@@ -21,7 +21,7 @@ struct CacheOptions {
   Index layers = 1;  ///< at least 1
   /// Tokens for which create() allocates memory. For a rule with a bound it is cut to what the rule keeps, plus a step.
   Index capacity = 0;
-  Index max_tokens = 0;  ///< most tokens that the cache may hold, those of a step included; 0: no limit
+  Index max_tokens = 0;  ///< most tokens that the cache may keep, those of a step included; 0: no limit
   Positions positions = Positions::absolute;  ///< which rotary positions keys have
   /// Number of tokens by which eviction is delayed. So truncate() can go back to any length from m - undo_tokens on,
   /// where m is the most tokens that the cache has seen since it was empty, in one truncation or in several.

@@ -230,7 +230,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   return {};
 }
 
-/// Adds the tokens that a group holds to those of others, ascending. invalid_argument if the same position has two ids.
+/// Adds the tokens that a group keeps to those of others, ascending. invalid_argument if the same position has two ids.
 [[nodiscard]] inline Status merge_tokens(const MemoryResource& memory, const TokenIndex& index,
                                          SlidingArray<FarToken>& text) {
   SlidingArray<FarToken> merged;

@@ -1,5 +1,5 @@
 /// \file
-/// Which tokens of a sequence a cache holds, and how that changes.
+/// Which tokens of a sequence a cache keeps, and how that changes.
 #pragma once
 
 #include <algorithm>
@@ -163,8 +163,8 @@ class TokenIndex : public TokenRestoration {
     *near_begin = recent_after(tokens, reach_at(tokens).begin).begin;
     return ids_.reserve_front(memory, std::min(state_.near_begin, tokens) - *near_begin);
   }
-  /// Keeps the first `tokens` tokens: 0, or at least rollback_floor(). Fewer are allowed if no later token is held;
-  /// tokens that are not held are then lost for good. Calls these members of `rows`, in this order:
+  /// Keeps the first `tokens` tokens: 0, or at least rollback_floor(). Fewer are allowed if no later token is kept;
+  /// tokens that are not kept are then lost for good. Calls these members of `rows`, in this order:
   ///
   ///     demote(slot, position, count)     far rows that are recent again move to the near run
   ///     advance(begin, end)               near rows outside [begin, end) are no longer needed
@@ -204,7 +204,7 @@ class TokenIndex : public TokenRestoration {
       reach_.pop_back(reach_.size() - 1 - (tokens - state_.reach_first));
       reach_.back().blind = false;
     }
-    // All tokens between last_evicted and the old near run are held. So it changes only if it is cut off.
+    // All tokens between last_evicted and the old near run are kept. So it changes only if it is cut off.
     if (state_.last_evicted >= recent.begin) note_evicted();
   }
 
@@ -234,7 +234,7 @@ class TokenIndex : public TokenRestoration {
     return landmarks;
   }
 
-  /// The query whose reach decides what is held after `tokens` tokens.
+  /// The query whose reach decides what is kept after `tokens` tokens.
   [[nodiscard]] Index released_query(Index tokens) const noexcept {
     const Index query = tokens - undo_ - (rule_.evicts_before_step() ? 1 : 0);
     return std::max(query, state_.reach_first);

@@ -1,5 +1,5 @@
 /// \file
-/// The tokens of a layer group as lists: which are held, and what each query of a step sees of them.
+/// The tokens of a layer group as lists: which are kept, and what each query of a step sees of them.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace heed::inline HEED_ABI {
 
 /// What can be asked of a TokenIndex without changing it. Logical positions count every token ever seen and are never
-/// renumbered. What is held lies in two places:
+/// renumbered. What is kept lies in two places:
 ///
 ///     far    landmarks older than the recent tokens, in slots 0 ... held()
 ///     near   the recent tokens, every position in [near_begin(), seen()), in slots of the same number
@@ -41,9 +41,9 @@ class TokenLists {
 
   /// Committed tokens, evicted and removed ones included.
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
-  /// Committed tokens that are held, in far slots and in the near run.
+  /// Committed tokens that are kept, in far slots and in the near run.
   [[nodiscard]] Index kept() const noexcept { return state_.held + holes_.left(state_.near_begin, state_.seen); }
-  /// Committed tokens that are no longer held, removed ones included.
+  /// Committed tokens that are no longer kept, removed ones included.
   [[nodiscard]] Index evicted() const noexcept { return seen() - kept(); }
   /// Tokens of the open plan.
   [[nodiscard]] Index planned() const noexcept { return planned_; }
@@ -57,7 +57,7 @@ class TokenLists {
            holes_.allocated();
   }
 
-  /// Position of a key. Keys are the tokens that are held and the planned ones: far ones first, then near ones.
+  /// Position of a key. Keys are the tokens that are kept and the planned ones: far ones first, then near ones.
   [[nodiscard]] Index position(Index key) const noexcept {
     return key < state_.held ? far_[key].position : holes_.position(state_.near_begin, key - state_.held);
   }
@@ -67,7 +67,7 @@ class TokenLists {
   }
   /// Id of planned token `i`.
   [[nodiscard]] std::int32_t planned_id(Index i) const noexcept { return ids_[seen() + i - state_.near_begin]; }
-  /// The first token at or after `position` that is held, or seen().
+  /// The first token at or after `position` that is kept, or seen().
   [[nodiscard]] Index first_kept(Index position) const noexcept {
     const BlockSpan<FarToken> held = far_.view().first(state_.held);
     const Index at = detail::far_before(held, position);
@@ -76,7 +76,7 @@ class TokenLists {
     const Interval hole = holes_.next(position);
     return std::min(seen(), hole.begin == position ? hole.end : position);
   }
-  /// The latest token that is held, or -1.
+  /// The latest token that is kept, or -1.
   [[nodiscard]] Index last_kept() const noexcept { return kept() == 0 ? -1 : position(kept() - 1); }
   /// Tokens at the start of the sequence before the first that was removed; all, if none was.
   [[nodiscard]] Index intact() const noexcept { return state_.first_removed < 0 ? seen() : state_.first_removed; }
@@ -99,7 +99,7 @@ class TokenLists {
   [[nodiscard]] const TokenState& state() const noexcept { return state_; }
   /// Ids of the near run, planned tokens included.
   [[nodiscard]] const BlockQueue<std::int32_t>& near_ids() const noexcept { return ids_; }
-  /// Landmarks that are held or planned, also those in the near run; ascending by position.
+  /// Landmarks that are kept or planned, also those in the near run; ascending by position.
   [[nodiscard]] BlockSpan<FarToken> far_tokens() const noexcept { return far_.view(); }
   /// What queries see: the one at state().reach_first, every later one, and the next one.
   [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
@@ -140,7 +140,7 @@ class TokenLists {
     return {reach_.span(), state_.reach_first, far_.view().first(num_far),
             state_.held,   state_.near_begin,  fingerprint_};
   }
-  /// Position of the earliest query all of whose keys are still held. If the recent tokens begin at 0, every query can
+  /// Position of the earliest query all of whose keys are still kept. If the recent tokens begin at 0, every query can
   /// be answered: it is then the least Index.
   [[nodiscard]] Index first_query() const noexcept {
     return keeps_all_ || reach_[0].begin == 0 ? std::numeric_limits<Index>::min() : state_.reach_first;
@@ -223,7 +223,7 @@ class TokenLists {
     return numbers().next(rule_, reach, position, far_.size(), [this](Index i) { return far_[i].position; });
   }
 
-  /// Position where the rule lets the recent tokens of the query at `tokens` begin, whether they are still held or not.
+  /// Position where the rule lets the recent tokens of the query at `tokens` begin, whether they are still kept or not.
   /// `tokens` itself for a rule with a history, because its recall() looks at more than positions.
   [[nodiscard]] Index recent_begin(Index tokens) const noexcept {
     if (rule_.has_history()) return tokens;
@@ -256,7 +256,7 @@ class TokenLists {
     return detail::far_before(far_.view(), position);
   }
 
-  /// What is held once only the first `tokens` tokens are left.
+  /// What is kept once only the first `tokens` tokens are left.
   struct Recent {
     Index begin = 0;  ///< of the near run
     Index held = 0;   ///< far tokens before it
@@ -278,7 +278,7 @@ class TokenLists {
   std::uint64_t fingerprint_ = 0;              ///< of the rule; 0 if nothing is ever evicted
   TokenState state_;                           ///< all numbers but those of a plan
   BlockQueue<std::int32_t> ids_;               ///< of the near run
-  BlockQueue<FarToken> far_;   ///< every landmark that is held, those of the near run included; ascending
+  BlockQueue<FarToken> far_;   ///< every landmark that is kept, those of the near run included; ascending
   SlidingArray<Reach> reach_;  ///< of queries reach_first ... seen + planned, the next one included
   HoleList holes_;             ///< in the near run
   // Of a plan:

@@ -19,7 +19,7 @@ struct TokenRecord {
   Index first_removed = -1;  ///< see TokenState
   Index reach_first = 0;     ///< the first query whose reach is known
   Index begin = 0;           ///< where its recent tokens begin, and the near run
-  Index first_landmark = 0;  ///< its first landmark, as an index in the list of those that are held
+  Index first_landmark = 0;  ///< its first landmark, as an index in the list of those that are kept
   Index most_landmarks = 0;  ///< as in Reach
 };
 

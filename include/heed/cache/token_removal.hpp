@@ -32,7 +32,7 @@ class TokenRemoval : public TokenLists {
     *distant = {first, std::max(left, state_.held)};
     return far_.reserve_back(memory, std::max<Index>(0, left - far_.size()));
   }
-  /// Removes the tokens at the positions `gone`, whether they are held or not. The intervals are disjoint, ascending
+  /// Removes the tokens at the positions `gone`, whether they are kept or not. The intervals are disjoint, ascending
   /// and not empty. Calls these members of `rows`, far rows first, positions and slots ascending:
   ///
   ///     gather(slot, to, count)           far rows move to far slots before them

@@ -126,7 +126,7 @@ class TokenRestoration : public TokenRemoval {
              .first_landmark = record.first_landmark,
              .end_landmark = landmarks_before(record.begin),
              .most_landmarks = record.most_landmarks};
-    // Landmarks that no query sees have left the list, so the first one that is seen is the first that is held.
+    // Landmarks that no query sees have left the list, so the first one that is seen is the first of the list.
     if (reach.first_landmark > std::min(reach.end_landmark, state_.initial)) {
       return detail::bad_snapshot("first_landmark", reach.first_landmark);
     }
@@ -172,7 +172,7 @@ class TokenRestoration : public TokenRemoval {
       before = hole.end;
     }
     if (!keeps_all_) return {};
-    Index first = 0;  // the first position that is not held
+    Index first = 0;  // the first position that is not kept
     while (first < Index(distant.size()) && distant[std::size_t(first)].position == first) ++first;
     if (r.first_removed != (r.begin == 0 ? -1 : first)) {
       return detail::bad_snapshot("first_removed", r.first_removed);

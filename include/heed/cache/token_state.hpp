@@ -14,7 +14,7 @@ struct TokenState {
   Index initial = 0;        ///< number of initial far tokens: the first ones of the list
   Index dropped = 0;        ///< number of landmarks that have left the list; so the numbers of the others stay the same
   Index reach_first = 0;    ///< position of the query whose reach is reach_[0]
-  Index last_evicted = -1;  ///< largest position before the near run that is not held; -1: none
+  Index last_evicted = -1;  ///< largest position before the near run that is not kept; -1: none
   Index floor = 0;          ///< number of tokens at the last eviction, for rules without a formula for it
   Index first_removed = -1;  ///< first position that the caller removed; -1: none
 };

@@ -27,7 +27,7 @@ namespace heed::inline HEED_ABI::detail {
   return fail(StatusCode::invalid_argument, call, ": ids[", position, "] is ", id, ", but the cache was given ", known);
 }
 
-/// check_ids(), unsupported if tokens were removed, and check_id() of all tokens that the cache still holds. There are
+/// check_ids(), unsupported if tokens were removed, and check_id() of all tokens that the cache still keeps. There are
 /// at least as many ids as it has seen.
 template <class Cache>
 [[nodiscard]] Status check_ids_of(const char* call, std::span<const std::int32_t> ids, const Cache& cache) {
@@ -40,7 +40,7 @@ template <class Cache>
     }
   }
   if constexpr (requires { cache.token_id(Index{}, Index{}); }) {
-    Index layer = 0;  // one that holds the most
+    Index layer = 0;  // one that keeps the most
     for (Index other = 1; other < cache.layers(); ++other) {
       if (cache.kept(other) > cache.kept(layer)) layer = other;
     }
