@@ -240,10 +240,14 @@ struct MaskedCall {
 /// of positions: `none` and `full` are promises, `partial` is always allowed. The kernel asks `coverage` per chunk, and
 /// `visible` only inside partial chunks.
 ///
-/// Three members are optional. `text_position(position)`, for a mask over drafts: the place in the text of what lies at
-/// `position`, where several drafts may stand for one place. ALiBi and keys rotated at read go by it. `validate()`, which
-/// says of the mask alone whether its numbers are right, and `fits(MaskedCall)`, which says it of the mask and the keys:
-/// attend() fails with a Status of theirs that is not ok.
+/// Three members are optional:
+///
+///     text_position(position)    for a mask over drafts: the place in the text of the token at `position`. Several drafts
+///                                may have one place. ALiBi and the rotation of keys at read use it
+///     validate()                 a Status: not ok if a number of the mask is wrong
+///     fits(MaskedCall)           a Status: not ok if the mask cannot be used with these keys
+///
+/// attend() fails with such a Status if it is not ok.
 ///
 /// A mask without fits() is refused for keys of a cache that evicts, because it may show what the cache's rule hides. The
 /// one exception is a mask that is this rule, with the same parameters. A mask that hides more than a rule asks the rule's
