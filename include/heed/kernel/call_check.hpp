@@ -137,8 +137,9 @@ inline Status check_view(const char* name, const CodecRef& codec, const Attentio
 }
 
 /// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
-/// ".
-inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, Index index) {
+/// ". `has_outputs`: false if the call has no out and lse.
+inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, Index index,
+                             bool has_outputs = true) {
   const auto bad = [index](const auto&... parts) {
     return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
   };
@@ -165,7 +166,7 @@ inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, cons
     return bad("q has ", q_size, " numbers, must be a multiple of num_heads * head_dim = ", q_row);
   }
   const Index queries = q_size / q_row;
-  if (out_size != queries * out_row) {
+  if (has_outputs && out_size != queries * out_row) {
     return bad("out has ", out_size, " numbers, must have ", queries * out_row, " for ", queries, " queries");
   }
   if (!sequence.lse.empty() && Index(sequence.lse.size()) != queries * layout.num_heads) {

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <span>
 
+#include <heed/checked.hpp>
 #include <heed/kernel/chunk.hpp>
+#include <heed/kernel/softmax_state.hpp>
 #include <heed/kernel/source_ref.hpp>
 #include <heed/retention/mask_ref.hpp>
 
@@ -24,6 +26,10 @@ struct Job {
   float* out = nullptr;                                   // [num_queries][num_heads][value_width]
   float* lse = nullptr;                                   // [num_queries][num_heads], or null
   std::span<const Index> query_positions = {};            // [num_queries], or empty: end-aligned
+  SoftmaxState* states = nullptr;                         // [num_queries][num_heads] if rows stay unfinished, else null
+  Interval far_part = {0, count_limit};                   // numbers of far chunks that the job may read
+  Interval near_part = {0, count_limit};                  // the same of near chunks
+  Index first_far = 0;                                    // number of the chunk of far key 0
   Index sequence = 0;                                     // index in the batch
   Index first_query = 0;                                  // index of query 0 in the sequence: 0 but for later stages
   Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Plan sets them
@@ -33,14 +39,17 @@ struct Job {
     return end - num_queries + query;
   }
 
-  [[nodiscard]] Index far_chunks() const noexcept { return (far_keys + chunk_keys - 1) / chunk_keys; }
-  /// Numbers of the chunks of near keys. They need not start at 0: the keys of earlier chunks may be evicted.
+  /// Numbers of the chunks of far keys that the job reads.
+  [[nodiscard]] Interval far_chunks() const noexcept {
+    return common({first_far, first_far + (far_keys + chunk_keys - 1) / chunk_keys}, far_part);
+  }
+  /// The same of near keys. They need not start at 0: the keys of earlier chunks may be evicted.
   [[nodiscard]] Interval near_chunks() const noexcept {
     const Index begin = near_keys.first_lane / chunk_keys, keys = num_keys - near_keys.first_key;
-    return {begin, keys == 0 ? begin : (near_keys.first_lane + keys + chunk_keys - 1) / chunk_keys};
+    return common({begin, keys == 0 ? begin : (near_keys.first_lane + keys + chunk_keys - 1) / chunk_keys}, near_part);
   }
   [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
-    const Index first = number * chunk_keys;
+    const Index first = (number - first_far) * chunk_keys;
     return {.is_far = true, .number = number, .first = first, .lanes = {0, std::min(chunk_keys, far_keys - first)}};
   }
   [[nodiscard]] Chunk near_chunk(Index number) const noexcept {
@@ -49,6 +58,12 @@ struct Job {
             .number = number,
             .first = first,
             .lanes = {std::max<Index>(near_keys.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
+  }
+
+ private:
+  [[nodiscard]] static Interval common(Interval all, Interval part) noexcept {
+    const Index begin = std::max(all.begin, part.begin);
+    return {begin, std::max(begin, std::min(all.end, part.end))};
   }
 };
 

@@ -147,16 +147,20 @@ class Plan {
 
   /// Chunks of a part. A power of two if a block is cut. The first and the last part of a list may be shorter.
   [[nodiscard]] Index span() const noexcept { return span_; }
-  [[nodiscard]] static Index chunks(const Job& job) noexcept { return job.far_chunks() + job.near_chunks().size(); }
+  [[nodiscard]] static Index chunks(const Job& job) noexcept {
+    return job.far_chunks().size() + job.near_chunks().size();
+  }
   /// How many chunk ranges a row block of `job` is cut into. At least one, so that rows without keys are also written.
   [[nodiscard]] Index parts(const Job& job) const noexcept {
     if (chunks(job) <= span_) return 1;
-    return spans({0, job.far_chunks()}).size() + spans(job.near_chunks()).size();
+    return spans(job.far_chunks()).size() + spans(job.near_chunks()).size();
   }
   /// Number of part `part` of `job` among the merge-tree nodes that cover span() chunks.
   [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
-    const Index far_parts = spans({0, job.far_chunks()}).size();
-    return part < far_parts ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
+    const Interval far_spans = spans(job.far_chunks());
+    const Index far_parts = far_spans.size();
+    if (part < far_parts) return far_spans.begin + part;
+    return far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
   }
   /// Rows of one KV head of `job`.
   [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
@@ -179,7 +183,8 @@ class Plan {
     if (t.part < 0) return t;
     const Index part = (index - job.first_task) % n, far_parts = spans(t.far_chunks).size();
     t.part += part;
-    const Index first = (part < far_parts ? part : spans(t.near_chunks).begin + part - far_parts) * span_;
+    const Index first =
+        (part < far_parts ? spans(t.far_chunks).begin + part : spans(t.near_chunks).begin + part - far_parts) * span_;
     const auto within = [&](Interval all) {
       return Interval{std::max(first, all.begin), std::min(first + span_, all.end)};
     };
@@ -196,7 +201,7 @@ class Plan {
     return {.job = &job - jobs_.data(),
             .kv_head = index / blocks,
             .rows = {b * most_rows_, std::min((b + 1) * most_rows_, rows(job))},
-            .far_chunks = {0, job.far_chunks()},
+            .far_chunks = job.far_chunks(),
             .near_chunks = job.near_chunks(),
             .part = n > 1 ? job.first_part + index * n : -1};
   }

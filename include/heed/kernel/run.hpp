@@ -18,17 +18,18 @@ inline float share_of_keys(const SoftmaxState& state, float sink) noexcept {
   return kept / (kept + Scalar::exp(sink - max));
 }
 
-/// Writes one finished row. The sink logit joins the denominator here and nowhere else.
+/// Writes one row, finished unless the job keeps states. The sink logit joins the denominator here and nowhere else.
 inline void write_row(const AttentionLayout& layout, const AttendOptions& options, const Job& job, Index query,
                       Index head, const SoftmaxState& state, const float* out) {
   const Index row = query * layout.num_heads + head;
   float* to = job.out + row * layout.value_width;
+  if (job.states != nullptr) job.states[row] = state;
   if (job.lse != nullptr) job.lse[row] = state.lse();
   if (state.empty()) {
     detail::fill(to, to + layout.value_width, 0.0f);
     return;
   }
-  if (options.sink_logits.empty()) {
+  if (job.states != nullptr || options.sink_logits.empty()) {
     detail::copy(out, out + layout.value_width, to);
     return;
   }
