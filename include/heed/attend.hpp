@@ -8,6 +8,7 @@
 #include <heed/attend_options.hpp>
 #include <heed/concepts.hpp>
 #include <heed/kernel/call.hpp>
+#include <heed/kernel/finish.hpp>
 #include <heed/kernel/kernel.hpp>
 #include <heed/kernel/run.hpp>
 #include <heed/math/f32.hpp>
@@ -29,6 +30,7 @@ template <SimdBackend Backend, Codec K, Codec V, Math<Backend, K, V> M = math::F
                                .math_sizes = detail::sizes_of<M>(),
                                .linear = &Backend::linear,
                                .run = &detail::run<Backend, K, V, M>,
+                               .finish = &detail::finish<Backend>,
                                .attend = &detail::call};
   return made;
 }

@@ -9,6 +9,7 @@
 
 #include <heed/cache/kv_cache.hpp>
 #include <heed/compiled.hpp>
+#include <heed/partial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>
@@ -117,6 +118,39 @@ class StorageOf final : public Storage {
       return heed::attend_batch(kernel, policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences), workspace,
                                 executor, options);
     });
+  }
+  heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape, std::span<const PartialCall> calls,
+                              heed::Workspace& workspace, AnyExecutor executor,
+                              const heed::AttendOptions& options) const override {
+    std::vector<Coded<K, V>> sources;
+    for (const PartialCall& call : calls) sources.push_back({call.keys});
+    std::vector<heed::PartialSequence<Coded<K, V>>> sequences;
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      const PartialCall& c = calls[i];
+      sequences.push_back({&sources[i], c.mask, c.q, c.range, c.states, c.query_positions});
+    }
+    return with_policy(shape, [&](const auto& policy) {
+      return heed::attend_partial_batch(kernel, policy, std::span<const heed::PartialSequence<Coded<K, V>>>(sequences),
+                                        workspace, executor, options);
+    });
+  }
+  heed::Status attend_finish(const heed::Kernel& kernel, const Shape& shape,
+                             std::span<const heed::FinishSequence> sequences, heed::Workspace& workspace,
+                             AnyExecutor executor, const heed::AttendOptions& options) const override {
+    return with_policy(shape, [&](const auto& policy) {
+      return heed::attend_finish_batch(kernel, policy, sequences, workspace, executor, options);
+    });
+  }
+  [[nodiscard]] PartialBytes partial_bytes(const Shape& shape, const PartialSizes& s) const override {
+    return with_policy(shape, [&](const auto& policy) {
+      return PartialBytes{
+          heed::value_or_throw(heed::partial_states_bytes(policy, s.queries, s.keys, s.range)),
+          heed::value_or_throw(heed::partial_workspace_bytes(policy, s.queries, s.keys, s.range, s.workers, s.stages)),
+          heed::value_or_throw(heed::finish_workspace_bytes(policy, s.queries, s.nodes, s.workers))};
+    });
+  }
+  [[nodiscard]] heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const override {
+    return heed::key_chunks(Coded<K, V>{&keys}, mask);
   }
   [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys, Index workers,
                                                           Index stages) const override {

@@ -14,6 +14,7 @@
 #include <heed/cache/strided.hpp>
 #include <heed/attend_options.hpp>
 #include <heed/concepts.hpp>
+#include <heed/kernel/finish_call.hpp>
 #include <heed/kernel/kernel.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/workspace.hpp>
@@ -102,6 +103,29 @@ struct Call {
   std::span<const Index> query_positions = {};
 };
 
+/// A PartialSequence without the type of its source.
+struct PartialCall {
+  const Source* keys = nullptr;
+  heed::MaskRef mask;
+  std::span<const float> q;
+  heed::KeyRange range = {};
+  heed::PartialStates* states = nullptr;
+  std::span<const Index> query_positions = {};
+};
+
+/// The sizes that bytes of partial calls are asked for.
+struct PartialSizes {
+  Index queries = 0;
+  Index keys = 0;
+  heed::KeyRange range = {};
+  Index nodes = 0;  ///< of a finish
+  Index workers = 1;
+  Index stages = 1;
+};
+struct PartialBytes {
+  std::size_t states = 0, workspace = 0, finish_workspace = 0;
+};
+
 /// Rows of one key codec and one value codec, without their types.
 class Storage {
  public:
@@ -112,6 +136,14 @@ class Storage {
   virtual heed::Status attend(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
                               heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const = 0;
+  virtual heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape,
+                                      std::span<const PartialCall> calls, heed::Workspace& workspace,
+                                      AnyExecutor executor, const heed::AttendOptions& options) const = 0;
+  virtual heed::Status attend_finish(const heed::Kernel& kernel, const Shape& shape,
+                                     std::span<const heed::FinishSequence> sequences, heed::Workspace& workspace,
+                                     AnyExecutor executor, const heed::AttendOptions& options) const = 0;
+  [[nodiscard]] virtual PartialBytes partial_bytes(const Shape& shape, const PartialSizes& sizes) const = 0;
+  [[nodiscard]] virtual heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const = 0;
   [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
                                                                   Index workers, Index stages = 1) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Cache> cache(const Shape& shape) const = 0;

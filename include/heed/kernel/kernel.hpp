@@ -14,6 +14,7 @@ class Workspace;
 namespace detail {
 struct ExecutorRef;
 struct PlannedCall;
+struct PlannedFinish;
 struct PolicyRef;
 struct SequenceList;
 }  // namespace detail
@@ -26,13 +27,14 @@ struct SequenceList;
 /// The names are those of the backend, of the codecs and of the math. attend() compares the codecs' names with those of
 /// the keys, so two codecs must not have one name.
 struct Kernel {
-  const char* backend;                      ///< the backend's name
-  const char* key_codec;                    ///< name of the key codec
-  const char* value_codec;                  ///< name of the value codec
-  const char* math;                         ///< name of the math
-  MathSizes math_sizes;                     ///< of the math's types
-  Linear linear;                            ///< the backend's matrix product
-  void (*run)(const detail::PlannedCall&);  ///< the loops: all tasks of a call
+  const char* backend;                           ///< the backend's name
+  const char* key_codec;                         ///< name of the key codec
+  const char* value_codec;                       ///< name of the value codec
+  const char* math;                              ///< name of the math
+  MathSizes math_sizes;                          ///< of the math's types
+  Linear linear;                                 ///< the backend's matrix product
+  void (*run)(const detail::PlannedCall&);       ///< the loops: all tasks of a call
+  void (*finish)(const detail::PlannedFinish&);  ///< the merge of partial states; the backend's alone
   /// The whole call, from the checks of its arguments on.
   Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,
                    detail::ExecutorRef, const AttendOptions&);
