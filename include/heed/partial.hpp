@@ -35,6 +35,8 @@ struct PartialSequence {
 /// One call reads its keys once for up to 192 query rows of a KV head. So the queries of many sequences over a prefix that
 /// they share are one sequence of this call.
 ///
+/// A kernel with hooks calls them for these keys. It does not call finish() of a sink: no row is finished here.
+///
 /// `states` and `workspace` grow if they own their memory and it is too small; partial_states_bytes() and
 /// partial_workspace_bytes() say how much is needed. Nothing else is allocated. `options.sink_logits` is not used here.
 ///
@@ -50,10 +52,10 @@ Status attend_partial_batch(const Kernel& kernel, const P& policy, std::span<con
 }
 
 /// The same with the kernel of `Backend` for the sources' codecs.
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_partial_batch(const P& policy, std::span<const PartialSequence<S>> sequences, Workspace& workspace,
                             E& executor, const AttendOptions& options = {}) {
-  return attend_partial_batch(detail::kernel_of<Backend, P, S>(), policy, sequences, workspace, executor, options);
+  return attend_partial_batch(detail::kernel_of<Backend, P, S, M>(), policy, sequences, workspace, executor, options);
 }
 
 /// One sequence. Shapes as in PartialSequence, all else as in attend_partial_batch().
@@ -66,30 +68,31 @@ Status attend_partial(const Kernel& kernel, const P& policy, std::span<const flo
   return attend_partial_batch(kernel, policy, std::span<const PartialSequence<S>>(&sequence, 1), workspace, executor,
                               options);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_partial(const P& policy, std::span<const float> q, const S& keys, MaskRef mask, const KeyRange& range,
                       PartialStates& states, Workspace& workspace, E& executor, const AttendOptions& options = {},
                       std::span<const Index> query_positions = {}) {
-  return attend_partial(detail::kernel_of<Backend, P, S>(), policy, q, keys, mask, range, states, workspace, executor,
-                        options, query_positions);
+  return attend_partial(detail::kernel_of<Backend, P, S, M>(), policy, q, keys, mask, range, states, workspace,
+                        executor, options, query_positions);
 }
 
 /// The same with a mask that MaskRef does not copy. It only has to live as long as the call.
-template <AttentionPolicy P, KeyValueSource S, AttentionMask M, Executor E>
-  requires(!MaskRef::copies<M>)
-Status attend_partial(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, const M& mask,
+template <AttentionPolicy P, KeyValueSource S, KernelMask Mask, Executor E>
+  requires(!MaskRef::copies<Mask>)
+Status attend_partial(const Kernel& kernel, const P& policy, std::span<const float> q, const S& keys, const Mask& mask,
                       const KeyRange& range, PartialStates& states, Workspace& workspace, E& executor,
                       const AttendOptions& options = {}, std::span<const Index> query_positions = {}) {
   return attend_partial(kernel, policy, q, keys, MaskRef(mask), range, states, workspace, executor, options,
                         query_positions);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, AttentionMask M, Executor E>
-  requires(!MaskRef::copies<M>)
-Status attend_partial(const P& policy, std::span<const float> q, const S& keys, const M& mask, const KeyRange& range,
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, KernelMask Mask,
+          Executor E>
+  requires(!MaskRef::copies<Mask>)
+Status attend_partial(const P& policy, std::span<const float> q, const S& keys, const Mask& mask, const KeyRange& range,
                       PartialStates& states, Workspace& workspace, E& executor, const AttendOptions& options = {},
                       std::span<const Index> query_positions = {}) {
-  return attend_partial<Backend>(policy, q, keys, MaskRef(mask), range, states, workspace, executor, options,
-                                 query_positions);
+  return attend_partial<Backend, M>(policy, q, keys, MaskRef(mask), range, states, workspace, executor, options,
+                                    query_positions);
 }
 
 /// The same without a mask: the source's own mask or stages say what each query sees (a cache's retention rule).
@@ -101,13 +104,13 @@ Status attend_partial(const Kernel& kernel, const P& policy, std::span<const flo
   return attend_partial(kernel, policy, q, keys, MaskRef(), range, states, workspace, executor, options,
                         query_positions);
 }
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Executor E>
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
   requires(detail::MaskedSource<S> || StagedSource<S>)
 Status attend_partial(const P& policy, std::span<const float> q, const S& keys, const KeyRange& range,
                       PartialStates& states, Workspace& workspace, E& executor, const AttendOptions& options = {},
                       std::span<const Index> query_positions = {}) {
-  return attend_partial<Backend>(policy, q, keys, MaskRef(), range, states, workspace, executor, options,
-                                 query_positions);
+  return attend_partial<Backend, M>(policy, q, keys, MaskRef(), range, states, workspace, executor, options,
+                                    query_positions);
 }
 
 /// Merges states of disjoint chunks of keys in the order of the merge tree, and finishes them:
@@ -197,13 +200,24 @@ template <AttentionPolicy P>
 /// Bytes of workspace that suffice for every such attend_partial() on an executor with `workers` workers. All else as in
 /// workspace_bytes(). For a batch give the queries and the stages of all sequences together, a sequence without stages
 /// counting as one, and the keys of the longest.
-template <AttentionPolicy P>
+/// \{
+template <class M = math::F32, AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> partial_workspace_bytes(const P& policy, Index num_queries, Index num_keys,
                                                           const KeyRange& range, Index workers, Index num_stages = 1) {
   if (Status status = policy.validate(); !status.ok()) return status;
   const detail::PolicyParts<P> parts(policy);
-  return detail::partial_call_bytes(parts.ref(), num_queries, num_keys, range, workers, num_stages);
+  return detail::partial_call_bytes(parts.ref(), num_queries, num_keys, range, workers, num_stages,
+                                    detail::sizes_of<M>());
 }
+template <AttentionPolicy P>
+[[nodiscard]] Result<std::size_t> partial_workspace_bytes(const Kernel& kernel, const P& policy, Index num_queries,
+                                                          Index num_keys, const KeyRange& range, Index workers,
+                                                          Index num_stages = 1) {
+  if (Status status = policy.validate(); !status.ok()) return status;
+  const detail::PolicyParts<P> parts(policy);
+  return detail::partial_call_bytes(parts.ref(), num_queries, num_keys, range, workers, num_stages, kernel.math_sizes);
+}
+/// \}
 
 /// Bytes of workspace that suffice for every attend_finish_batch() of this policy with at most `num_sequences`
 /// sequences, which together have at most `num_queries` queries, and whose parts have at most `num_nodes` nodes in all

@@ -58,6 +58,7 @@ class Edges {
       if (job.out != nullptr) job.out += row * layout_.value_width;
       if (job.lse != nullptr) job.lse += row;
       job.first_query = queries.begin;
+      job.leads = made == 0;
       std::construct_at(jobs + made++, job);
     }
     if (made > 0) return made;
@@ -108,7 +109,7 @@ class Edges {
   void for_each_head(std::span<const Job> jobs, ExecutorRef executor, const Body& body) const {
     executor.parallel_for(Index(jobs.size()) * layout_.num_heads, [&](Index task, Index) {
       const Job& job = jobs[std::size_t(task / layout_.num_heads)];
-      if (job.first_query == 0) body(job, task % layout_.num_heads);
+      if (job.leads) body(job, task % layout_.num_heads);
     });
   }
 

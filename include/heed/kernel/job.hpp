@@ -32,6 +32,7 @@ struct Job {
   Index first_far = 0;                                    // number of the chunk of far key 0
   Index sequence = 0;                                     // index in the batch
   Index first_query = 0;                                  // index of query 0 in the sequence: 0 but for later stages
+  bool leads = true;                                      // the sequence's first job, which maps its queries and outputs
   Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Plan sets them
 
   [[nodiscard]] Index query_position(Index query) const {

@@ -124,14 +124,14 @@ class PartialCall {
         count += make_jobs(i, jobs_memory + count, carver, sized);
       }
       const std::span<Job> jobs(jobs_memory, std::size_t(count));
-      const Plan plan(policy_.layout, policy_.preparation, jobs, executor.workers);
+      const Plan plan(policy_.layout, policy_.preparation, jobs, executor.workers, kernel_.math_sizes);
       const CallScratch scratch = CallScratch::carve(carver, plan);
       if (!sized) {
         if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
         continue;
       }
       Edges(policy_).map_queries(list_.sequences, jobs, executor, kernel_.linear);
-      kernel_.run({policy_.layout, policy_.preparation, options_, jobs, plan, scratch, executor});
+      kernel_.run({policy_.layout, policy_.preparation, options_, jobs, plan, scratch, executor, kernel_.hooks});
       return {};
     }
   }
@@ -204,7 +204,7 @@ class PartialCall {
         Job job = stage;
         job.far_part = far ? node : Interval{};
         job.near_part = far ? Interval{} : node;
-        job.first_stage = s == 0 && n == 0;
+        job.leads = s == 0 && n == 0;
         const Index row = (n * sizes.queries + query) * sizes.heads;
         job.states = block.states + row;
         job.out = block.outs + row * sizes.width;
@@ -236,14 +236,15 @@ class PartialCall {
 
 /// partial_workspace_bytes() of a policy that is valid.
 [[nodiscard]] inline Result<std::size_t> partial_call_bytes(PolicyRef policy, Index num_queries, Index num_keys,
-                                                            const KeyRange& range, Index workers, Index num_stages) {
+                                                            const KeyRange& range, Index workers, Index num_stages,
+                                                            const MathSizes& math) {
   Status status = check_key_range(range);
   if (status.ok()) status = check_range("num_keys", num_keys, 0, most_tokens);
   if (status.ok()) status = check_range("num_stages", num_stages, 1, most_tokens / (2 * most_nodes));
   if (!status.ok()) return status;
   policy.output_map = {};
   const Index nodes = std::max<Index>(most_nodes_of(range, num_keys), 1);
-  return call_bytes(policy, num_queries, num_keys, workers, num_stages * nodes);
+  return call_bytes(policy, num_queries, num_keys, workers, num_stages * nodes, math);
 }
 
 /// partial_states_bytes() of a policy that is valid.

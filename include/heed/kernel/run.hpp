@@ -37,9 +37,10 @@ inline void write_row(const AttentionLayout& layout, const AttendOptions& option
   for (Index d = 0; d < layout.value_width; ++d) to[d] = out[d] * weight;
 }
 
-/// Tells hooks of a finished row: row `r` of the task.
+/// Tells hooks of a finished row: row `r` of the task. A job that keeps states finishes none.
 template <class Hooks>
 void finish_row(const PlannedCall& call, const Task& task, Index r, const SoftmaxState& state, Index worker) {
+  if (call.jobs[std::size_t(task.job)].states != nullptr) return;
   const Index group = call.layout.heads_per_group(), row = task.rows.begin + r;
   const Index head = task.kv_head * group + row % group;
   const bool shares = !state.empty() && !call.options.sink_logits.empty();
