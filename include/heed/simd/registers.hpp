@@ -68,6 +68,17 @@ struct Registers {
   /// The same bits as floats.
   [[gnu::always_inline]] static Reg floats(Words x) { return (Reg)x; }
 
+  /// Lane i of the result is lane (i + N) % W of x.
+  template <int N>
+  [[gnu::always_inline]] static Reg rotate(Reg x) {
+    return [&]<int... At>(std::integer_sequence<int, At...>) __attribute__((always_inline)) {
+      return (Reg)__builtin_shufflevector(words(x), words(x), ((At + N) % W)...);
+    }
+    (std::make_integer_sequence<int, W>{});
+  }
+  /// Lane 0.
+  [[gnu::always_inline]] static float first(Reg x) { return ((typename detail::VectorTypes<W>::Floats)x)[0]; }
+
   /// Reads W words of 32 bits.
   [[gnu::always_inline]] static Reg load_words(const std::byte* from) {
     Reg x;

@@ -1,0 +1,67 @@
+/// \file
+/// The memory that a worker needs for one task at a time.
+#pragma once
+
+#include <cstddef>
+
+#include <heed/kernel/bits.hpp>
+#include <heed/kernel/merge_stack.hpp>
+#include <heed/workspace.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Most rows prefetched ahead. Bounds the tail of the pointer list.
+inline constexpr Index max_ahead = 128;
+
+/// Sizes that decide how much scratch a worker needs: the same for every task of a call.
+struct Shape {
+  Index key_width = 0;
+  Index value_width = 0;
+  Index state_width = 0;   ///< value_width, padded to state_align
+  Index stream_width = 0;  ///< widest stream row that a preparation decodes; 0 without a preparation
+  bool makes_values = false;
+  Index max_rows = 0;  ///< rows of the largest task
+  int slots = 0;       ///< pending states per row
+};
+
+/// One worker's scratch. carve() gives the sizes.
+struct Scratch {
+  float* q = nullptr;
+  float* scores = nullptr;
+  float* key_panel = nullptr;
+  float* value_panel = nullptr;
+  float* decoded = nullptr;
+  float* prepared_keys = nullptr;
+  float* prepared_values = nullptr;
+  float* states = nullptr;
+  float* distance = nullptr;
+  MergeStack* stacks = nullptr;
+  RowTarget* targets = nullptr;
+  KeyBits* visible = nullptr;
+  const std::byte** pointers = nullptr;
+  Index* positions = nullptr;
+  Index* far_list = nullptr;
+
+  static Scratch carve(Carver& carver, const Shape& shape) noexcept {
+    const bool prepares = shape.stream_width > 0;
+    Scratch s;
+    s.q = carver.take<float>(shape.max_rows * shape.key_width);
+    s.scores = carver.take<float>(shape.max_rows * chunk_keys);
+    s.key_panel = carver.take<float>(panel_keys * shape.key_width);
+    s.value_panel = carver.take<float>(chunk_keys * panel_dims);
+    s.decoded = carver.take<float>(prepares ? chunk_keys * shape.stream_width : 0);
+    s.prepared_keys = carver.take<float>(prepares ? chunk_keys * shape.key_width : 0);
+    s.prepared_values = carver.take<float>(shape.makes_values ? chunk_keys * shape.value_width : 0);
+    s.states = carver.take<float>(shape.max_rows * shape.slots * shape.state_width);
+    s.distance = carver.take<float>(chunk_keys);
+    s.stacks = carver.take<MergeStack>(shape.max_rows);
+    s.targets = carver.take<RowTarget>(shape.max_rows);
+    s.visible = carver.take<KeyBits>(shape.max_rows);
+    s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
+    s.positions = carver.take<Index>(chunk_keys);
+    s.far_list = carver.take<Index>(2 * chunk_keys);
+    return s;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,189 @@
+/// \file
+/// How a call is cut into tasks. No choice made here changes a bit of the result.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <span>
+
+#include <heed/checked.hpp>
+#include <heed/kernel/job.hpp>
+#include <heed/kernel/preparation_ref.hpp>
+#include <heed/kernel/scratch.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Most rows of one task: whole tiles of 6. The scores of a chunk (1 KiB a row) and the states then fit in L2 together.
+inline constexpr Index max_block_rows = 192;
+/// Most rows of one task where a preparation makes values. All rows of a task share the values made from a tile, and in
+/// expanded MLA making them costs as much as 400 rows. The scores and states of 1020 rows of 128 numbers take 6 MiB a
+/// worker at 65,536 keys.
+inline constexpr Index max_block_rows_of_made_values = 1020;
+/// Tasks per worker to aim at. Chunk ranges are cut only if there are fewer (KV head, row block) pairs than that.
+inline constexpr Index tasks_per_worker = 4;
+
+/// One task: rows of one KV head of one job over some of its far and near chunks.
+struct Task {
+  Index job = 0;         ///< number of the job
+  Index kv_head = 0;     ///< KV head that the rows read
+  Interval rows;         ///< rows (query, head) of the KV head; row r is query r / heads_per_group()
+  Index row_block = 0;   ///< number of the block of rows
+  Interval far_chunks;   ///< chunk numbers
+  Interval near_chunks;  ///< chunk numbers
+  Index part = -1;       ///< index of the partial state that the task writes; -1: it writes the final output
+};
+
+/// The tasks of a call. Task n is computed from n: there is no list of tasks.
+class Tasks {
+ public:
+  Tasks() = default;
+  /// Sets first_block, first_task and first_part of the jobs, which must outlive this.
+  Tasks(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers)
+      : layout_(layout),
+        jobs_(jobs),
+        workers_(std::max<Index>(workers, 1)),
+        most_rows_(preparation.makes_values ? max_block_rows_of_made_values : max_block_rows) {
+    Index base_tasks = 0, most_chunks = 0;
+    Count work = 0;
+    shape_.slots = slots(0);
+    for (const Job& job : jobs_) {
+      const Index blocks = layout_.num_kv_heads * row_blocks(job);
+      base_tasks += blocks;
+      work = work + Count(blocks) * chunks(job);
+      most_chunks = std::max(most_chunks, chunks(job));
+      shape_.max_rows = std::max(shape_.max_rows, most_block_rows(job));
+      shape_.slots = std::max(shape_.slots, slots(job.num_keys));
+    }
+    span_ = std::max<Index>(most_chunks, 1);
+    const Index wanted = workers_ * tasks_per_worker;
+    const bool cuts = workers_ > 1 && base_tasks < wanted;
+    if (cuts) {
+      span_ = Index(std::bit_floor(std::uint64_t(std::max<Index>(work.value() / wanted, 1))));
+    }
+    number_tasks();
+    // The far list and the near list may begin and end within a span. So there may be more parts than max_partials().
+    for (; cuts && num_tasks_ > max_partials(); number_tasks()) span_ *= 2;
+    shape_.key_width = layout_.key_width;
+    shape_.value_width = layout_.value_width;
+    shape_.state_width = round_up(layout_.value_width, state_align);
+    if (preparation.object != nullptr) {
+      shape_.stream_width = std::max(layout_.streams[std::size_t(layout_.key.stream)].width,
+                                     layout_.streams[std::size_t(layout_.value.stream)].width);
+      shape_.makes_values = preparation.makes_values;
+    }
+  }
+
+  [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] Index workers() const noexcept { return workers_; }
+  /// true if a block is cut into parts that must be merged.
+  [[nodiscard]] bool cut() const noexcept { return num_tasks_ > num_blocks_; }
+
+  /// Chunks of a part. A power of two if a block is cut. The first and the last part of a list may be shorter.
+  [[nodiscard]] Index span() const noexcept { return span_; }
+  [[nodiscard]] static Index chunks(const Job& job) noexcept { return job.num_chunks(); }
+  /// How many chunk ranges a row block of `job` is cut into. At least one, so that rows without keys are also written.
+  [[nodiscard]] Index parts(const Job& job) const noexcept {
+    if (chunks(job) <= span_) return 1;
+    return spans({0, job.far_chunks()}).size() + spans(job.near_chunks()).size();
+  }
+  /// Number of part `part` of `job` among the merge-tree nodes that cover span() chunks.
+  [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
+    const Index far_parts = spans({0, job.far_chunks()}).size();
+    return part < far_parts ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
+  }
+  /// Rows of one KV head of `job`.
+  [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
+  /// Blocks of rows of one KV head of `job`.
+  [[nodiscard]] Index row_blocks(const Job& job) const noexcept { return (rows(job) + most_rows_ - 1) / most_rows_; }
+  /// The rows of block number `block`.
+  [[nodiscard]] Interval block_rows(const Job& job, Index block) const noexcept {
+    return {block * most_rows_, std::min((block + 1) * most_rows_, rows(job))};
+  }
+
+  /// Number of (job, KV head, row block) triples.
+  [[nodiscard]] Index num_blocks() const noexcept { return num_blocks_; }
+  [[nodiscard]] Index num_tasks() const noexcept { return num_tasks_; }
+  /// Upper bound on partial states, for any number of keys. With W = workers * tasks_per_worker, blocks are cut only if
+  /// there are fewer than W, and the cuts add at most 2 W tasks. If num_kv_heads >= W, nothing is ever cut.
+  [[nodiscard]] Index max_partials() const noexcept {
+    const Index wanted = workers_ * tasks_per_worker;
+    return workers_ > 1 && layout_.num_kv_heads < wanted ? 3 * wanted : 0;
+  }
+
+  /// Task number `index`. The tasks of a block have consecutive numbers.
+  [[nodiscard]] Task task(Index index) const noexcept {
+    const Job& job = job_of(index, &Job::first_task);
+    const Index n = parts(job);
+    Task t = block(job.first_block + (index - job.first_task) / n);
+    if (t.part < 0) return t;
+    const Index part = (index - job.first_task) % n, far_parts = spans(t.far_chunks).size();
+    t.part += part;
+    const Index first = (part < far_parts ? part : spans(t.near_chunks).begin + part - far_parts) * span_;
+    const auto within = [&](Interval all) {
+      return Interval{std::max(first, all.begin), std::min(first + span_, all.end)};
+    };
+    t.far_chunks = part < far_parts ? within(t.far_chunks) : Interval{};
+    t.near_chunks = part < far_parts ? Interval{} : within(t.near_chunks);
+    return t;
+  }
+
+  /// Block number `index` as the union of its tasks. `part` is its first partial state; -1 if the block is one task.
+  [[nodiscard]] Task block(Index index) const noexcept {
+    const Job& job = job_of(index, &Job::first_block);
+    index -= job.first_block;
+    const Index n = parts(job), blocks = row_blocks(job), b = index % blocks;
+    return {.job = &job - jobs_.data(),
+            .kv_head = index / blocks,
+            .rows = block_rows(job, b),
+            .row_block = b,
+            .far_chunks = {0, job.far_chunks()},
+            .near_chunks = job.near_chunks(),
+            .part = n > 1 ? job.first_part + index * n : -1};
+  }
+
+ private:
+  // Upper bound on a row's pending states over `keys` keys. Near keys may begin and end within a chunk: one chunk more.
+  // While near chunks arrive, one state of all far keys waits.
+  [[nodiscard]] static int slots(Index keys) noexcept {
+    return merge_slots((keys + chunk_keys - 1) / chunk_keys + 1) + 1;
+  }
+  // All blocks of a job but the last have this many rows.
+  [[nodiscard]] Index most_block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }
+  // Numbers of the spans that `chunks` touch.
+  [[nodiscard]] Interval spans(Interval chunks) const noexcept {
+    if (chunks.size() == 0) return {};
+    return {chunks.begin / span_, (chunks.end + span_ - 1) / span_};
+  }
+
+  void number_tasks() noexcept {
+    Index parts_before = 0;
+    num_blocks_ = num_tasks_ = 0;
+    for (Job& job : jobs_) {
+      const Index blocks = layout_.num_kv_heads * row_blocks(job), n = parts(job);
+      job.first_block = num_blocks_;
+      job.first_task = num_tasks_;
+      job.first_part = parts_before;
+      num_blocks_ += blocks;
+      num_tasks_ += blocks * n;
+      if (n > 1) parts_before += blocks * n;
+    }
+  }
+  // The last job whose first number is at most `index`. A job without rows has the first number of the next job.
+  [[nodiscard]] const Job& job_of(Index index, Index Job::*first) const noexcept {
+    const auto after =
+        std::partition_point(jobs_.begin(), jobs_.end(), [&](const Job& job) { return job.*first <= index; });
+    return *(after - 1);
+  }
+
+  AttentionLayout layout_;
+  std::span<Job> jobs_;
+  Index workers_ = 1;
+  Index most_rows_ = max_block_rows;
+  Index span_ = 1;
+  Index num_blocks_ = 0;
+  Index num_tasks_ = 0;
+  Shape shape_;
+};
+
+}  // namespace heed::inline HEED_ABI::detail
