@@ -21,7 +21,7 @@ void print(const Run& run, const char* counter, const char* format, double facto
 
 void print(const Run& run, double spread) {
   const double microseconds = run.real_accumulated_time * 1e6 / (run.iterations > 0 ? double(run.iterations) : 1.0);
-  std::printf("%-58s %10.1f %5.1f", run.run_name.str().c_str(), microseconds, 100 * spread);
+  std::printf("%-58s %10.*f %5.1f", run.run_name.str().c_str(), microseconds < 100 ? 2 : 1, microseconds, 100 * spread);
   print(run, "GBps", " %7.1f", 1, 7);
   print(run, "frac_bandwidth", " %6.1f", 100, 6);
   print(run, "GFLOPs", " %8.1f", 1, 8);

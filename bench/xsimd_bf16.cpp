@@ -2,6 +2,7 @@
 #include <heed/simd/xsimd.hpp>
 
 #include "attention.hpp"
+#include "overhead.hpp"
 
 namespace bench {
 
@@ -11,6 +12,7 @@ const bool xsimd_bf16_added = [] {
   add_all_decode<Backend, heed::Bf16>();
   add_all_verify<Backend, heed::Bf16>();
   add_all_prefill<Backend, heed::Bf16>();
+  add_all_overhead<Backend, heed::Bf16>();
   return true;
 }();
 

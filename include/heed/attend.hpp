@@ -13,6 +13,7 @@
 #include <heed/kernel/run.hpp>
 #include <heed/math/f32.hpp>
 #include <heed/math/math.hpp>
+#include <heed/plan/plan.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/workspace.hpp>
 
@@ -31,7 +32,8 @@ template <SimdBackend Backend, Codec K, Codec V, Math<Backend, K, V> M = math::F
                                .linear = &Backend::linear,
                                .run = &detail::run<Backend, K, V, M>,
                                .finish = &detail::finish<Backend>,
-                               .attend = &detail::call};
+                               .attend = &detail::call,
+                               .attend_planned = &detail::call_planned};
   return made;
 }
 
@@ -97,6 +99,41 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
                     const AttendOptions& options = {}) {
   return attend_batch(detail::kernel_of<Backend, P, S, M>(), policy, sequences, workspace, executor, options);
 }
+
+/// One layer of a planned step: attend_batch() with the masks and positions that `plan` was made with. `layer` has one
+/// LayerIo for each sequence of the plan, in the same order.
+///
+/// Bits, workspace and errors are those of attend_batch(). A plan that does not fit is refused, and outputs stay untouched:
+/// invalid_argument naming what differs (policy, number of sequences, workers, keys of another cache, layer group, size or
+/// layout in memory, sizes of q, out or lse); wrong_state for keys of another step, or if the plan was not made.
+/// \{
+template <AttentionPolicy P, KeyValueSource S, Executor E>
+Status attend(const Kernel& kernel, const Plan& plan, const P& policy, std::span<const LayerIo<S>> layer,
+              Workspace& workspace, E& executor, const AttendOptions& options = {}) {
+  if (Status status = policy.validate(); !status.ok()) return status;
+  const detail::PolicyParts<P> parts(policy);
+  return kernel.attend_planned(kernel, parts.ref(), plan.step(), detail::SequenceList::of_layer<LayerIo<S>, S>(layer),
+                               workspace, detail::ExecutorRef::to(executor), options);
+}
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
+Status attend(const Plan& plan, const P& policy, std::span<const LayerIo<S>> layer, Workspace& workspace, E& executor,
+              const AttendOptions& options = {}) {
+  return attend(detail::kernel_of<Backend, P, S, M>(), plan, policy, layer, workspace, executor, options);
+}
+/// The same for a plan of one sequence.
+template <AttentionPolicy P, KeyValueSource S, Executor E>
+Status attend(const Kernel& kernel, const Plan& plan, const P& policy, std::span<const float> q, const S& keys,
+              std::span<float> out, Workspace& workspace, E& executor, const AttendOptions& options = {},
+              std::span<float> lse = {}) {
+  const LayerIo<S> layer{.keys = &keys, .q = q, .out = out, .lse = lse};
+  return attend(kernel, plan, policy, std::span<const LayerIo<S>>(&layer, 1), workspace, executor, options);
+}
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
+Status attend(const Plan& plan, const P& policy, std::span<const float> q, const S& keys, std::span<float> out,
+              Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
+  return attend(detail::kernel_of<Backend, P, S, M>(), plan, policy, q, keys, out, workspace, executor, options, lse);
+}
+/// \}
 
 /// Attention of one sequence. Shapes as in Sequence, all else as in attend_batch().
 /// \{

@@ -214,6 +214,31 @@ concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream
   { source.stage_position(n, n) } -> std::same_as<Index>;           // stage, then as position()
 };
 
+/// A source whose KV heads and layers differ by offsets only, so that a plan remembers where rows lie. For one stream and
+/// one key the address `tile(stream, head, key, max).data - base(stream, head).rows` is the same number for every head,
+/// and for the sources of every layer that a plan serves; so is the rest of the tile. The same holds for slot_tile() and
+/// stage_tile(), and for the entries in a plane of factors.
+template <class S>
+concept OffsetSource = KeyValueSource<S> && requires(const S& source, int stream, Index head) {
+  { source.base(stream, head) } -> std::same_as<RowBase>;
+};
+
+/// What tells the keys of one step from all others: sources that are equal in all three have the same keys at the same
+/// positions, in the same stages, and tiles that differ by their base() only.
+struct SourceIdentity {
+  const void* keys = nullptr;   ///< null: unknown, and positions are compared instead
+  const void* lists = nullptr;  ///< of what makes lists of keys from them, or null
+  std::uint64_t change = 0;     ///< every step has another one
+
+  friend bool operator==(const SourceIdentity&, const SourceIdentity&) = default;
+};
+
+/// A source that says by a few numbers whether a plan that was made for another layer fits its keys.
+template <class S>
+concept IdentifiedSource = KeyValueSource<S> && requires(const S& source) {
+  { source.identity() } -> std::same_as<SourceIdentity>;
+};
+
 /// A source that knows which queries its keys can answer. attend() asks it for the positions from the earliest query to
 /// the latest, whatever the mask.
 template <class S>

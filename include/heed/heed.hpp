@@ -41,6 +41,7 @@
 #include <heed/layer/mtp.hpp>
 #include <heed/math/f32.hpp>
 #include <heed/partial.hpp>
+#include <heed/plan/plan.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>

@@ -82,6 +82,13 @@ struct Tile {
   Index factor_stride_bytes = 0;       ///< bytes from one row's entry to the next; may be negative
 };
 
+/// What the addresses of a source's rows are relative to: see OffsetSource (concepts.hpp). Numbers, because rows of different
+/// heads and layers need not lie in one object.
+struct RowBase {
+  std::uintptr_t rows = 0;
+  std::uintptr_t factors = 0;  ///< of the entries in the plane of factors
+};
+
 /// The half-open range [begin, end) of positions, keys or other numbers.
 struct Interval {
   Index begin = 0;  ///< first number

@@ -82,22 +82,29 @@ class Workspace {
 
 namespace detail {
 
-/// Takes typed arrays, aligned to 64 bytes, from one block of bytes. With a null base it only counts bytes.
+/// Takes typed arrays, aligned to 64 bytes, from one block of bytes. An array beyond its end is null: so with a block
+/// that is too small it only counts bytes.
 class Carver {
  public:
-  explicit Carver(std::byte* base) noexcept : base_(base) {}
+  /// A block that is large enough. A null base: no block.
+  explicit Carver(std::byte* base) noexcept
+      : Carver(base, base == nullptr ? 0 : std::numeric_limits<std::uint64_t>::max()) {}
+  Carver(std::byte* base, std::uint64_t size) noexcept : base_(base), size_(size) {}
+  explicit Carver(Workspace& workspace) noexcept : Carver(workspace.data(), workspace.size()) {}
 
   template <class T>
   [[nodiscard]] T* take(Index count) noexcept {
-    offset_ = (offset_ + 63) / 64 * 64;
-    T* at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + offset_);
-    offset_ += std::uint64_t(std::max<Index>(count, 0)) * sizeof(T);
-    return at;
+    const std::uint64_t begin = (offset_ + 63) / 64 * 64;
+    offset_ = begin + std::uint64_t(std::max<Index>(count, 0)) * sizeof(T);
+    return offset_ > size_ ? nullptr : reinterpret_cast<T*>(base_ + begin);
   }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return (offset_ + 63) / 64 * 64; }
+  /// true if the block has bytes() bytes. Then no array that was taken is null.
+  [[nodiscard]] bool fits() const noexcept { return bytes() <= size_; }
 
  private:
   std::byte* base_;
+  std::uint64_t size_;
   std::uint64_t offset_ = 0;  // counts more bytes than a size_t of 32 bits does
 };
 

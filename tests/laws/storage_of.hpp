@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 #include <gtest/gtest.h>
@@ -28,6 +29,10 @@ class SourceOf final : public Source {
     return source_.tile(stream, head, first, max);
   }
   [[nodiscard]] Index position(Index key) const override { return source_.position(key); }
+  [[nodiscard]] std::optional<heed::RowBase> base(int stream, Index head) const override {
+    if constexpr (heed::OffsetSource<S>) return source_.base(stream, head);
+    return {};
+  }
 
  private:
   S source_;
@@ -53,6 +58,12 @@ struct Coded {
   [[nodiscard]] Index stage_position(Index stage, Index key) const { return source->stage_position(stage, key); }
 };
 static_assert(heed::StagedSource<Coded<heed::F32, heed::F32>>);
+/// The same of a source with base().
+template <class K, class V>
+struct CodedWithBase : Coded<K, V> {
+  [[nodiscard]] heed::RowBase base(int stream, Index head) const { return *this->source->base(stream, head); }
+};
+static_assert(heed::OffsetSource<CodedWithBase<heed::F32, heed::F32>>);
 
 template <class P, class K, class V>
 class CacheOf final : public Cache {
@@ -115,8 +126,10 @@ class StorageOf final : public Storage {
       sequences.push_back({c.keys == nullptr ? nullptr : &sources[i], c.mask, c.q, c.out, c.lse, c.query_positions});
     }
     return with_policy(shape, [&](const auto& policy) {
-      return heed::attend_batch(kernel, policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences), workspace,
-                                executor, options);
+      heed::Status status = heed::attend_batch(kernel, policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences),
+                                               workspace, executor, options);
+      if (status.ok()) expect_plan(kernel, policy, calls, executor, options);
+      return status;
     });
   }
   heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape, std::span<const PartialCall> calls,
@@ -179,6 +192,60 @@ class StorageOf final : public Storage {
   }
 
  private:
+  // A plan gives the bits that were just written, whatever the law is about. Layers of a step: three times the same one.
+  template <class P>
+  static void expect_plan(const heed::Kernel& kernel, const P& policy, std::span<const Call> calls,
+                          AnyExecutor executor, const heed::AttendOptions& options) {
+    bool all_have_base = true;
+    for (const Call& call : calls) all_have_base = all_have_base && call.keys->base(0, 0).has_value();
+    if (all_have_base) {
+      expect_plan_of<CodedWithBase<K, V>>(kernel, policy, calls, executor, options);
+    } else {
+      expect_plan_of<Coded<K, V>>(kernel, policy, calls, executor, options);
+    }
+  }
+  template <class S, class P>
+  static void expect_plan_of(const heed::Kernel& kernel, const P& policy, std::span<const Call> calls,
+                             AnyExecutor executor, const heed::AttendOptions& options) {
+    const auto sources_of = [&] {
+      std::vector<S> sources(calls.size());
+      for (std::size_t i = 0; i < calls.size(); ++i) sources[i].source = calls[i].keys;
+      return sources;
+    };
+    const heed::detail::PolicyParts<P> parts(policy);
+    const Index q_row = parts.ref().layout.num_heads * parts.ref().query_width();
+    heed::Plan plan;
+    {
+      const std::vector<S> first = sources_of();  // they end before a layer runs
+      std::vector<heed::PlannedSequence<S>> planned;
+      for (std::size_t i = 0; i < calls.size(); ++i) {
+        planned.push_back({&first[i], Index(calls[i].q.size()) / q_row, calls[i].mask, calls[i].query_positions});
+      }
+      const heed::Status status =
+          plan.make(policy, std::span<const heed::PlannedSequence<S>>(planned), executor.workers());
+      ASSERT_TRUE(status.ok()) << status.message();
+    }
+    heed::Workspace workspace;
+    for (int layer = 0; layer < 3; ++layer) {
+      const std::vector<S> sources = sources_of();
+      std::vector<std::vector<float>> outs, lses;
+      std::vector<heed::LayerIo<S>> io;
+      for (std::size_t i = 0; i < calls.size(); ++i) {
+        outs.emplace_back(calls[i].out.size(), 17.0f);
+        lses.emplace_back(calls[i].lse.size(), 17.0f);
+      }
+      for (std::size_t i = 0; i < calls.size(); ++i) io.push_back({&sources[i], calls[i].q, outs[i], lses[i]});
+      const heed::Status status =
+          heed::attend(kernel, plan, policy, std::span<const heed::LayerIo<S>>(io), workspace, executor, options);
+      ASSERT_TRUE(status.ok()) << status.message();
+      const auto same = [](std::span<const float> a, std::span<const float> b) {
+        return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
+      };
+      for (std::size_t i = 0; i < calls.size(); ++i) {
+        ASSERT_TRUE(same(outs[i], calls[i].out) && same(lses[i], calls[i].lse)) << "plan, layer " << layer;
+      }
+    }
+  }
   template <class F>
   static auto with_policy(const Shape& s, const F& f) {
     if constexpr (std::is_same_v<K, V>) {

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <span>
 #include <string>
@@ -52,6 +53,8 @@ class Source {
   [[nodiscard]] virtual Index size() const = 0;
   [[nodiscard]] virtual heed::Tile tile(int stream, Index head, Index first, Index max) const = 0;
   [[nodiscard]] virtual Index position(Index key) const = 0;
+  /// base(), if the source behind is an OffsetSource.
+  [[nodiscard]] virtual std::optional<heed::RowBase> base(int, Index) const { return {}; }
 
   /// Only of staged sources.
   [[nodiscard]] virtual Index stages() const { return 0; }

@@ -134,6 +134,15 @@ class LayerView {
     return group_->near_rows.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
   }
   /// \}
+  /// What the addresses of a stream's rows of one head are relative to: the place of that head in every page.
+  [[nodiscard]] RowBase base(int stream, Index head) const noexcept {
+    return group_ == nullptr ? RowBase{} : group_->near_rows.layout().base(layer_, stream, head);
+  }
+  /// Equal for the layers of a group in one step.
+  [[nodiscard]] SourceIdentity identity() const noexcept {
+    return {.keys = tokens(), .lists = nullptr, .change = change_};
+  }
+
   /// The tokens of the layer's group; null: there is no cache.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
   /// CacheFacts::change when the view was taken: views of one step have the same one, and those of another step another.

@@ -147,6 +147,14 @@ class PageLayout {
             .factor_stride_bytes = block.entry};
   }
 
+  /// Where the rows of one head begin in a page. In another layer or head all rows move by the difference.
+  [[nodiscard]] RowBase base(Index layer, int stream, Index head) const noexcept {
+    const Block& block = blocks_[std::size_t(stream)];
+    if (block.heads == 1) head = 0;
+    return {.rows = std::uintptr_t(offset(layer, stream, head, 0)),
+            .factors = block.entry == 0 ? 0 : std::uintptr_t(plane_offset(layer, stream, head, 0))};
+  }
+
   /// Stores rows slot .. slot + count of every head of one stream with Codec C from `numbers` [count][heads][width].
   template <class C>
   void encode(Page* page, Index layer, int stream, Index slot, Index count, Index width,

@@ -69,6 +69,15 @@ class StridedSource {
   }
   /// \}
 
+  /// Where the first row of a head lies.
+  [[nodiscard]] RowBase base(int stream, Index head) const noexcept {
+    const StridedStream& s = streams_[std::size_t(stream)];
+    return {.rows = reinterpret_cast<std::uintptr_t>(s.data) + std::uintptr_t(head * s.head_stride_bytes),
+            .factors = s.factors == nullptr ? 0
+                                            : reinterpret_cast<std::uintptr_t>(s.factors) +
+                                                  std::uintptr_t(head * s.factor_head_stride_bytes)};
+  }
+
  private:
   [[nodiscard]] static Index row_width(const AttentionLayout& layout, const View& view) noexcept {
     return layout.streams[std::size_t(view.stream)].width;

@@ -50,17 +50,6 @@ struct PlannedVisibility {
       : kind(what), rows(seen.rows), keys(seen.keys), bits(first_bits) {
     for (std::size_t panel = 0; panel < panel_rows.size(); ++panel) panel_rows[panel] = Range(seen.panel_rows[panel]);
   }
-  [[nodiscard]] Visibility visibility() const noexcept {
-    Visibility seen{.rows = rows.interval(),
-                    .panel_rows = {},
-                    .keys = keys.interval(),
-                    .full = kind == Kind::full,
-                    .alike = kind == Kind::full || kind == Kind::alike};
-    for (std::size_t panel = 0; panel < panel_rows.size(); ++panel) {
-      seen.panel_rows[panel] = panel_rows[panel].interval();
-    }
-    return seen;
-  }
 };
 
 /// Rows in consecutive lanes of a chunk that share a stride. Addresses are relative to a source's base().
@@ -71,6 +60,8 @@ struct RowRun {
   std::uintptr_t factors = 0;  ///< address of its entry in the plane of factors
   Index stride_bytes = 0;
   Index factor_stride_bytes = 0;
+
+  friend bool operator==(const RowRun&, const RowRun&) = default;
 };
 
 /// The runs of one stream's rows in one chunk.

@@ -10,8 +10,14 @@
 #include <heed/kernel/edges.hpp>
 #include <heed/kernel/kernel.hpp>
 #include <heed/kernel/planned_call.hpp>
+#include <heed/kernel/planner.hpp>
 
 namespace heed::inline HEED_ABI::detail {
+
+/// What one call remembers. A single KV head asks once in any case.
+[[nodiscard]] inline AnswerLimits limits_of_call(const AttentionLayout& layout) noexcept {
+  return layout.num_kv_heads > 1 ? call_limits : AnswerLimits{};
+}
 
 /// attend_batch() of a policy that is valid. It is the same for all kernels; each table points to it, so that a program
 /// whose kernels are compiled elsewhere does not compile this either.
@@ -27,34 +33,34 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
     most_jobs += Edges::most_jobs(sequence);
   }
   const Edges edges(policy);
-  Carver first(nullptr);
-  (void)first.take<Job>(most_jobs);
-  if (Status status = workspace.reserve(first.bytes()); !status.ok()) return status;
-  for (bool sized = false;; sized = true) {  // first only count what is needed, then place it
-    Carver carver(sized ? workspace.data() : nullptr);
-    (void)carver.take<Job>(most_jobs);
-    auto* const jobs_memory = reinterpret_cast<Job*>(workspace.data());
-    Index count = 0;
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-      count += edges.make_jobs(sequences[i], Index(i), jobs_memory + count, carver);
+  for (;;) {  // again if the workspace had to grow: its contents are then lost
+    Carver carver(workspace);
+    Job* const first = carver.take<Job>(most_jobs);
+    if (carver.fits()) {
+      Index count = 0;
+      for (std::size_t i = 0; i < sequences.size(); ++i) {
+        count += edges.make_jobs(sequences[i], Index(i), first + count);
+      }
+      const std::span<Job> jobs(first, std::size_t(count));
+      const Tasks tasks(layout, policy.preparation, jobs, executor.workers, kernel.math_sizes);
+      const AnswerMemory answers = AnswerMemory::carve(carver, sizes_of(tasks, jobs).limited(limits_of_call(layout)));
+      edges.connect(sequences, jobs, carver);
+      const CallScratch scratch = CallScratch::carve(carver, tasks);
+      if (carver.fits()) {
+        if (answers.sizes.seen > 0) Planner(layout, tasks, answers).answer(jobs);
+        edges.map_queries(sequences, jobs, executor, kernel.linear);
+        kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.hooks});
+        edges.map_outputs(sequences, jobs, executor, kernel.linear);
+        return {};
+      }
     }
-    const std::span<Job> jobs(jobs_memory, std::size_t(count));
-    const Plan plan(layout, policy.preparation, jobs, executor.workers, kernel.math_sizes);
-    const CallScratch scratch = CallScratch::carve(carver, plan);
-    if (!sized) {
-      if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
-      continue;
-    }
-    edges.map_queries(sequences, jobs, executor, kernel.linear);
-    kernel.run({layout, policy.preparation, options, jobs, plan, scratch, executor, kernel.hooks});
-    edges.map_outputs(sequences, jobs, executor, kernel.linear);
-    return {};
+    if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
   }
 }
 
-/// workspace_bytes() of a policy that is valid, for kernels of a math of these sizes.
-inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries, Index num_keys, Index workers,
-                                      Index num_stages, const MathSizes& math) {
+/// invalid_argument unless calls of this size can be counted.
+inline Status check_counts(const PolicyRef& policy, Index num_queries, Index num_keys, Index workers,
+                           Index num_stages) {
   const AttentionLayout& layout = policy.layout;
   Status status = check_sizes(policy, workers);
   if (status.ok()) status = check_range("num_queries", num_queries, 0, most_tokens);
@@ -65,18 +71,32 @@ inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries
     status = fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", with ", layout.num_heads,
                   " heads of ", width, " it must make at most ", most_numbers, " numbers");
   }
-  if (!status.ok()) return status;
+  return status;
+}
+
+/// The bytes that `carver` counted, for memory of any alignment.
+inline Result<std::size_t> counted_bytes(const char* what, const Carver& carver) {
+  const std::uint64_t bytes = carver.bytes() + Workspace::alignment;
+  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
+    return fail(StatusCode::out_of_memory, what, ": ", bytes, " bytes are more than there are addresses");
+  }
+  return std::size_t(bytes);
+}
+
+/// workspace_bytes() of a policy that is valid, for kernels of a math of these sizes.
+inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries, Index num_keys, Index workers,
+                                      Index num_stages, const MathSizes& math) {
+  const AttentionLayout& layout = policy.layout;
+  if (Status status = check_counts(policy, num_queries, num_keys, workers, num_stages); !status.ok()) return status;
   const Unmasked mask;
   Carver carver(nullptr);
   (void)carver.take<Job>(num_stages);
-  Job job = Edges(policy).empty_job(num_queries, num_keys, mask, carver);
-  const Plan plan(layout, policy.preparation, {&job, 1}, workers, math);
-  CallScratch::carve(carver, plan);
-  const std::uint64_t bytes = carver.bytes() + Workspace::alignment;
-  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
-    return fail(StatusCode::out_of_memory, "workspace_bytes(): ", bytes, " bytes are more than there are addresses");
-  }
-  return std::size_t(bytes);
+  Job job = Edges::empty_job(num_queries, num_keys, mask);
+  const Tasks tasks(layout, policy.preparation, {&job, 1}, workers, math);
+  AnswerMemory::carve(carver, sizes_of(tasks, job, num_stages).limited(limits_of_call(layout)));
+  Edges(policy).take_maps(num_queries, carver);
+  CallScratch::carve(carver, tasks);
+  return counted_bytes("workspace_bytes()", carver);
 }
 
 }  // namespace heed::inline HEED_ABI::detail

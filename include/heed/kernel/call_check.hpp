@@ -114,7 +114,8 @@ inline const CodecRef& value_codec_of(const PolicyRef& policy, const SourceTable
 }
 
 /// invalid_argument unless the kernel reads rows as the sequence's keys store them.
-inline Status check_codecs(const Kernel& kernel, const CodecRef& key, const CodecRef& value) {
+inline Status check_codecs(const Kernel& kernel, const PolicyRef& policy, const SourceTable& source) {
+  const CodecRef &key = source.key_codec, &value = value_codec_of(policy, source);
   if (std::string_view(kernel.key_codec) == key.name && std::string_view(kernel.value_codec) == value.name) return {};
   return fail(StatusCode::invalid_argument, "keys are stored as ", key.name, " and values as ", value.name,
               ", but kernel ", kernel.backend, " reads ", kernel.key_codec, " and ", kernel.value_codec);
@@ -136,63 +137,94 @@ inline Status check_view(const char* name, const CodecRef& codec, const Attentio
   return {};
 }
 
-/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
-/// ". `has_outputs`: false if the call has no out and lse.
-inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, Index index,
-                             bool has_outputs = true) {
-  const auto bad = [index](const auto&... parts) {
-    return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
-  };
-  if (sequence.keys == nullptr) return bad("keys is null");
-  const SourceTable& source = *sequence.source;
+/// check_view() of keys and values.
+inline Status check_views(const PolicyRef& policy, const SequenceRef& sequence) {
   const AttentionLayout& layout = policy.layout;
-  const CodecRef &key = source.key_codec, &value = value_codec_of(policy, source);
-  if (Status status = check_codecs(kernel, key, value); !status.ok()) return bad(status.message());
-  if (source.readable != nullptr) {
-    if (Status status = source.readable(sequence.keys, policy.rotates_keys); !status.ok()) {
-      return fail(status.code(), "sequence ", index, ": ", status.message());
-    }
-  }
-  if (source.validate != nullptr) {
-    if (Status status = source.validate(sequence.keys, layout); !status.ok()) return bad("keys: ", status.message());
-  }
-  Status views = check_view("key", key, layout, layout.key, sequence);
-  if (views.ok()) views = check_view("value", value, layout, layout.value, sequence);
-  if (!views.ok()) return bad(views.message());
-  if (Status status = check_positions(sequence); !status.ok()) return bad(status.message());
+  const SourceTable& source = *sequence.source;
+  if (Status status = check_view("key", source.key_codec, layout, layout.key, sequence); !status.ok()) return status;
+  return check_view("value", value_codec_of(policy, source), layout, layout.value, sequence);
+}
+
+/// invalid_argument unless q, out and lse have the sizes of `queries` queries. `queries` -1: as many as q has.
+/// `has_outputs`: false if the call has no out and lse.
+inline Status check_buffers(const PolicyRef& policy, const SequenceRef& sequence, Index queries,
+                            bool has_outputs = true) {
+  const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+  const AttentionLayout& layout = policy.layout;
   const Index q_row = layout.num_heads * policy.query_width(), out_row = layout.num_heads * policy.output_width();
   const auto q_size = Index(sequence.q.size()), out_size = Index(sequence.out.size());
-  if (q_size % q_row != 0) {
+  if (queries < 0 && q_size % q_row != 0) {
     return bad("q has ", q_size, " numbers, must be a multiple of num_heads * head_dim = ", q_row);
   }
-  const Index queries = q_size / q_row;
+  if (queries >= 0 && q_size != queries * q_row) {
+    return bad("q has ", q_size, " numbers, must have ", queries * q_row, " for the plan's ", queries, " queries");
+  }
+  if (queries < 0) queries = q_size / q_row;
   if (has_outputs && out_size != queries * out_row) {
     return bad("out has ", out_size, " numbers, must have ", queries * out_row, " for ", queries, " queries");
   }
   if (!sequence.lse.empty() && Index(sequence.lse.size()) != queries * layout.num_heads) {
     return bad("lse has ", sequence.lse.size(), " numbers, must have ", queries * layout.num_heads, " or none");
   }
-  if (!sequence.query_positions.empty() && Index(sequence.query_positions.size()) != queries) {
-    return bad("query_positions has ", sequence.query_positions.size(), " numbers, must have ", queries, " or none");
+  return {};
+}
+
+/// invalid_argument unless there is a position per query, or none.
+inline Status check_query_positions(const SequenceRef& sequence, Index queries) {
+  if (sequence.query_positions.empty() || Index(sequence.query_positions.size()) == queries) return {};
+  return fail(StatusCode::invalid_argument, "query_positions has ", sequence.query_positions.size(),
+              " numbers, must have ", queries, " or none");
+}
+
+/// invalid_argument unless a cache's streams are the policy's.
+inline Status check_streams(const PolicyRef& policy, const SequenceRef& sequence) {
+  if (sequence.source->layout == nullptr) return {};
+  const auto bad = [](const auto&... parts) {
+    return fail(StatusCode::invalid_argument, "keys come from a cache of another shape: ", parts...);
+  };
+  const AttentionLayout& layout = policy.layout;
+  AttentionLayout cached;
+  sequence.source->layout(sequence.keys, cached);
+  if (cached.num_streams != layout.num_streams) {
+    return bad("it has ", cached.num_streams, " streams, the policy ", layout.num_streams);
   }
-  if (Status status = check_mask(sequence, queries); !status.ok()) {
-    return fail(status.code(), "sequence ", index, ": ", status.message());
-  }
-  if (source.layout != nullptr) {
-    AttentionLayout cached;
-    source.layout(sequence.keys, cached);
-    if (cached.num_streams != layout.num_streams) {
-      return bad("keys come from a cache of another shape: it has ", cached.num_streams, " streams, the policy ",
-                 layout.num_streams);
-    }
-    for (int s = 0; s < layout.num_streams; ++s) {
-      const StreamShape its = cached.streams[std::size_t(s)], wanted = layout.streams[std::size_t(s)];
-      if (its == wanted) continue;
-      return bad("keys come from a cache of another shape: stream ", s, " has ", its.num_heads, " heads of ", its.width,
-                 ", the policy's ", wanted.num_heads, " of ", wanted.width);
-    }
+  for (int s = 0; s < layout.num_streams; ++s) {
+    const StreamShape its = cached.streams[std::size_t(s)], wanted = layout.streams[std::size_t(s)];
+    if (its == wanted) continue;
+    return bad("stream ", s, " has ", its.num_heads, " heads of ", its.width, ", the policy's ", wanted.num_heads,
+               " of ", wanted.width);
   }
   return {};
+}
+
+/// What is wrong with one sequence, without its number. `has_outputs`: false if the call has no out and lse.
+inline Status check_one(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, bool has_outputs) {
+  if (sequence.keys == nullptr) return fail(StatusCode::invalid_argument, "keys is null");
+  const SourceTable& source = *sequence.source;
+  const AttentionLayout& layout = policy.layout;
+  Status status = check_codecs(kernel, policy, source);
+  if (status.ok() && source.readable != nullptr) status = source.readable(sequence.keys, policy.rotates_keys);
+  if (!status.ok()) return status;
+  if (source.validate != nullptr) {
+    status = source.validate(sequence.keys, layout);
+    if (!status.ok()) return fail(StatusCode::invalid_argument, "keys: ", status.message());
+  }
+  status = check_views(policy, sequence);
+  if (status.ok()) status = check_positions(sequence);
+  if (status.ok()) status = check_buffers(policy, sequence, -1, has_outputs);
+  if (!status.ok()) return status;
+  const Index queries = Index(sequence.q.size()) / (layout.num_heads * policy.query_width());
+  status = check_query_positions(sequence, queries);
+  if (status.ok()) status = check_mask(sequence, queries);
+  return status.ok() ? check_streams(policy, sequence) : status;
+}
+
+/// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
+/// ".
+inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, Index index,
+                             bool has_outputs = true) {
+  const Status status = check_one(kernel, policy, sequence, has_outputs);
+  return status.ok() ? Status() : fail(status.code(), "sequence ", index, ": ", status.message());
 }
 
 }  // namespace heed::inline HEED_ABI::detail

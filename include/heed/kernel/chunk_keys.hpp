@@ -4,26 +4,32 @@
 
 #include <algorithm>
 
-#include <heed/kernel/plan.hpp>
+#include <heed/kernel/job.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
 /// What a job's source and mask say about one chunk. move_to() changes the chunk.
 class ChunkKeys {
  public:
-  ChunkKeys(const AttentionLayout& layout, const Scratch& scratch) noexcept
-      : layout_(layout), positions_(scratch.positions), far_list_(scratch.far_list) {}
+  /// positions [256] and far_list [2][256] are scratch.
+  ChunkKeys(const AttentionLayout& layout, Index* positions, Index* far_list) noexcept
+      : layout_(layout), positions_(positions), far_list_(far_list) {}
 
   /// Begins with a job and a KV head. `job` must outlive the last call. Call move_to() next.
   void start(const Job& job, Index kv_head) noexcept {
     job_ = &job;
     kv_head_ = kv_head;
     listed_[0] = listed_[1] = -1;
+    has_base_ = false;
   }
   /// From here on the other functions speak of `chunk`, a chunk of the job.
   void move_to(const Chunk& chunk) {
     chunk_ = chunk;
     have_positions_ = in_text_ = false;
+  }
+  /// Call this before coverage() and visible_to().
+  void ask() {
+    const Chunk& chunk = chunk_;
     asked_ = {chunk.first + chunk.lanes.begin, chunk.first + chunk.lanes.end};
     holes_ = {};
     if (chunk.is_far) {
@@ -88,9 +94,13 @@ class ChunkKeys {
   /// factors[k] with one to the row's entry in the plane of factors. A lane before the chunk's first key gets the first
   /// key's pointers. Returns true if `bytes` bytes can be read from the start of every row.
   bool point_at(const Chunk& chunk, Interval lanes, const View& view, Index bytes, const Pointers& to) {
-    const StreamShape& stream = layout_.streams[std::size_t(view.stream)];
-    const Index head = stream.num_heads == 1 ? 0 : kv_head_;
     const Index live = std::max(lanes.begin, chunk.lanes.begin);
+    const ChunkRuns runs = planned_runs(chunk, view.stream);
+    if (runs.first >= 0) {
+      point_at_runs(runs, view.stream, lanes, live, to);
+      return runs.readable_bytes >= bytes;
+    }
+    const Index head = head_of(view.stream);
     bool readable = true;
     const auto tile_at = [&](Index first, Index last) {
       const Tile tile = job_->source.tile(view.stream, head, first, last + 1 - first);
@@ -115,13 +125,73 @@ class ChunkKeys {
         k += tile.rows;
       }
     }
-    const Index before = live - lanes.begin;
-    std::fill(to.row, to.row + before, to.row[before]);
-    if (to.factors != nullptr) std::fill(to.factors, to.factors + before, to.factors[before]);
+    fill_before(live - lanes.begin, to);
     return readable;
   }
 
+  /// Calls body(lane, tile) for every run of rows of one stream of `chunk`, in order. `tile` is that of the job's KV head.
+  template <class Body>
+  void for_each_run(const Chunk& chunk, int stream, const Body& body) {
+    const Index end = chunk.lanes.end;
+    const Index* const key = chunk.is_far ? far_list(chunk) : nullptr;
+    for (Index k = chunk.lanes.begin; k < end;) {
+      const Index first = key == nullptr ? chunk.first + k : key[k];
+      const Index last = key == nullptr ? chunk.first + end - 1 : key[end - 1];
+      Tile tile = job_->source.tile(stream, head_of(stream), first, last + 1 - first);
+      Index rows = 1;  // far keys are scattered: those that follow each other are a run
+      while (rows < tile.rows && k + rows < end && (key == nullptr || key[k + rows] == first + rows)) ++rows;
+      tile.rows = rows;
+      if (!body(k, tile)) return;
+      k += rows;
+    }
+  }
+
  private:
+  [[nodiscard]] Index head_of(int stream) const noexcept {
+    return layout_.streams[std::size_t(stream)].num_heads == 1 ? 0 : kv_head_;
+  }
+  static void fill_before(Index count, const Pointers& to) {
+    std::fill(to.row, to.row + count, to.row[count]);
+    if (to.factors != nullptr) std::fill(to.factors, to.factors + count, to.factors[count]);
+  }
+
+  // The runs of a chunk that the plan remembers.
+  [[nodiscard]] ChunkRuns planned_runs(const Chunk& chunk, int stream) const noexcept {
+    if (job_->answers.chunks == nullptr) return {};
+    const PlannedChunk& planned = job_->answers.chunks[job_->ordinal(chunk)];
+    return stream == layout_.key.stream ? planned.keys : planned.values;
+  }
+  void point_at_runs(const ChunkRuns& runs, int stream, Interval lanes, Index live, const Pointers& to) {
+    const RowBase base = base_of(stream);
+    const RowRun* run = job_->answers.runs + runs.first;
+    while (run->lane + run->rows <= live) ++run;
+    for (Index k = live; k < lanes.end; ++run) {
+      const Index end = std::min(run->lane + run->rows, lanes.end), skip = k - run->lane, count = end - k;
+      const std::byte** const row = to.row + (k - lanes.begin);
+      std::uintptr_t at = base.rows + run->row + std::uintptr_t(skip * run->stride_bytes);
+      for (Index i = 0; i < count; ++i, at += std::uintptr_t(run->stride_bytes)) {
+        row[i] = reinterpret_cast<const std::byte*>(at);
+      }
+      if (to.factors != nullptr) {
+        const std::byte** const factors = to.factors + (k - lanes.begin);
+        at = base.factors + run->factors + std::uintptr_t(skip * run->factor_stride_bytes);
+        for (Index i = 0; i < count; ++i, at += std::uintptr_t(run->factor_stride_bytes)) {
+          factors[i] = reinterpret_cast<const std::byte*>(at);
+        }
+      }
+      k = end;
+    }
+    fill_before(live - lanes.begin, to);
+  }
+  [[nodiscard]] const RowBase& base_of(int stream) {
+    if (!has_base_) {
+      key_base_ = job_->source.base(layout_.key.stream, head_of(layout_.key.stream));
+      value_base_ = job_->source.base(layout_.value.stream, head_of(layout_.value.stream));
+      has_base_ = true;
+    }
+    return stream == layout_.key.stream ? key_base_ : value_base_;
+  }
+
   // The lanes that the mask lets a query see, holes included.
   [[nodiscard]] KeyBits masked(Index query) {
     const MaskRef& mask = job_->mask;
@@ -170,6 +240,8 @@ class ChunkKeys {
   Chunk chunk_;
   Interval asked_;  // the chunk's keys as the mask counts them. Far: numbers in the list. Near: positions
   Index listed_[2] = {-1, -1};
+  RowBase key_base_, value_base_;
+  bool has_base_ = false;
   KeyBits holes_;  // the chunk's lanes whose keys were removed
   bool have_positions_ = false;
   bool in_text_ = false;  // positions_ holds text positions

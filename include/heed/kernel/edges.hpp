@@ -20,21 +20,18 @@ class Edges {
   explicit Edges(const PolicyRef& policy) : policy_(policy), layout_(policy.layout) {}
 
   [[nodiscard]] Index num_queries(const SequenceRef& sequence) const {
+    if (sequence.num_queries >= 0) return sequence.num_queries;
     return Index(sequence.q.size()) / (layout_.num_heads * policy_.query_width());
   }
 
   /// The most jobs that make_jobs() makes of a sequence: one per stage, or one if there are no stages.
   [[nodiscard]] static Index most_jobs(const SequenceRef& sequence) { return std::max<Index>(sequence.stages(), 1); }
 
-  /// Makes the jobs of sequence number `index` at `jobs` and returns how many. Mapped queries and outputs before their
-  /// map get memory from `carver`.
-  Index make_jobs(const SequenceRef& sequence, Index index, Job* jobs, Carver& carver) const {
-    Job all = empty_job(num_queries(sequence), sequence.slots(), sequence.mask_or_own(), carver);
+  /// Makes the jobs of sequence number `index` at `jobs` and returns how many. connect() gives them the rest.
+  Index make_jobs(const SequenceRef& sequence, Index index, Job* jobs) const {
+    Job all = empty_job(num_queries(sequence), sequence.slots(), sequence.mask_or_own());
     all.source = sequence.source->ref(sequence.keys);
     all.end = sequence.end();
-    if (!policy_.query_map) all.q = sequence.q.data();
-    if (!policy_.output_map) all.out = sequence.out.data();
-    all.lse = sequence.lse.empty() ? nullptr : sequence.lse.data();
     all.query_positions = sequence.query_positions;
     all.sequence = index;
     const Index stages = sequence.stages();
@@ -53,10 +50,7 @@ class Edges {
         job.near_keys = stage.mask.near_keys();
         job.far_keys = stage.mask.far_keys();
       }
-      const Index row = queries.begin * layout_.num_heads;
-      if (job.q != nullptr) job.q += row * layout_.key_width;  // null while `carver` only counts
-      if (job.out != nullptr) job.out += row * layout_.value_width;
-      if (job.lse != nullptr) job.lse += row;
+      job.stage = number;
       job.first_query = queries.begin;
       job.leads = made == 0;
       std::construct_at(jobs + made++, job);
@@ -66,18 +60,34 @@ class Edges {
     return 1;
   }
 
-  /// A job of this size without a source: enough for a Plan.
-  [[nodiscard]] Job empty_job(Index queries, Index keys, const MaskRef& mask, Carver& carver) const {
-    Job job{.source = {},
+  /// A job of this size without a source: enough for Tasks.
+  [[nodiscard]] static Job empty_job(Index queries, Index keys, const MaskRef& mask) {
+    return {.source = {},
             .num_keys = keys,
             .mask = mask,
             .near_keys = mask.near_keys(),
             .far_keys = mask.far_keys(),
             .num_queries = queries};
-    if (policy_.query_map) job.q = carver.take<float>(queries * layout_.num_heads * layout_.key_width);
-    if (policy_.output_map) job.out = carver.take<float>(queries * layout_.num_heads * layout_.value_width);
-    return job;
   }
+
+  /// Says where the jobs read q and write out and lse; jobs of a sequence without out keep theirs. Mapped queries and outputs before their map get memory from
+  /// `carver`.
+  void connect(const SequenceList& sequences, std::span<Job> jobs, Carver& carver) const {
+    for (std::size_t at = 0; at < jobs.size();) {
+      const Index number = jobs[at].sequence;
+      const SequenceRef sequence = sequences[std::size_t(number)];
+      const Buffers buffers = buffers_of(sequence, carver);
+      for (; at < jobs.size() && jobs[at].sequence == number; ++at) {
+        Job& job = jobs[at];
+        const Index row = job.first_query * layout_.num_heads;
+        job.q = buffers.q == nullptr ? nullptr : buffers.q + row * layout_.key_width;
+        if (buffers.out != nullptr) job.out = buffers.out + row * layout_.value_width;
+        job.lse = buffers.lse == nullptr ? nullptr : buffers.lse + row;
+      }
+    }
+  }
+  /// Takes from `carver` what connect() takes for one sequence.
+  void take_maps(Index queries, Carver& carver) const { static_cast<void>(mapped(queries, carver)); }
 
   /// Applies the query map: reads q of the sequences, writes q of the jobs.
   void map_queries(const SequenceList& sequences, std::span<const Job> jobs, ExecutorRef executor,
@@ -104,6 +114,26 @@ class Edges {
   }
 
  private:
+  struct Buffers {
+    const float* q = nullptr;
+    float* out = nullptr;
+    float* lse = nullptr;
+  };
+  // Memory before and after the maps, null without a map.
+  [[nodiscard]] Buffers mapped(Index queries, Carver& carver) const {
+    Buffers made;
+    if (policy_.query_map) made.q = carver.take<float>(queries * layout_.num_heads * layout_.key_width);
+    if (policy_.output_map) made.out = carver.take<float>(queries * layout_.num_heads * layout_.value_width);
+    return made;
+  }
+  [[nodiscard]] Buffers buffers_of(const SequenceRef& sequence, Carver& carver) const {
+    Buffers made = mapped(num_queries(sequence), carver);
+    if (!policy_.query_map) made.q = sequence.q.data();
+    if (!policy_.output_map) made.out = sequence.out.data();
+    if (!sequence.lse.empty()) made.lse = sequence.lse.data();
+    return made;
+  }
+
   // Calls body(job, head) once per sequence and head. The first stage's job begins the buffers of all stages.
   template <class Body>
   void for_each_head(std::span<const Job> jobs, ExecutorRef executor, const Body& body) const {

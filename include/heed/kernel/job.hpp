@@ -6,6 +6,7 @@
 #include <span>
 
 #include <heed/checked.hpp>
+#include <heed/kernel/answers.hpp>
 #include <heed/kernel/chunk.hpp>
 #include <heed/kernel/softmax_state.hpp>
 #include <heed/kernel/source_ref.hpp>
@@ -14,6 +15,8 @@
 namespace heed::inline HEED_ABI::detail {
 
 /// One sequence of a batch, or one stage of a sequence. `q` is after the query map, `out` before the output map.
+///
+/// A plan has jobs of a step. A call copies them, and sets what its layer has of its own: source, mask, q, out and lse.
 struct Job {
   SourceRef source;
   Index num_keys = 0;
@@ -31,9 +34,11 @@ struct Job {
   Interval near_part = {0, count_limit};                  // the same of near chunks
   Index first_far = 0;                                    // number of the chunk of far key 0
   Index sequence = 0;                                     // index in the batch
+  Index stage = -1;                                       // number in the source; -1: the source has no stages
   Index first_query = 0;                                  // index of query 0 in the sequence: 0 but for later stages
   bool leads = true;                                      // the sequence's first job, which maps its queries and outputs
-  Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Plan sets them
+  Answers answers = {};                                   // what a plan remembers
+  Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Tasks sets them
 
   [[nodiscard]] Index query_position(Index query) const {
     if (!query_positions.empty()) return query_positions[std::size_t(query)];
@@ -48,6 +53,12 @@ struct Job {
   [[nodiscard]] Interval near_chunks() const noexcept {
     const Index begin = near_keys.first_lane / chunk_keys, keys = num_keys - near_keys.first_key;
     return common({begin, keys == 0 ? begin : (near_keys.first_lane + keys + chunk_keys - 1) / chunk_keys}, near_part);
+  }
+  [[nodiscard]] Index num_chunks() const noexcept { return far_chunks().size() + near_chunks().size(); }
+  /// Number of a chunk among all chunks of the job, far ones first.
+  [[nodiscard]] Index ordinal(const Chunk& chunk) const noexcept {
+    const Interval far = far_chunks();
+    return chunk.is_far ? chunk.number - far.begin : far.size() + chunk.number - near_chunks().begin;
   }
   [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
     const Index first = (number - first_far) * chunk_keys;

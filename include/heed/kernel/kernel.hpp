@@ -17,6 +17,7 @@ struct PlannedCall;
 struct PlannedFinish;
 struct PolicyRef;
 struct SequenceList;
+struct StepPlan;
 }  // namespace detail
 
 /// The loops of one backend over rows of one key codec and one value codec, in one math: plain data, so that it can be
@@ -38,6 +39,9 @@ struct Kernel {
   /// The whole call, from the checks of its arguments on.
   Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,
                    detail::ExecutorRef, const AttendOptions&);
+  /// One layer of a step that was planned.
+  Status (*attend_planned)(const Kernel&, const detail::PolicyRef&, const detail::StepPlan&,
+                           const detail::SequenceList&, Workspace&, detail::ExecutorRef, const AttendOptions&);
   void* hooks = nullptr;  ///< the hooks object that the loops call (hooks.hpp), not owned; null: they call none
 };
 

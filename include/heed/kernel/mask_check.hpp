@@ -48,10 +48,8 @@ namespace heed::inline HEED_ABI::detail {
   return {};
 }
 
-/// Not ok unless there is a mask (given, or the source's), it fits the keys, and the keys can answer the queries. The
-/// mask is asked first, because its message says most; then the source's stages; then what the source still holds.
-[[nodiscard]] inline Status check_mask(const SequenceRef& sequence, Index queries) {
-  const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+/// What a mask is told about a sequence.
+[[nodiscard]] inline MaskedCall masked_call(const SequenceRef& sequence, Index queries) {
   const SourceTable& source = *sequence.source;
   MaskedCall call{.queries = queries,
                   .positions = query_range(sequence, queries),
@@ -60,6 +58,15 @@ namespace heed::inline HEED_ABI::detail {
                   .end = sequence.end(),
                   .slots_end = source.slots_end(sequence.keys)};
   if (source.cache != nullptr) source.cache(sequence.keys, call);
+  return call;
+}
+
+/// Not ok unless there is a mask (given, or the source's), it fits the keys, and the keys can answer the queries. The
+/// mask is asked first, because its message says most; then the source's stages; then what the source still holds.
+[[nodiscard]] inline Status check_mask(const SequenceRef& sequence, Index queries) {
+  const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
+  const SourceTable& source = *sequence.source;
+  const MaskedCall call = masked_call(sequence, queries);
   const MaskRef mask = sequence.mask_or_own();
   if (!mask) return bad("no mask is given and keys have none: give Causal{}, or Unmasked{} to see later keys, too");
   const Index stages = sequence.stages();

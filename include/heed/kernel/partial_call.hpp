@@ -111,28 +111,29 @@ class PartialCall {
       }
       most_jobs += Edges::most_jobs(list_.sequences[i]) * std::max<Index>(sizes.nodes, 1);
     }
-    Carver first(nullptr);
-    (void)first.take<Job>(most_jobs);
-    if (Status status = workspace.reserve(first.bytes()); !status.ok()) return status;
-    for (bool sized = false;; sized = true) {  // as call() does
-      Carver carver(sized ? workspace.data() : nullptr);
-      (void)carver.take<Job>(most_jobs);
-      auto* const jobs_memory = reinterpret_cast<Job*>(workspace.data());
-      Index count = 0;
-      for (std::size_t i = 0; i < list_.size(); ++i) {
-        if (sized) write_nodes(i);  // nothing can fail any more
-        count += make_jobs(i, jobs_memory + count, carver, sized);
+    const Edges edges(policy_);
+    for (bool sized = false;;) {  // again if the workspace had to grow, and once more when it is known to suffice
+      Carver carver(workspace);
+      Job* const first = carver.take<Job>(most_jobs);
+      if (carver.fits()) {
+        Index count = 0;
+        for (std::size_t i = 0; i < list_.size(); ++i) {
+          if (sized) write_nodes(i);  // nothing can fail any more
+          count += make_jobs(i, first + count, sized);
+        }
+        const std::span<Job> jobs(first, std::size_t(count));
+        const Tasks tasks(policy_.layout, policy_.preparation, jobs, executor.workers, kernel_.math_sizes);
+        edges.connect(list_.sequences, jobs, carver);
+        const CallScratch scratch = CallScratch::carve(carver, tasks);
+        if (sized) {
+          edges.map_queries(list_.sequences, jobs, executor, kernel_.linear);
+          kernel_.run({policy_.layout, policy_.preparation, options_, jobs, tasks, scratch, executor, kernel_.hooks});
+          return {};
+        }
+        sized = carver.fits();
+        if (sized) continue;
       }
-      const std::span<Job> jobs(jobs_memory, std::size_t(count));
-      const Plan plan(policy_.layout, policy_.preparation, jobs, executor.workers, kernel_.math_sizes);
-      const CallScratch scratch = CallScratch::carve(carver, plan);
-      if (!sized) {
-        if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
-        continue;
-      }
-      Edges(policy_).map_queries(list_.sequences, jobs, executor, kernel_.linear);
-      kernel_.run({policy_.layout, policy_.preparation, options_, jobs, plan, scratch, executor, kernel_.hooks});
-      return {};
+      if (Status status = workspace.reserve(carver.bytes()); !status.ok()) return status;
     }
   }
 
@@ -185,12 +186,12 @@ class PartialCall {
     return sizes;
   }
 
-  // A job for each stage and node. Returns how many. `sized`: also writes the positions of the queries.
-  Index make_jobs(std::size_t number, Job* jobs, Carver& carver, bool sized) const {
+  // A job for each stage and node, without q. Returns how many. `sized`: also writes the positions of the queries.
+  Index make_jobs(std::size_t number, Job* jobs, bool sized) const {
     const SequenceRef sequence = list_.sequences[number];
     const PartialTarget target = list_.target(number);
     const PartialHeader sizes = sizes_of(number);
-    const Index stages = Edges(policy_).make_jobs(sequence, Index(number), jobs, carver);
+    const Index stages = Edges(policy_).make_jobs(sequence, Index(number), jobs);
     const HeldChunks held = HeldChunks::of(sequence, *target.range);
     const PartialBlock block = PartialAccess::block(*target.states, sizes);
     Index query = sizes.queries;

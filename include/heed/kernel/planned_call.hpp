@@ -6,8 +6,8 @@
 
 #include <heed/attend_options.hpp>
 #include <heed/kernel/executor_ref.hpp>
-#include <heed/kernel/plan.hpp>
 #include <heed/kernel/softmax_state.hpp>
+#include <heed/kernel/tasks.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -18,15 +18,15 @@ struct CallScratch {
   std::byte* workers = nullptr;            // [workers][worker_bytes]
   Index worker_bytes = 0;
 
-  static CallScratch carve(Carver& carver, const Plan& plan) {
-    const Shape& shape = plan.shape();
+  static CallScratch carve(Carver& carver, const Tasks& tasks) {
+    const Shape& shape = tasks.shape();
     Carver one(nullptr);
     Scratch::carve(one, shape);
     CallScratch call;
-    call.partial_states = carver.take<SoftmaxState>(plan.max_partials() * shape.max_rows);
-    call.partial_outs = carver.take<float>(plan.max_partials() * shape.max_rows * shape.state_width);
+    call.partial_states = carver.take<SoftmaxState>(tasks.max_partials() * shape.max_rows);
+    call.partial_outs = carver.take<float>(tasks.max_partials() * shape.max_rows * shape.state_width);
     call.worker_bytes = Index(one.bytes());
-    call.workers = carver.take<std::byte>(plan.workers() * call.worker_bytes);
+    call.workers = carver.take<std::byte>(tasks.workers() * call.worker_bytes);
     return call;
   }
   [[nodiscard]] Scratch worker(Index index, const Shape& shape) const {
@@ -41,7 +41,7 @@ struct PlannedCall {
   const PreparationRef& preparation;
   const AttendOptions& options;
   std::span<const Job> jobs;
-  const Plan& plan;
+  const Tasks& tasks;
   const CallScratch& scratch;
   ExecutorRef executor;
   void* hooks = nullptr;  ///< Kernel::hooks

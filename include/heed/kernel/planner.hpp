@@ -13,7 +13,7 @@ namespace heed::inline HEED_ABI::detail {
 
 /// The most that is remembered. What does not fit is asked again when it is read, so this changes no bit.
 struct AnswerLimits {
-  Index seen = 0;  ///< (row block, chunk) pairs
+  Index seen = 0;  ///< (row block, chunk) pairs, and chunks
   Index bits = 0;  ///< (query, chunk) pairs that a mask leaves partly visible
   Index runs = 0;  ///< runs of rows
 };
@@ -46,10 +46,23 @@ struct AnswerSizes {
     made.seen = std::min(seen, limits.seen);
     made.bits = std::min(bits, limits.bits);
     made.runs = limits.runs == 0 ? 0 : std::min((Count(chunks) * (2 * planned_runs)).value(), limits.runs);
-    if (limits.runs == 0) made.chunks = 0;
+    made.chunks = limits.runs == 0 ? 0 : std::min(chunks, limits.seen);
     return made;
   }
 };
+
+/// The sizes of all jobs of a call.
+[[nodiscard]] inline AnswerSizes sizes_of(const Tasks& tasks, std::span<const Job> jobs) noexcept {
+  AnswerSizes sizes;
+  for (const Job& job : jobs) sizes.add(1, job.num_queries, job.num_keys, tasks.row_blocks(job));
+  return sizes;
+}
+/// At least those of `stages` jobs into which the queries of `job` are cut, each with at most its keys.
+[[nodiscard]] inline AnswerSizes sizes_of(const Tasks& tasks, const Job& job, Index stages) noexcept {
+  AnswerSizes sizes;
+  sizes.add(stages, job.num_queries, job.num_keys, tasks.row_blocks(job) + stages - 1);
+  return sizes;
+}
 
 /// Memory for answers.
 struct AnswerMemory {
@@ -83,6 +96,19 @@ class Planner {
     }
   }
 
+  /// true if the source has the rows of `job` where the plan remembers them.
+  [[nodiscard]] bool same_runs(const Job& job) {
+    keys_.start(job, 0);
+    bool same = true;
+    Index number = 0;
+    for_each_chunk(job, [&](const Chunk& chunk) {
+      const PlannedChunk& planned = job.answers.chunks[number++];
+      same = same && same_runs(job, chunk, layout_.key.stream, planned.keys);
+      same = same && same_runs(job, chunk, layout_.value.stream, planned.values);
+    });
+    return same;
+  }
+
   // Keeps pointers into itself.
   Planner(const Planner&) = delete;
   Planner& operator=(const Planner&) = delete;
@@ -90,12 +116,14 @@ class Planner {
  private:
   template <class Body>
   static void for_each_chunk(const Job& job, const Body& body) {
-    for (Index c = 0; c < job.far_chunks(); ++c) body(job.far_chunk(c));
+    const Interval far = job.far_chunks();
+    for (Index c = far.begin; c < far.end; ++c) body(job.far_chunk(c));
     const Interval near = job.near_chunks();
     for (Index c = near.begin; c < near.end; ++c) body(job.near_chunk(c));
   }
 
   void find_runs(Job& job) {
+    if (job.num_chunks() > memory_.sizes.chunks - used_.chunks) return;
     PlannedChunk* const chunks = memory_.chunks + used_.chunks;
     used_.chunks += job.num_chunks();
     Index number = 0;
@@ -115,13 +143,7 @@ class Planner {
     keys_.for_each_run(chunk, stream, [&](Index lane, const Tile& tile) {
       fits = used_.runs + made.count < memory_.sizes.runs;
       if (!fits) return false;
-      std::construct_at(memory_.runs + used_.runs + made.count++,
-                        RowRun{.lane = lane,
-                               .rows = tile.rows,
-                               .row = reinterpret_cast<std::uintptr_t>(tile.data) - base.rows,
-                               .factors = reinterpret_cast<std::uintptr_t>(tile.factors) - base.factors,
-                               .stride_bytes = tile.stride_bytes,
-                               .factor_stride_bytes = tile.factor_stride_bytes});
+      std::construct_at(memory_.runs + used_.runs + made.count++, run_of(lane, tile, base));
       made.readable_bytes =
           made.count == 1 ? tile.readable_bytes : std::min(made.readable_bytes, tile.readable_bytes);
       return true;
@@ -131,9 +153,32 @@ class Planner {
     return made;
   }
 
+  [[nodiscard]] static RowRun run_of(Index lane, const Tile& tile, const RowBase& base) noexcept {
+    return {.lane = lane,
+            .rows = tile.rows,
+            .row = reinterpret_cast<std::uintptr_t>(tile.data) - base.rows,
+            .factors = reinterpret_cast<std::uintptr_t>(tile.factors) - base.factors,
+            .stride_bytes = tile.stride_bytes,
+            .factor_stride_bytes = tile.factor_stride_bytes};
+  }
+  [[nodiscard]] bool same_runs(const Job& job, const Chunk& chunk, int stream, const ChunkRuns& runs) {
+    if (runs.first < 0) return true;
+    const RowBase base = job.source.base(stream, 0);
+    Index number = 0;
+    bool same = true;
+    keys_.for_each_run(chunk, stream, [&](Index lane, const Tile& tile) {
+      same = number < runs.count && job.answers.runs[runs.first + number] == run_of(lane, tile, base) &&
+             tile.readable_bytes >= runs.readable_bytes;
+      ++number;
+      return same;
+    });
+    return same && number == runs.count;
+  }
+
   void find_visibility(Job& job) {
+    if (job.mask.grouped()) return;  // its answers differ between KV heads
     const Index blocks = tasks_.row_blocks(job), chunks = job.num_chunks();
-    if (!(Count(used_.seen) + Count(blocks) * chunks <= Count(memory_.sizes.seen))) return;
+    if ((Count(blocks) * chunks).value() > memory_.sizes.seen - used_.seen) return;
     PlannedVisibility* const seen = memory_.seen + used_.seen;
     used_.seen += blocks * chunks;
     for (Index block = 0; block < blocks; ++block) {
@@ -149,7 +194,7 @@ class Planner {
     if (used_.bits + rows.queries() > memory_.sizes.bits) return {};  // there may be no room for bits
     Visibility seen;
     keys_.move_to(chunk);
-    if (!ask_visibility(job, rows, keys_, memory_.bits + used_.bits, &seen)) return {Kind::nothing, seen, 0};
+    if (!ask_visibility(job, rows, keys_, memory_.bits + used_.bits, &seen)) return {Kind::nothing, {}, 0};
     if (seen.alike) return {seen.full ? Kind::full : Kind::alike, seen, 0};
     const PlannedVisibility made(Kind::bits, seen, std::int32_t(used_.bits));
     used_.bits += rows.queries();

@@ -54,16 +54,17 @@ template <AttentionPolicy P>
 class PolicyParts {
  public:
   explicit PolicyParts(const P& policy)
-      : query_map_(policy.query_map()), output_map_(policy.output_map()), preparation_(policy.preparation()) {
-    ref_ = {.layout = policy.layout(),
-            .key_stream = int(P::key_stream),
-            .value_stream = int(P::value_stream),
-            .query_map = MapRef::to(query_map_),
-            .output_map = MapRef::to(output_map_),
-            .preparation = PreparationRef::to(preparation_),
-            .has_preparation = !std::is_same_v<Preparation, Identity>,
-            .rotates_keys = detail::rotates_keys(policy)};
-  }
+      : query_map_(policy.query_map()),
+        output_map_(policy.output_map()),
+        preparation_(policy.preparation()),
+        ref_{.layout = policy.layout(),
+             .key_stream = int(P::key_stream),
+             .value_stream = int(P::value_stream),
+             .query_map = MapRef::to(query_map_),
+             .output_map = MapRef::to(output_map_),
+             .preparation = PreparationRef::to(preparation_),
+             .has_preparation = !std::is_same_v<Preparation, Identity>,
+             .rotates_keys = detail::rotates_keys(policy)} {}
   PolicyParts(const PolicyParts&) = delete;
   PolicyParts& operator=(const PolicyParts&) = delete;
 

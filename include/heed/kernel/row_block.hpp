@@ -8,15 +8,16 @@
 #include <heed/attend_options.hpp>
 #include <heed/factors.hpp>
 #include <heed/floats.hpp>
-#include <heed/kernel/chunk_keys.hpp>
 #include <heed/kernel/hook_calls.hpp>
+#include <heed/kernel/tasks.hpp>
+#include <heed/kernel/visibility.hpp>
 #include <heed/math/f32.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Runs tasks with one worker's scratch. `K` and `V` are the codecs of the stored key and value rows. `M` is the math:
-/// queries, keys, weights and values go to its loops only. `Hooks` is the type of a hooks object, which set_hooks() gives,
-/// or NoHooks.
+/// Runs tasks with one worker's scratch, which must outlive it. `K` and `V` are the codecs of the stored key and value
+/// rows. `M` is the math: queries, keys, weights and values go to its loops only. `Hooks` is the type of a hooks object,
+/// which set_hooks() gives, or NoHooks.
 template <class Backend, Codec K, Codec V, class M = math::F32, class Hooks = NoHooks>
 class RowBlock {
   using Loops = typename M::template On<Backend>;
@@ -32,7 +33,7 @@ class RowBlock {
         options_(options),
         shape_(shape),
         scratch_(scratch),
-        chunk_(layout, scratch) {}
+        chunk_(layout, scratch.positions, scratch.far_list) {}
 
   /// Gives the hooks, which must outlive the last run(). Called once, before it.
   void set_hooks(Hooks& hooks, Index worker) noexcept { hooks_.start(hooks, worker); }
@@ -43,6 +44,8 @@ class RowBlock {
     task_ = task;
     group_ = layout_.heads_per_group();
     num_rows_ = task.rows.size();
+    first_query_ = task.rows.begin / group_;
+    first_head_ = task.rows.begin - first_query_ * group_;
     gather_queries();
     for (Index r = 0; r < num_rows_; ++r) scratch_.stacks[r].reset();
     first_position_ = job.query_position(0);
@@ -60,9 +63,14 @@ class RowBlock {
   }
 
  private:
-  [[nodiscard]] Index query_of(Index row) const noexcept { return (task_.rows.begin + row) / group_; }
+  // Rows of the first query, which are all rows of a decode step, need no division.
+  [[nodiscard]] Index query_of(Index row) const noexcept {
+    const Index at = first_head_ + row;
+    return at < group_ ? first_query_ : first_query_ + at / group_;
+  }
   [[nodiscard]] Index head_of(Index row) const noexcept {
-    return task_.kv_head * group_ + (task_.rows.begin + row) % group_;
+    const Index at = first_head_ + row;
+    return task_.kv_head * group_ + (at < group_ ? at : at % group_);
   }
   // Slot 0 of row r. The rows of one slot lie together, so a tile of rows writes one region.
   [[nodiscard]] float* row_slots(Index r) const noexcept { return scratch_.states + r * shape_.state_width; }
@@ -78,8 +86,10 @@ class RowBlock {
 
   void gather_queries() noexcept {
     const Index width = shape_.key_width;
-    for (Index r = 0; r < num_rows_; ++r) {
-      Loops::queries(job_->q + (query_of(r) * layout_.num_heads + head_of(r)) * width, 1, width, queries(r));
+    for (Index r = 0, end = group_ - first_head_; r < num_rows_;
+         r = end, end += group_) {  // the rows of a query lie together
+      const float* from = job_->q + (query_of(r) * layout_.num_heads + head_of(r)) * width;
+      Loops::queries(from, std::min(end, num_rows_) - r, width, queries(r));
     }
   }
 
@@ -108,43 +118,44 @@ class RowBlock {
   // Sets rows_ (first to last row that sees a key), panel_rows_ (the same for each panel of 64 keys), keys_ (hull of
   // the visible lanes) and full_. Returns false if no row sees a key.
   bool find_visible() {
-    const Index first = query_of(0), last = query_of(num_rows_ - 1);
-    rows_ = {0, num_rows_};
-    keys_ = chunk_.lanes();
-    Coverage all = Coverage::partial;
-    if (job_->query_positions.empty()) {  // positions are consecutive, so one question may answer for all rows
-      all = chunk_.coverage({query_position(first), query_position(last) + 1});
+    const RowRange rows{task_.rows, group_};
+    bool alike = false;
+    if (!recall_visible(rows, &alike)) {
+      Visibility seen;
+      if (!ask_visibility(*job_, rows, chunk_, scratch_.visible, &seen)) return false;
+      rows_ = seen.rows;
+      std::copy_n(seen.panel_rows, panels, panel_rows_);
+      keys_ = seen.keys;
+      full_ = seen.full;
+      alike = seen.alike;
     }
-    if (all == Coverage::none) return false;
-    full_ = all == Coverage::full && keys_.begin == 0;
-    if (all == Coverage::full) {
-      if (!full_) std::fill_n(scratch_.visible, num_rows_, KeyBits::of(keys_));
-      for (Index panel = 0; panel < panels; ++panel) {
-        const bool seen = panel * panel_keys < keys_.end && (panel + 1) * panel_keys > keys_.begin;
-        panel_rows_[panel] = seen ? rows_ : Interval{};
-      }
-      return true;
+    if (rows_.size() <= 0) return false;
+    if (full_) return true;
+    if (alike) {
+      std::fill_n(scratch_.visible, num_rows_, KeyBits::of(keys_));
+    } else {
+      spread_to_rows(rows, scratch_.visible);
     }
-    KeyBits seen;
-    rows_ = {num_rows_, 0};
-    std::fill_n(panel_rows_, panels, rows_);
-    const auto widen = [](Interval& rows, Interval by) {
-      rows = {std::min(rows.begin, by.begin), std::max(rows.end, by.end)};
-    };
-    for (Index query = first; query <= last; ++query) {
-      const KeyBits bits = chunk_.visible_to(query_position(query));
-      const Interval rows{std::max<Index>(query * group_ - task_.rows.begin, 0),
-                          std::min<Index>((query + 1) * group_ - task_.rows.begin, num_rows_)};
-      std::fill(scratch_.visible + rows.begin, scratch_.visible + rows.end, bits);
-      if (!bits.any()) continue;
-      seen = seen | bits;
-      widen(rows_, rows);
-      for (Index panel = 0; panel < panels; ++panel) {
-        if (bits.word[std::size_t(panel)] != 0) widen(panel_rows_[panel], rows);
-      }
+    return true;
+  }
+
+  // The same from the plan. Returns false if it does not know. Without a row that sees a key rows_ is empty.
+  bool recall_visible(const RowRange& rows, bool* alike) {
+    using Kind = PlannedVisibility::Kind;
+    const Answers& answers = job_->answers;
+    if (answers.seen == nullptr) return false;
+    const PlannedVisibility& planned =
+        answers.seen[task_.row_block * job_->num_chunks() + job_->ordinal(chunk_.chunk())];
+    if (planned.kind == Kind::unknown) return false;
+    rows_ = planned.rows.interval();
+    keys_ = planned.keys.interval();
+    for (Index panel = 0; panel < panels; ++panel) {
+      panel_rows_[panel] = planned.panel_rows[std::size_t(panel)].interval();
     }
-    keys_ = seen.hull();
-    return rows_.size() > 0;
+    full_ = planned.kind == Kind::full;
+    *alike = planned.kind != Kind::bits;
+    if (!*alike) std::copy_n(answers.bits + planned.bits, rows.queries(), scratch_.visible);
+    return true;
   }
 
   [[nodiscard]] Index query_position(Index query) const {
@@ -169,17 +180,19 @@ class RowBlock {
     // Null where a codec keeps no factors apart from its rows.
     const std::byte** const key_factors = has_plane<K>(key) ? scratch_.factor_pointers : nullptr;
     const std::byte** const value_factors = has_plane<V>(value) ? scratch_.factor_pointers + chunk_keys : nullptr;
-    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
-    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
+    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {.row = k, .factors = key_factors});
+    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {.row = v, .factors = value_factors});
     in_place_ = whole && !preparation_.makes_values && rows_.size() <= Loops::few_rows;
     // Rows are used in this order: K of this chunk, V of this chunk, K of the next. Prefetches follow it.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
     follow_ = next_chunk.lanes.size();
-    if (follow_ > 0) chunk_.point_at(next_chunk, next_chunk.lanes, key, 0, {next});
-    std::fill(next + follow_, next + chunk_keys + max_ahead, v[count - 1]);
+    if (follow_ > 0) chunk_.point_at(next_chunk, next_chunk.lanes, key, 0, {.row = next});
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
+    // Up to `ahead` rows behind the last key and the last value are looked up, and those of a whole group of keys.
+    const Index used = std::max(ahead(key_bytes), ahead(value_bytes)) + most_key_group;
+    std::fill(next + follow_, next + std::max(follow_, used), v[count - 1]);
     // Prepared keys and values have no view: they are made whole.
     key_rows_ = {k, k + ahead(key_bytes), count, prepares ? 0 : key.offset, key_factors};
     value_rows_ = {v, v + ahead(value_bytes), count, preparation_.makes_values ? 0 : value.offset, value_factors};
@@ -267,8 +280,7 @@ class RowBlock {
       return;
     }
     if (in_place_) {
-      constexpr Index group = 32;  // the most keys that score_rows takes at once
-      score_in_place<K>({keys_.begin / group * group, keys_.end});
+      score_in_place<K>({keys_.begin / most_key_group * most_key_group, keys_.end});
       return;
     }
     for (Index panel = 0; panel < panels; ++panel) {
@@ -506,17 +518,19 @@ class RowBlock {
   }
 
   static constexpr Index tile_rows = 6;
-  static constexpr Index panels = chunk_keys / panel_keys;
+  static constexpr Index panels = chunk_panels;
 
   const AttentionLayout& layout_;
   const PreparationRef& preparation_;
   const AttendOptions& options_;
   const Shape& shape_;
-  Scratch scratch_;
+  const Scratch& scratch_;
 
   const Job* job_ = nullptr;
   Task task_;
   Index group_ = 1;           // query heads per KV head
+  Index first_query_ = 0;     // of row 0
+  Index first_head_ = 0;      // of row 0, in its KV head
   Index num_rows_ = 0;        // rows of the task
   Index first_position_ = 0;  // position of query 0 if there are no query_positions
   ChunkKeys chunk_;

@@ -59,18 +59,20 @@ void run(const PlannedCall& planned) {
   const PreparationRef& preparation = planned.preparation;
   const AttendOptions& options = planned.options;
   const std::span<const Job> jobs = planned.jobs;
-  const Plan& plan = planned.plan;
+  const Tasks& tasks = planned.tasks;
   const ExecutorRef executor = planned.executor;
-  const Shape& shape = plan.shape();
+  const Shape& shape = tasks.shape();
   const Index group = layout.heads_per_group();
   const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out) {
     const Index row = task.rows.begin + r;
-    write_row(layout, options, jobs[std::size_t(task.job)], row / group, task.kv_head * group + row % group, state,
+    const Index query = row < group ? 0 : row / group;  // a decode step needs no division
+    write_row(layout, options, jobs[std::size_t(task.job)], query, task.kv_head * group + row - query * group, state,
               out);
   };
   const auto attend_task = [&](Index index, Index worker) {
-    const Task task = plan.task(index);
-    RowBlock<Backend, K, V, M, Hooks> block(layout, preparation, options, shape, planned.scratch.worker(worker, shape));
+    const Task task = tasks.task(index);
+    const Scratch scratch = planned.scratch.worker(worker, shape);
+    RowBlock<Backend, K, V, M, Hooks> block(layout, preparation, options, shape, scratch);
     if constexpr (AttendHooks<Hooks>) block.set_hooks(*static_cast<Hooks*>(planned.hooks), worker);
     block.run(jobs[std::size_t(task.job)], task);
     for (Index r = 0; r < task.rows.size(); ++r) {
@@ -87,11 +89,11 @@ void run(const PlannedCall& planned) {
       detail::copy(out, out + shape.state_width, planned.scratch.partial_outs + at * shape.state_width);
     }
   };
-  executor.parallel_for(plan.num_tasks(), attend_task);
+  executor.parallel_for(tasks.num_tasks(), attend_task);
 
   // A part is a node of the merge tree, so parts merge as chunks do.
   const auto merge_block = [&](Index index, Index worker) {
-    const Task task = plan.block(index);
+    const Task task = tasks.block(index);
     if (task.part < 0) return;
     const Job& job = jobs[std::size_t(task.job)];
     const Scratch scratch = planned.scratch.worker(worker, shape);
@@ -99,13 +101,13 @@ void run(const PlannedCall& planned) {
     RowTarget& target = scratch.targets[0];
     for (Index r = 0; r < task.rows.size(); ++r) {
       stack.reset();
-      for (Index part = 0; part < plan.parts(job); ++part) {
+      for (Index part = 0; part < tasks.parts(job); ++part) {
         const Index at = (task.part + part) * shape.max_rows + r;
         const SoftmaxState& state = planned.scratch.partial_states[at];
         if (state.empty()) continue;
         const float* from = planned.scratch.partial_outs + at * shape.state_width;
         target.normalise = 1;
-        stack.template push<Backend>(plan.part_node(job, part), state, scratch.states, shape.state_width,
+        stack.template push<Backend>(tasks.part_node(job, part), state, scratch.states, shape.state_width,
                                      shape.state_width, target);
         detail::copy(from, from + shape.state_width, target.out);
         Backend::finish(&target, 1, shape.state_width);
@@ -118,7 +120,7 @@ void run(const PlannedCall& planned) {
       if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
     }
   };
-  if (plan.cut()) executor.parallel_for(plan.num_blocks(), merge_block);
+  if (tasks.cut()) executor.parallel_for(tasks.num_blocks(), merge_block);
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -4,14 +4,18 @@
 
 #include <cstddef>
 
+#include <heed/factors.hpp>
 #include <heed/kernel/bits.hpp>
 #include <heed/kernel/merge_stack.hpp>
+#include <heed/math/sizes.hpp>
 #include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
 /// Most rows prefetched ahead. Bounds the tail of the pointer list.
 inline constexpr Index max_ahead = 128;
+/// The most keys that score_rows() takes at once.
+inline constexpr Index most_key_group = 32;
 
 /// Sizes that decide how much scratch a worker needs: the same for every task of a call.
 struct Shape {
@@ -22,14 +26,16 @@ struct Shape {
   bool makes_values = false;
   Index max_rows = 0;  ///< rows of the largest task
   int slots = 0;       ///< pending states per row
+  MathSizes math;
 };
 
 /// One worker's scratch. carve() gives the sizes.
 struct Scratch {
-  float* q = nullptr;
+  std::byte* q = nullptr;  // Querys of the math
   float* scores = nullptr;
-  float* key_panel = nullptr;
-  float* value_panel = nullptr;
+  std::byte* weights = nullptr;      // Weights of the math, unless they take the place of scores
+  std::byte* key_panel = nullptr;    // Panels of the math
+  std::byte* value_panel = nullptr;  // the same
   float* decoded = nullptr;
   float* prepared_keys = nullptr;
   float* prepared_values = nullptr;
@@ -39,16 +45,20 @@ struct Scratch {
   RowTarget* targets = nullptr;
   KeyBits* visible = nullptr;
   const std::byte** pointers = nullptr;
+  const std::byte** factor_pointers = nullptr;
+  float* key_factors = nullptr;    // [factors of a key][64], beside key_panel
+  float* value_factors = nullptr;  // [factors of 64 dims][256], beside value_panel
   Index* positions = nullptr;
   Index* far_list = nullptr;
 
   static Scratch carve(Carver& carver, const Shape& shape) noexcept {
     const bool prepares = shape.stream_width > 0;
     Scratch s;
-    s.q = carver.take<float>(shape.max_rows * shape.key_width);
+    s.q = carver.take<std::byte>(shape.max_rows * shape.math.query_row(shape.key_width));
     s.scores = carver.take<float>(shape.max_rows * chunk_keys);
-    s.key_panel = carver.take<float>(panel_keys * shape.key_width);
-    s.value_panel = carver.take<float>(chunk_keys * panel_dims);
+    s.weights = carver.take<std::byte>(shape.max_rows * chunk_keys * shape.math.weight_bytes);
+    s.key_panel = carver.take<std::byte>(shape.math.panel(shape.key_width));
+    s.value_panel = carver.take<std::byte>(shape.math.panel(chunk_keys));
     s.decoded = carver.take<float>(prepares ? chunk_keys * shape.stream_width : 0);
     s.prepared_keys = carver.take<float>(prepares ? chunk_keys * shape.key_width : 0);
     s.prepared_values = carver.take<float>(shape.makes_values ? chunk_keys * shape.value_width : 0);
@@ -58,6 +68,9 @@ struct Scratch {
     s.targets = carver.take<RowTarget>(shape.max_rows);
     s.visible = carver.take<KeyBits>(shape.max_rows);
     s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
+    s.factor_pointers = carver.take<const std::byte*>(2 * chunk_keys);
+    s.key_factors = carver.take<float>(panel_keys * num_factors<Factors::per_block>(shape.key_width));
+    s.value_factors = carver.take<float>(chunk_keys * num_factors<Factors::per_block>(panel_dims));
     s.positions = carver.take<Index>(chunk_keys);
     s.far_list = carver.take<Index>(2 * chunk_keys);
     return s;

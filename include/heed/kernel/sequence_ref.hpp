@@ -17,6 +17,7 @@ struct SequenceRef {
   std::span<float> out;
   std::span<float> lse;
   std::span<const Index> query_positions;
+  Index num_queries = -1;  ///< -1: as many as q has
 
   // What the keys say; only if there are keys.
 
@@ -38,6 +39,8 @@ struct SequenceRef {
   }
 };
 
+inline constexpr MaskRef no_mask;
+
 /// The sequences of a call, in an array of the caller.
 struct SequenceList {
   const void* first = nullptr;
@@ -49,6 +52,23 @@ struct SequenceList {
     return {sequences.data(), sequences.size(), [](const void* all, std::size_t number) {
               const Sequence& one = static_cast<const Sequence*>(all)[number];
               return SequenceRef{&source_table<S>, one.keys, &one.mask, one.q, one.out, one.lse, one.query_positions};
+            }};
+  }
+  /// Sequences of a plan (PlannedSequence): without q and outputs.
+  template <class Sequence, KeyValueSource S>
+  [[nodiscard]] static SequenceList of_plan(std::span<const Sequence> sequences) noexcept {
+    return {sequences.data(), sequences.size(), [](const void* all, std::size_t number) {
+              const Sequence& one = static_cast<const Sequence*>(all)[number];
+              return SequenceRef{&source_table<S>,    one.keys,       &one.mask, {}, {}, {},
+                                 one.query_positions, one.num_queries};
+            }};
+  }
+  /// What a layer of a plan reads and writes (LayerIo). The plan knows masks and positions.
+  template <class Sequence, KeyValueSource S>
+  [[nodiscard]] static SequenceList of_layer(std::span<const Sequence> sequences) noexcept {
+    return {sequences.data(), sequences.size(), [](const void* all, std::size_t number) {
+              const Sequence& one = static_cast<const Sequence*>(all)[number];
+              return SequenceRef{&source_table<S>, one.keys, &no_mask, one.q, one.out, one.lse, {}};
             }};
   }
   [[nodiscard]] std::size_t size() const noexcept { return count; }

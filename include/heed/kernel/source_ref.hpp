@@ -19,6 +19,7 @@ struct SourceRef {
   Tile (*tile_)(const void*, Index, int, Index, Index, Index) = nullptr;
   Index (*position_)(const void*, Index, Index) = nullptr;
   Interval (*next_hole_)(const void*, Index, Index) = nullptr;  // null: no holes
+  RowBase (*base_)(const void*, int, Index) = nullptr;          // null: not an OffsetSource
 
   template <KeyValueSource S>
   [[nodiscard]] static SourceRef to(const S& source) noexcept {
@@ -27,6 +28,7 @@ struct SourceRef {
                      return slot_tile(*static_cast<const S*>(s), stream, head, first, max);
                    },
                    [](const void* s, Index, Index key) { return slot_position(*static_cast<const S*>(s), key); }};
+    if constexpr (OffsetSource<S>) made.base_ = base_of<S>;
     if constexpr (SlottedSource<S>) {
       if (source.next_hole(0).begin < source.slots()) {
         made.next_hole_ = [](const void* s, Index, Index slot) { return static_cast<const S*>(s)->next_hole(slot); };
@@ -41,6 +43,7 @@ struct SourceRef {
                      return static_cast<const S*>(s)->stage_tile(n, stream, head, first, max);
                    },
                    [](const void* s, Index n, Index key) { return static_cast<const S*>(s)->stage_position(n, key); }};
+    if constexpr (OffsetSource<S>) made.base_ = base_of<S>;
     if constexpr (requires { source.stage_hole(stage, stage); }) {
       if (source.stage_hole(stage, 0).begin < source.stage_size(stage)) {
         made.next_hole_ = [](const void* s, Index n, Index key) {
@@ -56,6 +59,14 @@ struct SourceRef {
   [[nodiscard]] Index position(Index key) const { return position_(source, stage, key); }
   [[nodiscard]] bool has_holes() const noexcept { return next_hole_ != nullptr; }
   [[nodiscard]] Interval next_hole(Index key) const { return next_hole_(source, stage, key); }
+  [[nodiscard]] bool has_base() const noexcept { return base_ != nullptr; }
+  [[nodiscard]] RowBase base(int stream, Index head) const { return base_(source, stream, head); }
+
+ private:
+  template <OffsetSource S>
+  [[nodiscard]] static RowBase base_of(const void* source, int stream, Index head) {
+    return static_cast<const S*>(source)->base(stream, head);
+  }
 };
 
 /// A source with a mask of its own, which lives as long as the source.
@@ -103,6 +114,8 @@ struct SourceTable {
   Index (*stages)(const void*) = nullptr;
   StageRef (*stage)(const void*, Index number) = nullptr;
   Status (*readable)(const void*, bool policy_rotates) = nullptr;
+  Status (*current)(const void*) = nullptr;  // what readable() says before rows are written
+  SourceIdentity (*identity)(const void*) = nullptr;
   Status (*validate)(const void*, const AttentionLayout&) = nullptr;
   Status (*answers)(const void*, Interval positions) = nullptr;
   void (*layout)(const void*, AttentionLayout&) = nullptr;
@@ -127,6 +140,12 @@ struct SourceTable {
     if constexpr (GuardedSource<S>) {
       made.readable = [](const void* s, bool rotates) -> Status { return as<S>(s).readable(rotates); };
     }
+    if constexpr (requires(const S& s) {
+                    { s.current() } -> std::same_as<Status>;
+                  }) {
+      made.current = [](const void* s) -> Status { return as<S>(s).current(); };
+    }
+    if constexpr (IdentifiedSource<S>) made.identity = [](const void* s) { return as<S>(s).identity(); };
     if constexpr (requires(const S& s, const AttentionLayout& wanted) { s.validate(wanted); }) {
       made.validate = [](const void* s, const AttentionLayout& wanted) -> Status { return as<S>(s).validate(wanted); };
     }

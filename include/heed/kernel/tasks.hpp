@@ -11,6 +11,7 @@
 #include <heed/kernel/job.hpp>
 #include <heed/kernel/preparation_ref.hpp>
 #include <heed/kernel/scratch.hpp>
+#include <heed/math/sizes.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -39,7 +40,8 @@ class Tasks {
  public:
   Tasks() = default;
   /// Sets first_block, first_task and first_part of the jobs, which must outlive this.
-  Tasks(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers)
+  Tasks(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers,
+        const MathSizes& math = {})
       : layout_(layout),
         jobs_(jobs),
         workers_(std::max<Index>(workers, 1)),
@@ -67,11 +69,19 @@ class Tasks {
     shape_.key_width = layout_.key_width;
     shape_.value_width = layout_.value_width;
     shape_.state_width = round_up(layout_.value_width, state_align);
+    shape_.math = math;
     if (preparation.object != nullptr) {
       shape_.stream_width = std::max(layout_.streams[std::size_t(layout_.key.stream)].width,
                                      layout_.streams[std::size_t(layout_.value.stream)].width);
       shape_.makes_values = preparation.makes_values;
     }
+  }
+
+  /// The same tasks for kernels of a math of these sizes.
+  [[nodiscard]] Tasks with(const MathSizes& math) const noexcept {
+    Tasks made = *this;
+    made.shape_.math = math;
+    return made;
   }
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
@@ -85,12 +95,14 @@ class Tasks {
   /// How many chunk ranges a row block of `job` is cut into. At least one, so that rows without keys are also written.
   [[nodiscard]] Index parts(const Job& job) const noexcept {
     if (chunks(job) <= span_) return 1;
-    return spans({0, job.far_chunks()}).size() + spans(job.near_chunks()).size();
+    return spans(job.far_chunks()).size() + spans(job.near_chunks()).size();
   }
   /// Number of part `part` of `job` among the merge-tree nodes that cover span() chunks.
   [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
-    const Index far_parts = spans({0, job.far_chunks()}).size();
-    return part < far_parts ? part : far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
+    const Interval far_spans = spans(job.far_chunks());
+    const Index far_parts = far_spans.size();
+    if (part < far_parts) return far_spans.begin + part;
+    return far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
   }
   /// Rows of one KV head of `job`.
   [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
@@ -115,11 +127,12 @@ class Tasks {
   [[nodiscard]] Task task(Index index) const noexcept {
     const Job& job = job_of(index, &Job::first_task);
     const Index n = parts(job);
-    Task t = block(job.first_block + (index - job.first_task) / n);
+    Task t = block(job.first_block + (n == 1 ? index - job.first_task : (index - job.first_task) / n));
     if (t.part < 0) return t;
     const Index part = (index - job.first_task) % n, far_parts = spans(t.far_chunks).size();
     t.part += part;
-    const Index first = (part < far_parts ? part : spans(t.near_chunks).begin + part - far_parts) * span_;
+    const Index first =
+        (part < far_parts ? spans(t.far_chunks).begin + part : spans(t.near_chunks).begin + part - far_parts) * span_;
     const auto within = [&](Interval all) {
       return Interval{std::max(first, all.begin), std::min(first + span_, all.end)};
     };
@@ -132,12 +145,13 @@ class Tasks {
   [[nodiscard]] Task block(Index index) const noexcept {
     const Job& job = job_of(index, &Job::first_block);
     index -= job.first_block;
-    const Index n = parts(job), blocks = row_blocks(job), b = index % blocks;
+    const Index n = parts(job), blocks = row_blocks(job);
+    const Index kv_head = blocks == 1 ? index : index / blocks, b = index - kv_head * blocks;
     return {.job = &job - jobs_.data(),
-            .kv_head = index / blocks,
+            .kv_head = kv_head,
             .rows = block_rows(job, b),
             .row_block = b,
-            .far_chunks = {0, job.far_chunks()},
+            .far_chunks = job.far_chunks(),
             .near_chunks = job.near_chunks(),
             .part = n > 1 ? job.first_part + index * n : -1};
   }

@@ -36,6 +36,19 @@ class PathKeys {
     }
     return reach_->fits("set of paths", call);
   }
+  /// As readable(), before rows are written.
+  [[nodiscard]] Status current() const requires detail::CachedSource<S> {
+    if (reach_ == nullptr) return fail(StatusCode::wrong_state, "the paths of the tree were moved from");
+    return keys_.current();
+  }
+  [[nodiscard]] RowBase base(int stream, Index head) const noexcept requires OffsetSource<S> {
+    return keys_.base(stream, head);
+  }
+  [[nodiscard]] SourceIdentity identity() const noexcept requires(detail::CachedSource<S>&& IdentifiedSource<S>) {
+    SourceIdentity made = keys_.identity();
+    made.lists = reach_;
+    return made;
+  }
   /// Layout of the keys, if they have one.
   [[nodiscard]] auto layout() const noexcept requires requires(const S& s) { s.layout(); }
   { return keys_.layout(); }

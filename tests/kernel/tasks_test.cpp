@@ -1,4 +1,4 @@
-// A plan covers every (sequence, KV head, row, chunk) exactly once, in scratch that the smallest question bounds.
+// The tasks of a call cover every (sequence, KV head, row, chunk) exactly once, in scratch that the smallest question bounds.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include <heed/kernel/plan.hpp>
+#include <heed/kernel/tasks.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/retention/full.hpp>
 
@@ -16,8 +16,8 @@ namespace {
 
 using heed::Index;
 using heed::detail::Job;
-using heed::detail::Plan;
 using heed::detail::Task;
+using heed::detail::Tasks;
 
 const heed::Unmasked no_mask;
 
@@ -26,7 +26,7 @@ struct Case {
   std::vector<Job> jobs;
   Index workers = 1;
 
-  [[nodiscard]] Plan plan() { return {layout, {}, jobs, workers}; }
+  [[nodiscard]] Tasks tasks() { return {layout, {}, jobs, workers}; }
 };
 
 Job job_of(Index queries, Index keys) {
@@ -60,22 +60,22 @@ Case random_case(oracle::Random& random, Index most_keys) {
   return c;
 }
 
-TEST(Plan, CoversEverythingOnce) {
+TEST(Tasks, CoversEverythingOnce) {
   oracle::Random random(1);
   for (int i = 0; i < 300; ++i) {
     Case c = random_case(random, 30000);
-    const Plan plan = c.plan();
+    const Tasks tasks = c.tasks();
     struct Next {
       Index far = -1, near = -1;
     };
     std::map<std::tuple<Index, Index, Index>, Next> next;  // (job, head, row): the chunks that must come next
     std::set<Index> parts;
     Index part = 0;
-    for (Index t = 0; t < plan.num_tasks(); ++t) {
-      const Task task = plan.task(t);
+    for (Index t = 0; t < tasks.num_tasks(); ++t) {
+      const Task task = tasks.task(t);
       const Job& job = c.jobs.at(std::size_t(task.job));
       ASSERT_TRUE(task.kv_head >= 0 && task.kv_head < c.layout.num_kv_heads);
-      ASSERT_TRUE(task.rows.size() > 0 && task.rows.size() <= plan.shape().max_rows);
+      ASSERT_TRUE(task.rows.size() > 0 && task.rows.size() <= tasks.shape().max_rows);
       ASSERT_LE(task.rows.size(), heed::detail::max_block_rows);
       ASSERT_TRUE(task.far_chunks.size() >= 0 && task.near_chunks.size() >= 0);
       for (Index row = task.rows.begin; row < task.rows.end; ++row) {
@@ -92,25 +92,25 @@ TEST(Plan, CoversEverythingOnce) {
           expected.near = task.near_chunks.end;
         }
       }
-      if (plan.parts(job) == 1) {
+      if (tasks.parts(job) == 1) {
         ASSERT_EQ(task.part, -1);
       } else {  // a node of the tree, with a partial state of its own
         const bool far = task.far_chunks.size() > 0;
         ASSERT_NE(far, task.near_chunks.size() > 0);
         const heed::Interval chunks = far ? task.far_chunks : task.near_chunks;
         const Index first = (far ? 0 : heed::detail::far_away) + chunks.begin;
-        ASSERT_TRUE(std::has_single_bit(std::uint64_t(plan.span())));
-        ASSERT_EQ(first / plan.span(), plan.part_node(job, part));
-        ASSERT_EQ((first + chunks.size() - 1) / plan.span(), plan.part_node(job, part));
-        ASSERT_TRUE(task.part >= 0 && task.part < plan.max_partials()) << task.part;
+        ASSERT_TRUE(std::has_single_bit(std::uint64_t(tasks.span())));
+        ASSERT_EQ(first / tasks.span(), tasks.part_node(job, part));
+        ASSERT_EQ((first + chunks.size() - 1) / tasks.span(), tasks.part_node(job, part));
+        ASSERT_TRUE(task.part >= 0 && task.part < tasks.max_partials()) << task.part;
         ASSERT_TRUE(parts.insert(task.part).second);
-        part = (part + 1) % plan.parts(job);
+        part = (part + 1) % tasks.parts(job);
       }
     }
     std::size_t rows = 0;
     for (std::size_t s = 0; s < c.jobs.size(); ++s) {
       for (Index head = 0; head < c.layout.num_kv_heads; ++head) {
-        for (Index row = 0; row < plan.rows(c.jobs[s]); ++row, ++rows) {
+        for (Index row = 0; row < tasks.rows(c.jobs[s]); ++row, ++rows) {
           const auto found = next.find({Index(s), head, row});
           ASSERT_TRUE(found != next.end()) << "nobody writes this row";
           ASSERT_EQ(found->second.far, c.jobs[s].far_chunks().end);
@@ -123,18 +123,18 @@ TEST(Plan, CoversEverythingOnce) {
 }
 
 /// Blocks are the unions of their tasks, and point at their first partial state.
-TEST(Plan, BlocksAreTheirTasks) {
+TEST(Tasks, BlocksAreTheirTasks) {
   oracle::Random random(2);
   for (int i = 0; i < 200; ++i) {
     Case c = random_case(random, 30000);
-    const Plan plan = c.plan();
+    const Tasks tasks = c.tasks();
     Index t = 0;
     bool cut = false;
-    for (Index b = 0; b < plan.num_blocks(); ++b) {
-      const Task block = plan.block(b);
-      const Index parts = plan.parts(c.jobs[std::size_t(block.job)]);
+    for (Index b = 0; b < tasks.num_blocks(); ++b) {
+      const Task block = tasks.block(b);
+      const Index parts = tasks.parts(c.jobs[std::size_t(block.job)]);
       for (Index part = 0; part < parts; ++part, ++t) {
-        const Task task = plan.task(t);
+        const Task task = tasks.task(t);
         ASSERT_EQ(task.job, block.job);
         ASSERT_EQ(task.kv_head, block.kv_head);
         ASSERT_EQ(task.rows, block.rows);
@@ -142,37 +142,37 @@ TEST(Plan, BlocksAreTheirTasks) {
       }
       cut |= parts > 1;
     }
-    ASSERT_EQ(t, plan.num_tasks());
-    ASSERT_TRUE(!cut || plan.cut());
+    ASSERT_EQ(t, tasks.num_tasks());
+    ASSERT_TRUE(!cut || tasks.cut());
   }
 }
 
 /// Few tasks and many workers: long contexts are cut, and evenly enough.
-TEST(Plan, ManyKeysKeepAllWorkersBusy) {
+TEST(Tasks, ManyKeysKeepAllWorkersBusy) {
   const heed::AttentionLayout mqa = heed::Mqa{.num_heads = 8, .head_dim = 8, .scale = 1}.layout();
   for (const Index workers : {2, 3, 8, 16}) {
     std::vector<Job> jobs = {job_of(1, 131072)};
-    const Plan plan(mqa, {}, jobs, workers);
-    EXPECT_GE(plan.num_tasks(), workers * heed::detail::tasks_per_worker) << workers;
+    const Tasks tasks(mqa, {}, jobs, workers);
+    EXPECT_GE(tasks.num_tasks(), workers * heed::detail::tasks_per_worker) << workers;
   }
   Job job = job_of(1, 131072);
-  EXPECT_EQ(Plan(mqa, {}, {&job, 1}, 1).num_tasks(), 1);
+  EXPECT_EQ(Tasks(mqa, {}, {&job, 1}, 1).num_tasks(), 1);
 }
 
-TEST(Plan, NothingToDo) {
+TEST(Tasks, NothingToDo) {
   const heed::AttentionLayout layout = heed::Mha{.num_heads = 3, .head_dim = 8, .scale = 1}.layout();
-  EXPECT_EQ(Plan(layout, {}, {}, 4).num_tasks(), 0);
+  EXPECT_EQ(Tasks(layout, {}, {}, 4).num_tasks(), 0);
   Job no_queries = job_of(0, 1000), no_keys = job_of(2, 0);
-  EXPECT_EQ(Plan(layout, {}, {&no_queries, 1}, 4).num_tasks(), 0);
-  EXPECT_EQ(Plan(layout, {}, {&no_keys, 1}, 4).num_tasks(), 3) << "rows without keys are written too";
+  EXPECT_EQ(Tasks(layout, {}, {&no_queries, 1}, 4).num_tasks(), 0);
+  EXPECT_EQ(Tasks(layout, {}, {&no_keys, 1}, 4).num_tasks(), 3) << "rows without keys are written too";
 }
 
 /// What suffices for many queries and keys suffices for fewer, read in any lists.
-TEST(Plan, ScratchGrowsWithTheQuestion) {
+TEST(Tasks, ScratchGrowsWithTheQuestion) {
   oracle::Random random(3);
   const auto bytes = [](const heed::AttentionLayout& layout, Job job, Index workers) {
     heed::detail::Carver carver(nullptr);
-    heed::detail::Scratch::carve(carver, Plan(layout, {}, {&job, 1}, workers).shape());
+    heed::detail::Scratch::carve(carver, Tasks(layout, {}, {&job, 1}, workers).shape());
     return carver.bytes();
   };
   for (int i = 0; i < 200; ++i) {
@@ -218,7 +218,7 @@ TEST(Job, ChunksOfNearAndFarKeys) {
 }
 
 /// Many jobs, some without rows: every task is found in its own.
-TEST(Plan, TasksOfManyJobs) {
+TEST(Tasks, TasksOfManyJobs) {
   const heed::AttentionLayout layout = heed::Mha{.num_heads = 2, .head_dim = 8, .scale = 1}.layout();
   std::vector<Job> jobs;
   std::vector<Index> owner;
@@ -226,11 +226,11 @@ TEST(Plan, TasksOfManyJobs) {
     jobs.push_back(job_of(i % 3 == 1 ? 0 : 1 + i % 2, 10));
     if (i % 3 != 1) owner.insert(owner.end(), 2, i);
   }
-  const Plan plan(layout, {}, jobs, 1);
-  ASSERT_EQ(plan.num_tasks(), Index(owner.size()));
-  for (Index t = 0; t < plan.num_tasks(); ++t) {
-    ASSERT_EQ(plan.task(t).job, owner[std::size_t(t)]);
-    ASSERT_EQ(plan.task(t).kv_head, t % 2);
+  const Tasks tasks(layout, {}, jobs, 1);
+  ASSERT_EQ(tasks.num_tasks(), Index(owner.size()));
+  for (Index t = 0; t < tasks.num_tasks(); ++t) {
+    ASSERT_EQ(tasks.task(t).job, owner[std::size_t(t)]);
+    ASSERT_EQ(tasks.task(t).kv_head, t % 2);
   }
 }
 
