@@ -38,12 +38,20 @@ template <class To, class From>
   return __builtin_bit_cast(To, from);
 }
 
-/// As std::fill, std::copy and memcmp() == 0.
+/// As std::fill, std::copy of ranges that are the same or do not overlap, and memcmp() == 0.
 inline void fill(float* from, const float* to, float x) noexcept {
   for (; from < to; ++from) *from = x;
 }
 inline void copy(const float* from, const float* end, float* to) noexcept {
-  if (from != end) __builtin_memmove(to, from, static_cast<__SIZE_TYPE__>(end - from) * sizeof(float));
+  const auto count = static_cast<__SIZE_TYPE__>(end - from);
+  // The usual sizes of a head are copied here: a call would take longer.
+  if (count == 64) {
+    __builtin_memcpy(to, from, 64 * sizeof(float));
+  } else if (count == 128) {
+    __builtin_memcpy(to, from, 128 * sizeof(float));
+  } else if (count != 0) {
+    __builtin_memmove(to, from, count * sizeof(float));
+  }
 }
 
 [[nodiscard]] inline bool same_bits(const float* a, const float* b, __PTRDIFF_TYPE__ n) noexcept {

@@ -36,6 +36,7 @@ template <SimdBackend Backend, Codec K, Codec V, Math<Backend, K, V> M = math::F
           .linear = &Backend::linear,
           .run = &detail::run<Backend, K, V, M, H>,
           .attend = &detail::call,
+          .attend_planned = &detail::call_planned,
           .hooks = const_cast<std::remove_cv_t<H>*>(std::addressof(hooks))};
 }
 

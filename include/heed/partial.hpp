@@ -146,7 +146,8 @@ inline constexpr Kernel finish_kernel{.backend = Backend::name,
                                       .linear = &Backend::linear,
                                       .run = nullptr,
                                       .finish = &detail::finish<Backend>,
-                                      .attend = nullptr};
+                                      .attend = nullptr,
+                                      .attend_planned = nullptr};
 
 }  // namespace detail
 

@@ -116,7 +116,8 @@ inline const CodecRef& value_codec_of(const PolicyRef& policy, const SourceTable
 /// invalid_argument unless the kernel reads rows as the sequence's keys store them.
 inline Status check_codecs(const Kernel& kernel, const PolicyRef& policy, const SourceTable& source) {
   const CodecRef &key = source.key_codec, &value = value_codec_of(policy, source);
-  if (std::string_view(kernel.key_codec) == key.name && std::string_view(kernel.value_codec) == value.name) return {};
+  const auto same = [](const char* a, const char* b) { return a == b || std::string_view(a) == b; };
+  if (same(kernel.key_codec, key.name) && same(kernel.value_codec, value.name)) return {};
   return fail(StatusCode::invalid_argument, "keys are stored as ", key.name, " and values as ", value.name,
               ", but kernel ", kernel.backend, " reads ", kernel.key_codec, " and ", kernel.value_codec);
 }

@@ -97,7 +97,7 @@ class ChunkKeys {
     const Index live = std::max(lanes.begin, chunk.lanes.begin);
     const ChunkRuns runs = planned_runs(chunk, view.stream);
     if (runs.first >= 0) {
-      point_at_runs(runs, view.stream, lanes, live, to);
+      point_at_runs(runs, base_of(view.stream), lanes, live, to);
       return runs.readable_bytes >= bytes;
     }
     const Index head = head_of(view.stream);
@@ -127,6 +127,16 @@ class ChunkKeys {
     }
     fill_before(live - lanes.begin, to);
     return readable;
+  }
+
+  /// Fills row[k] with a pointer to the key row in lane lanes.begin + k of `chunk` that the next KV head has. Returns how
+  /// many; 0 if the plan does not know.
+  Index point_at_next_head(const Chunk& chunk, const std::byte** row) {
+    const int stream = layout_.key.stream;
+    const ChunkRuns runs = planned_runs(chunk, stream);
+    if (runs.first < 0 || layout_.streams[std::size_t(stream)].num_heads == 1) return 0;
+    point_at_runs(runs, job_->source.base(stream, kv_head_ + 1), chunk.lanes, chunk.lanes.begin, {.row = row});
+    return chunk.lanes.size();
   }
 
   /// Calls body(lane, tile) for every run of rows of one stream of `chunk`, in order. `tile` is that of the job's KV head.
@@ -161,8 +171,7 @@ class ChunkKeys {
     const PlannedChunk& planned = job_->answers.chunks[job_->ordinal(chunk)];
     return stream == layout_.key.stream ? planned.keys : planned.values;
   }
-  void point_at_runs(const ChunkRuns& runs, int stream, Interval lanes, Index live, const Pointers& to) {
-    const RowBase base = base_of(stream);
+  void point_at_runs(const ChunkRuns& runs, const RowBase& base, Interval lanes, Index live, const Pointers& to) {
     const RowRun* run = job_->answers.runs + runs.first;
     while (run->lane + run->rows <= live) ++run;
     for (Index k = live; k < lanes.end; ++run) {

@@ -113,7 +113,7 @@ inline Result<std::size_t> planned_bytes(const PolicyRef& policy, Index num_quer
 
 /// invalid_argument naming what differs if the policy is not one that the plan was made for.
 inline Status check_planned_policy(const PlannedPolicy& planned, const PolicyRef& policy) {
-  if (planned == PlannedPolicy(policy)) return check_widths(policy);
+  if (planned.fits(policy)) return check_widths(policy);
   const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, "policy: ", parts...); };
   const AttentionLayout &its = policy.layout, &wanted = planned.layout;
   const auto same = [&](const char* name, Index number, Index plans) -> Status {

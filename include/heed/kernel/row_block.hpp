@@ -86,10 +86,9 @@ class RowBlock {
 
   void gather_queries() noexcept {
     const Index width = shape_.key_width;
-    for (Index r = 0, end = group_ - first_head_; r < num_rows_;
-         r = end, end += group_) {  // the rows of a query lie together
+    for (Index r = 0; r < num_rows_; ++r) {
       const float* from = job_->q + (query_of(r) * layout_.num_heads + head_of(r)) * width;
-      Loops::queries(from, std::min(end, num_rows_) - r, width, queries(r));
+      Loops::queries(from, 1, width, queries(r));
     }
   }
 
@@ -104,6 +103,10 @@ class RowBlock {
     accumulate();
   }
 
+  [[nodiscard]] Chunk first_chunk() const noexcept {
+    return task_.far_chunks.size() > 0 ? job_->far_chunk(task_.far_chunks.begin)
+                                       : job_->near_chunk(task_.near_chunks.begin);
+  }
   // The chunk that is read after this one. It has no lanes if this is the last chunk.
   [[nodiscard]] Chunk following() const noexcept {
     const bool is_far = chunk_.chunk().is_far;
@@ -180,14 +183,16 @@ class RowBlock {
     // Null where a codec keeps no factors apart from its rows.
     const std::byte** const key_factors = has_plane<K>(key) ? scratch_.factor_pointers : nullptr;
     const std::byte** const value_factors = has_plane<V>(value) ? scratch_.factor_pointers + chunk_keys : nullptr;
-    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {.row = k, .factors = key_factors});
-    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {.row = v, .factors = value_factors});
+    bool whole = chunk_.point_at(chunk, located_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
+    whole &= chunk_.point_at(chunk, located_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
     in_place_ = whole && !preparation_.makes_values && rows_.size() <= Loops::few_rows;
-    // Rows are used in this order: K of this chunk, V of this chunk, K of the next. Prefetches follow it.
+    // Rows are used in this order: K of this chunk, V of this chunk, K of the next, which may be the next head's first.
+    // Prefetches follow it.
     const Chunk next_chunk = following();
     const std::byte** next = v + count;
     follow_ = next_chunk.lanes.size();
     if (follow_ > 0) chunk_.point_at(next_chunk, next_chunk.lanes, key, 0, {.row = next});
+    if (follow_ == 0 && task_.next_head) follow_ = chunk_.point_at_next_head(first_chunk(), next);
     const Index distance = rows_.size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
     // Up to `ahead` rows behind the last key and the last value are looked up, and those of a whole group of keys.

@@ -40,13 +40,14 @@ struct PlannedPolicy {
         prepares(policy.preparation.object != nullptr),
         makes_values(policy.preparation.makes_values) {}
 
-  /// Equal in all that a plan depends on, and only in that: the scale may differ.
-  friend bool operator==(const PlannedPolicy& a, const PlannedPolicy& b) noexcept {
-    const AttentionLayout &x = a.layout, &y = b.layout;
+  /// true if the policy is the same in all that a plan depends on. The scale may differ.
+  [[nodiscard]] bool fits(const PolicyRef& policy) const noexcept {
+    const AttentionLayout &x = layout, &y = policy.layout;
     return x.num_heads == y.num_heads && x.num_kv_heads == y.num_kv_heads && x.key_width == y.key_width &&
            x.value_width == y.value_width && x.num_streams == y.num_streams && x.streams == y.streams &&
-           x.key == y.key && x.value == y.value && a.key_stream == b.key_stream && a.value_stream == b.value_stream &&
-           a.rotates_keys == b.rotates_keys && a.prepares == b.prepares && a.makes_values == b.makes_values;
+           x.key == y.key && x.value == y.value && key_stream == policy.key_stream &&
+           value_stream == policy.value_stream && rotates_keys == policy.rotates_keys &&
+           prepares == (policy.preparation.object != nullptr) && makes_values == policy.preparation.makes_values;
   }
 };
 

@@ -30,6 +30,7 @@ struct Task {
   Index kv_head = 0;     ///< KV head that the rows read
   Interval rows;         ///< rows (query, head) of the KV head; row r is query r / heads_per_group()
   Index row_block = 0;   ///< number of the block of rows
+  bool next_head = false;  ///< the same worker goes on with the next KV head
   Interval far_chunks;   ///< chunk numbers
   Interval near_chunks;  ///< chunk numbers
   Index part = -1;       ///< index of the partial state that the task writes; -1: it writes the final output
@@ -151,6 +152,7 @@ class Tasks {
             .kv_head = kv_head,
             .rows = block_rows(job, b),
             .row_block = b,
+            .next_head = workers_ == 1 && b + 1 == blocks && kv_head + 1 < layout_.num_kv_heads,
             .far_chunks = job.far_chunks(),
             .near_chunks = job.near_chunks(),
             .part = n > 1 ? job.first_part + index * n : -1};
