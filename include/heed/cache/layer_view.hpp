@@ -134,6 +134,7 @@ class LayerView {
     return group_->near_rows.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
   }
   /// \}
+
   /// What the addresses of a stream's rows of one head are relative to: the place of that head in every page.
   [[nodiscard]] RowBase base(int stream, Index head) const noexcept {
     return group_ == nullptr ? RowBase{} : group_->near_rows.layout().base(layer_, stream, head);

@@ -70,8 +70,8 @@ class Edges {
             .num_queries = queries};
   }
 
-  /// Says where the jobs read q and write out and lse; jobs of a sequence without out keep theirs. Mapped queries and outputs before their map get memory from
-  /// `carver`.
+  /// Says where the jobs read q and write out and lse; jobs of a sequence without out keep theirs. Mapped queries and
+  /// outputs before their map get memory from `carver`.
   void connect(const SequenceList& sequences, std::span<Job> jobs, Carver& carver) const {
     for (std::size_t at = 0; at < jobs.size();) {
       const Index number = jobs[at].sequence;
