@@ -143,6 +143,8 @@ template <SimdBackend Backend>
 inline constexpr Kernel finish_kernel{.backend = Backend::name,
                                       .key_codec = "",
                                       .value_codec = "",
+                                      .math = "",
+                                      .math_sizes = {},
                                       .linear = &Backend::linear,
                                       .run = nullptr,
                                       .finish = &detail::finish<Backend>,
