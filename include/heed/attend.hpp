@@ -204,6 +204,7 @@ template <class M = math::F32, AttentionPolicy P>
   const detail::PolicyParts<P> parts(policy);
   return detail::call_bytes(parts.ref(), num_queries, num_keys, workers, num_stages, detail::sizes_of<M>());
 }
+/// The same for a kernel, whatever its math.
 template <AttentionPolicy P>
 [[nodiscard]] Result<std::size_t> workspace_bytes(const Kernel& kernel, const P& policy, Index num_queries,
                                                   Index num_keys, Index workers, Index num_stages = 1) {

@@ -68,6 +68,7 @@ Status attend_partial(const Kernel& kernel, const P& policy, std::span<const flo
   return attend_partial_batch(kernel, policy, std::span<const PartialSequence<S>>(&sequence, 1), workspace, executor,
                               options);
 }
+/// The same with the kernel of `Backend` for the source's codecs, in a math.
 template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_partial(const P& policy, std::span<const float> q, const S& keys, MaskRef mask, const KeyRange& range,
                       PartialStates& states, Workspace& workspace, E& executor, const AttendOptions& options = {},
@@ -85,6 +86,7 @@ Status attend_partial(const Kernel& kernel, const P& policy, std::span<const flo
   return attend_partial(kernel, policy, q, keys, MaskRef(mask), range, states, workspace, executor, options,
                         query_positions);
 }
+/// The same with the kernel of `Backend` for the source's codecs, in a math.
 template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, KernelMask Mask,
           Executor E>
   requires(!MaskRef::copies<Mask>)
@@ -104,6 +106,7 @@ Status attend_partial(const Kernel& kernel, const P& policy, std::span<const flo
   return attend_partial(kernel, policy, q, keys, MaskRef(), range, states, workspace, executor, options,
                         query_positions);
 }
+/// The same with the kernel of `Backend` for the source's codecs, in a math.
 template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
   requires(detail::MaskedSource<S> || StagedSource<S>)
 Status attend_partial(const P& policy, std::span<const float> q, const S& keys, const KeyRange& range,
@@ -168,6 +171,7 @@ Status attend_finish(const Kernel& kernel, const P& policy, std::span<const Part
   return attend_finish_batch(kernel, policy, std::span<const FinishSequence>(&sequence, 1), workspace, executor,
                              options);
 }
+/// The same with the loops of `Backend`.
 template <SimdBackend Backend, AttentionPolicy P, Executor E>
 Status attend_finish(const P& policy, std::span<const PartialView> parts, std::span<float> out, Workspace& workspace,
                      E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {

@@ -85,7 +85,7 @@ struct Tile {
 /// What the addresses of a source's rows are relative to: see OffsetSource (concepts.hpp). Numbers, because rows of different
 /// heads and layers need not lie in one object.
 struct RowBase {
-  std::uintptr_t rows = 0;
+  std::uintptr_t rows = 0;     ///< of the rows
   std::uintptr_t factors = 0;  ///< of the entries in the plane of factors
 };
 

@@ -51,7 +51,9 @@ class PartialStates {
   [[nodiscard]] bool empty() const noexcept { return used_ == 0; }
   /// The sizes, nodes and numbers, as plain bytes. Equal states are equal bytes. Valid until the next change.
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, used_}; }
+  /// Number of queries.
   [[nodiscard]] Index num_queries() const noexcept { return header().queries; }
+  /// Query heads of a query.
   [[nodiscard]] Index num_heads() const noexcept { return header().heads; }
   /// Numbers of one output, which is before the output map.
   [[nodiscard]] Index value_width() const noexcept { return header().width; }

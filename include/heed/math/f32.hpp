@@ -25,16 +25,20 @@ namespace heed::inline HEED_ABI::math {
 ///
 /// Factors of codecs, merges and more of the bound: docs/design.md.
 struct F32 {
+  /// What Math asks for.
+  /// \{
   static constexpr const char* name = "f32";
   using Query = float;
   using Panel = float;
   using Weight = float;
   static constexpr Index query_numbers = 1;
   static constexpr Index panel_numbers = 1;
+  /// \}
 
   /// The loops of the backend.
   template <class Backend>
   struct On : Backend {
+    /// Copies rows as they are.
     static void queries(const float* q, Index rows, Index width, float* out) noexcept {
       detail::copy(q, q + rows * width, out);
     }

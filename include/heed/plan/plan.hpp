@@ -51,6 +51,7 @@ class Plan {
   Plan() = default;
   /// No plan yet. Uses `memory`, which must outlive it; a step that needs more is refused with out_of_memory.
   explicit Plan(std::span<std::byte> memory) noexcept : memory_(memory) {}
+  /// `other` is left without a plan.
   Plan(Plan&& other) noexcept : memory_(std::move(other.memory_)), made_(std::exchange(other.made_, {})) {}
   Plan& operator=(Plan&& other) noexcept {
     memory_ = std::move(other.memory_);

@@ -41,9 +41,11 @@ class PathKeys {
     if (reach_ == nullptr) return fail(StatusCode::wrong_state, "the paths of the tree were moved from");
     return keys_.current();
   }
+  /// What OffsetSource asks for, if the keys are one.
   [[nodiscard]] RowBase base(int stream, Index head) const noexcept requires OffsetSource<S> {
     return keys_.base(stream, head);
   }
+  /// The keys' own, of this tree only.
   [[nodiscard]] SourceIdentity identity() const noexcept requires(detail::CachedSource<S>&& IdentifiedSource<S>) {
     SourceIdentity made = keys_.identity();
     made.lists = reach_;
