@@ -39,12 +39,15 @@
 #define HEED_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/// They silence -Wmaybe-uninitialized, and no other warning, for the code between them. GCC 12's AVX-512 intrinsics
-/// read a variable that they leave uninitialised on purpose, with a mask that ignores it, and -Wall reports each one
-/// that was inlined (GCC bug 105593). What a user calls is not between them.
+/// They silence -Wuninitialized and -Wmaybe-uninitialized, and no other warning, for the code between them. GCC 12's
+/// AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it, and -Wall
+/// reports each one that was inlined (GCC bug 105593). What a user calls is not between them.
 /// \{
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-#define HEED_INTRINSICS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
+#define HEED_INTRINSICS_BEGIN                                       \
+  _Pragma("GCC diagnostic push")                                    \
+  _Pragma("GCC diagnostic ignored \"-Wuninitialized\"")             \
+  _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
 #define HEED_INTRINSICS_END _Pragma("GCC diagnostic pop")
 #else
 #define HEED_INTRINSICS_BEGIN
