@@ -51,7 +51,7 @@ void ask_both(const M& mask, Index query, Index key) {
   const heed::MaskRef ref(mask);
   EXPECT_EQ(ref.text_position(query), query);
   std::uint64_t bit = 0;
-  ref.fill(query, &key, 1, &bit);
+  ref.fill(query, &key, 1, 0, &bit);
   EXPECT_EQ(bit == 1, mask.visible(query, key));
   if (ref.split()) {
     const Interval run = ref.near_run(query, {std::min(key, largest - 1), std::min(key, largest - 1) + 1});
