@@ -1,5 +1,5 @@
 #include <heed/codec/bf16.hpp>
-#include <heed/simd/eigen.hpp>
+#include <heed/compiled/eigen.hpp>
 
 #include "attention.hpp"
 

@@ -1,5 +1,5 @@
 #include <heed/codec/bf16.hpp>
-#include <heed/simd/scalar.hpp>
+#include <heed/compiled/scalar.hpp>
 
 #include "attention.hpp"
 

@@ -1,5 +1,5 @@
 #include <heed/codec/bf16.hpp>
-#include <heed/simd/xsimd.hpp>
+#include <heed/compiled/xsimd.hpp>
 
 #include "attention.hpp"
 #include "overhead.hpp"

@@ -1,5 +1,5 @@
 #include <heed/codec/f32.hpp>
-#include <heed/simd/xsimd.hpp>
+#include <heed/compiled/xsimd.hpp>
 
 #include "attention.hpp"
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <heed/compiled.hpp>
 #include <heed/heed.hpp>
 
 #include "gaussian.hpp"

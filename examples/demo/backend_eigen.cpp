@@ -1,3 +1,5 @@
+#include <heed/compiled/eigen.hpp>
+
 #include "demo/backends.hpp"
 
 namespace heed_examples {

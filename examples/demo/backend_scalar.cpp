@@ -1,3 +1,5 @@
+#include <heed/compiled/scalar.hpp>
+
 #include "demo/backends.hpp"
 
 namespace heed_examples {
