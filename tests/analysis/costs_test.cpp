@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+namespace heed_test::costs_test {
 namespace {
 
 using namespace heed::analysis;
@@ -156,3 +157,4 @@ TEST(Gmha, RowsAreTheFormulas) {
 }
 
 }  // namespace
+}  // namespace heed_test::costs_test

@@ -11,6 +11,7 @@
 #include <heed/analysis/models.hpp>
 #include <heed/analysis/step3_report.hpp>
 
+namespace heed_test::count_test {
 namespace {
 
 using namespace heed::analysis;
@@ -98,3 +99,4 @@ TEST(Shapes, RefuseSizesThatMakeNoSense) {
 }
 
 }  // namespace
+}  // namespace heed_test::count_test

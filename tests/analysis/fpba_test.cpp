@@ -11,6 +11,7 @@
 #define HEED_TEST_HAS_SVD 1
 #endif
 
+namespace heed_test::fpba_test {
 namespace {
 
 using heed_test::Matrix;
@@ -150,3 +151,4 @@ TEST(Fpba, ItselfHasFullRank) {
 #endif
 
 }  // namespace
+}  // namespace heed_test::fpba_test

@@ -11,6 +11,7 @@
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>
 
+namespace heed_test::kv_bytes_test {
 namespace {
 
 using namespace heed::analysis;
@@ -162,3 +163,4 @@ TEST(KvBytes, AreWhatThePoliciesCache) {
 }
 
 }  // namespace
+}  // namespace heed_test::kv_bytes_test

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+namespace heed_test::row_format_test {
 namespace {
 
 using namespace heed::analysis;
@@ -45,3 +46,4 @@ TEST(RowFormat, PlainRowsTakeAnySize) {
 }
 
 }  // namespace
+}  // namespace heed_test::row_format_test

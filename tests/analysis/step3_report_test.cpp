@@ -7,6 +7,7 @@
 #include <cmath>
 #include <string_view>
 
+namespace heed_test::step3_report_test {
 namespace {
 
 using namespace heed::analysis;
@@ -141,3 +142,4 @@ TEST(Step3Report, BestPlacementIsNoDearerThanAny) {
 }
 
 }  // namespace
+}  // namespace heed_test::step3_report_test

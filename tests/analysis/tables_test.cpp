@@ -6,6 +6,7 @@
 
 #include "tables/sections.hpp"
 
+namespace heed_test::tables_test {
 namespace {
 
 using namespace heed_examples;
@@ -67,3 +68,4 @@ TEST(Tables, AFigureThatDoesNotComeOutIsMarkedAndCounted) {
 }
 
 }  // namespace
+}  // namespace heed_test::tables_test

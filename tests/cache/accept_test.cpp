@@ -4,7 +4,7 @@
 #include "cache/instances.hpp"
 #include "retention/rule_model.hpp"
 
-namespace heed_test {
+namespace heed_test::accept_test {
 namespace {
 
 using heed::StatusCode;
@@ -189,4 +189,4 @@ TEST(Accept, MakesRoomForLandmarksThatWereNotPlanned) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::accept_test

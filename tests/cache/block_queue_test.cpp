@@ -11,7 +11,7 @@
 
 #include "cache/counting_memory.hpp"
 
-namespace heed_test {
+namespace heed_test::block_queue_test {
 namespace {
 
 using heed::Index;
@@ -179,4 +179,4 @@ TEST(SlidingArray, CopiesInOneAllocation) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::block_queue_test

@@ -3,7 +3,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::bytes_test {
 namespace {
 
 /// Bytes per token: the formula's, and the measured ones after 5 tokens.
@@ -125,4 +125,4 @@ TEST(CacheBytes, EverythingIsGivenBack) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::bytes_test

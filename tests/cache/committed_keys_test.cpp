@@ -9,16 +9,16 @@
 
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
-#include <heed/simd/scalar.hpp>
 
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 #include "retention/rule_model.hpp"
 
-namespace heed_test {
+namespace heed_test::committed_keys_test {
 namespace {
 
 using heed::Index, heed::Positions, heed::Status, heed::StatusCode;
@@ -222,4 +222,4 @@ TEST(CommittedKeys, AnswerRightOrNotAtAll) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::committed_keys_test

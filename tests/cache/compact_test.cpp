@@ -9,7 +9,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::compact_test {
 namespace {
 
 using heed::StatusCode;
@@ -205,4 +205,4 @@ TEST(CacheCompact, EveryAllocationMayFail) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::compact_test

@@ -5,7 +5,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::far_list_test {
 namespace {
 
 using heed::StatusCode;
@@ -168,4 +168,4 @@ INSTANTIATE_TEST_SUITE_P(Rules, FarList, testing::Bool(),
                          [](const auto& param) { return param.param ? "Full" : "Separators"; });
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::far_list_test

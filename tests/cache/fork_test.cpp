@@ -8,7 +8,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::fork_test {
 namespace {
 
 using heed::StatusCode;
@@ -233,4 +233,4 @@ TEST(CacheFork, ForksBelongToDifferentThreads) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::fork_test

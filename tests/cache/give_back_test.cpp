@@ -10,7 +10,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::give_back_test {
 namespace {
 
 using heed::StatusCode;
@@ -203,4 +203,4 @@ TEST(CacheGivesBack, TheBookkeepingOfAPrompt) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::give_back_test

@@ -10,7 +10,7 @@
 #include "cache/instances.hpp"
 #include "oracle/separators.hpp"
 
-namespace heed_test {
+namespace heed_test::groups_test {
 namespace {
 
 using heed::LayerRule;
@@ -168,4 +168,4 @@ TEST(LayerGroups, EveryAllocationMayFail) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::groups_test

@@ -9,7 +9,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::growth_law_test {
 namespace {
 
 using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
@@ -199,4 +199,4 @@ TEST(CacheGrowthLaw, BeginClearsNoPage) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::growth_law_test

@@ -3,7 +3,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::growth_test {
 namespace {
 
 using heed::StatusCode;
@@ -140,4 +140,4 @@ TEST(CacheGrowth, ACapacityIsEnough) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::growth_test

@@ -9,7 +9,7 @@
 #include "cache/instances.hpp"
 #include "heap.hpp"
 
-namespace heed_test {
+namespace heed_test::heap_test {
 namespace {
 
 TEST(Heap, AStatusNeedsNoMemory) {
@@ -140,4 +140,4 @@ TEST(Heap, CachesAreMadeOrSayThatThereIsNoMemory) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::heap_test

@@ -10,7 +10,7 @@
 
 #include <heed/cache/prefix/id_tree.hpp>
 
-namespace heed_test {
+namespace heed_test::id_tree_test {
 namespace {
 
 using heed::Index;
@@ -140,4 +140,4 @@ TEST(IdTree, IsDeep) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::id_tree_test

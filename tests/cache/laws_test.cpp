@@ -3,7 +3,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::laws_test {
 namespace {
 
 template <class Cache>
@@ -152,4 +152,4 @@ TYPED_TEST(CacheLaws, RandomWalk) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::laws_test

@@ -6,17 +6,17 @@
 #include <optional>
 
 #include <heed/attend.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/window.hpp>
-#include <heed/simd/scalar.hpp>
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::lifetime_test {
 namespace {
 
 using heed::StatusCode;
@@ -310,4 +310,4 @@ TEST(CacheLifetime, TokensWithoutIds) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::lifetime_test

@@ -5,7 +5,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::memory_test {
 namespace {
 
 [[nodiscard]] std::uintptr_t address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
@@ -171,4 +171,4 @@ TEST(PageLayout, ManyThreadsWriteAFreshPage) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::memory_test

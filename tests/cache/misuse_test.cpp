@@ -5,7 +5,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::misuse_test {
 namespace {
 
 using heed::Status, heed::StatusCode;
@@ -163,4 +163,4 @@ TEST(CacheCreate, RefusesABadRule) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::misuse_test

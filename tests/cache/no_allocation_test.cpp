@@ -9,7 +9,7 @@
 #include "cache/instances.hpp"
 #include "counting_new.hpp"
 
-namespace heed_test {
+namespace heed_test::no_allocation_test {
 namespace {
 
 template <class Cache>
@@ -115,4 +115,4 @@ TEST(RecurrentStep, AllocatesNothing) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::no_allocation_test

@@ -8,6 +8,7 @@
 
 #include <heed/cache/page_layout.hpp>
 
+namespace heed_test::planes_test {
 namespace {
 
 using heed::Index;
@@ -85,3 +86,4 @@ TEST(Planes, RowsAndFactorsLieApartAndMoveTogether) {
 }
 
 }  // namespace
+}  // namespace heed_test::planes_test

@@ -10,7 +10,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::pool_test {
 namespace {
 
 using heed::PagePool;
@@ -260,4 +260,4 @@ TEST(PagePool, ShapesDoNotMix) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::pool_test

@@ -6,7 +6,7 @@
 
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::positions_test {
 namespace {
 
 constexpr heed::Mqa plain{.num_heads = 1, .head_dim = 2, .scale = 1};
@@ -83,4 +83,4 @@ TEST(StepPositions, FollowACacheThatMoves) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::positions_test

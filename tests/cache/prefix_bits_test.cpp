@@ -20,7 +20,7 @@
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::prefix_bits_test {
 namespace {
 
 using heed::AnyRule;
@@ -164,4 +164,4 @@ TEST(PrefixBits, WithInCacheRanks) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::prefix_bits_test

@@ -11,7 +11,7 @@
 #include "cache/instances.hpp"
 #include "heap.hpp"
 
-namespace heed_test {
+namespace heed_test::prefix_memory_test {
 namespace {
 
 using heed::PrefixScope;
@@ -211,4 +211,4 @@ TEST(PrefixMemory, Erase) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::prefix_memory_test

@@ -14,7 +14,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::prefix_test {
 namespace {
 
 using heed::AnyRule;
@@ -544,4 +544,4 @@ TEST(Prefix, OfARecurrentState) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::prefix_test

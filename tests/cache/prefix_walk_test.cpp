@@ -8,7 +8,7 @@
 #include "cache/instances.hpp"
 #include "retention/rule_model.hpp"
 
-namespace heed_test {
+namespace heed_test::prefix_walk_test {
 namespace {
 
 using Cache = heed::KvCache<heed::Gqa, heed::F32>;
@@ -269,4 +269,4 @@ TEST_F(PrefixWalk, CommitKeepsWhatItsStepCouldSee) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::prefix_walk_test

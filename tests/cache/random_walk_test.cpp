@@ -2,7 +2,7 @@
 /// Thousands of random steps of everything an engine does to a cache.
 #include "cache/walk.hpp"
 
-namespace heed_test {
+namespace heed_test::random_walk_test {
 namespace {
 
 using Walked = testing::Types<heed::KvCache<heed::Gqa, heed::F32>, heed::KvCache<heed::Gqa, heed::Bf16>,
@@ -41,4 +41,4 @@ TYPED_TEST(RandomWalk, RulesThatKeepEverything) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::random_walk_test

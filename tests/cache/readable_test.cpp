@@ -3,18 +3,18 @@
 #include <utility>
 
 #include <heed/attend.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/mla.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
-#include <heed/simd/scalar.hpp>
 #include <heed/speculative/tree_paths.hpp>
 
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::readable_test {
 namespace {
 
 using heed::Status, heed::StatusCode;
@@ -378,4 +378,4 @@ TEST(ReadableKeys, OfEverySequenceOfABatch) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::readable_test

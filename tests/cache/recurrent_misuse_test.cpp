@@ -4,10 +4,11 @@
 
 #include "cache/recurrent.hpp"
 
-namespace heed_test {
+namespace heed_test::recurrent_misuse_test {
 namespace {
 
 using namespace recurrent;
+using recurrent::Tokens;
 
 TEST(RecurrentStateErrors, Options) {
   const auto refused = [](const RecurrentOptions& options) { return RecurrentState::create(options).status(); };
@@ -216,4 +217,4 @@ TEST(RecurrentLifetime, AStepIsReplaced) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::recurrent_misuse_test

@@ -10,10 +10,11 @@
 
 #include "cache/recurrent.hpp"
 
-namespace heed_test {
+namespace heed_test::recurrent_snapshot_test {
 namespace {
 
 using namespace recurrent;
+using recurrent::Tokens;
 
 constexpr RecurrentOptions shape{.layers = 2, .width = 5, .undo_tokens = 3, .model_id = 42, .memory = {}};
 RecurrentOptions options_of(RecurrentOptions options = shape) {
@@ -283,4 +284,4 @@ TEST_F(RecurrentSnapshot, SeveralNumbersAreEdited) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::recurrent_snapshot_test

@@ -8,10 +8,11 @@
 
 #include "cache/recurrent.hpp"
 
-namespace heed_test {
+namespace heed_test::recurrent_state_test {
 namespace {
 
 using namespace recurrent;
+using recurrent::Tokens;
 
 static_assert(heed::SequenceCache<RecurrentState>);
 static_assert(heed::SequenceCache<heed::KvCache<heed::Gqa, heed::F32>>);
@@ -267,4 +268,4 @@ TEST(RecurrentState, LayersAreAligned) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::recurrent_state_test

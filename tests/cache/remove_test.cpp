@@ -4,7 +4,7 @@
 #include "cache/instances.hpp"
 #include "retention/rule_model.hpp"
 
-namespace heed_test {
+namespace heed_test::remove_test {
 namespace {
 
 using heed::StatusCode;
@@ -136,4 +136,4 @@ TEST(CacheRemove, MovesRuns) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::remove_test

@@ -6,7 +6,7 @@
 
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::resume_test {
 namespace {
 
 using heed::AnyRule;
@@ -50,4 +50,4 @@ TEST(CacheResume, WhatIsLackingIsNotForgotten) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::resume_test

@@ -11,7 +11,7 @@
 #include <heed/codec/f32.hpp>
 #include <heed/policy/grouped.hpp>
 
-namespace heed_test {
+namespace heed_test::sequence_cache_test {
 namespace {
 
 using heed::Index, heed::Result, heed::Status, heed::StatusCode;
@@ -90,4 +90,4 @@ TYPED_TEST(SequenceLaws, TruncateIsARange) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::sequence_cache_test

@@ -7,6 +7,7 @@
 #include <set>
 
 #include <heed/attend.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/retention/anchors.hpp>
@@ -14,12 +15,11 @@
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>
 #include <heed/retention/window.hpp>
-#include <heed/simd/scalar.hpp>
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::snapshot_hostile_test {
 namespace {
 
 using heed::AnyRule;
@@ -322,4 +322,4 @@ TEST(CacheSnapshotHostile, SeveralNumbersAreEdited) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::snapshot_hostile_test

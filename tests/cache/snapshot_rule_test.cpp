@@ -12,7 +12,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::snapshot_rule_test {
 namespace {
 
 using heed::AnyRule;
@@ -260,4 +260,4 @@ TEST(CacheSnapshotRule, HolesAreNoFreeMemory) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::snapshot_rule_test

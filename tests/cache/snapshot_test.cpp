@@ -14,7 +14,7 @@
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
 
-namespace heed_test {
+namespace heed_test::snapshot_test {
 namespace {
 
 using heed::AnyRule;
@@ -353,4 +353,4 @@ TEST(CacheSnapshot, ChecksumIsTheKnownOne) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::snapshot_test

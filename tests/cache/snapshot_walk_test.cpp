@@ -4,14 +4,14 @@
 #include <cstring>
 
 #include <heed/attend.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/rotated_keys.hpp>
-#include <heed/simd/scalar.hpp>
 
 #include "cache/instances.hpp"
 #include "retention/rule_model.hpp"
 
-namespace heed_test {
+namespace heed_test::snapshot_walk_test {
 namespace {
 
 using heed::Status;
@@ -263,4 +263,4 @@ TEST_F(RankSnapshotWalk, EveryRuleBesideAnother) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::snapshot_walk_test

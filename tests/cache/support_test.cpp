@@ -7,7 +7,7 @@
 #include "cache/instances.hpp"
 #include "support/rules.hpp"
 
-namespace heed_test {
+namespace heed_test::support_test {
 namespace {
 
 using heed::CacheFeature;
@@ -114,4 +114,4 @@ TEST(Support, IsWhatHappens) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::support_test

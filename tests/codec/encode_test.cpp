@@ -12,7 +12,7 @@
 
 #include "codec/vectors.hpp"
 
-namespace heed_test {
+namespace heed_test::encode_test {
 namespace {
 
 using heed::Index;
@@ -108,4 +108,4 @@ TYPED_TEST(Encode, WritesTheRowAndNoMore) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::encode_test

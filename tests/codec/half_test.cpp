@@ -10,6 +10,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::half_test {
 namespace {
 
 struct Bf16Format {
@@ -124,3 +125,4 @@ static_assert(heed::F16::from_float(65504.0f) == 0x7bff && heed::F16::from_float
 static_assert(heed::F16::from_float(-65520.0f) == 0xfbff && heed::F16::from_float(65519.0f) == 0x7bff);
 
 }  // namespace
+}  // namespace heed_test::half_test

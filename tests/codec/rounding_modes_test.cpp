@@ -8,13 +8,14 @@
 #include <cstring>
 #include <vector>
 
+#include <heed/compiled.hpp>
 #include <heed/heed.hpp>
 
 #include "codec/vectors.hpp"
 #include "exec/flush_subnormals.hpp"
 #include "oracle/random.hpp"
 
-namespace heed_test {
+namespace heed_test::rounding_modes_test {
 namespace {
 
 using heed::Index;
@@ -180,4 +181,4 @@ TEST(RoundingModes, AttentionAnswersInEach) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::rounding_modes_test

@@ -11,6 +11,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::row_test {
 namespace {
 
 using heed::Index;
@@ -64,3 +65,4 @@ TEST(CodecBytes, AreTheFormats) {
 }
 
 }  // namespace
+}  // namespace heed_test::row_test

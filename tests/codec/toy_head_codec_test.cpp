@@ -3,7 +3,7 @@
 /// programs store.
 #include "codec/codec_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::toy_head_codec_test {
 namespace {
 
 using heed::Index;
@@ -61,4 +61,4 @@ static_assert(heed::Codec<Nibbles>);
 HEED_CODEC_LAWS(Nibbles);
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::toy_head_codec_test

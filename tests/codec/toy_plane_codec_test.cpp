@@ -2,7 +2,7 @@
 /// A codec written outside the library: signed bytes, and a factor for every 32 numbers in a plane of the page.
 #include "codec/codec_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::toy_plane_codec_test {
 namespace {
 
 using heed::Index;
@@ -74,4 +74,4 @@ TEST(ToyPlaneCodec, WhatCannotBeReadIsRefused) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::toy_plane_codec_test

@@ -8,7 +8,7 @@
 #include "demo/backends.hpp"
 #include "demo/models.hpp"
 
-namespace heed_test {
+namespace heed_test::golden_test {
 
 namespace {
 
@@ -93,4 +93,4 @@ INSTANTIATE_TEST_SUITE_P(Mechanisms, Trained, testing::ValuesIn(mechanism_names(
                          [](const auto& parameter) { return parameter.param; });
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::golden_test

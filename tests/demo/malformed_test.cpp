@@ -7,7 +7,7 @@
 
 #include "demo/models.hpp"
 
-namespace heed_test {
+namespace heed_test::malformed_test {
 namespace {
 
 // The message that loading throws, or "accepted".
@@ -179,4 +179,4 @@ TEST(MalformedOptions, AreNamed) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::malformed_test

@@ -11,7 +11,7 @@
 #include "model/moe.hpp"
 #include "oracle/random.hpp"
 
-namespace heed_test {
+namespace heed_test::moe_test {
 namespace {
 
 using heed::Index;
@@ -358,4 +358,4 @@ TEST(MixtureOfExperts, TensorsOfAnotherShapeAreNamed) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::moe_test

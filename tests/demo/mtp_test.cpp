@@ -7,7 +7,7 @@
 #include "demo/models.hpp"
 #include "model/mtp_drafter.hpp"
 
-namespace heed_test {
+namespace heed_test::mtp_test {
 namespace {
 
 using heed::Index;
@@ -75,4 +75,4 @@ TEST(AttachedMtp, NeedsItsOwnModel) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::mtp_test

@@ -7,7 +7,7 @@
 #include "demo/models.hpp"
 #include "demo/rules.hpp"
 
-namespace heed_test {
+namespace heed_test::retention_test {
 namespace {
 
 using heed::Index;
@@ -131,4 +131,4 @@ TEST(DemoRetention, ConfigsThatMeanNothingAreRefused) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::retention_test

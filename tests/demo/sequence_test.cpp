@@ -4,7 +4,7 @@
 
 #include "demo/models.hpp"
 
-namespace heed_test {
+namespace heed_test::sequence_test {
 namespace {
 
 using heed::Index;
@@ -133,4 +133,4 @@ TEST(LanguageModel, AnUntiedHeadIsAnotherMatrix) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::sequence_test

@@ -9,7 +9,7 @@
 #include "demo/models.hpp"
 #include "model/speculation.hpp"
 
-namespace heed_test {
+namespace heed_test::speculation_test {
 namespace {
 
 using heed::Index;
@@ -159,4 +159,4 @@ TEST(LookupDrafter, ContinuesTheLatestPlaceThatEndsAlike) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::speculation_test

@@ -15,7 +15,7 @@
 #include "exec/flush_subnormals.hpp"
 #include "sanitizers.hpp"
 
-namespace heed_test {
+namespace heed_test::executor_test {
 namespace {
 
 using heed::Index;
@@ -214,4 +214,4 @@ TEST(OpenMp, ThreadsGetTheirEnvironmentBack) {
 #endif
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::executor_test

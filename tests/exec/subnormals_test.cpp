@@ -9,11 +9,12 @@
 #include <utility>
 #include <vector>
 
+#include <heed/compiled.hpp>
 #include <heed/heed.hpp>
 
 #include "exec/flush_subnormals.hpp"
 
-namespace heed_test {
+namespace heed_test::subnormals_test {
 namespace {
 
 using heed::Index;
@@ -131,4 +132,4 @@ TEST(Subnormals, DecodePrefillAndThreadsAgreeWhereTheyAreFlushed) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::subnormals_test

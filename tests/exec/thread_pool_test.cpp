@@ -14,7 +14,7 @@
 
 #include "sanitizers.hpp"
 
-namespace heed_test {
+namespace heed_test::thread_pool_test {
 namespace {
 
 using heed::Index, heed::StatusCode, heed::ThreadPool;
@@ -232,4 +232,4 @@ TEST(ThreadPoolDeathTest, ThreadLimitIsReported) {
 #endif
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::thread_pool_test

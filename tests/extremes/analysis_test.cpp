@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::analysis_test {
 namespace {
 
 namespace a = heed::analysis;
@@ -99,4 +99,4 @@ TEST(Extremes, AnalysisOfMfa) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::analysis_test

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::caches_test {
 namespace {
 
 using Cache = heed::KvCache<heed::Gqa, heed::F32>;
@@ -209,4 +209,4 @@ TEST(Extremes, SpeculativeLoop) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::caches_test

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::executors_test {
 namespace {
 
 using heed::Scalar;
@@ -122,4 +122,4 @@ TEST(Extremes, ExecutorsOfLayers) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::executors_test

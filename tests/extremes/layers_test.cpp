@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::layers_test {
 namespace {
 
 const std::vector<float> none, one(1, 0.5f);
@@ -218,4 +218,4 @@ TEST(Extremes, Analysis) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::layers_test

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::masks_test {
 namespace {
 
 using heed::Interval, heed::Scalar;
@@ -320,4 +320,4 @@ TEST(Extremes, SourcesOfTheCaller) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::masks_test

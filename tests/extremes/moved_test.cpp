@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::moved_test {
 namespace {
 
 using heed::Status, heed::StatusCode;
@@ -534,4 +534,4 @@ TEST(Moved, RuleMask) {
 // NOLINTEND(bugprone-use-after-move)
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::moved_test

@@ -10,6 +10,7 @@
 #include <limits>
 #include <string>
 
+#include <heed/compiled/scalar.hpp>
 #include <heed/heed.hpp>
 
 namespace heed_test {

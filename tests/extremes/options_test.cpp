@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::options_test {
 namespace {
 
 using heed::Scalar;
@@ -332,4 +332,4 @@ TEST(Extremes, PrefixScopes) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::options_test

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::policies_test {
 namespace {
 
 using Source = heed::StridedSource<heed::F32>;
@@ -232,4 +232,4 @@ TEST(Extremes, Rules) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::policies_test

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-namespace heed_test {
+namespace heed_test::speculative_test {
 namespace {
 
 using heed::NumTokens, heed::Scalar, heed::Token;
@@ -224,4 +224,4 @@ TEST(Extremes, Mtp) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::speculative_test

@@ -11,7 +11,7 @@
 #include "hooks/t5_bias.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::examples_test {
 namespace {
 
 using Cache32 = heed::KvCache<heed::Gqa, heed::F32>;
@@ -159,4 +159,4 @@ TEST(HookExamples, DocsShowThisCode) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::examples_test

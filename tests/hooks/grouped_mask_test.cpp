@@ -7,7 +7,7 @@
 #include "hooks/recorder.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::grouped_mask_test {
 namespace {
 
 class GroupedMasks : public HookLaws {};
@@ -289,4 +289,4 @@ TEST(GroupedMask, OfAStage) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::grouped_mask_test

@@ -5,7 +5,7 @@
 #include "hooks/hooked.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::logits_test {
 namespace {
 
 class LogitHooks : public HookLaws {};
@@ -215,4 +215,4 @@ TEST_P(LogitHooks, NanReachesItsRowOnly) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::logits_test

@@ -4,7 +4,7 @@
 #include "hooks/recorder.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::probabilities_test {
 namespace {
 
 class Probabilities : public HookLaws {};
@@ -235,4 +235,4 @@ TEST_P(Probabilities, OfStagesNameKeysOfTheirLists) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::probabilities_test

@@ -7,6 +7,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::bits_test {
 namespace {
 
 using heed::Index;
@@ -73,3 +74,4 @@ TEST(KeyBits, NothingHasAnEmptyHull) {
 }
 
 }  // namespace
+}  // namespace heed_test::bits_test

@@ -15,7 +15,7 @@
 
 #include "oracle/random.hpp"
 
-namespace heed_test {
+namespace heed_test::kernel_test {
 namespace {
 
 using heed::Index;
@@ -115,4 +115,4 @@ TEST(Kernel, RefusesRowsOfOtherCodecs) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::kernel_test

@@ -9,6 +9,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::merge_stack_test {
 namespace {
 
 using heed::Index;
@@ -196,3 +197,4 @@ TEST(MergeStack, ResetForgets) {
 }
 
 }  // namespace
+}  // namespace heed_test::merge_stack_test

@@ -10,6 +10,7 @@
 #include "oracle/merge.hpp"
 #include "oracle/random.hpp"
 
+namespace heed_test::softmax_state_test {
 namespace {
 
 using heed::Index;
@@ -166,3 +167,4 @@ TEST(MergeWeights, AreConvex) {
 }
 
 }  // namespace
+}  // namespace heed_test::softmax_state_test

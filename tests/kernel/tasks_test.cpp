@@ -12,6 +12,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::tasks_test {
 namespace {
 
 using heed::Index;
@@ -248,3 +249,4 @@ TEST(Carver, CountsWhatItPlaces) {
 }
 
 }  // namespace
+}  // namespace heed_test::tasks_test

@@ -7,6 +7,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::tree_nodes_test {
 namespace {
 
 using heed::Index;
@@ -64,3 +65,4 @@ TEST(TreeNodes, TheBoundHoldsWhereverTheKeysLie) {
 }
 
 }  // namespace
+}  // namespace heed_test::tree_nodes_test

@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::bound_test {
 namespace {
 
 class Bound : public Laws {};
@@ -151,4 +151,4 @@ TEST_P(Bound, EvictedTokens) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::bound_test

@@ -1,7 +1,7 @@
 // Cascades: the queries of many sequences read the prefix that these share in one call.
 #include "laws/partial.hpp"
 
-namespace heed_test {
+namespace heed_test::cascade_test {
 namespace {
 
 class Cascade : public Laws {};
@@ -212,4 +212,4 @@ TEST_P(Cascade, ReadsThePrefixOnce) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::cascade_test

@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::determinism_test {
 namespace {
 
 class Determinism : public Laws {};
@@ -212,4 +212,4 @@ TEST_P(Determinism, Matrix) { matrix(subject(), slow() ? 5 : 20, 8); }
 TEST_P(Determinism, MatrixLong) { matrix(subject(), 500, 9); }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::determinism_test

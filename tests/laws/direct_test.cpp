@@ -6,7 +6,7 @@
 #include "policy/backend.hpp"
 #include "laws/problem.hpp"
 
-namespace heed_test {
+namespace heed_test::direct_test {
 namespace {
 
 using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
@@ -92,4 +92,4 @@ TEST(DirectAttend, DecodeAllocatesNothing) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::direct_test

@@ -4,7 +4,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::edge_test {
 namespace {
 
 class Edge : public Laws {};
@@ -222,4 +222,4 @@ TEST_P(Edge, SinkLogits) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::edge_test

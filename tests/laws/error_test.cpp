@@ -9,7 +9,7 @@
 #include "policy/backend.hpp"
 #include "laws/problem.hpp"
 
-namespace heed_test {
+namespace heed_test::error_test {
 namespace {
 
 using Source32 = heed::StridedSource<heed::F32>;
@@ -282,4 +282,4 @@ TEST(AttendErrors, CacheOfAnotherShape) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::error_test

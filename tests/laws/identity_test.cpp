@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::identity_test {
 namespace {
 
 class BitwiseIdentity : public Laws {};
@@ -177,4 +177,4 @@ TEST_P(BitwiseIdentity, LseIsOptional) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::identity_test

@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::memory_test {
 namespace {
 
 class Memory : public Laws {};
@@ -151,4 +151,4 @@ TEST_P(Memory, WorkspaceContentsMeanNothing) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::memory_test

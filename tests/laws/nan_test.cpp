@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::nan_test {
 namespace {
 
 class Poison : public Laws {};
@@ -185,4 +185,4 @@ TEST_P(Poison, InOneQueryStaysThere) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::nan_test

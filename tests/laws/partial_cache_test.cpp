@@ -14,7 +14,7 @@
 #include "laws/problem.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::partial_cache_test {
 namespace {
 
 using heed::KeyRange;
@@ -186,4 +186,4 @@ TEST(PartialCache, ForksOfAPrefixDecodeWithoutAllocation) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::partial_cache_test

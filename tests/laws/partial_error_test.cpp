@@ -9,7 +9,7 @@
 #include "laws/problem.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::partial_error_test {
 namespace {
 
 using heed::KeyRange;
@@ -341,4 +341,4 @@ TEST(PartialChunks, OfAStridedSource) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::partial_error_test

@@ -1,7 +1,7 @@
 // attend_partial() and attend_finish(): any cut of the keys has the bits of attend().
 #include "laws/partial.hpp"
 
-namespace heed_test {
+namespace heed_test::partial_test {
 namespace {
 
 class Partial : public Laws {};
@@ -353,4 +353,4 @@ TEST_P(Partial, ChunksLeftOut) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::partial_test

@@ -4,7 +4,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::rounding_test {
 namespace {
 
 class Identity : public Laws {};
@@ -145,4 +145,4 @@ TEST_P(Identity, OneHugeLogitReturnsItsValueRow) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::rounding_test

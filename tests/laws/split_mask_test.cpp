@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::split_mask_test {
 namespace {
 
 class SplitMasks : public Laws {};
@@ -299,4 +299,4 @@ TEST_P(SplitMasks, MaskOfAnotherSource) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::split_mask_test

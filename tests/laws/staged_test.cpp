@@ -2,7 +2,7 @@
 #include "laws/problem.hpp"
 #include "laws/sources.hpp"
 
-namespace heed_test {
+namespace heed_test::staged_test {
 namespace {
 
 class StagedSources : public Laws {};
@@ -140,4 +140,4 @@ TEST_P(StagedSources, Errors) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::staged_test

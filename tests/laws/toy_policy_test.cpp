@@ -5,7 +5,7 @@
 #include "policy/backend.hpp"
 #include "laws/problem.hpp"
 
-namespace heed_test {
+namespace heed_test::toy_policy_test {
 namespace {
 
 /// out[o] = sum_i weight[head][o][i] in[i], i ascending.
@@ -191,4 +191,4 @@ TEST(ToyPolicy, PreparedKeysWithCachedValues) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::toy_policy_test

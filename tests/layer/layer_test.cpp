@@ -20,7 +20,7 @@
 #include "policy/backend.hpp"
 #include "policy/worst.hpp"
 
-namespace heed_test {
+namespace heed_test::layer_test {
 namespace {
 
 using heed::Tensor;
@@ -311,4 +311,4 @@ TEST(Layers, NameTheTensorOfAWrongShape) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::layer_test

@@ -7,7 +7,7 @@
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 
-namespace heed_test {
+namespace heed_test::toy_math_test {
 namespace {
 
 using heed::Index;
@@ -510,4 +510,4 @@ TEST(ToyMath, WorkspaceHasTheSizesOfTheMath) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::toy_math_test

@@ -9,6 +9,7 @@
 #include "oracle/merge.hpp"
 #include "oracle/rope.hpp"
 
+namespace heed_test::golden_test {
 namespace {
 
 using oracle::Int;
@@ -84,3 +85,4 @@ TEST(OracleGolden, Merge) {
 }
 
 }  // namespace
+}  // namespace heed_test::golden_test

@@ -8,6 +8,7 @@
 #include "oracle/mfa.hpp"
 #include "oracle/mla_of.hpp"
 
+namespace heed_test::latent_golden_test {
 namespace {
 
 using oracle::Int;
@@ -146,3 +147,4 @@ TEST(OracleGolden, MfaKr) {
 }
 
 }  // namespace
+}  // namespace heed_test::latent_golden_test

@@ -10,6 +10,7 @@
 #include "oracle/mla.hpp"
 #include "oracle/random.hpp"
 
+namespace heed_test::latent_test {
 namespace {
 
 using oracle::Int;
@@ -284,3 +285,4 @@ TEST(OracleGoldenCases, DistanceToNanIsInfinite) {
 }
 
 }  // namespace
+}  // namespace heed_test::latent_test

@@ -16,6 +16,7 @@
 #include "oracle/matmulfree.hpp"
 #include "oracle/mtp_of.hpp"
 
+namespace heed_test::left_padding_test {
 namespace {
 
 using oracle::Int;
@@ -260,3 +261,4 @@ TEST(LeftPadding, DISABLED_WritesThem) {
 }
 
 }  // namespace
+}  // namespace heed_test::left_padding_test

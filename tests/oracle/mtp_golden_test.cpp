@@ -9,6 +9,7 @@
 
 #include "oracle/mtp_of.hpp"
 
+namespace heed_test::mtp_golden_test {
 namespace {
 
 using oracle::Int;
@@ -70,3 +71,4 @@ TEST(OracleGolden, Mtp) {
 }
 
 }  // namespace
+}  // namespace heed_test::mtp_golden_test

@@ -10,6 +10,7 @@
 #include "oracle/merge.hpp"
 #include "oracle/random.hpp"
 
+namespace heed_test::oracle_test {
 namespace {
 
 using oracle::Int;
@@ -176,3 +177,4 @@ TEST(OracleRandom, RoundsToNearestEven) {
 }
 
 }  // namespace
+}  // namespace heed_test::oracle_test

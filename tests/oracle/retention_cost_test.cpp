@@ -11,6 +11,7 @@
 #include "oracle/separators.hpp"
 #include "oracle/sinks.hpp"
 
+namespace heed_test::retention_cost_test {
 namespace {
 
 using oracle::Anchors;
@@ -136,3 +137,4 @@ TEST(OracleRetentionCost, SeparatorDensityBehindPublishedRatios) {
 }
 
 }  // namespace
+}  // namespace heed_test::retention_cost_test

@@ -14,6 +14,7 @@
 #include "oracle/sequence.hpp"
 #include "oracle/sinks.hpp"
 
+namespace heed_test::retention_golden_test {
 namespace {
 
 using oracle::Answer;
@@ -266,3 +267,4 @@ TEST(OracleGolden, Sinks) {
 }
 
 }  // namespace
+}  // namespace heed_test::retention_golden_test

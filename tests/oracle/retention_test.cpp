@@ -16,6 +16,7 @@
 #include "oracle/sequence.hpp"
 #include "oracle/sinks.hpp"
 
+namespace heed_test::retention_test {
 namespace {
 
 using oracle::Anchors;
@@ -377,3 +378,4 @@ TEST(OracleRetention, NaNFailsComparisons) {
 }
 
 }  // namespace
+}  // namespace heed_test::retention_test

@@ -10,6 +10,7 @@
 #include "oracle/matmulfree.hpp"
 #include "oracle/ternary_packings.hpp"
 
+namespace heed_test::ternary_golden_test {
 namespace {
 
 using oracle::Int;
@@ -278,3 +279,4 @@ TEST(OracleGolden, MatmulFreeLm) {
 }
 
 }  // namespace
+}  // namespace heed_test::ternary_golden_test

@@ -13,6 +13,7 @@
 #include "oracle/random.hpp"
 #include "oracle/ternary_packings.hpp"
 
+namespace heed_test::ternary_test {
 namespace {
 
 using oracle::Bytes;
@@ -495,3 +496,4 @@ TEST(OraclePackings, HalfPrecisionScales) {
 }
 
 }  // namespace
+}  // namespace heed_test::ternary_test

@@ -12,7 +12,7 @@
 #include "plan/plans.hpp"
 #include "speculative/trees.hpp"
 
-namespace heed_test {
+namespace heed_test::plan_bits_test {
 namespace {
 
 constexpr Index layers = 3;
@@ -300,4 +300,4 @@ TEST(PlanBits, OfACacheThatMoved) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::plan_bits_test

@@ -4,7 +4,7 @@
 #include "counting_new.hpp"
 #include "plan/plans.hpp"
 
-namespace heed_test {
+namespace heed_test::plan_memory_test {
 namespace {
 
 using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
@@ -92,4 +92,4 @@ TEST(PlanMemory, StepsAllocateNothing) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::plan_memory_test

@@ -5,7 +5,7 @@
 #include "plan/plans.hpp"
 #include "speculative/trees.hpp"
 
-namespace heed_test {
+namespace heed_test::plan_refusal_test {
 namespace {
 
 using heed::StatusCode;
@@ -271,4 +271,4 @@ TEST(PlanRefusal, NotOfPositionsThatEnded) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::plan_refusal_test

@@ -15,7 +15,7 @@
 #include "policy/backend.hpp"
 #include "policy/worst.hpp"
 
-namespace heed_test {
+namespace heed_test::mfa_test {
 namespace {
 
 using heed::MfaKr;
@@ -171,4 +171,4 @@ TEST(MfaKr, RefusesWrongShapes) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::mfa_test

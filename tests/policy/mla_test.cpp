@@ -16,7 +16,7 @@
 #include "policy/backend.hpp"
 #include "policy/worst.hpp"
 
-namespace heed_test {
+namespace heed_test::mla_test {
 namespace {
 
 using heed::Mla;
@@ -281,4 +281,4 @@ TEST(Mla, RefusesWrongShapes) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::mla_test

@@ -8,11 +8,11 @@
 
 #include <heed/attend.hpp>
 #include <heed/cache/strided.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/simd/scalar.hpp>
 
-namespace heed_test {
+namespace heed_test::widths_test {
 namespace {
 
 using heed::Index;
@@ -54,4 +54,4 @@ TEST(PolicyWidths, MustBeThoseOfTheViews) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::widths_test

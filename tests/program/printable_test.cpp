@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+namespace heed_test::printable_test {
 namespace {
 
 using heed_examples::printable;
@@ -36,3 +37,4 @@ TEST(Printable, WhatIsNoUtf8IsEscapedByteByByte) {
 }
 
 }  // namespace
+}  // namespace heed_test::printable_test

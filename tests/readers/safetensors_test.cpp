@@ -9,6 +9,7 @@
 #include <fstream>
 #include <tuple>
 
+namespace heed_test::safetensors_test {
 namespace {
 
 using heed_examples::Dtype;
@@ -290,3 +291,4 @@ TEST(SafetensorsHostile, OverlapGapAndTrailingBytes) {
 }
 
 }  // namespace
+}  // namespace heed_test::safetensors_test

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <tuple>
 
+namespace heed_test::shards_test {
 namespace {
 
 using heed_examples::Safetensors;
@@ -150,3 +151,4 @@ TEST_F(Shards, WithAnIndexThatIsNone) {
 }
 
 }  // namespace
+}  // namespace heed_test::shards_test

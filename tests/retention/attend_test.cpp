@@ -24,7 +24,7 @@
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::attend_test {
 namespace {
 
 using heed::AnyRule;
@@ -303,4 +303,4 @@ TEST(RetentionAttend, MlaRotatesAtReadAsAtWrite) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::attend_test

@@ -2,7 +2,7 @@
 /// What rules cost, counted by a cache over long sequences, against the closed forms of the papers.
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::costs_test {
 namespace {
 
 using OneNumber = heed::KvCache<heed::Mqa, heed::F32>;
@@ -152,4 +152,4 @@ TEST(Cost, SepCache) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::costs_test

@@ -11,6 +11,7 @@
 
 #include "oracle/attention.hpp"
 
+namespace heed_test::mask_test {
 namespace {
 
 using heed::Coverage;
@@ -163,3 +164,4 @@ TEST(MaskRef, AsksTheMask) {
 }
 
 }  // namespace
+}  // namespace heed_test::mask_test

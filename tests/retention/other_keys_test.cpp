@@ -10,13 +10,13 @@
 #include <heed/attend.hpp>
 #include <heed/cache/rule_mask.hpp>
 #include <heed/cache/strided.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/retention/window.hpp>
-#include <heed/simd/scalar.hpp>
 
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::other_keys_test {
 namespace {
 
 template <class Keys>
@@ -241,4 +241,4 @@ TEST(MaskOfOtherKeys, ShowsNothingThatTheRuleHides) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::other_keys_test

@@ -15,7 +15,7 @@
 #include "policy/backend.hpp"
 #include "retention/rule_model.hpp"
 
-namespace heed_test {
+namespace heed_test::remove_attend_test {
 namespace {
 
 using heed::AnyRule;
@@ -201,4 +201,4 @@ TEST(RemoveAttend, HasTheBitsOfAMask) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::remove_attend_test

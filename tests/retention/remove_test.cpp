@@ -3,7 +3,7 @@
 /// is forgotten as if nothing had been removed.
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::remove_test {
 namespace {
 
 using heed::AnyRule;
@@ -355,4 +355,4 @@ INSTANTIATE_TEST_SUITE_P(Rules, RemoveWalk, testing::ValuesIn(mask_kinds),
                          [](const auto& one) { return std::string(one.param); });
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::remove_test

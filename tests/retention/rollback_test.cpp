@@ -3,7 +3,7 @@
 #include "cache/counting_memory.hpp"
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::rollback_test {
 namespace {
 
 using heed::StatusCode;
@@ -240,4 +240,4 @@ TEST(Truncate, MayRunOutOfMemory) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::rollback_test

@@ -5,7 +5,7 @@
 
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::rule_test {
 namespace {
 
 using heed::AnyRule;
@@ -253,4 +253,4 @@ TEST(Combination, IdsAreNeededWhereARuleLooksAtThem) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::rule_test

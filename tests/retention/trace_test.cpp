@@ -2,7 +2,7 @@
 /// Every rule in a cache does what the oracle's rule does token by token: what each query sees, and what stays.
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::trace_test {
 namespace {
 
 class Trace : public testing::TestWithParam<const char*> {
@@ -123,4 +123,4 @@ TEST_P(Trace, StagesHavePositions) {
 INSTANTIATE_TEST_SUITE_P(Rules, Trace, testing::ValuesIn(rule_kinds), [](const auto& kind) { return kind.param; });
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::trace_test

@@ -2,7 +2,7 @@
 /// The traces that the official codes and the papers give, through a cache.
 #include "retention/tracked_cache.hpp"
 
-namespace heed_test {
+namespace heed_test::vectors_test {
 namespace {
 
 TrackedCache make(const heed::AnyRule& rule) {
@@ -123,4 +123,4 @@ TEST(Vectors, PromptIsKeptWhole) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::vectors_test

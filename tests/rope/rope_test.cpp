@@ -10,6 +10,7 @@
 #include "oracle/random.hpp"
 #include "oracle/rope.hpp"
 
+namespace heed_test::rope_test {
 namespace {
 
 using heed::Index;
@@ -265,3 +266,4 @@ TEST(RopeErrors, RowsOfTheWrongSizeAreRefusedUntouched) {
 }
 
 }  // namespace
+}  // namespace heed_test::rope_test

@@ -10,6 +10,7 @@
 
 #include "oracle/random.hpp"
 
+namespace heed_test::rotated_keys_test {
 namespace {
 
 using heed::Index;
@@ -79,3 +80,4 @@ TEST(RotatedKeysErrors, NameWhatDoesNotFit) {
 }
 
 }  // namespace
+}  // namespace heed_test::rotated_keys_test

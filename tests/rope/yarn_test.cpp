@@ -9,6 +9,7 @@
 #include "oracle/random.hpp"
 #include "oracle/yarn.hpp"
 
+namespace heed_test::yarn_test {
 namespace {
 
 using heed::Index;
@@ -109,3 +110,4 @@ TEST(YarnErrors, NameTheMemberAndTheNumber) {
 }
 
 }  // namespace
+}  // namespace heed_test::yarn_test

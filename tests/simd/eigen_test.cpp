@@ -4,7 +4,7 @@
 
 #include "simd/function_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::eigen_test {
 namespace {
 
 static_assert(heed::SimdBackend<heed::EigenPackets>);
@@ -12,5 +12,5 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Eigen, TileLaws, heed::EigenPackets);
 INSTANTIATE_TYPED_TEST_SUITE_P(Eigen, FunctionLaws, heed::EigenPackets);
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::eigen_test
 #endif

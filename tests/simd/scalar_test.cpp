@@ -1,7 +1,7 @@
 // The scalar backend against double; the others against it.
 #include "simd/function_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::scalar_test {
 namespace {
 
 INSTANTIATE_TYPED_TEST_SUITE_P(Scalar, FunctionLaws, Scalar);
@@ -60,4 +60,4 @@ TEST(ScalarTile, SoftmaxSumsInSixteenLanes) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::scalar_test

@@ -4,7 +4,7 @@
 
 #include "simd/function_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::xsimd_avx2_test {
 namespace {
 
 static_assert(heed::Xsimd<xsimd::avx2>::W == 8);
@@ -12,5 +12,5 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Avx2, TileLaws, heed::Xsimd<xsimd::avx2>);
 INSTANTIATE_TYPED_TEST_SUITE_P(Avx2, FunctionLaws, heed::Xsimd<xsimd::avx2>);
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::xsimd_avx2_test
 #endif

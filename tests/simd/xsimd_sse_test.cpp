@@ -4,7 +4,7 @@
 
 #include "simd/function_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::xsimd_sse_test {
 namespace {
 
 static_assert(heed::Xsimd<xsimd::sse2>::W == 4);
@@ -12,5 +12,5 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Sse2, TileLaws, heed::Xsimd<xsimd::sse2>);
 INSTANTIATE_TYPED_TEST_SUITE_P(Sse2, FunctionLaws, heed::Xsimd<xsimd::sse2>);
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::xsimd_sse_test
 #endif

@@ -4,7 +4,7 @@
 
 #include "simd/function_laws.hpp"
 
-namespace heed_test {
+namespace heed_test::xsimd_test {
 namespace {
 
 static_assert(heed::SimdBackend<heed::Xsimd<>>);
@@ -12,5 +12,5 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Xsimd, TileLaws, heed::Xsimd<>);
 INSTANTIATE_TYPED_TEST_SUITE_P(Xsimd, FunctionLaws, heed::Xsimd<>);
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::xsimd_test
 #endif

@@ -12,7 +12,7 @@
 
 #include "oracle/random.hpp"
 
-namespace heed_test {
+namespace heed_test::accept_test {
 namespace {
 
 using heed::Acceptance;
@@ -395,4 +395,4 @@ TEST(AcceptSampled, RefusesWhatIsNoDistribution) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::accept_test

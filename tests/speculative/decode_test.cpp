@@ -11,7 +11,7 @@
 
 #include "speculative/subjects.hpp"
 
-namespace heed_test {
+namespace heed_test::decode_test {
 namespace {
 
 using heed::Result;
@@ -711,4 +711,4 @@ TEST(SpeculateSampled, RefusesDraftProbabilitiesThatAreNone) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::decode_test

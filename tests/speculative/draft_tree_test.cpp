@@ -10,7 +10,7 @@
 
 #include "oracle/random.hpp"
 
-namespace heed_test {
+namespace heed_test::draft_tree_test {
 namespace {
 
 using heed::DraftTree;
@@ -277,4 +277,4 @@ TEST(DraftTreeLinks, OfNoNodesAreAnEmptyTree) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::draft_tree_test

@@ -12,7 +12,7 @@
 
 #include "speculative/trees.hpp"
 
-namespace heed_test {
+namespace heed_test::hooks_test {
 namespace {
 
 using heed::Positions;
@@ -204,4 +204,4 @@ TEST(Hooks, OverTreesMfaKr) { expect_trees(mfa_kr()); }
 TEST(Hooks, OverTreesMla) { expect_trees(mla(true)); }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::hooks_test

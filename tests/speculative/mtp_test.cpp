@@ -11,7 +11,7 @@
 #include "policy/worst.hpp"
 #include "speculative/subjects.hpp"
 
-namespace heed_test {
+namespace heed_test::mtp_test {
 namespace {
 
 using heed::MtpModule;
@@ -233,4 +233,4 @@ TEST(MtpModule, NeedsMemoryForItsRows) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::mtp_test

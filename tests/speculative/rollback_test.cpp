@@ -12,7 +12,7 @@
 
 #include "speculative/subjects.hpp"
 
-namespace heed_test {
+namespace heed_test::rollback_test {
 namespace {
 
 using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
@@ -294,4 +294,4 @@ TEST(RecurrentRollback, NeverFailsWithSlackForAStep) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::rollback_test

@@ -10,7 +10,7 @@
 #include "oracle/bound.hpp"
 #include "speculative/trees.hpp"
 
-namespace heed_test {
+namespace heed_test::tree_attend_test {
 namespace {
 
 using heed::DraftTree;
@@ -314,4 +314,4 @@ TEST(RaggedBatch, OfTreesIsOneByOneGqa) { expect_batch_is_one_by_one(gqa(), 41);
 TEST(RaggedBatch, OfTreesIsOneByOneMla) { expect_batch_is_one_by_one(mla(), 42); }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::tree_attend_test

@@ -7,12 +7,12 @@
 
 #include <heed/attend.hpp>
 #include <heed/cache/strided.hpp>
+#include <heed/compiled/scalar.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/simd/scalar.hpp>
 #include <heed/speculative/tree_mask.hpp>
 
-namespace heed_test {
+namespace heed_test::tree_positions_test {
 namespace {
 
 using heed::Index;
@@ -39,4 +39,4 @@ TEST(TreePositions, RowsFromBeforeZero) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::tree_positions_test

@@ -11,7 +11,7 @@
 #include "retention/rule_model.hpp"
 #include "speculative/trees.hpp"
 
-namespace heed_test {
+namespace heed_test::tree_rules_test {
 namespace {
 
 using heed::DraftTree;
@@ -601,4 +601,4 @@ TEST_F(TreeErrors, NameAMaskOfAnotherLayerGroup) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::tree_rules_test

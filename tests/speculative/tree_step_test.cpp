@@ -10,7 +10,7 @@
 #include "cache/counting_memory.hpp"
 #include "speculative/trees.hpp"
 
-namespace heed_test {
+namespace heed_test::tree_step_test {
 namespace {
 
 using heed::DraftTree;
@@ -224,4 +224,4 @@ TEST(TreeStep, FindsThePathAmongNodesInTurn) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::tree_step_test

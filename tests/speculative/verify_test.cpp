@@ -7,7 +7,7 @@
 
 #include "speculative/subjects.hpp"
 
-namespace heed_test {
+namespace heed_test::verify_test {
 namespace {
 
 constexpr Index prompt = 11, tokens = 330;
@@ -112,4 +112,4 @@ TEST(VerifyRow, OfMlaInAutomaticFormIsTheDecodeStepFromAnEmptyCache) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::verify_test

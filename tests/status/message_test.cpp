@@ -8,7 +8,7 @@
 #include <heed/rope/rope.hpp>
 #include <heed/status.hpp>
 
-namespace heed_test {
+namespace heed_test::message_test {
 namespace {
 
 template <class... Parts>
@@ -73,4 +73,4 @@ TEST(CheckRange, NamesArgumentNumberAndRange) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::message_test

@@ -2,7 +2,7 @@
 /// BitLinear: the oracle's numbers, and the same bits alone and together, for any workers, backend and layout.
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::bit_linear_test {
 namespace {
 
 constexpr Index token_counts[] = {1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 17, 24, 31, 32, 33};
@@ -293,4 +293,4 @@ TEST(BitLinearErrors, Layers) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::bit_linear_test

@@ -16,7 +16,7 @@
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
 
-namespace heed_test {
+namespace heed_test::bitnet_attention_test {
 namespace {
 
 using heed::Index;
@@ -149,4 +149,4 @@ TYPED_TEST(BitNetAttentionLayer, RefusesRopeOfAnotherHead) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::bitnet_attention_test

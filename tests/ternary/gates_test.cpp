@@ -3,7 +3,7 @@
 #include "oracle/mlgru.hpp"
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::gates_test {
 namespace {
 
 template <class B>
@@ -190,4 +190,4 @@ TYPED_TEST(Gates, MlgruNan) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::gates_test

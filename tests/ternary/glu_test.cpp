@@ -5,7 +5,7 @@
 #include "oracle/mlgru.hpp"
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::glu_test {
 namespace {
 
 using heed::GluActivation;
@@ -180,4 +180,4 @@ TEST(BitGluErrors, CallsWriteNothing) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::glu_test

@@ -7,7 +7,7 @@
 #include "oracle/ternary_packings.hpp"
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::import_test {
 namespace {
 
 using heed::GgmlTernary, heed::I2sBlock, heed::WeightScale;
@@ -294,4 +294,4 @@ TEST(TernaryImportErrors, Values) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::import_test

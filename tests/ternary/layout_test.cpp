@@ -5,7 +5,7 @@
 #include "cache/counting_memory.hpp"
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::layout_test {
 namespace {
 
 template <class L>
@@ -189,4 +189,4 @@ TEST(TernaryMatrix, MemoryIsTheCallers) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::layout_test

@@ -8,7 +8,7 @@
 #include "oracle/matmulfree.hpp"
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::matmulfree_test {
 namespace {
 
 using heed::GateOrder;
@@ -396,4 +396,4 @@ TEST(MatMulFreeLmErrors, Tensors) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::matmulfree_test

@@ -6,7 +6,7 @@
 
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::mlgru_test {
 namespace {
 
 using heed::GateOrder;
@@ -355,4 +355,4 @@ TEST(MlgruErrors, CallsWriteNothing) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::mlgru_test

@@ -10,7 +10,7 @@
 #include <heed/simd/scalar.hpp>
 #include <heed/ternary/bit_linear.hpp>
 
-namespace heed_test {
+namespace heed_test::norm_eps_test {
 namespace {
 
 using heed::Index;
@@ -90,4 +90,4 @@ TEST(NormEps, BitLinear) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::norm_eps_test

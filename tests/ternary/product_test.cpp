@@ -2,7 +2,7 @@
 /// Every loop of this build gives the exact integer sums, in both layouts and whatever the columns.
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::product_test {
 namespace {
 
 using Sums = std::vector<std::int32_t>;
@@ -268,4 +268,4 @@ TYPED_TEST(TernaryProduct, WholeMatrices) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::product_test

@@ -2,7 +2,7 @@
 /// The activation quantiser: the integers of the oracle but where rounding may differ, and exactly them away from ties.
 #include "ternary/ternary.hpp"
 
-namespace heed_test {
+namespace heed_test::quantize_test {
 namespace {
 
 using heed::Rounding;
@@ -211,4 +211,4 @@ TEST(TernaryQuantize, RootMeanSquare) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::quantize_test
