@@ -8,8 +8,7 @@
 #include "demo/backends.hpp"
 #include "demo/models.hpp"
 
-namespace heed_test::golden_test {
-
+namespace heed_test {
 namespace {
 
 const heed_examples::DemoBackend& fastest() {
@@ -27,6 +26,9 @@ void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::
   fastest().attach_mtp(decoder, path, {.executor = &serial_pool(), .codec = "f32"});
 }
 
+}  // namespace heed_test
+
+namespace heed_test::golden_test {
 namespace {
 
 class Trained : public testing::TestWithParam<std::string> {};
