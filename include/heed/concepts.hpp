@@ -226,9 +226,9 @@ concept OffsetSource = KeyValueSource<S> && requires(const S& source, int stream
 /// What tells the keys of one step from all others: sources that are equal in all three have the same keys at the same
 /// positions, in the same stages, and tiles that differ by their base() only.
 struct SourceIdentity {
-  const void* keys = nullptr;   ///< null: unknown, and positions are compared instead
-  const void* lists = nullptr;  ///< of what makes lists of keys from them, or null
-  std::uint64_t change = 0;     ///< every step has another one
+  std::uint64_t keys = 0;    ///< number of the token list; 0: unknown, and positions are compared instead
+  std::uint64_t lists = 0;   ///< number of what makes lists of keys from them, or 0
+  std::uint64_t change = 0;  ///< every step has another one
 
   friend bool operator==(const SourceIdentity&, const SourceIdentity&) = default;
 };
@@ -254,7 +254,7 @@ struct MaskedCall {
   Index slots = 0;               ///< slots of the source: its keys and its holes
   Index end = 0;                 ///< position of the last key, plus 1
   Index slots_end = 0;           ///< position of the last slot, plus 1
-  const void* tokens = nullptr;  ///< identity of the token list that layers of a cache share; null: not from a KvCache
+  std::uint64_t tokens = 0;      ///< number of the token list that layers of a cache share; 0: not from a KvCache
   std::uint64_t change = 0;      ///< identity of that cache's open step: every step has another one
   bool asked_positions = false;  ///< true if positions() of that step was called
   const char* rule = nullptr;    ///< name of the rule by which that cache evicts; null: it keeps everything

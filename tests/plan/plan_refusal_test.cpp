@@ -87,6 +87,62 @@ TEST(PlanRefusal, OfAnotherCacheOrLayerGroup) {
                  {"keys are of no cache"});
 }
 
+TEST(PlanRefusal, OfAFork) {
+  Fixture f;
+  auto fork = heed::value_or_throw(f.cache.fork());
+  const heed::Plan plan = plan_of(f.subject.policy, f.cache.keys(0), 2);
+  EXPECT_TRUE(try_planned(f.subject, plan, f.rows, f.cache.keys(1)).ok());
+  expect_refusal(try_planned(f.subject, plan, f.rows, fork.keys(1)), StatusCode::invalid_argument,
+                 {"keys are of another cache or layer group"});
+}
+
+/// A cache that ended leaves its memory to the next one, which has changed as often and keeps as many tokens.
+TEST(PlanRefusal, OfACacheThatEnded) {
+  const Subject<heed::Gqa> subject = gqa();
+  oracle::Random random(4);
+  const Rows rows = random_rows(subject, 50, random);
+  bool met = false;
+  for (int i = 0; i < 100 && !met; ++i) {
+    heed::Plan plan;
+    const void* ended = nullptr;
+    {
+      Cache cache = make_cache<heed::Bf16>(subject, {.layers = 2}, heed::SlidingWindow{8});
+      auto step = begin(cache, rows);
+      plan = plan_of(subject.policy, step.keys(0), 50);
+      ended = step.keys(0).tokens();
+    }
+    Cache cache = make_cache<heed::Bf16>(subject, {.layers = 2}, heed::SlidingWindow{40});
+    auto step = begin(cache, rows);
+    met = step.keys(0).tokens() == ended;
+    expect_refusal(try_planned(subject, plan, rows, step.keys(0)), StatusCode::invalid_argument,
+                   {"sequence 0: keys are of another cache or layer group"});
+  }
+  if (!met) GTEST_SKIP() << "this allocator gave no memory twice";
+}
+
+/// The same of what makes lists of keys from a tree: here always in one block of memory.
+TEST(PlanRefusal, OfATreeThatEnded) {
+  Fixture f(3);
+  alignas(64) static std::byte block[1 << 14];
+  const heed::MemoryResource memory{
+      .context = nullptr,
+      .allocate = [](void*, std::size_t bytes, std::size_t) -> void* { return bytes <= sizeof block ? block : nullptr; },
+      .deallocate = [](void*, void*, std::size_t, std::size_t) {}};
+  auto step = begin(f.cache, f.rows);
+  const heed::DraftTree chain = heed::value_or_throw(heed::DraftTree::chain(3));
+  const std::vector<Index> parents{-1, 0, 0};
+  const heed::DraftTree star = heed::value_or_throw(heed::DraftTree::create(parents));
+  heed::Plan plan;
+  {
+    const heed::TreePaths paths = heed::value_or_throw(heed::TreePaths::create(step.keys(0), chain, memory));
+    plan = plan_of(f.subject.policy, paths.keys(step.keys(0)), 3);
+    EXPECT_TRUE(try_planned(f.subject, plan, f.rows, paths.keys(step.keys(1))).ok());
+  }
+  const heed::TreePaths paths = heed::value_or_throw(heed::TreePaths::create(step.keys(0), star, memory));
+  expect_refusal(try_planned(f.subject, plan, f.rows, paths.keys(step.keys(1))), StatusCode::invalid_argument,
+                 {"another tree"});
+}
+
 TEST(PlanRefusal, OfAnotherTree) {
   Fixture f(3);
   auto step = begin(f.cache, f.rows);

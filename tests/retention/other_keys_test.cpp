@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -164,6 +165,33 @@ TEST(MaskOfOtherKeys, OneCachesMaskOverAnother) {
   const heed::LandmarkMask now = cache.keys(0).mask();
   const TrackedCache moved(std::move(cache));
   EXPECT_TRUE(attend(moved.keys(0), now, out).ok());
+}
+
+/// A cache that ended leaves its memory to the next one, which has changed as often and keeps as many tokens.
+TEST(MaskOfOtherKeys, AMaskOfACacheThatEnded) {
+  const heed::Separators rule{.initial = 0, .window = 4, .ids = {7}};
+  bool met = false;
+  for (int i = 0; i < 100 && !met; ++i) {
+    std::optional<heed::LandmarkMask> mask;
+    const void* ended = nullptr;
+    for (const std::size_t separator : {10, 12}) {
+      auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {.undo_tokens = 100}, rule));
+      Tokens ids(50, 3);
+      ids[separator] = 7;
+      ASSERT_NO_FATAL_FAILURE(append(cache, ids));
+      if (!mask) {
+        mask = cache.keys(0).mask();
+        ended = cache.keys(0).tokens();
+        continue;
+      }
+      met = cache.keys(0).tokens() == ended;
+      std::vector<float> out;
+      const heed::Status status = attend(cache.keys(0), *mask, out);
+      EXPECT_EQ(status.message(), "sequence 0: keys are of another cache or layer group than mask");
+      EXPECT_TRUE(std::isnan(out[0]));
+    }
+  }
+  if (!met) GTEST_SKIP() << "this allocator gave no memory twice";
 }
 
 /// The same two for each KV head, of which these keys have one.

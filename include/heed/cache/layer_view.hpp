@@ -51,7 +51,7 @@ class LayerView {
         size_(group.index.kept() + (with_plan ? group.index.planned() : 0)),
         slots_(group.index.slots() + (with_plan ? group.index.planned() : 0)),
         with_plan_(with_plan),
-        mask_(group.index.mask(with_plan).of_cache(tokens(), change_)) {}
+        mask_(group.index.mask(with_plan).of_cache(group.index.number(), change_)) {}
 
   /// The layout that the cache was created with. attend() refuses a policy with other streams.
   [[nodiscard]] const AttentionLayout& layout() const noexcept {
@@ -141,7 +141,7 @@ class LayerView {
   }
   /// Equal for the layers of a group in one step.
   [[nodiscard]] SourceIdentity identity() const noexcept {
-    return {.keys = tokens(), .lists = nullptr, .change = change_};
+    return {.keys = group_ == nullptr ? 0 : group_->index.number(), .lists = 0, .change = change_};
   }
 
   /// The tokens of the layer's group; null: there is no cache.

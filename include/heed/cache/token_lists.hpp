@@ -14,6 +14,7 @@
 #include <heed/cache/sliding_array.hpp>
 #include <heed/cache/token_state.hpp>
 #include <heed/retention/full.hpp>
+#include <heed/unique_number.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -38,6 +39,10 @@ class TokenLists {
 
   /// The rule's, or 0 if nothing is ever forgotten.
   [[nodiscard]] std::uint64_t rule_fingerprint() const noexcept { return fingerprint_; }
+
+  /// Identity of the list: no other list of the process has this number, whatever its address. It goes along when the list
+  /// moves; a copy has a number of its own.
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 
   /// Committed tokens, evicted and removed ones included.
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
@@ -276,6 +281,7 @@ class TokenLists {
   Index undo_ = 0;                             ///< tokens by which eviction is delayed
   bool keeps_all_ = true;                      ///< nothing is ever evicted, so what lies before a hole is far
   std::uint64_t fingerprint_ = 0;              ///< of the rule; 0 if nothing is ever evicted
+  std::uint64_t number_ = detail::unique_number();  ///< identity
   TokenState state_;                           ///< all numbers but those of a plan
   BlockQueue<std::int32_t> ids_;               ///< of the near run
   BlockQueue<FarToken> far_;   ///< every landmark that is kept, those of the near run included; ascending

@@ -43,7 +43,7 @@ inline PlannedKeys planned_keys(const SequenceRef& sequence) {
                    .queries = sequence.num_queries,
                    .mask = *sequence.mask,
                    .query_positions = sequence.query_positions};
-  if (made.identity.keys == nullptr) made.positions = KeysFingerprint::of(sequence);
+  if (made.identity.keys == 0) made.positions = KeysFingerprint::of(sequence);
   made.asked_positions = masked_call(sequence, sequence.num_queries).asked_positions;
   return made;
 }
@@ -149,7 +149,7 @@ inline Status check_planned_keys(const PlannedKeys& planned, const SequenceRef& 
   if (end != planned.end) {
     return bad("keys has its last key at position ", end - 1, ", the plan's at ", planned.end - 1);
   }
-  if (its.keys == nullptr && KeysFingerprint::of(sequence) != planned.positions) {
+  if (its.keys == 0 && KeysFingerprint::of(sequence) != planned.positions) {
     return bad("keys has other positions than the plan's");
   }
   if (sequence.source->cache == nullptr || planned.asked_positions) return {};
@@ -191,7 +191,7 @@ inline Status enter_layer(const AttentionLayout& layout, const Tasks& tasks, con
     if (!planned.mask) job->mask = sequence.mask_or_own();
   }
   if (!job->source.has_base()) job->answers.chunks = nullptr;
-  if (planned.identity.keys != nullptr) return {};
+  if (planned.identity.keys != 0) return {};
   if (!planned.mask) {  // who knows whether the mask of another layer says the same: it is asked again
     if (!(job->mask.near_keys() == job->near_keys) || job->mask.far_keys() != job->far_keys) {
       return fail(StatusCode::invalid_argument, "the mask of keys has other lists than the plan's");

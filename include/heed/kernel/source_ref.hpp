@@ -174,10 +174,10 @@ struct SourceTable {
   template <class S>
   static void cache_of(const void* source, MaskedCall& call) {
     const S& keys = as<S>(source);
-    call.tokens = keys.tokens();
     call.change = keys.change();
     call.asked_positions = keys.asked_positions();
     if (keys.tokens() == nullptr) return;
+    call.tokens = keys.tokens()->number();
     call.rule = keys.tokens()->forgets_by();
     call.rule_fingerprint = keys.tokens()->rule_fingerprint();
   }

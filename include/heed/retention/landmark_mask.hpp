@@ -69,8 +69,8 @@ class LandmarkMask {
     far_ = {};
   }
 
-  /// The same mask, bound to keys of the cache whose token list is `tokens`, at its step `change`: see MaskedCall.
-  [[nodiscard]] LandmarkMask of_cache(const void* tokens, std::uint64_t change) const noexcept {
+  /// The same mask, bound to keys of the cache whose token list has number `tokens`, at its step `change`: see MaskedCall.
+  [[nodiscard]] LandmarkMask of_cache(std::uint64_t tokens, std::uint64_t change) const noexcept {
     LandmarkMask made = *this;
     made.tokens_ = tokens;
     made.change_ = change;
@@ -101,7 +101,7 @@ class LandmarkMask {
     if (reach_.data() == &nothing) {
       return fail(StatusCode::wrong_state, "mask knows no query: what it was made from was moved from");
     }
-    if (tokens_ != nullptr && call.tokens != nullptr) {
+    if (tokens_ != 0 && call.tokens != 0) {
       if (call.tokens != tokens_) return bad("keys are of another cache or layer group than mask");
       if (call.change != change_) {
         return fail(StatusCode::wrong_state, "mask was taken before the cache of keys changed: take keys.mask()");
@@ -174,7 +174,7 @@ class LandmarkMask {
   Index held_;
   Index near_begin_;
   std::uint64_t rule_;
-  const void* tokens_ = nullptr;  // identity of the cache's token list and step; null: not a cache's mask
+  std::uint64_t tokens_ = 0;  // identity of the cache's token list and step; 0: not a cache's mask
   std::uint64_t change_ = 0;
 };
 

@@ -30,7 +30,7 @@ class PathKeys {
     MaskedCall call{.slots = slots};
     if (slots > 0) call.end = detail::moved_position(detail::slot_position(keys_, slots - 1), 1);
     if constexpr (detail::CachedSource<S>) {
-      call.tokens = keys_.tokens();
+      if (keys_.tokens() != nullptr) call.tokens = keys_.tokens()->number();
       call.change = keys_.change();
       call.asked_positions = keys_.asked_positions();
     }
@@ -48,7 +48,7 @@ class PathKeys {
   /// The keys' own, of this tree only.
   [[nodiscard]] SourceIdentity identity() const noexcept requires(detail::CachedSource<S>&& IdentifiedSource<S>) {
     SourceIdentity made = keys_.identity();
-    made.lists = reach_;
+    made.lists = reach_ == nullptr ? 0 : reach_->number();
     return made;
   }
   /// Layout of the keys, if they have one.

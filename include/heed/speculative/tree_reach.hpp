@@ -11,6 +11,7 @@
 #include <heed/memory.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/speculative/draft_tree.hpp>
+#include <heed/unique_number.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -57,6 +58,8 @@ class NodeMask {
 class TreeReach {
  public:
   [[nodiscard]] const DraftTree& tree() const noexcept { return *tree_; }
+  /// Identity: no other answers of the process have this number.
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
   /// Tokens of the cache. Null: the source is not a cache's, and every node sees every key before the step.
   [[nodiscard]] const TokenLists* tokens() const noexcept { return tokens_; }
   /// Number of slots before the nodes.
@@ -72,7 +75,7 @@ class TreeReach {
   /// Not ok if `keys` are not those of the nodes, or if their rows were not rotated by the nodes' positions. `what`
   /// names what was made from the tree: its mask or its paths.
   [[nodiscard]] Status fits(const char* what, const MaskedCall& keys) const {
-    if (keys.tokens != tokens_) {
+    if (keys.tokens != list_) {
       return fail(StatusCode::invalid_argument, "keys are of another cache or layer group than the tree's ", what);
     }
     if (keys.change != change_) {
@@ -160,6 +163,7 @@ class TreeReach {
         return bad("tree has ", nodes, " nodes, the open step of keys has ", keys.in_step(), " tokens");
       }
       tokens_ = keys.tokens();
+      list_ = tokens_->number();
       change_ = keys.change();
       first_token_ = keys.in_step() - nodes;
     } else if (has_own_mask(keys)) {
@@ -210,6 +214,8 @@ class TreeReach {
 
   const DraftTree* tree_ = nullptr;
   const TokenLists* tokens_ = nullptr;
+  std::uint64_t number_ = unique_number();
+  std::uint64_t list_ = 0;    // TokenLists::number(), or 0
   std::uint64_t change_ = 0;  // CacheFacts::change of the step
   Index prefix_ = 0, first_ = 0;
   Index first_token_ = 0;        // number in the open step of the first token that is a node
