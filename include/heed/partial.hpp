@@ -35,7 +35,8 @@ struct PartialSequence {
 /// One call reads its keys once for up to 192 query rows of a KV head. So the queries of many sequences over a prefix that
 /// they share are one sequence of this call.
 ///
-/// A kernel with hooks calls them for these keys. It does not call finish() of a sink: no row is finished here.
+/// A kernel with hooks calls them for these keys. It does not call finish() of a sink, because no row is finished here:
+/// attend_finish() does, if its kernel has the sink.
 ///
 /// `states` and `workspace` grow if they own their memory and it is too small; partial_states_bytes() and
 /// partial_workspace_bytes() say how much is needed. Nothing else is allocated. `options.sink_logits` is not used here.
@@ -122,9 +123,14 @@ Status attend_partial(const P& policy, std::span<const float> q, const S& keys, 
 ///
 /// over the keys of all parts. If the parts cover all keys, these are the bits of attend(). The order of the parts and
 /// who computed them do not matter. Shapes are those of FinishSequence. A query that sees nothing gets out = 0 and
-/// lse = -inf. `kernel` may be one for any codecs.
+/// lse = -inf. `kernel` may be one for any codecs. Its math must be that of the parts.
 ///
-/// `policy` and `options` are those of the parts; scale, soft_cap, alibi_slopes and the positions of queries are compared.
+/// A kernel with a sink (ChunkSink) calls its finish() once for every row. So the weights that attend_partial() gave the
+/// same sink become probabilities over the keys of all parts. HookRow::sequence and query count the sequences and queries
+/// of this call. No other hook is called.
+///
+/// `policy` and `options` are those of the parts; math, scale, soft_cap, alibi_slopes and the positions of queries are
+/// compared.
 /// `options.sink_logits` join here, once. `workspace` grows if it owns its memory; finish_workspace_bytes() says how much
 /// is needed.
 ///
@@ -141,12 +147,12 @@ Status attend_finish_batch(const Kernel& kernel, const P& policy, std::span<cons
 
 namespace detail {
 
-/// The part of a backend's kernels that does not depend on codecs.
-template <SimdBackend Backend>
+/// The part of a backend's kernels in a math that does not depend on codecs.
+template <SimdBackend Backend, class M>
 inline constexpr Kernel finish_kernel{.backend = Backend::name,
                                       .key_codec = "",
                                       .value_codec = "",
-                                      .math = "",
+                                      .math = M::name,
                                       .math_sizes = {},
                                       .linear = &Backend::linear,
                                       .run = nullptr,
@@ -156,11 +162,11 @@ inline constexpr Kernel finish_kernel{.backend = Backend::name,
 
 }  // namespace detail
 
-/// The same with the loops of `Backend`.
-template <SimdBackend Backend, AttentionPolicy P, Executor E>
+/// The same with the loops of `Backend`, for states that were made in math `M`.
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, Executor E>
 Status attend_finish_batch(const P& policy, std::span<const FinishSequence> sequences, Workspace& workspace,
                            E& executor, const AttendOptions& options = {}) {
-  return attend_finish_batch(detail::finish_kernel<Backend>, policy, sequences, workspace, executor, options);
+  return attend_finish_batch(detail::finish_kernel<Backend, M>, policy, sequences, workspace, executor, options);
 }
 
 /// One sequence. Shapes as in FinishSequence, all else as in attend_finish_batch().
@@ -171,11 +177,11 @@ Status attend_finish(const Kernel& kernel, const P& policy, std::span<const Part
   return attend_finish_batch(kernel, policy, std::span<const FinishSequence>(&sequence, 1), workspace, executor,
                              options);
 }
-/// The same with the loops of `Backend`.
-template <SimdBackend Backend, AttentionPolicy P, Executor E>
+/// The same with the loops of `Backend`, for states that were made in math `M`.
+template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, Executor E>
 Status attend_finish(const P& policy, std::span<const PartialView> parts, std::span<float> out, Workspace& workspace,
                      E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
-  return attend_finish(detail::finish_kernel<Backend>, policy, parts, out, workspace, executor, options, lse);
+  return attend_finish(detail::finish_kernel<Backend, M>, policy, parts, out, workspace, executor, options, lse);
 }
 
 /// The chunks that a source has, as attend_partial() counts them with the default KeyRange: where cuts may lie. Of a
@@ -190,7 +196,7 @@ template <KeyValueSource S>
 /// Bytes that suffice for the states of every attend_partial() of this policy with one sequence of at most
 /// `num_queries` queries, over at most `num_keys` keys of the source, and this range. They are at most
 ///
-///     64 (nodes + 6) + 8 num_queries + nodes * num_queries * num_heads * 4 (value_width + 2)
+///     64 (nodes + 8) + 16 num_queries + nodes * num_queries * num_heads * 4 (value_width + 2)
 ///
 /// where `nodes` is 1 for each list that the range takes whole, and at most 2 bit_width(num_keys / 256 + 2) + 2 for a
 /// list that it cuts. A range without far chunks, such as KeyRange::from(0), has none for far keys. num_keys counts the

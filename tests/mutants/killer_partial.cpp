@@ -1,8 +1,12 @@
 // Kills mutants of partial states: cuts of the keys, the order of parts, sinks, shared prefixes, and what is refused.
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <utility>
+#include <vector>
 
 #include <heed/cache/strided.hpp>
+#include <heed/hooks.hpp>
 #include <heed/partial.hpp>
 #include <heed/policy/grouped.hpp>
 
@@ -58,6 +62,52 @@ struct Numbers {
   }
 };
 
+/// Ends of rows, as a sink is told of them.
+struct Ends {
+  std::vector<heed::FinishedRow> rows = {};
+  void chunk(const heed::ChunkProbabilities&) const {}
+  void finish(const heed::FinishedRow& row) { rows.push_back(row); }
+};
+/// Two neighbours stand for one place of the text.
+struct Paired : heed::Causal {
+  [[nodiscard]] Index text_position(Index position) const { return position / 2; }
+};
+
+/// A sink is told of every row once, by the finish, and of the same numbers as by attend().
+void sinks(const Numbers& n) {
+  Ends whole, parts;
+  heed::Workspace workspace;
+  Workers executor{1};
+  std::vector<float> out(n.q.size());
+  heed::check(heed::attend(heed::kernel<heed::Scalar, heed::F32, heed::F32>(whole), policy, n.q, n.source(), Paired{},
+                           out, workspace, executor, n.options()));
+  const heed::Kernel kernel = heed::kernel<heed::Scalar, heed::F32, heed::F32>(parts);
+  PartialStates early, late;
+  for (const auto& [range, states] : {std::pair{KeyRange::before(5), &early}, {KeyRange::from(5), &late}}) {
+    heed::check(heed::attend_partial(kernel, policy, n.q, n.source(), Paired{}, range, *states, workspace, executor,
+                                     n.options()));
+  }
+  expect(parts.rows.empty(), "sinks", "a part ends no row");
+  const PartialView both[] = {early, late};
+  parts.rows.clear();
+  heed::check(heed::attend_finish(kernel, policy, both, out, workspace, executor, n.options()));
+  expect(whole.rows.size() == queries && parts.rows.size() == queries, "sinks", "the finish ends every row");
+  bool numbers = true, places = true;
+  for (std::size_t i = 0; i < std::min(whole.rows.size(), parts.rows.size()); ++i) {
+    const heed::FinishedRow &a = whole.rows[i], &b = parts.rows[i];
+    numbers = numbers && a.max == b.max && a.sum == b.sum && a.share == b.share && a.share < 1;
+    places = places && a.row.query == b.row.query && a.row.position == b.row.position &&
+             b.row.position == (keys - queries + b.row.query) / 2;
+  }
+  expect(numbers, "sinks", "numbers of a row");
+  expect(places, "sinks", "its place in the text");
+
+  heed::Kernel other = kernel;  // as a kernel of another math
+  other.math = "other";
+  expect(!heed::attend_finish(other, policy, both, out, workspace, executor, n.options()).ok(), "refused",
+         "another math");
+}
+
 bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
@@ -66,6 +116,7 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
 
 int main() {
   const Numbers n;
+  sinks(n);
   std::vector<float> whole(n.q.size());
   {
     heed::Workspace workspace;

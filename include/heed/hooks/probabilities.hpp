@@ -40,7 +40,8 @@ struct FinishedRow {
 };
 
 /// Has `chunk(ChunkProbabilities)` and `finish(FinishedRow)`. A chunk in which a row sees no key, or only logits of -inf,
-/// is left out. finish() is called once for every row of the call, after the last chunk() of that row has returned.
+/// is left out. finish() is called once for every row of the call, after the last chunk() of that row has returned. Of
+/// attention in parts (partial.hpp), attend_partial() calls chunk() and attend_finish() calls finish().
 template <class H>
 concept ChunkSink = requires(H& hooks, const ChunkProbabilities& chunk, const FinishedRow& row) {
   hooks.chunk(chunk);

@@ -24,8 +24,9 @@ struct NodeStates {
 
 /// One sequence of a finish.
 struct FinishJob {
-  Job job;                      // where rows go: num_queries, out, lse
-  std::span<NodeStates> nodes;  // in the order of the tree
+  Job job;                        // where rows go: num_queries, out, lse
+  std::span<NodeStates> nodes;    // in the order of the tree
+  const Index* places = nullptr;  // [num_queries] of the queries in their text
   Index first_task = 0;
 };
 
@@ -38,14 +39,16 @@ struct PlannedFinish {
   Index slots = 0;          // states that wait at once, and the one being made
   float* states = nullptr;  // [workers][slots][state_width]
   ExecutorRef executor;
+  void* hooks = nullptr;  // Kernel::hooks
 
   [[nodiscard]] static Index state_width(const AttentionLayout& layout) noexcept {
     return round_up(layout.value_width, state_align);
   }
 };
 
-/// Merges every row's states in the order of the tree, as a call merges its parts, and writes the row.
-template <class Backend>
+/// Merges every row's states in the order of the tree, as a call merges its parts, and writes the row. `Hooks` is the type
+/// of what planned.hooks points at: a sink is told of every row.
+template <class Backend, class Hooks = NoHooks>
 void finish(const PlannedFinish& planned) {
   const AttentionLayout& layout = planned.layout;
   const Index width = layout.value_width, padded = PlannedFinish::state_width(layout);
@@ -72,7 +75,17 @@ void finish(const PlannedFinish& planned) {
       const float* out = nullptr;
       const SoftmaxState state =
           stack.empty() ? SoftmaxState{} : stack.template fold<Backend>(slots, padded, padded, &out);
-      write_row(layout, planned.options, job.job, row / layout.num_heads, row % layout.num_heads, state, out);
+      const Index query = row / layout.num_heads, head = row % layout.num_heads;
+      write_row(layout, planned.options, job.job, query, head, state, out);
+      if constexpr (ChunkSink<Hooks>) {
+        const HookRow named{.sequence = &job - planned.jobs.data(),
+                            .query = query,
+                            .position = job.places[query],
+                            .head = head,
+                            .kv_head = head / layout.heads_per_group(),
+                            .worker = worker};
+        static_cast<Hooks*>(planned.hooks)->finish(finished_row(planned.options, named, state));
+      }
     }
   });
 }

@@ -25,12 +25,15 @@ struct FinishSequence {
 namespace detail {
 
 /// invalid_argument naming the part unless its states can be merged into `queries` queries.
-[[nodiscard]] inline Status check_part(const AttentionLayout& layout, const AttendOptions& options,
+[[nodiscard]] inline Status check_part(const AttentionLayout& layout, const AttendOptions& options, const char* math,
                                        const PartialView& part, Index queries) {
   const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
   if (part.states() == nullptr) return bad("states is null");
   if (part.states()->empty()) return bad("states are empty: attend_partial() did not write them");
   const PartialHeader sizes = PartialAccess::header(*part.states());
+  if (sizes.math != PartialHeader::fingerprint_of(math)) {
+    return bad("states were made in math ", part.states()->math(), ", the kernel computes in ", math);
+  }
   const Interval own = part.queries();
   if (own.begin < 0 || own.end < own.begin || own.end > sizes.queries) {
     return bad("queries ", own.begin, " .. ", own.end, " are not within its ", sizes.queries, " queries");
@@ -58,6 +61,14 @@ namespace detail {
   return PartialAccess::block(*part.states(), sizes).positions + part.queries().begin;
 }
 
+/// Places of the queries in their text, as a part says that has a node, or else the first part.
+[[nodiscard]] inline const Index* places_of(const FinishSequence& sequence) {
+  const auto part = std::find_if(sequence.parts.begin(), sequence.parts.end(),
+                                 [](const PartialView& one) { return one.states()->num_nodes() > 0; });
+  const PartialView& said = part == sequence.parts.end() ? sequence.parts.front() : *part;
+  return PartialAccess::block(*said.states(), PartialAccess::header(*said.states())).places + said.queries().begin;
+}
+
 /// invalid_argument unless a query has one position in all parts. Parts that are end-aligned to other keys have others.
 [[nodiscard]] inline Status check_same_positions(const FinishSequence& sequence, Index queries) {
   std::size_t first = 0;
@@ -74,7 +85,7 @@ namespace detail {
 }
 
 /// All checks of a sequence but that of chunks given twice. `index` is its number in the batch.
-[[nodiscard]] inline Status check_finish(const PolicyRef& policy, const AttendOptions& options,
+[[nodiscard]] inline Status check_finish(const PolicyRef& policy, const AttendOptions& options, const char* math,
                                          const FinishSequence& sequence, Index index) {
   const auto bad = [index](const auto&... parts) {
     return fail(StatusCode::invalid_argument, "sequence ", index, ": ", parts...);
@@ -89,7 +100,7 @@ namespace detail {
   }
   if (sequence.parts.empty()) return bad("parts is empty");
   for (std::size_t i = 0; i < sequence.parts.size(); ++i) {
-    const Status status = check_part(layout, options, sequence.parts[i], queries);
+    const Status status = check_part(layout, options, math, sequence.parts[i], queries);
     if (!status.ok()) return bad("part ", i, ": ", status.message());
   }
   if (Status status = check_same_positions(sequence, queries); !status.ok()) return bad(status.message());
@@ -164,7 +175,7 @@ inline Status finish_call(const Kernel& kernel, const PolicyRef& policy, std::sp
   Index queries = 0, nodes = 0, most_nodes_of_one = 0;
   const Index out_row = layout.num_heads * policy.output_width();
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    if (Status status = check_finish(policy, options, sequences[i], Index(i)); !status.ok()) return status;
+    if (Status status = check_finish(policy, options, kernel.math, sequences[i], Index(i)); !status.ok()) return status;
     queries += Index(sequences[i].out.size()) / out_row;
     nodes += count_nodes(sequences[i]);
     most_nodes_of_one = std::max(most_nodes_of_one, count_nodes(sequences[i]));
@@ -194,11 +205,11 @@ inline Status finish_call(const Kernel& kernel, const PolicyRef& policy, std::sp
     job.lse = sequence.lse.empty() ? nullptr : sequence.lse.data();
     const Index rows = job.num_queries * layout.num_heads;
     if (policy.output_map) mapped += rows * layout.value_width;
-    std::construct_at(memory.jobs + i, FinishJob{job, own, tasks});
+    std::construct_at(memory.jobs + i, FinishJob{job, own, places_of(sequence), tasks});
     tasks += (rows + finish_rows - 1) / finish_rows;
   }
   const std::span<const FinishJob> jobs(memory.jobs, sequences.size());
-  kernel.finish({layout, options, jobs, tasks, memory.slots, memory.states, executor});
+  kernel.finish({layout, options, jobs, tasks, memory.slots, memory.states, executor, kernel.hooks});
   if (!policy.output_map) return {};
   executor.parallel_for(Index(jobs.size()) * layout.num_heads, [&](Index task, Index) {
     const Index head = task % layout.num_heads, in = layout.value_width, out = policy.output_width();

@@ -35,7 +35,7 @@ struct Kernel {
   MathSizes math_sizes;                          ///< of the math's types
   Linear linear;                                 ///< the backend's matrix product
   void (*run)(const detail::PlannedCall&);       ///< the loops: all tasks of a call
-  void (*finish)(const detail::PlannedFinish&);  ///< the merge of partial states; the backend's alone
+  void (*finish)(const detail::PlannedFinish&);  ///< the merge of partial states
   /// The whole call, from the checks of its arguments on.
   Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,
                    detail::ExecutorRef, const AttendOptions&);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 #include <heed/checked.hpp>
@@ -19,7 +20,7 @@ namespace heed::inline HEED_ABI::detail {
 
 /// Begins the block. Padded with zeros, so that equal states are equal bytes.
 struct alignas(64) PartialHeader {
-  static constexpr std::uint64_t own_mark = 0x3174726150646565;  // "eedPart1": another byte order reads another number
+  static constexpr std::uint64_t own_mark = 0x3274726150646565;  // "eedPart2": another byte order reads another number
 
   std::uint64_t mark = 0;
   Index queries = 0;
@@ -29,9 +30,22 @@ struct alignas(64) PartialHeader {
   float scale = 0;
   float soft_cap = 0;
   std::uint64_t slopes = 0;  // fingerprint of the ALiBi slopes; 0 without
-  std::uint64_t padding = 0;
+  std::uint64_t math = 0;    // fingerprint of the math's name
+  char math_name[64] = {};   // as much of the name as there is room for, and a 0 behind it
+
+  void set_math(std::string_view name) noexcept {
+    math = fingerprint_of(name);
+    std::memset(math_name, 0, sizeof math_name);
+    std::memcpy(math_name, name.data(), name.size() < sizeof math_name ? name.size() : sizeof math_name - 1);
+  }
+  /// A number that differs for other names, all but surely.
+  [[nodiscard]] static std::uint64_t fingerprint_of(std::string_view name) noexcept {
+    std::uint64_t made = name.size();
+    for (const char letter : name) made = (made ^ std::uint8_t(letter)) * 0x9e3779b97f4a7c15;
+    return made;
+  }
 };
-static_assert(sizeof(PartialHeader) == 64 && std::is_trivially_copyable_v<PartialHeader>);
+static_assert(sizeof(PartialHeader) == 128 && std::is_trivially_copyable_v<PartialHeader>);
 static_assert(sizeof(SoftmaxState) == 8 && std::is_trivially_copyable_v<SoftmaxState>);
 
 /// Where the parts of a block lie. Rows are (query, head), the queries of a node follow each other.
@@ -39,6 +53,7 @@ struct PartialBlock {
   PartialHeader* header = nullptr;
   Interval* nodes = nullptr;       // [nodes]: chunks, those of near keys counted from far_away on; ascending
   Index* positions = nullptr;      // [queries]
+  Index* places = nullptr;         // [queries]: text positions
   SoftmaxState* states = nullptr;  // [nodes][queries][heads]
   float* outs = nullptr;           // [nodes][queries][heads][width]
 
@@ -48,6 +63,7 @@ struct PartialBlock {
     block.header = carver.take<PartialHeader>(1);
     block.nodes = carver.take<Interval>(sizes.nodes);
     block.positions = carver.take<Index>(sizes.queries);
+    block.places = carver.take<Index>(sizes.queries);
     block.states = carver.take<SoftmaxState>(rows);
     block.outs = carver.take<float>(rows * sizes.width);
     return block;
@@ -87,6 +103,7 @@ struct PartialBlock {
   if (bytes.size() < sizeof header) return bad("there are ", bytes.size(), ", a header has ", sizeof header);
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.mark != PartialHeader::own_mark) return bad("they begin with ", header.mark);
+  if (header.math_name[sizeof header.math_name - 1] != '\0') return bad("the name of their math does not end");
   if (!fits_in_block(header)) {
     return bad(header.nodes, " nodes of ", header.queries, " queries, ", header.heads, " heads and ", header.width,
                " numbers");

@@ -182,6 +182,7 @@ class PartialCall {
                         .scale = policy_.layout.scale,
                         .soft_cap = options_.soft_cap,
                         .slopes = fingerprint_of_slopes(options_.alibi_slopes)};
+    sizes.set_math(kernel_.math);
     HeldChunks::of(sequence, range).for_each_node_of(range, [&](bool, Interval) { ++sizes.nodes; });
     return sizes;
   }
@@ -199,7 +200,10 @@ class PartialCall {
       Job stage = jobs[s];
       HeldChunks::number_chunks(stage, *target.range);
       query -= stage.num_queries;
-      for (Index i = 0; sized && i < stage.num_queries; ++i) block.positions[query + i] = stage.query_position(i);
+      for (Index i = 0; sized && i < stage.num_queries; ++i) {
+        block.positions[query + i] = stage.query_position(i);
+        block.places[query + i] = stage.mask.text_position(stage.query_position(i));
+      }
       Index n = 0;
       held.for_each_node_of(*target.range, [&](bool far, Interval node) {
         Job job = stage;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include <heed/kernel/partial_block.hpp>
@@ -55,6 +56,12 @@ class PartialStates {
   [[nodiscard]] Index num_queries() const noexcept { return header().queries; }
   /// Query heads of a query.
   [[nodiscard]] Index num_heads() const noexcept { return header().heads; }
+  /// Name of the math that made them, at most its first 63 letters; empty if nothing was written. attend_finish() refuses
+  /// another math.
+  [[nodiscard]] std::string_view math() const noexcept {
+    if (used_ == 0) return {};
+    return reinterpret_cast<const char*>(data_ + offsetof(detail::PartialHeader, math_name));
+  }
   /// Numbers of one output, which is before the output map.
   [[nodiscard]] Index value_width() const noexcept { return header().width; }
   /// Nodes of the merge tree. Each has a state for every query and head.
@@ -145,13 +152,14 @@ struct PartialAccess {
   static bool enter(PartialStates& states) noexcept { return !std::exchange(states.in_call_, true); }
   static void leave(PartialStates& states) noexcept { states.in_call_ = false; }
   /// From here on the states hold a block of these sizes, which there is room for. The caller writes its nodes, positions,
-  /// states and outs. What lies between them becomes 0, so that equal states are equal bytes.
+  /// places, states and outs. What lies between them becomes 0, so that equal states are equal bytes.
   static PartialBlock begin(PartialStates& states, const PartialHeader& sizes) noexcept {
     states.used_ = std::size_t(PartialBlock::bytes(sizes));
     const PartialBlock made = block(states, sizes);
     std::memcpy(static_cast<void*>(made.header), &sizes, sizeof sizes);
-    std::byte* const ends[] = {reinterpret_cast<std::byte*>(made.positions), reinterpret_cast<std::byte*>(made.states),
-                               reinterpret_cast<std::byte*>(made.outs), states.data_ + states.used_};
+    std::byte* const ends[] = {reinterpret_cast<std::byte*>(made.positions), reinterpret_cast<std::byte*>(made.places),
+                               reinterpret_cast<std::byte*>(made.states), reinterpret_cast<std::byte*>(made.outs),
+                               states.data_ + states.used_};
     for (std::byte* const end : ends) {
       if (end > states.data_ + sizeof sizes) std::memset(end - Workspace::alignment, 0, Workspace::alignment);
     }

@@ -37,18 +37,24 @@ inline void write_row(const AttentionLayout& layout, const AttendOptions& option
   for (Index d = 0; d < layout.value_width; ++d) to[d] = out[d] * weight;
 }
 
-/// Tells hooks of a finished row: row `r` of the task. A job that keeps states finishes none.
+/// What a sink is told of a row at its end.
+[[nodiscard]] inline FinishedRow finished_row(const AttendOptions& options, const HookRow& row,
+                                              const SoftmaxState& state) noexcept {
+  const bool shares = !state.empty() && !options.sink_logits.empty();
+  return {.row = row,
+          .max = state.max,
+          .sum = state.sum,
+          .share = shares ? share_of_keys(state, options.sink_logits[std::size_t(row.head)]) : 1.0f};
+}
+
+/// Tells hooks of a finished row: row `r` of the task. A job that keeps states finishes none: finish() does.
 template <class Hooks>
 void finish_row(const PlannedCall& call, const Task& task, Index r, const SoftmaxState& state, Index worker) {
-  if (call.jobs[std::size_t(task.job)].states != nullptr) return;
+  const Job& job = call.jobs[std::size_t(task.job)];
+  if (job.states != nullptr) return;
   const Index group = call.layout.heads_per_group(), row = task.rows.begin + r;
-  const Index head = task.kv_head * group + row % group;
-  const bool shares = !state.empty() && !call.options.sink_logits.empty();
-  static_cast<Hooks*>(call.hooks)
-      ->finish(FinishedRow{.row = hook_row(call.jobs[std::size_t(task.job)], row / group, head, task.kv_head, worker),
-                           .max = state.max,
-                           .sum = state.sum,
-                           .share = shares ? share_of_keys(state, call.options.sink_logits[std::size_t(head)]) : 1.0f});
+  const HookRow named = hook_row(job, row / group, task.kv_head * group + row % group, task.kv_head, worker);
+  static_cast<Hooks*>(call.hooks)->finish(finished_row(call.options, named, state));
 }
 
 /// Runs the jobs of a call whose arguments were checked. Results go to the jobs' out and lse. `Hooks` is the type of what
