@@ -89,6 +89,7 @@ struct Way {
   Index page_tokens = 0;
   Index threads = 1;
   bool renews = false;  ///< a fork, then a snapshot, takes the place of the cache after every step
+  bool plans = false;   ///< a plan of layer 0, made before rows are written, runs layer 1
 };
 
 /// What a kernel of the codecs K and V answers to all queries of the text.
@@ -101,6 +102,7 @@ std::vector<float> answers_of(const heed::Kernel& kernel, const P& policy, const
   heed::Workspace workspace;
   auto pool = heed::value_or_throw(heed::ThreadPool::create(way.threads));
   std::vector<float> out(std::size_t(Text::tokens * text.out_row));
+  heed::Plan plan;
   Index first = 0;
   for (const Index tokens : way.steps) {
     const auto part = [&](const std::vector<float>& all, Index row) {
@@ -108,6 +110,7 @@ std::vector<float> answers_of(const heed::Kernel& kernel, const P& policy, const
     };
     auto step =
         heed::value_or_throw(cache->begin(std::span(text.ids).subspan(std::size_t(first), std::size_t(tokens))));
+    if (way.plans) heed::check(plan.make(policy, step.keys(0), tokens, way.threads));
     for (Index layer = 0; layer < 2; ++layer) {
       for (int s = 0; s < text.layout.num_streams; ++s) {
         const heed::StreamShape shape = text.layout.streams[std::size_t(s)];
@@ -119,10 +122,11 @@ std::vector<float> answers_of(const heed::Kernel& kernel, const P& policy, const
         heed::check(step.write(layer, s, rows));
       }
     }
-    heed::check(
-        heed::attend(kernel, policy, part(text.q, text.q_row), step.keys(1),
-                     std::span(out).subspan(std::size_t(first * text.out_row), std::size_t(tokens * text.out_row)),
-                     workspace, *pool));
+    const std::span<const float> q = part(text.q, text.q_row);
+    const std::span<float> to =
+        std::span(out).subspan(std::size_t(first * text.out_row), std::size_t(tokens * text.out_row));
+    heed::check(way.plans ? heed::attend(kernel, plan, policy, q, step.keys(1), to, workspace, *pool)
+                          : heed::attend(kernel, policy, q, step.keys(1), to, workspace, *pool));
     heed::check(step.commit());
     first += tokens;
     if (!way.renews) continue;
@@ -157,10 +161,10 @@ inline double distance(const std::vector<float>& a, const std::vector<float>& b)
 template <class F>
 void for_backends(const F& f) {
   f.template operator()<heed::Scalar>();
-#if __has_include(<xsimd/xsimd.hpp>)
+#if HEED_HAS_XSIMD
   f.template operator()<heed::Xsimd<>>();
 #endif
-#if __has_include(<Eigen/Core>)
+#if HEED_HAS_EIGEN
   f.template operator()<heed::EigenPackets>();
 #endif
 }
@@ -176,15 +180,20 @@ void expect_laws(const char* name, const P& policy, const CachePolicy& cached, c
       policy, cached, rule, text.stored<K, V>(CachePolicy::value_stream), whole);
   EXPECT_LT(distance(want, floats), 3e-5) << name << " " << rule.name;
   for (const Way& way : {Way{.steps = {Text::tokens}, .threads = 3}, Way{.steps = {100, 1, 7, 210}, .page_tokens = 8},
-                         Way{.steps = {3, 250, 9, 56}, .page_tokens = 40, .renews = true}}) {
+                         Way{.steps = {3, 250, 9, 56}, .page_tokens = 40, .renews = true},
+                         Way{.steps = whole.steps, .plans = true},
+                         Way{.steps = {3, 250, 9, 56}, .page_tokens = 40, .threads = 3, .plans = true}}) {
     const auto got = answers<heed::DefaultBackend, K, V>(policy, cached, rule, text, way);
     EXPECT_TRUE(same_bits(got, want)) << name << " " << rule.name << " " << way.steps.size() << " steps, "
-                                      << distance(got, want);
+                                      << distance(got, want) << (way.plans ? ", planned" : "");
   }
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   for_backends([&]<class Backend>() {
-    const auto got = answers<Backend, K, V>(policy, cached, rule, text, whole);
-    EXPECT_TRUE(same_bits(got, want)) << name << " " << rule.name << " " << Backend::name << " " << distance(got, want);
+    for (const bool plans : {false, true}) {
+      const auto got = answers<Backend, K, V>(policy, cached, rule, text, {.steps = whole.steps, .plans = plans});
+      EXPECT_TRUE(same_bits(got, want)) << name << " " << rule.name << " " << Backend::name << " "
+                                        << distance(got, want) << (plans ? ", planned" : "");
+    }
   });
 #endif
 }
@@ -257,7 +266,7 @@ void expect_prepared(const NamedRule& rule) {
 }
 
 /// Attention over the stored numbers in float64, on a StridedSource of rows with gaps and of entries apart from them, has
-/// its bits for few and many queries.
+/// its bits for few and many queries, and for a plan that runs on a copy of the rows.
 template <class C>
 void expect_float64() {
   constexpr Index queries = 40, keys = 300, heads = 6, kv_heads = 2, width = 72, v_width = 64;
@@ -292,6 +301,12 @@ void expect_float64() {
   problem.visible = oracle::causal();
   const oracle::Answer want = oracle::attention(problem);
   const heed::StridedSource<C> source(keys, streams[0], streams[1]);
+  const std::vector<std::byte> copied_rows[2] = {rows[0], rows[1]}, copied_entries[2] = {entries[0], entries[1]};
+  for (int s = 0; s < 2; ++s) {
+    streams[s].data = copied_rows[s].data();
+    if (streams[s].factors != nullptr) streams[s].factors = copied_entries[s].data();
+  }
+  const heed::StridedSource<C> copied(keys, streams[0], streams[1]);
   for_backends([&]<class Backend>() {
     heed::Workspace workspace;
     heed::SerialExecutor serial;
@@ -301,6 +316,11 @@ void expect_float64() {
       ASSERT_TRUE(std::abs(double(out[i]) - want.o[i]) <= 40 * 0x1p-23 * want.abs_values[i])
           << Backend::name << " " << i << ": " << out[i] << ", must be " << want.o[i];
     }
+    heed::Plan plan;
+    heed::check(plan.make(policy, source, queries, 1, heed::Causal{}));
+    std::vector<float> planned(out.size());
+    heed::check(heed::attend<Backend>(plan, policy, q, copied, planned, workspace, serial));
+    EXPECT_TRUE(same_bits(planned, out)) << Backend::name;
     for (const Index query : {Index{0}, Index{17}, queries - 1}) {
       const Index position[] = {keys - queries + query};
       heed::check(heed::attend<Backend>(
@@ -308,6 +328,12 @@ void expect_float64() {
           heed::Causal{}, one, workspace, serial, {}, {}, position));
       EXPECT_EQ(std::memcmp(one.data(), &out[std::size_t(query * heads * v_width)], one.size() * sizeof(float)), 0)
           << Backend::name << " query " << query;
+      std::vector<float> planned_one(one.size());
+      heed::check(plan.make(policy, source, 1, 1, heed::Causal{}, position));
+      heed::check(heed::attend<Backend>(
+          plan, policy, std::span(q).subspan(std::size_t(query * heads * width), std::size_t(heads * width)), copied,
+          planned_one, workspace, serial));
+      EXPECT_TRUE(same_bits(planned_one, one)) << Backend::name << " query " << query << ", planned";
     }
   });
 }

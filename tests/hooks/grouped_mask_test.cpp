@@ -66,6 +66,19 @@ Output masked(const heed::Kernel& kernel, const Storage& storage, const Problem&
   return result;
 }
 
+/// The same by a plan. (Storage::attend() also compares every call without hooks with a plan's.)
+Output masked_planned(const heed::Kernel& kernel, const Storage& storage, const Problem& p, const Source& keys,
+                      const heed::MaskRef& mask, Index threads = 1) {
+  Output result{std::vector<float>(std::size_t(p.queries * p.out_row()), nan),
+                std::vector<float>(std::size_t(p.queries * p.shape.heads), nan)};
+  heed::Workspace workspace;
+  const Call call{&keys, mask, p.q, result.out, result.lse, p.query_positions};
+  const heed::Status status =
+      storage.attend_planned(kernel, p.shape, {&call, 1}, workspace, workers(threads), p.options());
+  EXPECT_TRUE(status.ok()) << status.message() << " " << p;
+  return result;
+}
+
 /// The rows of the query heads that read one KV head.
 Output rows_of(const Output& all, const Problem& p, Index kv_head) {
   Output some;
@@ -99,6 +112,8 @@ TEST_P(GroupedMasks, HaveTheBitsOfEachHeadsOwnMask) {
           const PerHead mask{blocks, ignorant, kv_heads_of(p)};
           const Output got = masked(plain().kernel, plain().storage, p, *rows, mask);
           EXPECT_TRUE(masked(plain().kernel, plain().storage, p, *rows, mask, 3) == got) << p;
+          EXPECT_TRUE(masked_planned(plain().kernel, plain().storage, p, *rows, mask) == got) << "planned " << p;
+          EXPECT_TRUE(masked_planned(plain().kernel, plain().storage, p, *rows, mask, 3) == got) << "planned " << p;
           for (Index g = 0; g < kv_heads_of(p); ++g) {
             const Output want = masked(plain().kernel, plain().storage, p, *rows, OfHead{g, blocks});
             EXPECT_TRUE(rows_of(got, p, g) == rows_of(want, p, g)) << "KV head " << g << " " << p;
@@ -186,6 +201,11 @@ TEST_P(GroupedMasks, HooksSeeEachHeadsKeys) {
   AnyHooks hooks = got.hooks();
   EXPECT_TRUE(masked(GetParam().with(hooks), plain().storage, p, *rows, mask) ==
               masked(plain().kernel, plain().storage, p, *rows, mask));
+  Recorder planned(p.queries, p.shape.heads, p.keys);
+  hooks = planned.hooks();
+  EXPECT_TRUE(masked_planned(GetParam().with(hooks), plain().storage, p, *rows, mask, 3) ==
+              masked(plain().kernel, plain().storage, p, *rows, mask));
+  EXPECT_TRUE(planned.probabilities() == got.probabilities());
   for (Index row = 0; row < p.queries * p.shape.heads; ++row) {
     for (Index key = 0; key < p.keys; ++key) {
       const bool seen = OfHead{row % 6 / 3, false}.visible(p.keys - p.queries + row / 6, key);

@@ -64,6 +64,11 @@ class HookLaws : public testing::TestWithParam<Hooked> {
     const heed::Kernel kernel = GetParam().with(hooks);
     return run(Subject{kernel, plain().storage}, p, keys, threads);
   }
+  /// The same by a plan.
+  [[nodiscard]] static Output hooked_planned(AnyHooks& hooks, const Problem& p, const Source& keys, Index threads = 1) {
+    const heed::Kernel kernel = GetParam().with(hooks);
+    return run_planned(Subject{kernel, plain().storage}, p, keys, threads);
+  }
   [[nodiscard]] static Output hooked(AnyHooks& hooks, const Problem& p, Index threads = 1) {
     return hooked(hooks, p, *filled(plain(), p)->keys(), threads);
   }

@@ -51,6 +51,8 @@ TEST_P(LogitHooks, ThatDoNothingChangeNoBit) {
         const Output want = run(plain(), p, *rows);
         EXPECT_TRUE(hooked(hooks, p, *rows) == want) << p;
         EXPECT_TRUE(hooked(hooks, p, *rows, 3) == want) << "three workers " << p;
+        EXPECT_TRUE(hooked_planned(hooks, p, *rows) == want) << "planned " << p;
+        EXPECT_TRUE(hooked_planned(hooks, p, *rows, 3) == want) << "planned, three workers " << p;
       }
     }
   }
@@ -75,6 +77,7 @@ TEST_P(LogitHooks, AlibiHasItsBits) {
       };
       p.slopes.clear();
       EXPECT_TRUE(hooked(hooks, p, *rows) == want) << p;
+      EXPECT_TRUE(hooked_planned(hooks, p, *rows, 3) == want) << "planned " << p;
       EXPECT_FALSE(run(plain(), p, *rows) == want) << "the bias does nothing " << p;
     }
   }
@@ -99,6 +102,7 @@ TEST_P(LogitHooks, SoftCapHasItsBits) {
       };
       p.soft_cap = 0;
       EXPECT_TRUE(hooked(hooks, p, *rows) == want) << p;
+      EXPECT_TRUE(hooked_planned(hooks, p, *rows, 3) == want) << "planned " << p;
       EXPECT_FALSE(run(plain(), p, *rows) == want) << "the cap does nothing " << p;
     }
   }
@@ -178,6 +182,7 @@ TEST_P(LogitHooks, MayHideKeys) {
     }
   };
   const Output got = hooked(hooks, p, *rows);
+  EXPECT_TRUE(hooked_planned(hooks, p, *rows) == got);
   oracle::Problem o{.heads = 6, .kv_heads = 2, .key_dim = 40, .value_dim = 24, .scale = p.shape.scale};
   o.q = oracle::doubles(p.q);
   o.k = oracle::doubles(p.k);

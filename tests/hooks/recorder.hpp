@@ -89,4 +89,31 @@ class Recorder {
   return oracle::attention(o);
 }
 
+/// What a recorder got are these probabilities, and every row has ended once.
+inline void expect_oracles(const Recorder& got, const oracle::Answer& want, const Problem& p) {
+  ASSERT_EQ(got.probabilities().size(), want.o.size());
+  EXPECT_LE(oracle::worst_output(got.probabilities(), want), 1) << p;
+  for (std::size_t row = 0; row < got.rows().size(); ++row) {
+    const heed::FinishedRow& end = got.rows()[row].end;
+    double sum = 0, wanted = 0;
+    for (const float probability : got.row(row)) sum += double(probability);
+    for (Index key = 0; key < p.keys; ++key) wanted += want.o[row * std::size_t(p.keys) + std::size_t(key)];
+    const double permitted = 8 * oracle::eps32 * (1 + want.logit_size[row]);
+    EXPECT_LE(oracle::ratio(sum, wanted, permitted), 1) << p;
+    const bool empty = want.lse[row] == -oracle::infinity;
+    EXPECT_LE(oracle::ratio(sum, p.sinks.empty() && !empty ? 1 : wanted, permitted), 1) << p;
+    EXPECT_EQ(got.rows()[row].finished, 1);
+    if (empty) {
+      EXPECT_EQ(got.rows()[row].chunks, 0);
+      EXPECT_EQ(end.max, -infinity);
+      EXPECT_EQ(end.sum, 0);
+      EXPECT_EQ(end.share, 1);
+      EXPECT_EQ(end.factor(0), 0);
+    } else {
+      EXPECT_LE(oracle::ratio(double(end.share), wanted, permitted), 1) << p;
+      EXPECT_LE(oracle::lse_ratio(double(end.max) + std::log(double(end.sum)), want.lse[row], want.logit_size[row]), 1);
+    }
+  }
+}
+
 }  // namespace heed_test

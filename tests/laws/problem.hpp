@@ -142,6 +142,19 @@ struct Output {
   return result;
 }
 
+/// The same by a plan.
+[[nodiscard]] inline Output run_planned(const Subject& subject, const Problem& p, const Source& keys,
+                                        Index threads = 1) {
+  Output result{std::vector<float>(std::size_t(p.queries * p.out_row()), nan),
+                std::vector<float>(std::size_t(p.queries * p.shape.heads), nan)};
+  heed::Workspace workspace;
+  const Call call{&keys, p.mask.ref(), p.q, result.out, result.lse, p.query_positions};
+  const heed::Status status = subject.storage.attend_planned(subject.kernel, p.shape, {&call, 1}, workspace,
+                                                             workers(threads), p.options());
+  EXPECT_TRUE(status.ok()) << status.message() << " " << p;
+  return result;
+}
+
 /// A cache that holds the problem's keys.
 [[nodiscard]] inline std::unique_ptr<Cache> filled(const Subject& subject, const Problem& p) {
   auto cache = subject.storage.cache(p.shape);

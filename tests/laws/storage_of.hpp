@@ -128,8 +128,25 @@ class StorageOf final : public Storage {
     return with_policy(shape, [&](const auto& policy) {
       heed::Status status = heed::attend_batch(kernel, policy, std::span<const heed::Sequence<Coded<K, V>>>(sequences),
                                                workspace, executor, options);
-      if (status.ok()) expect_plan(kernel, policy, calls, executor, options);
+      // Hooks would be called again.
+      if (status.ok() && kernel.hooks == nullptr) expect_plan(kernel, policy, calls, executor, options);
       return status;
+    });
+  }
+  heed::Status attend_planned(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+                              heed::Workspace& workspace, AnyExecutor executor,
+                              const heed::AttendOptions& options) const override {
+    return with_policy(shape, [&](const auto& policy) {
+      const auto run = [&]<class S>(S) {
+        const heed::Plan plan = plan_of<S>(policy, calls, executor.workers());
+        const std::vector<S> sources = sources_of<S>(calls);
+        std::vector<heed::LayerIo<S>> io;
+        for (std::size_t i = 0; i < calls.size(); ++i) {
+          io.push_back({&sources[i], calls[i].q, calls[i].out, calls[i].lse});
+        }
+        return heed::attend(kernel, plan, policy, std::span<const heed::LayerIo<S>>(io), workspace, executor, options);
+      };
+      return all_have_base(calls) ? run(CodedWithBase<K, V>{}) : run(Coded<K, V>{});
     });
   }
   heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape, std::span<const PartialCall> calls,
@@ -196,38 +213,42 @@ class StorageOf final : public Storage {
   template <class P>
   static void expect_plan(const heed::Kernel& kernel, const P& policy, std::span<const Call> calls,
                           AnyExecutor executor, const heed::AttendOptions& options) {
-    bool all_have_base = true;
-    for (const Call& call : calls) all_have_base = all_have_base && call.keys->base(0, 0).has_value();
-    if (all_have_base) {
+    if (all_have_base(calls)) {
       expect_plan_of<CodedWithBase<K, V>>(kernel, policy, calls, executor, options);
     } else {
       expect_plan_of<Coded<K, V>>(kernel, policy, calls, executor, options);
     }
   }
+  [[nodiscard]] static bool all_have_base(std::span<const Call> calls) {
+    return std::all_of(calls.begin(), calls.end(), [](const Call& call) { return call.keys->base(0, 0).has_value(); });
+  }
+  template <class S>
+  [[nodiscard]] static std::vector<S> sources_of(std::span<const Call> calls) {
+    std::vector<S> sources(calls.size());
+    for (std::size_t i = 0; i < calls.size(); ++i) sources[i].source = calls[i].keys;
+    return sources;
+  }
+  template <class S, class P>
+  [[nodiscard]] static heed::Plan plan_of(const P& policy, std::span<const Call> calls, Index workers) {
+    const heed::detail::PolicyParts<P> parts(policy);
+    const Index q_row = parts.ref().layout.num_heads * parts.ref().query_width();
+    const std::vector<S> first = sources_of<S>(calls);  // they end before a layer runs
+    std::vector<heed::PlannedSequence<S>> planned;
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      planned.push_back({&first[i], Index(calls[i].q.size()) / q_row, calls[i].mask, calls[i].query_positions});
+    }
+    heed::Plan plan;
+    const heed::Status status = plan.make(policy, std::span<const heed::PlannedSequence<S>>(planned), workers);
+    EXPECT_TRUE(status.ok()) << status.message();
+    return plan;
+  }
   template <class S, class P>
   static void expect_plan_of(const heed::Kernel& kernel, const P& policy, std::span<const Call> calls,
                              AnyExecutor executor, const heed::AttendOptions& options) {
-    const auto sources_of = [&] {
-      std::vector<S> sources(calls.size());
-      for (std::size_t i = 0; i < calls.size(); ++i) sources[i].source = calls[i].keys;
-      return sources;
-    };
-    const heed::detail::PolicyParts<P> parts(policy);
-    const Index q_row = parts.ref().layout.num_heads * parts.ref().query_width();
-    heed::Plan plan;
-    {
-      const std::vector<S> first = sources_of();  // they end before a layer runs
-      std::vector<heed::PlannedSequence<S>> planned;
-      for (std::size_t i = 0; i < calls.size(); ++i) {
-        planned.push_back({&first[i], Index(calls[i].q.size()) / q_row, calls[i].mask, calls[i].query_positions});
-      }
-      const heed::Status status =
-          plan.make(policy, std::span<const heed::PlannedSequence<S>>(planned), executor.workers());
-      ASSERT_TRUE(status.ok()) << status.message();
-    }
+    const heed::Plan plan = plan_of<S>(policy, calls, executor.workers());
     heed::Workspace workspace;
     for (int layer = 0; layer < 3; ++layer) {
-      const std::vector<S> sources = sources_of();
+      const std::vector<S> sources = sources_of<S>(calls);
       std::vector<std::vector<float>> outs, lses;
       std::vector<heed::LayerIo<S>> io;
       for (std::size_t i = 0; i < calls.size(); ++i) {

@@ -139,6 +139,10 @@ class Storage {
   virtual heed::Status attend(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
                               heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const = 0;
+  /// The same by a plan, made of the calls.
+  virtual heed::Status attend_planned(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+                                      heed::Workspace& workspace, AnyExecutor executor,
+                                      const heed::AttendOptions& options) const = 0;
   virtual heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape,
                                       std::span<const PartialCall> calls, heed::Workspace& workspace,
                                       AnyExecutor executor, const heed::AttendOptions& options) const = 0;

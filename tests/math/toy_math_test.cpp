@@ -241,17 +241,23 @@ void expect_math(const char* name, const P& policy, const auto& cached, const Na
   const Text text(policy.layout(), q_width, out_width, 7);
   const Way whole{.steps = {270, 1, 4, 1, 33, 8, 1}};
   const Way other{.steps = {3, 250, 9, 56}, .page_tokens = 40, .threads = 3};
+  const Way planned{.steps = whole.steps, .page_tokens = 24, .plans = true};
+  const Way planned_by_three{.steps = other.steps, .threads = 3, .plans = true};
   std::vector<float> weighted;
   for (const Kernels& kernel : kernels<K, V>()) {
     SCOPED_TRACE(std::string(name) + " " + rule.name + " " + kernel.f32->backend);
     const auto want = answers_of<K, V>(*kernel.f32, RoundedQueries<P>{policy}, cached, rule, text, whole);
     EXPECT_TRUE(same_bits(answers_of<K, V>(*kernel.toy, policy, cached, rule, text, whole), want));
-    EXPECT_TRUE(same_bits(answers_of<K, V>(*kernel.toy, policy, cached, rule, text, other), want));
+    for (const Way& way : {other, planned, planned_by_three}) {
+      EXPECT_TRUE(same_bits(answers_of<K, V>(*kernel.toy, policy, cached, rule, text, way), want)) << way.plans;
+    }
     if (weighted.empty()) {  // once: the rounding of queries shows
       EXPECT_FALSE(same_bits(answers_of<K, V>(*kernel.f32, policy, cached, rule, text, whole), want));
     }
     const auto p = answers_of<K, V>(*kernel.toy_weights, policy, cached, rule, text, whole);
-    EXPECT_TRUE(same_bits(answers_of<K, V>(*kernel.toy_weights, policy, cached, rule, text, other), p));
+    for (const Way& way : {other, planned, planned_by_three}) {
+      EXPECT_TRUE(same_bits(answers_of<K, V>(*kernel.toy_weights, policy, cached, rule, text, way), p)) << way.plans;
+    }
     EXPECT_FALSE(same_bits(p, want));
     EXPECT_LT(distance(p, want), 0.05);
     if (weighted.empty()) weighted = p;
@@ -364,11 +370,20 @@ TEST(ToyMath, RoundedWeightsAreWithinTheBoundOfTheMath) {
       for (std::size_t i = 0; i < lse.size(); ++i) {
         EXPECT_LE(std::abs(double(lse[i]) - want.lse[i]), 1.01 * u) << Backend::name << " " << i;
       }
+      heed::Plan plan;
+      heed::check(plan.make(sequence.policy, sequence.source(), queries, 1, heed::Causal{}));
+      std::vector<float> planned = sequence.out();
+      heed::check(heed::attend<Backend, RoundedQAndP>(plan, sequence.policy, sequence.q, sequence.source(), planned,
+                                                      workspace, serial));
+      EXPECT_TRUE(same_bits(planned, out)) << Backend::name << " " << queries;
       // Queries in bf16 are exact, so without rounded weights the bound is that of F32.
       heed::check(heed::attend<Backend, RoundedQ>(sequence.policy, sequence.q, sequence.source(), heed::Causal{}, out,
                                                   workspace, serial, {}, lse));
       EXPECT_LE(oracle::worst_output(out, want), 1) << Backend::name;
       EXPECT_LE(oracle::worst_lse(lse, want), 1) << Backend::name;
+      heed::check(heed::attend<Backend, RoundedQ>(plan, sequence.policy, sequence.q, sequence.source(), planned,
+                                                  workspace, serial));
+      EXPECT_TRUE(same_bits(planned, out)) << Backend::name << " " << queries;
     });
   }
 }
@@ -431,6 +446,20 @@ TEST(ToyMath, MasksOptionsAndBatches) {
             heed::attend_batch<Backend>(RoundedQueries<heed::Gqa>{few.policy}, Batch(f32), workspace, *pool, options));
         EXPECT_TRUE(same_bits(got[0], want[0])) << Backend::name;
         EXPECT_TRUE(same_bits(got[1], want[1])) << Backend::name;
+
+        using Source = heed::StridedSource<heed::Bf16>;
+        const std::vector<heed::PlannedSequence<Source>> planned{
+            {.keys = &few_keys, .num_queries = few.queries, .mask = mask},
+            {.keys = &many_keys, .num_queries = many.queries, .mask = mask}};
+        heed::Plan plan;
+        heed::check(plan.make(few.policy, std::span<const heed::PlannedSequence<Source>>(planned), 3));
+        std::vector<float> by_plan[2] = {few.out(), many.out()};
+        const std::vector<heed::LayerIo<Source>> io{{.keys = &few_keys, .q = few.q, .out = by_plan[0]},
+                                                    {.keys = &many_keys, .q = many.q, .out = by_plan[1]}};
+        heed::check(heed::attend<Backend, RoundedQ>(plan, few.policy, std::span<const heed::LayerIo<Source>>(io),
+                                                    workspace, *pool, options));
+        EXPECT_TRUE(same_bits(by_plan[0], want[0])) << Backend::name << ", planned";
+        EXPECT_TRUE(same_bits(by_plan[1], want[1])) << Backend::name << ", planned";
       }
     }
   });
@@ -482,6 +511,103 @@ TEST(ToyMath, Hooks) {
     }
     EXPECT_LT(rounded_p.worst_sum, 1e-6) << "the sum is that of the weights";
   }
+}
+
+TEST(ToyMath, PlannedHooks) {
+  using Backend = heed::DefaultBackend;
+  using K = heed::Bf16;
+  for (const Index queries : {Index{1}, Index{40}}) {
+    const Sequence sequence(queries);
+    const auto keys = sequence.source();
+    heed::Workspace workspace;
+    heed::SerialExecutor serial;
+    Hooks alone, planned;
+    std::vector<float> want = sequence.out(), got = sequence.out();
+    heed::check(heed::attend(heed::kernel<Backend, K, K, RoundedQAndP>(alone), sequence.policy, sequence.q, keys,
+                             heed::Causal{}, want, workspace, serial));
+    heed::Plan plan;
+    heed::check(plan.make(sequence.policy, keys, queries, 1, heed::Causal{}));
+    heed::check(heed::attend(heed::kernel<Backend, K, K, RoundedQAndP>(planned), plan, sequence.policy, sequence.q,
+                             keys, got, workspace, serial));
+    EXPECT_TRUE(same_bits(got, want)) << queries;
+    EXPECT_TRUE(same_bits(planned.weights, alone.weights)) << queries;
+  }
+}
+
+/// The states of a part; a math is an argument, so that states of several can meet.
+template <class Backend, class M>
+heed::PartialStates part_of(const Sequence& sequence, const heed::KeyRange& range) {
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  heed::PartialStates states;
+  heed::check(heed::attend_partial<Backend, M>(sequence.policy, sequence.q, sequence.source(), heed::Causal{}, range,
+                                               states, workspace, serial));
+  return states;
+}
+
+TEST(ToyMath, PartsHaveTheBitsOfTheWhole) {
+  const auto check_math = []<class Backend, class M>(const Sequence& sequence) {
+    heed::Workspace workspace;
+    heed::SerialExecutor serial;
+    std::vector<float> want = sequence.out(), got = sequence.out();
+    heed::check(heed::attend<Backend, M>(sequence.policy, sequence.q, sequence.source(), heed::Causal{}, want,
+                                         workspace, serial));
+    const heed::PartialStates early = part_of<Backend, M>(sequence, heed::KeyRange::before(1)),
+                              late = part_of<Backend, M>(sequence, heed::KeyRange::from(1));
+    EXPECT_EQ(early.math(), M::name);
+    const heed::PartialView parts[] = {late, early};
+    heed::check(heed::attend_finish<Backend, M>(sequence.policy, parts, got, workspace, serial));
+    EXPECT_TRUE(same_bits(got, want)) << Backend::name << " " << M::name << " " << sequence.queries;
+    const auto& kernel = heed::kernel<Backend, heed::Bf16, heed::Bf16, M>();
+    got = sequence.out();
+    heed::check(heed::attend_finish(kernel, sequence.policy, parts, got, workspace, serial));
+    EXPECT_TRUE(same_bits(got, want)) << Backend::name << " " << M::name << " " << sequence.queries;
+  };
+  for (const Index queries : {Index{1}, Index{40}}) {
+    const Sequence sequence(queries);
+    for_backends([&]<class Backend>() {
+      check_math.template operator()<Backend, RoundedQ>(sequence);
+      check_math.template operator()<Backend, RoundedQAndP>(sequence);
+      check_math.template operator()<Backend, heed::math::F32>(sequence);
+    });
+  }
+}
+
+/// States say in which math they were made, also after they were sent as bytes. Another one is refused by name.
+TEST(ToyMath, PartsOfAnotherMathAreRefused) {
+  using Backend = heed::DefaultBackend;
+  const Sequence sequence(1);
+  const heed::PartialStates toy = part_of<Backend, RoundedQAndP>(sequence, heed::KeyRange::before(1)),
+                            f32 = part_of<Backend, heed::math::F32>(sequence, heed::KeyRange::from(1));
+  heed::PartialStates sent;
+  heed::check(sent.assign(toy.bytes()));
+  EXPECT_EQ(sent.math(), "toy weights");
+  EXPECT_EQ(heed::PartialStates().math(), "");
+  const auto refused = [&](std::vector<heed::PartialView> parts, const heed::Kernel& kernel) {
+    heed::Workspace workspace;
+    heed::SerialExecutor serial;
+    std::vector<float> out(sequence.out().size(), 7.0f);
+    const heed::Status status = heed::attend_finish(kernel, sequence.policy, parts, out, workspace, serial);
+    EXPECT_EQ(status.code(), heed::StatusCode::invalid_argument);
+    EXPECT_EQ(out, std::vector<float>(out.size(), 7.0f));
+    return status.message();
+  };
+  const auto& in_f32 = heed::kernel<Backend, heed::F32, heed::F32>();
+  const auto& in_toy = heed::kernel<Backend, heed::Bf16, heed::Bf16, RoundedQ>();
+  EXPECT_EQ(refused({toy, f32}, in_f32),
+            "sequence 0: part 0: states were made in math toy weights, the kernel computes in f32");
+  EXPECT_EQ(refused({f32, sent}, in_f32),
+            "sequence 0: part 1: states were made in math toy weights, the kernel computes in f32");
+  EXPECT_EQ(refused({toy}, in_toy),
+            "sequence 0: part 0: states were made in math toy weights, the kernel computes in toy");
+  EXPECT_EQ(refused({f32}, in_toy), "sequence 0: part 0: states were made in math f32, the kernel computes in toy");
+  heed::Workspace workspace;
+  heed::SerialExecutor serial;
+  std::vector<float> out = sequence.out();
+  const heed::PartialView parts[] = {toy};
+  EXPECT_EQ(heed::attend_finish<Backend>(sequence.policy, parts, out, workspace, serial).message(),
+            "sequence 0: part 0: states were made in math toy weights, the kernel computes in f32");
+  EXPECT_TRUE((heed::attend_finish<Backend, RoundedQAndP>(sequence.policy, parts, out, workspace, serial).ok()));
 }
 
 TEST(ToyMath, WorkspaceHasTheSizesOfTheMath) {
