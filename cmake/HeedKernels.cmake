@@ -7,12 +7,11 @@ function(heed_add_kernels target)
   set(folder "${HEED_INCLUDE_DIR}/heed/compiled")
   add_library(${target} STATIC EXCLUDE_FROM_ALL)
   target_link_libraries(${target} PUBLIC heed::heed)
-  foreach(header IN ITEMS scalar eigen xsimd)
-    set(condition "HEED_HAS_${header}")
-    string(TOUPPER "${condition}" condition)
-    if(header STREQUAL "scalar")
-      set(condition 1)
-    elseif(TARGET heed::${header})
+  file(GLOB headers CONFIGURE_DEPENDS RELATIVE "${folder}" "${folder}/*.hpp")
+  list(TRANSFORM headers REPLACE "\\.hpp$" "")
+  foreach(header IN LISTS headers)
+    string(TOUPPER "HEED_HAS_${header}" has)  # not defined for a backend that every build has
+    if(TARGET heed::${header})
       target_link_libraries(${target} PUBLIC heed::${header})
     endif()
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${folder}/${header}.hpp")
@@ -23,7 +22,7 @@ function(heed_add_kernels target)
     set(unit "${CMAKE_CURRENT_BINARY_DIR}/${target}_${header}.cpp")
     file(CONFIGURE OUTPUT "${unit}" @ONLY CONTENT
 "#include <heed/config.hpp>
-#if @condition@
+#if !defined(@has@) || @has@
 #include <heed/compiled/@header@.hpp>
 
 namespace heed::inline HEED_ABI {

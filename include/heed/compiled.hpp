@@ -1,9 +1,10 @@
 /// \file
 /// Kernels that are compiled elsewhere: a unit that includes this does not compile their loops, but links them.
 ///
-/// The CMake function heed_add_kernels(name) makes a library of them: every line of the headers in compiled/ is a
-/// kernel. There is no other list. heed's own build calls its library heed::kernels. A program links it and includes this
-/// header, or the one of its backend; nothing else changes.
+/// The kernels are those of every backend, key codec, value codec and math of the lists Backends, Codecs and Maths; a script
+/// writes their lines (tests/lists/check.py). The CMake function heed_add_kernels(name) makes a library of every line in the
+/// headers of compiled/. heed's own build calls its library heed::kernels. A program links it and includes this header, or
+/// the one of its backend; nothing else changes.
 ///
 /// The library must be compiled for the instruction set of the program. Version, instruction set and the libraries that
 /// were found are part of every name (config/abi.hpp), so that another library is an undefined reference.

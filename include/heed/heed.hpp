@@ -25,9 +25,7 @@
 #include <heed/cache/sequence_cache.hpp>
 #include <heed/cache/strided.hpp>
 #include <heed/checked.hpp>
-#include <heed/codec/bf16.hpp>
-#include <heed/codec/f16.hpp>
-#include <heed/codec/f32.hpp>
+#include <heed/codec/codecs.hpp>
 #include <heed/concepts.hpp>
 #include <heed/exec/environment.hpp>
 #include <heed/exec/openmp.hpp>
@@ -39,7 +37,7 @@
 #include <heed/layer/mfa.hpp>
 #include <heed/layer/mla.hpp>
 #include <heed/layer/mtp.hpp>
-#include <heed/math/f32.hpp>
+#include <heed/math/maths.hpp>
 #include <heed/partial.hpp>
 #include <heed/plan/plan.hpp>
 #include <heed/policy/grouped.hpp>
@@ -55,7 +53,7 @@
 #include <heed/retention/window.hpp>
 #include <heed/rope/rope.hpp>
 #include <heed/rope/yarn.hpp>
-#include <heed/simd/scalar.hpp>
+#include <heed/simd/backends.hpp>
 #include <heed/speculative/decode.hpp>
 #include <heed/speculative/tree_mask.hpp>
 #include <heed/speculative/tree_paths.hpp>
@@ -67,26 +65,6 @@
 #include <heed/ternary/matmulfree_lm.hpp>
 #include <heed/types.hpp>
 #include <heed/workspace.hpp>
-
-#if HEED_HAS_EIGEN
-#include <heed/simd/eigen.hpp>
-#endif
-#if HEED_HAS_XSIMD
-#include <heed/simd/xsimd.hpp>
-#endif
-
-namespace heed::inline HEED_ABI {
-
-/// The fastest backend this translation unit can have: xsimd, else Eigen, else scalar.
-#if HEED_HAS_XSIMD
-using DefaultBackend = Xsimd<>;
-#elif HEED_HAS_EIGEN
-using DefaultBackend = EigenPackets;
-#else
-using DefaultBackend = Scalar;
-#endif
-
-}  // namespace heed::inline HEED_ABI
 
 #pragma pop_macro("max")
 #pragma pop_macro("min")

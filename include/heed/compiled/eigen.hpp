@@ -1,11 +1,9 @@
 /// \file
-/// The kernels of the Eigen backend, compiled elsewhere: see compiled.hpp.
+/// The kernels of the eigen backend, compiled elsewhere: see compiled.hpp. Written by tests/lists/check.py.
 #pragma once
 
 #include <heed/attend.hpp>
-#include <heed/codec/bf16.hpp>
-#include <heed/codec/f16.hpp>
-#include <heed/codec/f32.hpp>
+#include <heed/codec/codecs.hpp>
 #include <heed/simd/eigen.hpp>
 
 namespace heed::inline HEED_ABI {

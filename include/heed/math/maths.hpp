@@ -1,0 +1,13 @@
+/// \file
+/// The maths of heed.
+#pragma once
+
+#include <heed/list.hpp>
+#include <heed/math/f32.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Every math of the library, the default first. A new math is an entry here.
+using Maths = List<math::F32>;
+
+}  // namespace heed::inline HEED_ABI
