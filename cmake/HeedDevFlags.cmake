@@ -35,6 +35,10 @@ target_link_libraries(heed_dev_flags INTERFACE heed::heed Threads::Threads)
 foreach(component IN ITEMS xsimd eigen)
   if(TARGET heed::${component})
     target_link_libraries(heed_dev_flags INTERFACE heed::${component})
+  else()
+    # Its headers may be on the compiler's path all the same. Then Backends would have more than heed_read_list() says.
+    string(TOUPPER "HEED_NO_${component}" without)
+    target_compile_definitions(heed_dev_flags INTERFACE ${without})
   endif()
 endforeach()
 

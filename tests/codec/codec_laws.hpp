@@ -157,18 +157,6 @@ inline double distance(const std::vector<float>& a, const std::vector<float>& b)
   return worst;
 }
 
-/// Calls f with every backend of this build.
-template <class F>
-void for_backends(const F& f) {
-  f.template operator()<heed::Scalar>();
-#if HEED_HAS_XSIMD
-  f.template operator()<heed::Xsimd<>>();
-#endif
-#if HEED_HAS_EIGEN
-  f.template operator()<heed::EigenPackets>();
-#endif
-}
-
 /// Any way through a cache gives the same bits, with every backend; they are near those on the stored numbers in floats.
 template <class K, class V, class P, class CachePolicy>
 void expect_laws(const char* name, const P& policy, const CachePolicy& cached, const NamedRule& rule, Index q_width,
@@ -188,7 +176,7 @@ void expect_laws(const char* name, const P& policy, const CachePolicy& cached, c
                                       << distance(got, want) << (way.plans ? ", planned" : "");
   }
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-  for_backends([&]<class Backend>() {
+  heed::Backends::for_each([&]<class Backend>() {
     for (const bool plans : {false, true}) {
       const auto got = answers<Backend, K, V>(policy, cached, rule, text, {.steps = whole.steps, .plans = plans});
       EXPECT_TRUE(same_bits(got, want)) << name << " " << rule.name << " " << Backend::name << " "
@@ -307,7 +295,7 @@ void expect_float64() {
     if (streams[s].factors != nullptr) streams[s].factors = copied_entries[s].data();
   }
   const heed::StridedSource<C> copied(keys, streams[0], streams[1]);
-  for_backends([&]<class Backend>() {
+  heed::Backends::for_each([&]<class Backend>() {
     heed::Workspace workspace;
     heed::SerialExecutor serial;
     std::vector<float> out(std::size_t(queries * heads * v_width)), one(std::size_t(heads * v_width));

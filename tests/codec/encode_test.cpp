@@ -11,6 +11,7 @@
 #include <heed/heed.hpp>
 
 #include "codec/vectors.hpp"
+#include "lists/plain_codecs.hpp"
 
 namespace heed_test::encode_test {
 namespace {
@@ -32,9 +33,7 @@ void expect_encoded(const std::vector<float>& in, const std::vector<typename C::
 }
 template <class V>
 void expect_as_from_float(const std::vector<float>& in, const char* what) {
-  expect_encoded<heed::F32, V>(in, from_float<heed::F32>(in), what);
-  expect_encoded<heed::Bf16, V>(in, from_float<heed::Bf16>(in), what);
-  expect_encoded<heed::F16, V>(in, from_float<heed::F16>(in), what);
+  PlainCodecs::for_each([&]<class C>() { expect_encoded<C, V>(in, from_float<C>(in), what); });
 }
 
 /// `count` floats, `step` patterns apart, from pattern `first` on.
@@ -71,23 +70,20 @@ TEST(EncodeAll, EveryFloatLong) {
   constexpr std::uint64_t at_once = 1 << 20;
   for (std::uint64_t first = 0; first < std::uint64_t{1} << 32; first += at_once) {
     const std::vector<float> in = floats(first, 1, at_once);
-    const auto each = [&]<class C>(C) {
+    PlainCodecs::for_each([&]<class C>() {
       const std::vector<typename C::Element> want = from_float<C>(in);
       const std::string from = "from pattern " + std::to_string(first);
       expect_encoded<C, Lanes<4>>(in, want, from.c_str());
       expect_encoded<C, Lanes<8>>(in, want, from.c_str());
       expect_encoded<C, Lanes<16>>(in, want, from.c_str());
-    };
-    each(heed::F32{});
-    each(heed::Bf16{});
-    each(heed::F16{});
+    });
     ASSERT_FALSE(HasFailure());
   }
 }
 
 /// Rows of any length at any address; nothing outside them is touched.
 TYPED_TEST(Encode, WritesTheRowAndNoMore) {
-  const auto expect = [&]<class C>(C) {
+  PlainCodecs::for_each([&]<class C>() {
     for (Index n = 0; n < 70; ++n) {
       const std::vector<float> in = floats(0x3f812345u, 0x00123457u, std::size_t(n));
       for (std::size_t shift = 0; shift < 4; ++shift) {
@@ -101,10 +97,7 @@ TYPED_TEST(Encode, WritesTheRowAndNoMore) {
         ASSERT_EQ(got, want) << C::name << " " << n << " numbers at " << shift;
       }
     }
-  };
-  expect(heed::F32{});
-  expect(heed::Bf16{});
-  expect(heed::F16{});
+  });
 }
 
 }  // namespace

@@ -132,10 +132,10 @@ void expect_read_alike() {
 
 TEST(RoundingModes, VectorsReadRowsAlike) {
   EXPECT_EQ(heed::F16::to_float(1), 0x1p-24f);
-#if __has_include(<xsimd/xsimd.hpp>)
+#if HEED_HAS_XSIMD
   expect_read_alike<heed::XsimdVector<>>();
 #endif
-#if __has_include(<Eigen/Core>)
+#if HEED_HAS_EIGEN
   expect_read_alike<heed::EigenVector>();
 #endif
 }

@@ -35,7 +35,7 @@ TEST(Subnormals, F16IsWidenedExactlyWhereTheyAreFlushed) {
   std::vector<float> scalar(65536), loaded(65536), packed(65536);
   const auto* bytes = reinterpret_cast<const std::byte*>(patterns.data());
   heed::F16::decode(bytes, 65536, scalar.data());
-#if __has_include(<xsimd/xsimd.hpp>)
+#if HEED_HAS_XSIMD
   using V = heed::XsimdVector<>;
   using Read = heed::F16::Reader<V>;
   for (Index i = 0; i < 65536; i += V::width) V::store(loaded.data() + i, Read::load(bytes, i));
@@ -125,10 +125,8 @@ void expect_one_answer(const char* name) {
 }
 
 TEST(Subnormals, DecodePrefillAndThreadsAgreeWhereTheyAreFlushed) {
-  expect_one_answer<heed::Scalar, heed::F16>("scalar f16");
-  expect_one_answer<heed::DefaultBackend, heed::F16>("f16");
-  expect_one_answer<heed::DefaultBackend, heed::Bf16>("bf16");
-  expect_one_answer<heed::DefaultBackend, heed::F32>("f32");
+  expect_one_answer<heed::Scalar, heed::F16>("scalar f16");  // its subnormals are numbers of other bits
+  heed::Codecs::for_each([]<class C>() { expect_one_answer<heed::DefaultBackend, C>(C::name); });
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "fuzz/bytes.hpp"
 #include "guarded_bytes.hpp"
 #include "laws/masks.hpp"
+#include "lists/plain_codecs.hpp"
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 
@@ -76,7 +77,8 @@ template <class Codec>
 double stored(double x) {
   if constexpr (std::is_same_v<Codec, heed::Bf16>) return oracle::round_to_bf16(x);
   if constexpr (std::is_same_v<Codec, heed::F16>) return oracle::round_to_f16(x);
-  return x;
+  if constexpr (std::is_same_v<Codec, heed::F32>) return x;
+  return Codec::to_float(Codec::from_float(float(x)));
 }
 
 /// One sequence of the batch and its answer.
@@ -195,10 +197,7 @@ void run(Bytes& in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Bytes in(data, size);
-  switch (in.pick(0, 2)) {
-    case 0: run<heed::F32>(in); break;
-    case 1: run<heed::Bf16>(in); break;
-    default: run<heed::F16>(in); break;
-  }
+  heed_test::PlainCodecs::with_number(std::size_t(in.pick(0, Index(heed_test::PlainCodecs::size) - 1)),
+                                      [&]<class Codec>() { run<Codec>(in); });
   return 0;
 }

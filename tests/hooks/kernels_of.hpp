@@ -9,14 +9,16 @@
 
 namespace heed_test {
 
-/// Adds the kernels of some backends for two codecs.
+/// Adds the kernels of some backends for two codecs, if the foreign rows of these laws can be of them.
 template <class K, class V, class... Backends>
 bool add_hooked() {
-  static const StorageOf<K, V> storage;
-  (all_hooked().push_back({{heed::kernel<Backends, K, V>(), storage},
-                           [](AnyHooks& hooks) { return heed::kernel<Backends, K, V>(hooks); },
-                           [](float* s, Index count, float cap) { Backends::soft_cap(s, count, cap); }}),
-   ...);
+  if constexpr (PlainCodec<K> && PlainCodec<V>) {
+    static const StorageOf<K, V> storage;
+    (all_hooked().push_back({{heed::kernel<Backends, K, V>(), storage},
+                             [](AnyHooks& hooks) { return heed::kernel<Backends, K, V>(hooks); },
+                             [](float* s, Index count, float cap) { Backends::soft_cap(s, count, cap); }}),
+     ...);
+  }
   return true;
 }
 

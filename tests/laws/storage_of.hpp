@@ -10,6 +10,7 @@
 
 #include <heed/cache/kv_cache.hpp>
 #include <heed/compiled.hpp>
+#include <heed/math/maths.hpp>
 #include <heed/partial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
@@ -17,6 +18,7 @@
 #include <heed/policy/shared_row.hpp>
 
 #include "laws/subject.hpp"
+#include "lists/plain_codecs.hpp"
 
 namespace heed_test {
 
@@ -305,11 +307,19 @@ class StorageOf final : public Storage {
   }
 };
 
-/// Adds the kernels of some backends for two codecs.
+/// Adds the kernels of one backend for two codecs, in every math.
+template <class K, class V, class Backend>
+void add_subject(const Storage& storage) {
+  heed::Maths::for_each([&]<class Math>() { subjects().push_back({heed::kernel<Backend, K, V, Math>(), storage}); });
+}
+
+/// Adds the kernels of some backends for two codecs, if the foreign rows of these laws can be of them.
 template <class K, class V, class... Backends>
 bool add_subjects() {
-  static const StorageOf<K, V> storage;
-  (subjects().push_back({heed::kernel<Backends, K, V>(), storage}), ...);
+  if constexpr (PlainCodec<K> && PlainCodec<V>) {
+    static const StorageOf<K, V> storage;
+    (add_subject<K, V, Backends>(storage), ...);
+  }
   return true;
 }
 

@@ -17,6 +17,7 @@
 #include <heed/concepts.hpp>
 #include <heed/kernel/finish_call.hpp>
 #include <heed/kernel/kernel.hpp>
+#include <heed/math/maths.hpp>
 #include <heed/retention/mask_ref.hpp>
 #include <heed/workspace.hpp>
 
@@ -168,8 +169,10 @@ struct Subject {
 
   [[nodiscard]] std::string key_codec() const { return kernel.key_codec; }
   [[nodiscard]] std::string value_codec() const { return kernel.value_codec; }
+  [[nodiscard]] bool has_default_math() const { return std::string(kernel.math) == heed::Maths::First::name; }
   [[nodiscard]] std::string name() const {
-    return std::string(kernel.backend) + "_" + kernel.key_codec + "_" + kernel.value_codec;
+    return std::string(kernel.backend) + "_" + kernel.key_codec + "_" + kernel.value_codec +
+           (has_default_math() ? "" : std::string("_") + kernel.math);
   }
   /// Shared rows need one codec for keys and values.
   [[nodiscard]] bool shares() const { return key_codec() == value_codec(); }

@@ -226,7 +226,7 @@ struct Kernels {
 template <class K, class V>
 std::vector<Kernels> kernels() {
   std::vector<Kernels> all;
-  for_backends([&]<class Backend>() {
+  heed::Backends::for_each([&]<class Backend>() {
     all.push_back({&heed::kernel<Backend, K, V>(), &heed::kernel<Backend, K, V, RoundedQ>(),
                    &heed::kernel<Backend, K, V, RoundedQAndP>()});
   });
@@ -352,7 +352,7 @@ TEST(ToyMath, RoundedWeightsAreWithinTheBoundOfTheMath) {
   for (const Index queries : {Index{1}, Index{40}}) {
     const Sequence sequence(queries);
     const oracle::Answer want = oracle::attention(sequence.problem);
-    for_backends([&]<class Backend>() {
+    heed::Backends::for_each([&]<class Backend>() {
       heed::Workspace workspace;
       heed::SerialExecutor serial;
       std::vector<float> out = sequence.out(), lse(std::size_t(queries * Sequence::heads));
@@ -391,7 +391,7 @@ TEST(ToyMath, RoundedWeightsAreWithinTheBoundOfTheMath) {
 TEST(ToyMath, TheSumIsThatOfTheRoundedWeights) {
   const Sequence sequence(40, true);
   const oracle::Answer want = oracle::attention(sequence.problem);
-  for_backends([&]<class Backend>() {
+  heed::Backends::for_each([&]<class Backend>() {
     heed::Workspace workspace;
     heed::SerialExecutor serial;
     std::vector<float> out = sequence.out();
@@ -430,7 +430,7 @@ TEST(ToyMath, MasksOptionsAndBatches) {
   const auto few_keys = few.source(), many_keys = many.source();
   heed::Workspace workspace;
   const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));
-  for_backends([&]<class Backend>() {
+  heed::Backends::for_each([&]<class Backend>() {
     for (const heed::MaskRef& mask : masks) {
       for (const heed::AttendOptions& options : all_options) {
         std::vector<float> got[2] = {few.out(), many.out()}, want[2] = {few.out(), many.out()};

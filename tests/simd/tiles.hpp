@@ -10,9 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include <heed/codec/bf16.hpp>
-#include <heed/codec/f16.hpp>
-#include <heed/codec/f32.hpp>
+#include <heed/codec/codecs.hpp>
 #include <heed/concepts.hpp>
 #include <heed/simd/scalar.hpp>
 
@@ -81,12 +79,5 @@ struct Targets {
     }
   }
 };
-
-template <class F>
-void for_codecs(const F& f) {
-  f.template operator()<heed::F32>();
-  f.template operator()<heed::Bf16>();
-  f.template operator()<heed::F16>();
-}
 
 }  // namespace heed_test

@@ -1,5 +1,6 @@
 // Verification on the kernel and the cache: a row of a step of 1 to 16 tokens has the bits of the decode step it stands
 // for, whatever the drafts behind it hold, for every policy, codec and rule; and what was accepted goes on as a text.
+#include <heed/codec/codecs.hpp>
 #include <heed/retention/separator_stream.hpp>
 #include <heed/retention/separators.hpp>
 #include <heed/retention/sinks.hpp>
@@ -65,9 +66,7 @@ void expect_decode_bits(const Subject<P>& subject, const RuleOf& rule, heed::Pos
 template <class P>
 void expect_decode_bits(const Subject<P>& subject) {
   for (const RuleOf& rule : rules()) {
-    expect_decode_bits<heed::F32>(subject, rule, heed::Positions::absolute);
-    expect_decode_bits<heed::Bf16>(subject, rule, heed::Positions::absolute);
-    expect_decode_bits<heed::F16>(subject, rule, heed::Positions::absolute);
+    heed::Codecs::for_each([&]<class C>() { expect_decode_bits<C>(subject, rule, heed::Positions::absolute); });
   }
 }
 TEST(VerifyRow, IsTheDecodeStepGqa) { expect_decode_bits(gqa()); }
