@@ -114,13 +114,7 @@ void add_all_decode() {
   const auto both = [](const auto& shape) {
     for (const Index keys : {4096, 32768}) add<Backend, C>(shape, {.group = "decode", .keys = keys});
   };
-  both(mha());
-  both(gqa());
-  both(mqa());
-  both(mla());
-  both(mla16());
-  both(mfa());
-  both(mfa_kr());
+  for_each_shape(both);
 }
 
 /// What speculative decoding asks for: a token and its drafts, which read the cache once.

@@ -69,6 +69,18 @@ inline Shape<heed::Mha> mla16_expanded() {
   return {"mla16_expanded", {.num_heads = 16, .head_dim = 192, .v_head_dim = 128, .scale = heed::default_scale(192)}};
 }
 
+/// Calls f with the shape of every mechanism.
+template <class F>
+void for_each_shape(const F& f) {
+  f(mha());
+  f(gqa());
+  f(mqa());
+  f(mla());
+  f(mla16());
+  f(mfa());
+  f(mfa_kr());
+}
+
 /// What a query of `kv_head` reads of a stored row, in float64: by default the policy's views.
 template <class P>
 void read_row(const P& policy, heed::Index /*kv_head*/, heed::Index /*position*/, const float* row_of_key,

@@ -44,8 +44,7 @@ void add_layout() {
 }  // namespace
 
 const bool xsimd_bit_linear_added = [] {
-  add_layout<heed::TwoBit>();
-  add_layout<heed::FiveTrits>();
+  heed::TernaryLayouts::for_each([]<class L>() { add_layout<L>(); });
   return true;
 }();
 

@@ -74,8 +74,7 @@ void run_mlgru_of(Index width, int repeats) {
 inline void run_mlgru(int repeats) {
   std::printf("\nMLGRU, weights in cache%-32s us/token    +-%%     GOP/s  %%int8\n", "");
   for (const Index width : {1024, 2560}) {
-    run_mlgru_of<heed::TwoBit>(width, repeats);
-    run_mlgru_of<heed::FiveTrits>(width, repeats);
+    heed::TernaryLayouts::for_each([&]<class L>() { run_mlgru_of<L>(width, repeats); });
   }
 }
 

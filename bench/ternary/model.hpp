@@ -100,8 +100,7 @@ inline void run_model(const heed::MatMulFreeConfig& config, Index prompt, int re
               static_cast<long long>(config.intermediate_size), static_cast<long long>(config.vocab_size),
               static_cast<long long>(prompt));
   std::printf("bf16: the products alone with bf16 weights, two layers and the head measured, all layers worked out\n");
-  run_model_of<heed::TwoBit>(config, prompt, repeats);
-  run_model_of<heed::FiveTrits>(config, prompt, repeats);
+  heed::TernaryLayouts::for_each([&]<class L>() { run_model_of<L>(config, prompt, repeats); });
 }
 
 }  // namespace bench

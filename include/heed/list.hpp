@@ -46,17 +46,17 @@ struct List {
   /// The names, in the order of the list.
   [[nodiscard]] static constexpr std::array<const char*, size> names() noexcept { return {T::name...}; }
 
-  /// Calls f.template operator()<U>() for every type U, in the order of the list.
+  /// Calls `f.template operator()<U>()` for every type U, in the order of the list.
   template <class F>
   static constexpr void for_each(F&& f) {
     (f.template operator()<T>(), ...);
   }
-  /// Calls f.template operator()<U>() for the first type of that name. Returns false if there is none.
+  /// Calls `f.template operator()<U>()` for the first type of that name. Returns false if there is none.
   template <class F>
   static constexpr bool with_name(std::string_view name, F&& f) {
     return ((name == T::name && (f.template operator()<T>(), true)) || ...);
   }
-  /// Calls f.template operator()<U>() for type number `number`, counted from 0. Returns false if there is none.
+  /// Calls `f.template operator()<U>()` for type number `number`, counted from 0. Returns false if there is none.
   template <class F>
   static constexpr bool with_number(std::size_t number, F&& f) {
     std::size_t at = 0;

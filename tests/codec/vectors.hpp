@@ -1,5 +1,6 @@
 /// \file
-/// The vector types by which rows are encoded in this build.
+/// The vector types by which rows are encoded in this build: registers of every width, and those of xsimd and Eigen. A type
+/// of vectors that a new backend brings is added here.
 #pragma once
 
 #include <algorithm>

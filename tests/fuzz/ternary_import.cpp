@@ -70,10 +70,7 @@ void read(heed_fuzz::Bytes& in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   heed_fuzz::Bytes in(data, size);
-  if (in.one_in(2)) {
-    read<heed::TwoBit>(in);
-  } else {
-    read<heed::FiveTrits>(in);
-  }
+  heed::TernaryLayouts::with_number(std::size_t(in.pick(0, heed::Index(heed::TernaryLayouts::size) - 1)),
+                                    [&]<class L>() { read<L>(in); });
   return 0;
 }

@@ -4,10 +4,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include <heed/codec/codecs.hpp>
 #include <heed/config.hpp>
+#include <heed/simd/backends.hpp>
 
 #include "golden/registry.hpp"
 #include "program/program.hpp"
@@ -121,18 +125,16 @@ int run_all(const fs::path& folder, const std::string& only, const Setup& setup,
 int main(int argc, char** argv) {
   CLI::App app{"Runs a folder of golden cases through heed"};
   std::string folder, only;
-  Setup setup{.backend = "scalar", .codec = "f32"};
-#if HEED_HAS_XSIMD
-  setup.backend = "xsimd";
-#endif
+  const auto backends = heed::Backends::names(), codecs = heed::Codecs::names();
+  Setup setup{.backend = backends.front(), .codec = codecs.front()};
   bool verbose = false;
   app.add_option("folder", folder, "the folder with index.json")->required();
-  app.add_option("--backend", setup.backend, "scalar, eigen or xsimd")
+  app.add_option("--backend", setup.backend, "whose loops run")
       ->capture_default_str()
-      ->check(CLI::IsMember({"scalar", "eigen", "xsimd"}));
-  app.add_option("--codec", setup.codec, "how keys and values are stored: f32, bf16 or f16")
+      ->check(CLI::IsMember(std::vector<std::string>(backends.begin(), backends.end())));
+  app.add_option("--codec", setup.codec, "how keys and values are stored")
       ->capture_default_str()
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+      ->check(CLI::IsMember(std::vector<std::string>(codecs.begin(), codecs.end())));
   app.add_option("--only", only, "run only files whose name contains this");
   app.add_flag("--verbose", verbose, "print every comparison");
   return heed_examples::run_program("heed_golden", app, argc, argv,

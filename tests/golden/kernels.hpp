@@ -3,32 +3,33 @@
 #pragma once
 
 #include <string>
-#include <utility>
+#include <type_traits>
 
+#include <heed/codec/codecs.hpp>
 #include <heed/compiled.hpp>
+#include <heed/simd/backends.hpp>
 
 #include "golden/registry.hpp"
 
 namespace heed_golden {
 
 /// Calls f.template operator()<Backend, Codec>() for what the command line chose; throws Unusable if that is not in
-/// this program.
+/// this program. The fastest backend has every codec. The others have the exact one, whose results the references of the
+/// cases are for: a pair more is every handler compiled once more.
 template <class F>
 void with_kernel(const Setup& setup, F&& f) {
-  const auto with_codec = [&]<class Backend>() {
-    if (setup.codec == "f32") return f.template operator()<Backend, heed::F32>();
-    if (setup.codec == "bf16") return f.template operator()<Backend, heed::Bf16>();
-    if (setup.codec == "f16") return f.template operator()<Backend, heed::F16>();
-    throw Unusable("codec '" + setup.codec + "' is not in this program");
-  };
-  if (setup.backend == "scalar") return with_codec.template operator()<heed::Scalar>();
-#if HEED_HAS_XSIMD
-  if (setup.backend == "xsimd") return with_codec.template operator()<heed::Xsimd<>>();
-#endif
-#if HEED_HAS_EIGEN
-  if (setup.backend == "eigen" && setup.codec == "f32") return f.template operator()<heed::EigenPackets, heed::F32>();
-#endif
-  throw Unusable("backend '" + setup.backend + "' with codec '" + setup.codec + "' is not in this program");
+  bool found = false;
+  heed::Backends::with_name(setup.backend, [&]<class Backend>() {
+    heed::Codecs::with_name(setup.codec, [&]<class Codec>() {
+      if constexpr (std::is_same_v<Backend, heed::Backends::First> || std::is_same_v<Codec, heed::Codecs::First>) {
+        found = true;
+        f.template operator()<Backend, Codec>();
+      }
+    });
+  });
+  if (!found) {
+    throw Unusable("backend '" + setup.backend + "' with codec '" + setup.codec + "' is not in this program");
+  }
 }
 
 }  // namespace heed_golden

@@ -14,8 +14,8 @@ namespace heed_golden {
 
 /// What the command line chose.
 struct Setup {
-  std::string backend;  ///< scalar, eigen or xsimd
-  std::string codec;    ///< f32, bf16 or f16
+  std::string backend;  ///< a name of heed::Backends
+  std::string codec;    ///< a name of heed::Codecs
 };
 
 /// Runs a case and reports every comparison; throws Unusable if the case asks for what the handler does not know.

@@ -12,6 +12,7 @@
 #include <heed/compiled.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/shared_row.hpp>
+#include <heed/simd/backends.hpp>
 
 #include "oracle/random.hpp"
 
@@ -60,19 +61,15 @@ TEST(Kernel, ChosenAtRunTimeHasTheBitsOfItsTypes) {
   heed::SerialExecutor serial;
   ASSERT_TRUE(heed::attend<heed::Scalar>(gqa, q, source, heed::Causal{}, want, workspace, serial).ok());
 
-  std::vector<const heed::Kernel*> all{&heed::kernel<heed::Scalar, heed::Bf16, heed::F16>()};
-#if HEED_HAS_EIGEN
-  all.push_back(&heed::kernel<heed::EigenPackets, heed::Bf16, heed::F16>());
-#endif
-#if HEED_HAS_XSIMD
-  all.push_back(&heed::kernel<heed::Xsimd<>, heed::Bf16, heed::F16>());
-#endif
+  std::vector<const heed::Kernel*> all;
+  heed::Backends::for_each([&]<class B>() { all.push_back(&heed::kernel<B, heed::Bf16, heed::F16>()); });
+  const heed::Kernel* const scalar = &heed::kernel<heed::Scalar, heed::Bf16, heed::F16>();
   for (const heed::Kernel* kernel : all) {
     SCOPED_TRACE(kernel->backend);
     EXPECT_EQ(std::string(kernel->key_codec), "bf16");
     EXPECT_EQ(std::string(kernel->value_codec), "f16");
     const std::vector<float> got = attend(*kernel, gqa, source);
-    if (kernel == all[0]) {
+    if (kernel == scalar) {
       EXPECT_TRUE(same_bits(got, want));
     } else {  // without fused multiply-add, backends differ in bits
       for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-5) << i;

@@ -1,6 +1,6 @@
 /// \file
-/// The codecs of the list that store one element per number: for tests of elements, and of foreign rows without factors.
-/// The others are tested by HEED_CODEC_LAWS (codec/codec_laws.hpp), which every codec passes.
+/// The codecs of the list that store one element per number: for tests of elements, and of foreign rows without
+/// factors. HEED_CODEC_LAWS (codec/codec_laws.hpp) is for every codec.
 #pragma once
 
 #include <type_traits>

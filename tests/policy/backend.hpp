@@ -1,6 +1,6 @@
 /// \file
 /// The backend these tests run on: the fastest there is, with kernels from heed::kernels. That all backends agree is for
-/// tests/laws.
+/// tests/laws. It is not heed::DefaultBackend, whose header reads Eigen's in every unit.
 #pragma once
 
 #include <heed/config.hpp>

@@ -106,7 +106,7 @@ std::vector<float> run(const heed::BitNetAttention<L>& layer, const std::vector<
 
 template <class L>
 class BitNetAttentionLayer : public testing::Test {};
-using Layouts = testing::Types<heed::TwoBit, heed::FiveTrits>;
+using Layouts = heed::TernaryLayouts::As<testing::Types>;
 TYPED_TEST_SUITE(BitNetAttentionLayer, Layouts);
 
 TYPED_TEST(BitNetAttentionLayer, IsTernaryProjectionsAroundGqa) {

@@ -8,21 +8,16 @@ namespace {
 
 template <class B>
 class Gates : public testing::Test {};
-using Backends = testing::Types<
-#if __has_include(<xsimd/xsimd.hpp>)
-    heed::Xsimd<>,
-#if defined(__AVX512F__)
-    heed::Xsimd<xsimd::avx2>,
+/// Every backend, and xsimd's registers where they are not the widest.
+#if HEED_HAS_XSIMD && defined(__AVX512F__)
+using Backends = heed::Backends::With<heed::Xsimd<xsimd::avx2>, heed::Xsimd<xsimd::sse2>>;
+#elif HEED_HAS_XSIMD && defined(__AVX__)
+using Backends = heed::Backends::With<heed::Xsimd<xsimd::sse2>>;
+#else
+using Backends = heed::Backends;
 #endif
-#if defined(__AVX__)
-    heed::Xsimd<xsimd::sse2>,
-#endif
-#endif
-#if __has_include(<Eigen/Core>)
-    heed::EigenPackets,
-#endif
-    heed::Scalar>;
-TYPED_TEST_SUITE(Gates, Backends);
+using GatesOf = Backends::As<testing::Types>;
+TYPED_TEST_SUITE(Gates, GatesOf);
 
 // exp is good to 2 units of 2^-23 (tests/simd); 1 / (1 + e) adds two roundings, e times that another one, and gates two
 // more. Below exp(-87) a gate is zero.

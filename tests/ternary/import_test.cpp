@@ -26,7 +26,7 @@ class TernaryImport : public testing::Test {
   }
   oracle::Random random{1};
 };
-using Layouts = testing::Types<heed::TwoBit, heed::FiveTrits>;
+using Layouts = heed::TernaryLayouts::As<testing::Types>;
 TYPED_TEST_SUITE(TernaryImport, Layouts);
 
 TYPED_TEST(TernaryImport, HuggingFace) {

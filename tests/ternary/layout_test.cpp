@@ -10,7 +10,7 @@ namespace {
 
 template <class L>
 class TernaryLayouts : public testing::Test {};
-using Layouts = testing::Types<heed::TwoBit, heed::FiveTrits>;
+using Layouts = heed::TernaryLayouts::As<testing::Types>;
 TYPED_TEST_SUITE(TernaryLayouts, Layouts);
 
 constexpr std::pair<Index, Index> shapes[] = {{1, 1}, {2, 3}, {31, 16}, {32, 20}, {33, 17}, {64, 40}, {70, 333}};

@@ -13,14 +13,8 @@
 
 #include <heed/exec/serial.hpp>
 #include <heed/exec/thread_pool.hpp>
-#include <heed/simd/scalar.hpp>
+#include <heed/simd/backends.hpp>
 #include <heed/simd/ternary/select.hpp>
-#if __has_include(<xsimd/xsimd.hpp>)
-#include <heed/simd/xsimd.hpp>
-#endif
-#if __has_include(<Eigen/Core>)
-#include <heed/simd/eigen.hpp>
-#endif
 #include <heed/ternary/bit_linear.hpp>
 
 #include "oracle/bitlinear.hpp"
@@ -37,30 +31,19 @@ using Bytes = std::vector<std::uint8_t>;
 inline constexpr float nan_float = std::numeric_limits<float>::quiet_NaN();
 inline constexpr float inf_float = std::numeric_limits<float>::infinity();
 
-#if __has_include(<xsimd/xsimd.hpp>)
-using Backend = heed::Xsimd<>;
-#else
-using Backend = heed::Scalar;
-#endif
+using Backend = heed::DefaultBackend;
 
 /// Calls f<Backend>(name) for every backend of this build.
 template <class F>
 void with_every_backend(F&& f) {
-  f.template operator()<heed::Scalar>("scalar");
-#if __has_include(<xsimd/xsimd.hpp>)
-  f.template operator()<heed::Xsimd<>>("xsimd");
-#endif
-#if __has_include(<Eigen/Core>)
-  f.template operator()<heed::EigenPackets>("eigen");
-#endif
+  heed::Backends::for_each([&]<class B>() { f.template operator()<B>(B::name); });
 }
 
-/// Calls f<Backend, Layout>(name) for every backend of this build and both layouts.
+/// Calls f<Backend, Layout>(name) for every backend of this build and every layout.
 template <class F>
 void with_every_form(F&& f) {
   with_every_backend([&]<class B>(const std::string& name) {
-    f.template operator()<B, heed::TwoBit>(name + ", 2 bits");
-    f.template operator()<B, heed::FiveTrits>(name + ", 1.6 bits");
+    heed::TernaryLayouts::for_each([&]<class L>() { f.template operator()<B, L>(name + ", " + L::name); });
   });
 }
 

@@ -14,8 +14,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Every backend that this translation unit can have, the fastest first, the definition last. A new backend is a line here.
-/// The build reads the list (cmake/HeedLists.cmake): HEED_HAS_<NAME> goes with the component heed::<name>.
+/// Every backend that this translation unit can have: the fastest first, the definition last. A new backend is a line
+/// here. The build reads the list: HEED_HAS_XSIMD goes with its component xsimd, and so on (cmake/HeedLists.cmake).
 using Backends = List<
 #if HEED_HAS_XSIMD
     Xsimd<>,

@@ -3,16 +3,13 @@
 
 #include "compile/concepts/minimal.hpp"
 
-static_assert(heed::SimdBackend<heed::Scalar>);
-static_assert(heed::SimdBackend<heed::DefaultBackend>);
-#if __has_include(<Eigen/Core>)
-static_assert(heed::SimdBackend<heed::EigenPackets>);
-#endif
-#if __has_include(<xsimd/xsimd.hpp>)
-static_assert(heed::SimdBackend<heed::Xsimd<>>);
-#if defined(__SSE2__)
+static_assert([] {
+  bool all = true;
+  heed::Backends::for_each([&]<class B>() { all = all && heed::SimdBackend<B>; });
+  return all;
+}());
+#if HEED_HAS_XSIMD && defined(__SSE2__)
 static_assert(heed::SimdBackend<heed::Xsimd<xsimd::sse2>>);
-#endif
 #endif
 
 static_assert(heed::SimdBackend<minimal::Backend>);

@@ -4,7 +4,12 @@
 
 #include "compile/concepts/minimal.hpp"
 
-static_assert(heed::Math<heed::math::F32, heed::Scalar>);
+static_assert([] {
+  bool all = true;
+  heed::Maths::for_each(
+      [&]<class M>() { heed::Backends::for_each([&]<class B>() { all = all && heed::Math<M, B>; }); });
+  return all;
+}());
 static_assert(heed::Math<heed::math::F32, heed::DefaultBackend, heed::Bf16, heed::F16>);
 static_assert(heed::Math<heed::math::F32, minimal::Backend, minimal::Codec>);
 

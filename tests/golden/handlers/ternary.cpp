@@ -196,13 +196,11 @@ void run_weights(Case& one, const Setup&, Report& report) {
   for (const auto& name : one.config.get<std::vector<std::string>>("matrices")) {
     const Shape shape = one.shape(name + ".weight");
     const auto master = one.get<float>(name + ".weight", {-1, -1});
-    const auto check = [&]<class L>() {
+    heed::TernaryLayouts::for_each([&]<class L>() {
       const auto got = heed::value_or_throw(heed::ternary_from_floats<L>("weight", {master, shape.at(0), shape.at(1)}));
       check_exact(name + ".ternary", one.get<Int>(name + ".ternary", shape), values(got), report);
       check_rows_near(name + ".mean_abs", {got.scale()}, one.get<double>(name + ".mean_abs", {}), 1, report);
-    };
-    check.template operator()<heed::TwoBit>();
-    check.template operator()<heed::FiveTrits>();
+    });
   }
 }
 
@@ -214,16 +212,14 @@ void run_packing(Case& one, const Setup&, Report& report) {
     const auto packed = read_bytes(one, "packed_" + number, {quarter, cols});
     auto unpacked = one.get<Int>("unpacked_" + number, {4 * quarter, cols});
     unpacked.resize(std::size_t(rows * cols));  // the others were not packed
-    const auto check = [&]<class L>() {
+    heed::TernaryLayouts::for_each([&]<class L>() {
       const auto got = heed::value_or_throw(
           heed::ternary_from_hugging_face<L>("packed", packed, rows, cols, 0.5f, heed::WeightScale::multiplier));
       const Trits weights = values(got);
       check_exact("ternary_" + number, one.get<Int>("ternary_" + number, {rows, cols}), weights, report);
       check_exact("unpacked_" + number, unpacked, weights, report);
       report.require("packed_" + number + " again", oracle::hf_packed({rows, cols, weights, 0.5}) == packed);
-    };
-    check.template operator()<heed::TwoBit>();
-    check.template operator()<heed::FiveTrits>();
+    });
   }
 }
 

@@ -28,17 +28,13 @@ using Results = std::map<std::string, Floats>;
 template <class Compute>
 Results computed(const Setup& setup, const Compute& compute, Report& report) {
   std::vector<std::pair<std::string, Results>> all;
-  const auto with = [&]<class Backend>(const std::string& name) {
-    all.emplace_back(name, compute.template operator()<Backend, heed::TwoBit>());
-    all.emplace_back(name + ", " + heed::FiveTrits::name, compute.template operator()<Backend, heed::FiveTrits>());
-  };
-  with.template operator()<heed::Scalar>("scalar");
-#if HEED_HAS_XSIMD
-  with.template operator()<heed::Xsimd<>>("xsimd");
-#endif
-#if HEED_HAS_EIGEN
-  with.template operator()<heed::EigenPackets>("eigen");
-#endif
+  heed::Backends::for_each([&]<class Backend>() {
+    heed::TernaryLayouts::for_each([&]<class Layout>() {
+      const bool first = std::is_same_v<Layout, heed::TernaryLayouts::First>;
+      all.emplace_back(Backend::name + (first ? "" : std::string(", ") + Layout::name),
+                       compute.template operator()<Backend, Layout>());
+    });
+  });
   const auto chosen =
       std::find_if(all.begin(), all.end(), [&](const auto& form) { return form.first == setup.backend; });
   if (chosen == all.end()) throw Unusable("backend '" + setup.backend + "' is not in this program");

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <heed/checked.hpp>
+#include <heed/list.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -82,5 +83,8 @@ concept TernaryLayout = requires(std::uint8_t byte, int plane) {
   { L::plane_unit(plane) } -> std::same_as<int>;
   requires L::block_rows == 32 && L::block_bytes == 128 && L::block_cols == 4 * L::planes;
 };
+
+/// Every layout.
+using TernaryLayouts = List<TwoBit, FiveTrits>;
 
 }  // namespace heed::inline HEED_ABI
