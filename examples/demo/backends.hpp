@@ -5,10 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "model/mechanisms.hpp"
+#include <heed/simd/backends.hpp>
+
+#include "model/decoder.hpp"
 
 namespace heed_examples {
 
+/// The models on one backend.
 struct DemoBackend {
   std::string name;
   MakeNetwork make;
@@ -16,27 +19,14 @@ struct DemoBackend {
   std::vector<std::string> mechanisms;
 };
 
-template <heed::SimdBackend B>
-[[nodiscard]] DemoBackend demo_backend(const char* name) {
-  DemoBackend backend{name, make_network<B>, attach_mtp<B>, {}};
-  for (const Mechanism& mechanism : mechanisms<heed::F32, B>) backend.mechanisms.emplace_back(mechanism.name);
-  return backend;
-}
-
-#if __has_include(<xsimd/xsimd.hpp>)
-[[nodiscard]] DemoBackend xsimd_backend();
-#endif
-[[nodiscard]] DemoBackend eigen_backend();
-[[nodiscard]] DemoBackend scalar_backend();
+/// Defined in demo/backend_of.hpp, which the file of the backend includes. CMakeLists.txt makes these files.
+template <class B>
+[[nodiscard]] DemoBackend demo_backend();
 
 /// The fastest first.
 [[nodiscard]] inline std::vector<DemoBackend> demo_backends() {
   std::vector<DemoBackend> backends;
-#if __has_include(<xsimd/xsimd.hpp>)
-  backends.push_back(xsimd_backend());
-#endif
-  backends.push_back(eigen_backend());
-  backends.push_back(scalar_backend());
+  heed::Backends::for_each([&]<class B>() { backends.push_back(demo_backend<B>()); });
   return backends;
 }
 

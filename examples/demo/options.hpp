@@ -37,8 +37,9 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
   names.reserve(backends.size());
   for (const DemoBackend& backend : backends) names.push_back(backend.name);
   options.backend = names.front();
+  const auto codecs = heed::Codecs::names();
   app.add_option("--model", options.models, "Model file; repeatable. Default: one for each mechanism, in --data");
-  app.add_option("--rule", options.rule, std::string("Which tokens stay, with --model: ") + rule_syntax)
+  app.add_option("--rule", options.rule, std::string("Which tokens stay, with --model: ") + rule_syntax())
       ->capture_default_str();
   app.add_option("--positions", options.positions, "Rotary positions, with --model: logical, or in-cache ranks")
       ->capture_default_str()
@@ -53,7 +54,7 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
       ->check(whole_number(0));
   app.add_option("--codec", options.codec, "How the cache stores numbers")
       ->capture_default_str()
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+      ->check(CLI::IsMember(std::vector<std::string>(codecs.begin(), codecs.end())));
   app.add_option("--backend", options.backend, "Inner loops of the attention")
       ->capture_default_str()
       ->check(CLI::IsMember(names));

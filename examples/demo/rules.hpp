@@ -7,10 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
-
+#include "lists/rules.hpp"
 #include "model/retention.hpp"
 #include "program/usage.hpp"
 
@@ -24,9 +21,14 @@ struct DemoRun {
 };
 
 /// What --rule takes.
-inline constexpr const char* rule_syntax =
-    "trained, full, window:N, sinks:INITIAL,WINDOW, anchors, separators:INITIAL,WINDOW or "
-    "stream:INITIAL,SEPARATORS,LOCAL,CAPACITY";
+[[nodiscard]] inline std::string rule_syntax() {
+  std::string text = "trained";
+  for (const RuleKind& kind : rule_kinds()) {
+    const bool last = &kind == &rule_kinds().back(), has_numbers = *kind.syntax != 0;
+    text += (last ? " or " : ", ") + std::string(kind.name) + (has_numbers ? ":" : "") + kind.syntax;
+  }
+  return text;
+}
 
 /// The rule of a name; nothing for "trained". Throws UsageError.
 [[nodiscard]] inline std::optional<heed::AnyRule> parse_rule(const std::string& text) {
@@ -44,18 +46,11 @@ inline constexpr const char* rule_syntax =
   }
   std::optional<heed::AnyRule> rule;
   if (!bad && name == "trained" && n.empty()) return rule;
-  if (name == "full" && n.empty()) rule = heed::Causal{};
-  if (name == "window" && n.size() == 1) rule = heed::SlidingWindow{n[0]};
-  if (name == "sinks" && n.size() == 2) rule = heed::SinkWindow{.initial = n[0], .window = n[1]};
-  if (name == "anchors" && n.empty()) rule = heed::Anchors{.ids = byte_anchors()};
-  if (name == "separators" && n.size() == 2) {
-    rule = heed::Separators{.initial = n[0], .window = n[1], .ids = byte_separators()};
+  const RuleMarks marks{.anchors = byte_anchors(), .separators = byte_separators()};
+  for (const RuleKind& kind : rule_kinds()) {
+    if (!bad && name == kind.name && n.size() == kind.of({}).size()) rule = kind.make(n, marks);
   }
-  if (name == "stream" && n.size() == 4) {
-    rule = heed::SeparatorStream{
-        .initial = n[0], .separators = n[1], .local = n[2], .capacity = n[3], .ids = byte_separators()};
-  }
-  if (bad || !rule) throw UsageError("--rule is '" + text + "', must be " + rule_syntax);
+  if (bad || !rule) throw UsageError("--rule is '" + text + "', must be " + rule_syntax());
   if (const heed::Status status = rule->validate(); !status.ok()) {
     throw UsageError("--rule " + text + ": " + status.message());
   }

@@ -5,7 +5,11 @@
 #include <array>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+
+#include <heed/codec/codecs.hpp>
 
 #include "model/decoder.hpp"
 #include "model/grouped_mixer.hpp"
@@ -90,10 +94,13 @@ template <heed::SimdBackend B, heed::Codec C>
 /// Calls f.template operator()<C>() with the codec of that name.
 template <class F>
 auto with_codec(const std::string& name, const F& f) {
-  if (name == heed::F32::name) return f.template operator()<heed::F32>();
-  if (name == heed::Bf16::name) return f.template operator()<heed::Bf16>();
-  if (name == heed::F16::name) return f.template operator()<heed::F16>();
-  throw ModelError("codec is '" + name + "', must be f32, bf16 or f16");
+  std::optional<decltype(f.template operator()<heed::Codecs::First>())> made;
+  if (!heed::Codecs::with_name(name, [&]<class C>() { made = f.template operator()<C>(); })) {
+    std::string known;
+    for (const char* const one : heed::Codecs::names()) known += std::string(known.empty() ? "" : ", ") + one;
+    throw ModelError("codec is '" + name + "', must be one of " + known);
+  }
+  return *std::move(made);
 }
 
 /// The network of any mechanism on backend B: a MakeNetwork.
@@ -130,6 +137,5 @@ void attach_mtp(Decoder& decoder, const std::filesystem::path& path, const Model
   }
   tensors.finish();
 }
-using AttachMtp = void (*)(Decoder&, const std::filesystem::path&, const ModelOptions&);
 
 }  // namespace heed_examples

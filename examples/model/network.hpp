@@ -20,7 +20,7 @@ namespace heed_examples {
 /// How to run a model, whatever its mechanism.
 struct ModelOptions {
   heed::ThreadPool* executor = nullptr;    ///< not owned; must outlive the model
-  std::string codec = "bf16";              ///< of the cache: f32, bf16 or f16
+  std::string codec = "bf16";              ///< of the cache: a name of heed::Codecs
   heed::Index capacity = 1024;             ///< tokens to make room for at once
   std::optional<heed::AnyRule> rule = {};  ///< which tokens stay; nothing: as the model was trained
   heed::Positions positions = heed::Positions::absolute;

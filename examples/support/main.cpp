@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "support/rules.hpp"
+#include <heed/heed.hpp>
+
+#include "lists/rules.hpp"
 
 namespace heed_examples {
 namespace {
@@ -32,11 +34,11 @@ void print() {
       "GQA,\n"
       "MQA, MFA and shared rows, `Mla::rope` for MLA in both forms, and MFA-KR as it is.\n\n"
       "| rule | absolute positions | in-cache ranks | in-cache ranks, keys stored rotated |\n|---|---|---|---|\n");
-  for (const NamedRule& rule : shipped_rules()) {
+  for (const RuleKind& kind : rule_kinds()) {
     const auto can = [&](Positions positions, bool rotates) {
-      return cell(heed::supports(CacheFeature::create, rule.rule, positions, rotates), notes);
+      return cell(heed::supports(CacheFeature::create, kind.rule(), positions, rotates), notes);
     };
-    std::printf("| `%s` | %s | %s | %s |\n", rule.name.c_str(), can(Positions::absolute, false).c_str(),
+    std::printf("| `%s` | %s | %s | %s |\n", kind.title, can(Positions::absolute, false).c_str(),
                 can(Positions::rank, true).c_str(), can(Positions::rank, false).c_str());
   }
   std::printf("\n## Operations\n\n| rule | positions |");
@@ -44,14 +46,14 @@ void print() {
   std::printf(" fewest tokens that truncate() can leave, apart from 0 |\n|---|---|");
   for (std::size_t i = 0; i <= heed::all_cache_features.size(); ++i) std::printf("---|");
   std::printf("\n");
-  for (const NamedRule& rule : shipped_rules()) {
+  for (const RuleKind& kind : rule_kinds()) {
     for (const Positions positions : {Positions::absolute, Positions::rank}) {
-      if (!heed::supports(CacheFeature::create, rule.rule, positions, true).ok()) continue;
-      std::printf("| `%s` | %s |", rule.name.c_str(), positions == Positions::absolute ? "absolute" : "rank");
+      if (!heed::supports(CacheFeature::create, kind.rule(), positions, true).ok()) continue;
+      std::printf("| `%s` | %s |", kind.title, positions == Positions::absolute ? "absolute" : "rank");
       for (const CacheFeature feature : heed::all_cache_features) {
-        std::printf(" %s |", cell(heed::supports(feature, rule.rule, positions, true), notes).c_str());
+        std::printf(" %s |", cell(heed::supports(feature, kind.rule(), positions, true), notes).c_str());
       }
-      std::printf(" %s |\n", rule.floor.c_str());
+      std::printf(" %s |\n", kind.floor);
     }
   }
   std::printf(

@@ -17,6 +17,7 @@ using heed::StatusCode;
 using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
 constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 8, .scale = 0.3f};
 
+/// Each way to keep tokens once: a run, a window, a list beside it, a history. A step is tried anew for every allocation.
 std::vector<heed::AnyRule> rules() {
   return {heed::Causal{}, heed::SlidingWindow{20}, heed::SinkWindow{3, 9}, heed::Separators{2, 8, {1}},
           heed::SeparatorStream{.initial = 2, .separators = 4, .local = 6, .capacity = 18, .ids = {1}}};

@@ -60,6 +60,8 @@ template <class Cache>
                        std::move(rule));
 }
 
+/// Pairs of equal and of other codecs, and one stream or several. What a cache does with rows does not depend on which codecs
+/// they are of.
 using Caches = testing::Types<heed::KvCache<heed::Gqa, heed::F32>, heed::KvCache<heed::Gqa, heed::F32, heed::Bf16>,
                               heed::KvCache<heed::SharedRow, heed::Bf16>, heed::KvCache<Uneven, heed::F32, heed::F16>,
                               heed::KvCache<heed::Gqa, heed::Bf16, heed::F16>>;

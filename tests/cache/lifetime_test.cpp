@@ -135,6 +135,7 @@ class Home {
   Cache* cache_;
 };
 
+/// Each way to keep tokens once: a run, a window, a list beside it, a history.
 const std::vector<heed::AnyRule>& some_rules() {
   static const std::vector<heed::AnyRule> all{
       heed::Causal{}, heed::SlidingWindow{5}, heed::Separators{.initial = 1, .window = 4, .ids = {1}},

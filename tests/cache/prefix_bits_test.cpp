@@ -10,13 +10,9 @@
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/rotated_keys.hpp>
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
 #include "cache/model.hpp"
+#include "lists/rules.hpp"
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
 
@@ -28,26 +24,20 @@ using heed::Positions;
 constexpr Index tokens = 300;
 constexpr heed::Gqa gqa{.num_heads = 2, .num_kv_heads = 1, .head_dim = 8, .v_head_dim = 4, .scale = 0.3f};
 
+/// Every rule, and streams with other options. The first one keeps all, the second one is a window.
 const std::vector<AnyRule>& rules() {
-  static const std::vector<AnyRule> all{
-      heed::Causal{},
-      heed::SlidingWindow{20},
-      heed::SinkWindow{3, 17},
-      heed::SinkWindow{3, 17, heed::SinkForm::evict_after_step},
-      heed::SeparatorStream{.initial = 2, .separators = 4, .local = 8, .capacity = 25, .ids = {1}},
-      heed::SeparatorStream{.initial = 2,
-                            .separators = 4,
-                            .local = 8,
-                            .capacity = 25,
-                            .ids = {1},
-                            .form = heed::StreamForm::sep_cache,
-                            .prompt = 40},
-      heed::SeparatorStream{
-          .initial = 1, .separators = 3, .local = 5, .capacity = 20, .ids = {1}, .accumulate = false, .bounded = false},
-      heed::Anchors{.ids = {1}},
-      heed::Separators{.initial = 2, .window = 15, .ids = {1}},
-      heed::FixedGrid{2, 15, 7, 1},
-  };
+  static const std::vector<AnyRule> all = [] {
+    std::vector<AnyRule> made = heed_examples::every_rule({3, 17});
+    heed::SeparatorStream stream{.initial = 2, .separators = 4, .local = 8, .capacity = 25, .ids = {1}};
+    stream.form = heed::StreamForm::sep_cache;
+    stream.prompt = 40;
+    made.push_back(stream);
+    stream.form = heed::StreamForm::manager;
+    stream.prompt = 0;
+    stream.accumulate = stream.bounded = false;
+    made.push_back(stream);
+    return made;
+  }();
   return all;
 }
 

@@ -27,7 +27,7 @@ TYPED_TEST(RandomWalk, EveryRule) {
 /// The only rules with which a walk removes often.
 TYPED_TEST(RandomWalk, RulesWithoutHistory) {
   for (const char* first : rule_kinds) {
-    const char* const other = rule_kinds[this->walks.random() % 7];
+    const char* const other = mask_kinds[this->walks.random() % mask_kinds.size()];
     ASSERT_NO_FATAL_FAILURE(this->walk(first, other)) << first << " and " << other;
   }
 }
@@ -35,7 +35,7 @@ TYPED_TEST(RandomWalk, RulesWithoutHistory) {
 /// A window beyond every text: removed tokens go at once, as under the rule that keeps everything by its name.
 TYPED_TEST(RandomWalk, RulesThatKeepEverything) {
   for (const char* first : endless_kinds) {
-    const char* const other = rule_kinds[this->walks.random() % 7];
+    const char* const other = mask_kinds[this->walks.random() % mask_kinds.size()];
     ASSERT_NO_FATAL_FAILURE(this->walk(first, other)) << first << " and " << other;
   }
 }

@@ -5,14 +5,10 @@
 #include <limits>
 #include <random>
 
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
 #include "cache/counting_memory.hpp"
 #include "cache/instances.hpp"
+#include "lists/rules.hpp"
 
 namespace heed_test::snapshot_test {
 namespace {
@@ -23,22 +19,19 @@ using Cache = heed::KvCache<heed::Gqa, heed::F32, heed::Bf16>;
 using Bytes = std::vector<std::byte>;
 constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 7, .v_head_dim = 3, .scale = 0.25f};
 
+/// Every rule, and a stream with another option.
 const std::vector<AnyRule>& rules() {
-  static const std::vector<AnyRule> all{
-      heed::Causal{},
-      heed::SlidingWindow{9},
-      heed::SinkWindow{2, 5},
-      heed::Anchors{.ids = {1, 2}},
-      heed::Separators{.initial = 2, .window = 6, .ids = {1}},
-      heed::SeparatorStream{.initial = 2, .separators = 3, .local = 4, .capacity = 14, .ids = {1, 2}},
-      heed::SeparatorStream{.initial = 1,
-                            .separators = 2,
-                            .local = 4,
-                            .capacity = 12,
-                            .ids = {1},
-                            .form = heed::StreamForm::sep_cache,
-                            .bounded = false},
-  };
+  static const std::vector<AnyRule> all = [] {
+    std::vector<AnyRule> made = heed_examples::every_rule({2, 6}, {.anchors = {1, 2}, .separators = {1}});
+    made.push_back(heed::SeparatorStream{.initial = 1,
+                                         .separators = 2,
+                                         .local = 4,
+                                         .capacity = 12,
+                                         .ids = {1},
+                                         .form = heed::StreamForm::sep_cache,
+                                         .bounded = false});
+    return made;
+  }();
   return all;
 }
 

@@ -241,7 +241,7 @@ TYPED_TEST(SnapshotWalk, RulesWithoutHistory) {
   for (const char* first : rule_kinds) {
     heed::AnyRule rule = random_case(first, this->random).rule;
     if (rule.has_history()) rule = heed::SlidingWindow{heed::unlimited};
-    const char* const other = rule_kinds[this->random() % 7];
+    const char* const other = mask_kinds[this->random() % mask_kinds.size()];
     for (int repeat = 0; repeat < 3; ++repeat) {
       this->create(rule, random_case(other, this->random).rule, heed::Positions::absolute);
       ASSERT_NO_FATAL_FAILURE(this->walk()) << first << " and " << other << ", repeat " << repeat;
@@ -253,7 +253,10 @@ TYPED_TEST(SnapshotWalk, RulesWithoutHistory) {
 class RankSnapshotWalk : public SnapshotWalk<heed::KvCache<RotatedGqa, heed::F32>> {};
 
 TEST_F(RankSnapshotWalk, EveryRuleBesideAnother) {
-  constexpr const char* kinds[] = {"full", "window", "sinks", "sinks_after_step", "manager", "sep_cache"};
+  std::vector<const char*> kinds;
+  for (const heed_examples::RuleKind& kind : heed_examples::rule_kinds()) {
+    if (kind.rule().has_ranks()) kinds.push_back(kind.name);
+  }
   for (const char* first : kinds) {
     for (const char* other : kinds) {
       create(random_case(first, random).rule, random_case(other, random).rule, heed::Positions::rank);

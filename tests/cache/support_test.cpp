@@ -5,7 +5,7 @@
 #include <heed/policy/rotated_keys.hpp>
 
 #include "cache/instances.hpp"
-#include "support/rules.hpp"
+#include "lists/rules.hpp"
 
 namespace heed_test::support_test {
 namespace {
@@ -92,16 +92,17 @@ class Prober {
 
 template <class P>
 void expect_the_truth(const P& policy, bool rotates) {
-  for (const heed_examples::NamedRule& rule : heed_examples::shipped_rules()) {
+  for (const heed_examples::RuleKind& kind : heed_examples::rule_kinds()) {
+    const heed::AnyRule rule = kind.rule();
     for (const Positions positions : {Positions::absolute, Positions::rank}) {
       for (const CacheFeature feature : heed::all_cache_features) {
-        const Status said = heed::supports(feature, rule.rule, positions, rotates);
+        const Status said = heed::supports(feature, rule, positions, rotates);
         if (feature == CacheFeature::mask && positions == Positions::rank) continue;  // a mask has no positions option
-        const Status done = Prober<P>(policy, rule.rule, positions).use(feature);
-        EXPECT_EQ(done.ok(), said.ok()) << rule.name << ", " << heed::name_of(feature) << ": " << done.message();
+        const Status done = Prober<P>(policy, rule, positions).use(feature);
+        EXPECT_EQ(done.ok(), said.ok()) << kind.name << ", " << heed::name_of(feature) << ": " << done.message();
         if (said.ok()) continue;
-        EXPECT_EQ(done.code(), heed::StatusCode::unsupported) << rule.name;
-        const Status created = heed::supports(CacheFeature::create, rule.rule, positions, rotates);
+        EXPECT_EQ(done.code(), heed::StatusCode::unsupported) << kind.name;
+        const Status created = heed::supports(CacheFeature::create, rule, positions, rotates);
         EXPECT_EQ(done.message(), created.ok() ? said.message() : created.message());
       }
     }

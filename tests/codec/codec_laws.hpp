@@ -13,6 +13,7 @@
 #include <heed/heed.hpp>
 
 #include "digest/problems.hpp"
+#include "lists/policies.hpp"
 #include "oracle/attention.hpp"
 
 namespace heed_test {
@@ -207,50 +208,21 @@ struct Slices {
   [[nodiscard]] heed::Identity preparation() const { return {}; }
 };
 
-template <class C>
-void expect_mechanisms(const NamedRule& rule) {
-  const heed::Gqa gqa{.num_heads = 9, .num_kv_heads = 3, .head_dim = 40, .v_head_dim = 24, .scale = 0.2f};
-  expect_laws<C, C>("gqa", gqa, gqa, rule, 40, 24);
-  const heed::Mha mha{.num_heads = 2, .head_dim = 96, .scale = 0.1f};
-  expect_laws<C, C>("mha", mha, mha, rule, 96, 96);
-  const heed::Mqa mqa{.num_heads = 5, .head_dim = 128, .scale = 0.09f};
-  expect_laws<C, C>("mqa", mqa, mqa, rule, 128, 128);
-  const heed::SharedRow row{.num_heads = 9, .num_kv_heads = 1, .head_dim = 72, .v_head_dim = 64, .scale = 0.12f};
-  expect_laws<C, C>("shared_row", row, row, rule, 72, 64);
-  const heed::Mfa mfa{.num_heads = 16, .head_dim = 64, .scale = 0.125f};
-  expect_laws<C, C>("mfa", mfa, mfa, rule, 64, 64);
-  const Slices slices{.num_heads = 3};
-  expect_laws<C, C>("slices", slices, slices, rule, 72, 56);
-}
+/// Widths of more than two blocks of factors.
+inline constexpr PolicySizes law_sizes{.heads = 6, .kv_heads = 2, .width = 72, .v_width = 40, .scale = 0.12f};
 
-/// Mechanisms whose keys are made when they are read.
 template <class C>
-void expect_prepared(const NamedRule& rule) {
-  const auto make = [](Index head_dim) {
-    return heed::value_or_throw(
-        heed::Rope::create({.head_dim = head_dim, .layout = heed::RopeLayout::half_split, .theta = 1e4}));
+void expect_policies(const NamedRule& rule) {
+  const auto expect = [&](const auto& one) {
+    expect_laws<C, C>(one.name, one.policy, one.cached, rule, one.q_width, one.out_width);
   };
-  const heed::Rope rope = make(64), part = make(16);
-  heed_digest::Numbers numbers(99);
-  heed::Mla mla{.num_heads = 4,
-                .kv_lora_rank = 64,
-                .qk_rope_head_dim = 16,
-                .qk_nope_head_dim = 32,
-                .v_head_dim = 24,
-                .scale = 0.14f};
-  const auto uk = numbers.rows(4 * 32 * 64, 0.125f), ukv = numbers.rows(4 * 64 * (32 + 24), 0.125f);
-  mla.weights = {uk, ukv};
   if (rule.positions == heed::Positions::rank) {
-    mla.rope = &part;
-    const heed::RotatedKeys<heed::Gqa> turned{{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f},
-                                              &rope};
-    expect_laws<C, C>("rotated gqa", turned, turned, rule, 64, 64);
+    for_each_turning_policy(law_sizes, expect);
   } else {
-    const heed::MfaKr kr{.num_heads = 6, .head_dim = 64, .scale = 0.125f, .rope = &rope};
-    expect_laws<C, C>("mfa_kr", kr, kr, rule, 64, 64);
+    for_each_policy(law_sizes, expect);
+    const Slices slices{.num_heads = 3};
+    expect_laws<C, C>("slices", slices, slices, rule, 72, 56);
   }
-  expect_laws<C, C>("mla", mla, mla, rule, 48, 24);
-  expect_laws<C, C>("mla_expanded", heed::MlaExpanded{mla}, mla, rule, 48, 24);
 }
 
 /// Attention over the stored numbers in float64, on a StridedSource of rows with gaps and of entries apart from them, has
@@ -331,14 +303,12 @@ void expect_float64() {
 // Test names are those of the file's suite; a macro, because gtest registers tests by tokens.
 #define HEED_CODEC_LAWS(C)                                                                   \
   TEST(C, Float64) { expect_float64<C>(); }                                                  \
-  TEST(C, EveryMechanismAndRule) {                                                           \
-    for (const auto& rule : heed_digest::rules()) {                                          \
-      expect_mechanisms<C>(rule);                                                            \
-      expect_prepared<C>(rule);                                                              \
-    }                                                                                        \
+  TEST(C, EveryPolicyAndRule) {                                                              \
+    for (const auto& rule : heed_digest::rules()) expect_policies<C>(rule);                  \
+    for (const auto& rule : heed_digest::later_rules()) expect_policies<C>(rule);            \
   }                                                                                          \
   TEST(C, KeysThatTurnWhenTheyAreRead) {                                                     \
-    for (const auto& rule : heed_digest::rank_rules()) expect_prepared<C>(rule);             \
+    for (const auto& rule : heed_digest::rank_rules()) expect_policies<C>(rule);             \
   }                                                                                          \
   TEST(C, KeysAndValuesInOtherCodecs) {                                                      \
     const heed::Gqa gqa{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f}; \

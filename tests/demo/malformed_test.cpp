@@ -174,7 +174,7 @@ TEST(MalformedOptions, AreNamed) {
     std::ignore = load(small_file().bytes(), {.executor = &serial_pool(), .codec = "f8"});
     FAIL();
   } catch (const heed_examples::ModelError& error) {
-    EXPECT_STREQ(error.what(), "codec is 'f8', must be f32, bf16 or f16");
+    EXPECT_STREQ(error.what(), "codec is 'f8', must be one of f32, bf16, f16");
   }
 }
 

@@ -2,26 +2,26 @@
 /// The problems: every mechanism, codec pair and rule, in steps of different sizes, with options in turn.
 #pragma once
 
+#include <algorithm>
 #include <memory>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
-#include <heed/codec/bf16.hpp>
-#include <heed/codec/f16.hpp>
+#include <heed/codec/codecs.hpp>
 #include <heed/exec/serial.hpp>
+#include <heed/math/maths.hpp>
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/mla.hpp>
 #include <heed/policy/rotated_keys.hpp>
 #include <heed/policy/shared_row.hpp>
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
 #include "digest/digest.hpp"
+#include "lists/policies.hpp"
+#include "lists/rules.hpp"
 
 namespace heed_digest {
 
@@ -51,8 +51,20 @@ struct NamedRule {
            heed::Positions::rank}};
 }
 
+/// Rules of the list that no problem above has.
+[[nodiscard]] inline std::vector<NamedRule> later_rules() {
+  std::vector<NamedRule> made;
+  for (const heed_examples::RuleKind& kind : heed_examples::rule_kinds()) {
+    const heed::AnyRule rule = kind.rule({4, 60}, {.anchors = {1, 2}, .separators = {1, 2}});
+    const auto has_name = [&](const NamedRule& one) { return std::string_view(one.rule.name()) == rule.name(); };
+    const std::vector<NamedRule> recorded = rules();
+    if (std::none_of(recorded.begin(), recorded.end(), has_name)) made.push_back({kind.name, rule});
+  }
+  return made;
+}
+
 /// One text through a cache, in steps: a prompt over a chunk's border, single tokens, drafts, a later chunk.
-template <class Backend, class K, class V, class P, class CachePolicy>
+template <class Backend, class Math, class K, class V, class P, class CachePolicy>
 [[nodiscard]] std::string digest(const P& policy, const CachePolicy& cached, const NamedRule& rule, Index q_width,
                                  Index out_width, int options_number, std::uint64_t seed) {
   Numbers numbers(seed);
@@ -82,7 +94,8 @@ template <class Backend, class K, class V, class P, class CachePolicy>
     const auto q = numbers.rows(tokens * layout.num_heads * q_width);
     std::vector<float> out(std::size_t(tokens * layout.num_heads * out_width));
     std::vector<float> lse(std::size_t(tokens * layout.num_heads));
-    const heed::Status status = heed::attend<Backend>(policy, q, step->keys(0), out, workspace, serial, options, lse);
+    const heed::Status status =
+        heed::attend<Backend, Math>(policy, q, step->keys(0), out, workspace, serial, options, lse);
     if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str()), std::exit(1);
     digest.add(out);
     digest.add(lse);
@@ -91,27 +104,68 @@ template <class Backend, class K, class V, class P, class CachePolicy>
   return digest.text();
 }
 
-template <class Backend>
+/// All problems in one math. Numbers and options of a problem follow from its place, so what came to the lists after the
+/// digests were recorded has places of its own: each further math, codec, rule and policy begins anew.
+template <class Backend, class Math = heed::Maths::First>
 class Problems {
  public:
+  /// Of every math.
+  [[nodiscard]] static std::vector<Line> all() {
+    std::vector<Line> lines;
+    heed::Maths::for_each([&]<class M>() { append(lines, Problems<Backend, M>().run()); });
+    return lines;
+  }
   [[nodiscard]] std::vector<Line> run() {
-    for_codecs("gqa 8/2 64", heed::Gqa{.num_heads = 8, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f}, 64, 64);
+    for_codecs("gqa 8/2 64", gqa(), 64, 64);
     for_codecs("gqa 9/3 40,24",
                heed::Gqa{.num_heads = 9, .num_kv_heads = 3, .head_dim = 40, .v_head_dim = 24, .scale = 0.2f}, 40, 24);
     for_codecs("mha 2 33", heed::Mha{.num_heads = 2, .head_dim = 33, .scale = 0.2f}, 33, 33);
     for_codecs("mqa 5 128", heed::Mqa{.num_heads = 5, .head_dim = 128, .scale = 0.09f}, 128, 128);
     for_codecs("mfa 16 64", heed::Mfa{.num_heads = 16, .head_dim = 64, .scale = 0.125f}, 64, 64);
     shared();
-    return std::move(lines_);
+    std::vector<Line> lines = std::move(lines_);
+    heed::Codecs::for_each([&]<class C>() {
+      if constexpr (!Recorded::has<C>) append(lines, Problems().of_codec<C>());
+    });
+    for (const NamedRule& rule : later_rules()) append(lines, Problems().of_rule(rule));
+    heed_test::for_each_policy({.heads = 4, .kv_heads = 2, .width = 64, .v_width = 40}, [&](const auto& one) {
+      if constexpr (!RecordedPolicies::has<std::remove_cvref_t<decltype(one.policy)>>) {
+        append(lines, Problems().of_policy(one));
+      }
+    });
+    return lines;
   }
 
  private:
+  template <class OtherBackend, class OtherMath>
+  friend class Problems;
+  using Recorded = heed::List<heed::F32, heed::Bf16, heed::F16>;
+  using RecordedPolicies = heed::List<heed::Gqa, heed::Mha, heed::Mqa, heed::Mfa, heed::SharedRow, heed::MfaKr,
+                                      heed::Mla, heed::MlaExpanded>;
+
+  static void append(std::vector<Line>& to, const std::vector<Line>& more) {
+    to.insert(to.end(), more.begin(), more.end());
+  }
+  [[nodiscard]] static heed::Gqa gqa() { return {.num_heads = 8, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f}; }
+  template <class C>
+  [[nodiscard]] std::vector<Line> of_codec() {
+    for (const NamedRule& rule : rules()) add<C, C>("gqa 8/2 64", gqa(), gqa(), rule, 64, 64);
+    return std::move(lines_);
+  }
+  [[nodiscard]] std::vector<Line> of_policy(const auto& one) {
+    for (const NamedRule& rule : rules()) {
+      add<heed::F32, heed::F32>(one.name, one.policy, one.cached, rule, one.q_width, one.out_width);
+    }
+    return std::move(lines_);
+  }
+  [[nodiscard]] std::vector<Line> of_rule(const NamedRule& rule) {
+    add<heed::F32, heed::F32>("gqa 8/2 64", gqa(), gqa(), rule, 64, 64);
+    return std::move(lines_);
+  }
   template <class P>
   void for_codecs(const char* name, const P& policy, Index q_width, Index out_width) {
     for (const NamedRule& rule : rules()) {
-      add<heed::F32, heed::F32>(name, policy, policy, rule, q_width, out_width);
-      add<heed::Bf16, heed::Bf16>(name, policy, policy, rule, q_width, out_width);
-      add<heed::F16, heed::F16>(name, policy, policy, rule, q_width, out_width);
+      Recorded::for_each([&]<class C>() { add<C, C>(name, policy, policy, rule, q_width, out_width); });
     }
   }
   /// Mechanisms with one stream, and with keys that turn when they are read.
@@ -160,9 +214,10 @@ class Problems {
     // The soft-cap's tanh is each backend's own.
     static const std::string names[] = {"", " | alibi", " | sinks", std::string(" | cap of ") + Backend::name};
     const int options = int(lines_.size() % 4);
-    const std::string problem = std::string(mechanism) + " | " + K::name + " | " + rule.name + names[options];
-    lines_.push_back({problem, digest<Backend, K, V>(policy, cached, rule, q_width, out_width, options,
-                                                     std::uint64_t(lines_.size()) + 1)});
+    std::string problem = std::string(mechanism) + " | " + K::name + " | " + rule.name + names[options];
+    if (!std::is_same_v<Math, heed::Maths::First>) problem += std::string(" | ") + Math::name;
+    lines_.push_back({problem, digest<Backend, Math, K, V>(policy, cached, rule, q_width, out_width, options,
+                                                           std::uint64_t(lines_.size()) + 1)});
   }
 
   std::vector<Line> lines_;

@@ -52,13 +52,7 @@ class HookLaws : public testing::TestWithParam<Hooked> {
  protected:
   [[nodiscard]] static const Subject& plain() { return GetParam().plain; }
   [[nodiscard]] static bool slow() { return plain().name().starts_with("scalar"); }
-  [[nodiscard]] static std::vector<Mechanism> mechanisms() {
-    std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa, Mechanism::mfa};
-    if (plain().shares()) {
-      all.insert(all.end(), {Mechanism::shared_row, Mechanism::mfa_kr, Mechanism::mla, Mechanism::mla_expanded});
-    }
-    return all;
-  }
+  [[nodiscard]] static std::vector<Mechanism> mechanisms() { return mechanisms_of(plain().shares()); }
   /// run() with hooks.
   [[nodiscard]] static Output hooked(AnyHooks& hooks, const Problem& p, const Source& keys, Index threads = 1) {
     const heed::Kernel kernel = GetParam().with(hooks);

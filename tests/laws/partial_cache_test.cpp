@@ -3,15 +3,12 @@
 #include <heed/cache/kv_cache.hpp>
 #include <heed/partial.hpp>
 #include <heed/policy/grouped.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
 #include <deque>
 
 #include "heap.hpp"
 #include "laws/problem.hpp"
+#include "lists/rules.hpp"
 #include "policy/backend.hpp"
 
 namespace heed_test::partial_cache_test {
@@ -58,11 +55,7 @@ Output in_parts(const Cache32::View& keys, std::span<const float> q, std::span<c
 
 /// The views of steps, under rules that are masks, with holes, and under one with a history, whose steps have stages.
 TEST(PartialCache, EveryRule) {
-  const heed::AnyRule rules[] = {
-      heed::Causal{}, heed::SlidingWindow{700}, heed::SinkWindow{4, 600},
-      heed::Separators{.initial = 3, .window = 300, .ids = {1, 2}},
-      heed::SeparatorStream{.initial = 4, .separators = 300, .local = 300, .capacity = 800, .ids = {1, 2}}};
-  for (const heed::AnyRule& rule : rules) {
+  for (const heed::AnyRule& rule : heed_examples::every_rule({4, 600}, {.anchors = {1}, .separators = {1, 2}})) {
     oracle::Random random(1);
     auto cache = heed::value_or_throw(Cache32::create(policy, {}, rule));
     Index seen = 0;

@@ -183,13 +183,7 @@ class Laws : public testing::TestWithParam<Subject> {
   [[nodiscard]] static const Subject& subject() { return GetParam(); }
   [[nodiscard]] static bool slow() { return subject().name().starts_with("scalar"); }
   /// Mechanisms this kernel can be asked for.
-  [[nodiscard]] static std::vector<Mechanism> mechanisms() {
-    std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa, Mechanism::mfa};
-    if (subject().shares()) {
-      all.insert(all.end(), {Mechanism::shared_row, Mechanism::mfa_kr, Mechanism::mla, Mechanism::mla_expanded});
-    }
-    return all;
-  }
+  [[nodiscard]] static std::vector<Mechanism> mechanisms() { return mechanisms_of(subject().shares()); }
 };
 
 struct SubjectName {

@@ -34,6 +34,15 @@ enum class Mechanism { gqa, mha, mqa, mfa, shared_row, mfa_kr, mla, mla_expanded
   return mechanism == Mechanism::mqa || mechanism == Mechanism::mfa || mechanism >= Mechanism::mfa_kr;
 }
 
+/// The mechanisms of a kernel; those with shared rows need one codec for keys and values.
+[[nodiscard]] inline std::vector<Mechanism> mechanisms_of(bool shares) {
+  std::vector<Mechanism> all{Mechanism::gqa, Mechanism::mha, Mechanism::mqa, Mechanism::mfa};
+  if (shares) {
+    all.insert(all.end(), {Mechanism::shared_row, Mechanism::mfa_kr, Mechanism::mla, Mechanism::mla_expanded});
+  }
+  return all;
+}
+
 /// The numbers of a policy.
 struct Shape {
   Mechanism mechanism = Mechanism::gqa;

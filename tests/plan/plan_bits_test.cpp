@@ -2,13 +2,9 @@
 // batch, the stages and the workers.
 #include <heed/cache/rule_mask.hpp>
 #include <heed/cache/strided.hpp>
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
 #include "laws/masks.hpp"
+#include "lists/rules.hpp"
 #include "plan/plans.hpp"
 #include "speculative/trees.hpp"
 
@@ -67,21 +63,12 @@ void expect_bits(const Subject<P>& subject, const heed::CacheOptions& options, c
   }
 }
 
-std::vector<heed::AnyRule> rules() {
-  heed::SeparatorStream stream{.initial = 4, .separators = 8, .local = 32, .capacity = 100, .ids = {1}};
-  return {heed::Causal{},
-          heed::SlidingWindow{70},
-          heed::SinkWindow{5, 300},
-          heed::Separators{.initial = 3, .window = 40, .ids = {2, 3}},
-          heed::Anchors{.ids = {5}},
-          stream};
-}
 const std::vector<Index> some_steps{1, 1, 250, 7, 1, 300, 1, 60, 1, 3, 0, 1};
 
 TEST(PlanBits, OfEveryRule) {
-  for (const heed::AnyRule& rule : rules()) {
-    for (const Index workers : {1, 3}) {
-      expect_bits<heed::Bf16>(gqa(), {.page_tokens = 16}, rule, workers, some_steps);
+  for (const heed_examples::RuleSizes& sizes : {heed_examples::RuleSizes{3, 40}, {5, 300}}) {
+    for (const heed::AnyRule& rule : heed_examples::every_rule(sizes, {.anchors = {5}, .separators = {1, 2}})) {
+      expect_bits<heed::Bf16>(gqa(), {.page_tokens = 16}, rule, sizes.window == 40 ? 1 : 3, some_steps);
     }
   }
 }
@@ -91,14 +78,7 @@ TEST(PlanBits, OfEveryPolicy) {
     expect_bits<heed::F32>(subject, {}, heed::Causal{}, 2, some_steps);
     expect_bits<heed::Bf16>(subject, {.page_tokens = 64}, heed::SinkWindow{3, 200}, 1, some_steps);
   };
-  all_of(gqa());
-  all_of(mha());
-  all_of(mqa());
-  all_of(mfa());
-  all_of(mfa_kr());
-  all_of(rotated_gqa());
-  all_of(mla());
-  all_of(mla(true));
+  for_each_subject(all_of);
 }
 
 /// In-cache ranks: queries of a step see different lists.
@@ -149,7 +129,7 @@ TEST(PlanBits, OfABatch) {
   oracle::Random random(9);
   std::vector<Cache> caches;
   std::vector<Index> tokens;
-  for (const heed::AnyRule& rule : rules()) {
+  for (const heed::AnyRule& rule : heed_examples::every_rule({4, 60}, {.anchors = {5}, .separators = {1, 2}})) {
     for (const Index size : {0, 3, 700}) {
       caches.push_back(make_cache<heed::Bf16>(subject, {.layers = layers, .page_tokens = 32}, rule));
       if (size > 0) decode(subject, caches.back(), random_rows(subject, size, random));

@@ -15,12 +15,8 @@
 #include <heed/layer/mla.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/policy/shared_row.hpp>
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
+#include "lists/rules.hpp"
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
 
@@ -33,32 +29,38 @@ using Calls = std::vector<Index>;
 
 constexpr Index tokens = 600;
 
+/// The rules of the list with a history, or those without.
+std::vector<AnyRule> listed_rules(bool with_history) {
+  std::vector<AnyRule> made;
+  for (const AnyRule& rule : heed_examples::every_rule({4, 37}, {.anchors = {1, 2}, .separators = {1, 2, 3}})) {
+    if (rule.has_history() == with_history) made.push_back(rule);
+  }
+  return made;
+}
+/// Also a window that crosses a chunk, and another option.
 const std::vector<AnyRule>& mask_rules() {
-  static const std::vector<AnyRule> rules{
-      heed::Causal{},
-      heed::SlidingWindow{300},
-      heed::SinkWindow{4, 37},
-      heed::SinkWindow{4, 37, heed::SinkForm::evict_after_step},
-      heed::Anchors{.ids = {1, 2}},
-      heed::Anchors{.ids = {1}, .anchor_sees_anchors = true},
-      heed::Separators{.initial = 3, .window = 40, .ids = {1, 2, 3}},
-      heed::FixedGrid{2, 25, 2, 1},
-  };
+  static const std::vector<AnyRule> rules = [] {
+    std::vector<AnyRule> made = listed_rules(false);
+    made.push_back(heed::SlidingWindow{300});
+    made.push_back(heed::Anchors{.ids = {1}, .anchor_sees_anchors = true});
+    return made;
+  }();
   return rules;
 }
+/// Also a capacity that crosses a chunk, and other options.
 const std::vector<AnyRule>& history_rules() {
-  static const std::vector<AnyRule> rules{
-      heed::SeparatorStream{.initial = 4, .separators = 20, .local = 60, .capacity = 290, .ids = {1, 2}},
-      heed::SeparatorStream{.initial = 2,
-                            .separators = 5,
-                            .local = 10,
-                            .capacity = 40,
-                            .ids = {1},
-                            .form = heed::StreamForm::sep_cache,
-                            .prompt = 30},
-      heed::SeparatorStream{
-          .initial = 2, .separators = 5, .local = 10, .capacity = 40, .ids = {1, 2}, .bounded = false},
-  };
+  static const std::vector<AnyRule> rules = [] {
+    std::vector<AnyRule> made = listed_rules(true);
+    heed::SeparatorStream stream{.initial = 4, .separators = 20, .local = 60, .capacity = 290, .ids = {1, 2}};
+    made.push_back(stream);
+    stream = {.initial = 2, .separators = 5, .local = 10, .capacity = 40, .ids = {1, 2}, .bounded = false};
+    made.push_back(stream);
+    stream.bounded = true;
+    stream.form = heed::StreamForm::sep_cache;
+    stream.prompt = 30;
+    made.push_back(stream);
+    return made;
+  }();
   return rules;
 }
 
@@ -264,8 +266,9 @@ void expect_copied_bits(const Subject<P>& subject, const std::vector<AnyRule>& r
 }
 std::vector<AnyRule> ranked_rules() {
   std::vector<AnyRule> rules = history_rules();
-  rules.insert(rules.end(), {heed::Causal{}, heed::SlidingWindow{50}, heed::SinkWindow{4, 37},
-                             heed::SinkWindow{4, 37, heed::SinkForm::evict_after_step}});
+  for (const AnyRule& rule : listed_rules(false)) {
+    if (rule.has_ranks()) rules.push_back(rule);
+  }
   return rules;
 }
 

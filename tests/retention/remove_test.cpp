@@ -9,7 +9,6 @@ namespace {
 using heed::AnyRule;
 using heed::StatusCode;
 /// Rules without a history.
-constexpr const char* mask_kinds[] = {"full", "window", "sinks", "sinks_after_step", "anchors", "separators", "grid"};
 
 Tokens positions_of(const TrackedCache& cache) { return positions_in_rows(cache.keys(0)); }
 

@@ -5,17 +5,12 @@
 #include <algorithm>
 #include <functional>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/any_rule.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
-
+#include "lists/rules.hpp"
 #include "oracle/anchors.hpp"
 #include "oracle/separator_stream.hpp"
 #include "oracle/separators.hpp"
@@ -158,14 +153,26 @@ template <class Make>
   return made;
 }
 
-/// Names of the kinds of random_case().
-inline constexpr const char* rule_kinds[] = {"full",       "window", "sinks",   "sinks_after_step", "anchors",
-                                             "separators", "grid",   "manager", "sep_cache"};
+/// Names of all rules, which are those of random_case().
+inline const std::vector<const char*> rule_kinds = [] {
+  std::vector<const char*> names;
+  for (const heed_examples::RuleKind& kind : heed_examples::rule_kinds()) names.push_back(kind.name);
+  return names;
+}();
+/// Those whose rules are masks: they have no history.
+inline const std::vector<const char*> mask_kinds = [] {
+  std::vector<const char*> names;
+  for (const heed_examples::RuleKind& kind : heed_examples::rule_kinds()) {
+    if (!kind.rule().has_history()) names.push_back(kind.name);
+  }
+  return names;
+}();
 
 /// Kinds of rules that keep everything.
 inline constexpr const char* endless_kinds[] = {"endless_window", "endless_separators", "endless_grid"};
 
-/// A rule of that kind with small random parameters.
+/// A rule of that kind with small random parameters. A new rule needs its model here, made of an oracle that shares no code
+/// with the rule.
 [[nodiscard]] inline RuleCase random_case(const std::string& kind, std::mt19937_64& random) {
   const auto pick = [&](Int least, Int most) { return least + Int(random() % std::uint64_t(most - least + 1)); };
   const Int initial = pick(0, 5), window = pick(1, 20);
@@ -179,9 +186,11 @@ inline constexpr const char* endless_kinds[] = {"endless_window", "endless_separ
   if (kind == "endless_window") return endless_case(heed::SlidingWindow{heed::unlimited});
   if (kind == "endless_separators") return endless_case(heed::Separators{initial, heed::unlimited, {1, 2}});
   if (kind == "endless_grid") return endless_case(heed::FixedGrid{initial, Int{1} << 50, 2, 1});
+  if (kind != "stream" && kind != "sep_cache")
+    throw std::invalid_argument("tests/retention/rule_model.hpp has no " + kind);
   heed::SeparatorStream rule{.initial = pick(0, 4), .separators = pick(1, 4), .local = pick(1, 6), .ids = {1, 2}};
   rule.capacity = rule.initial + rule.separators + rule.local + pick(1, 8);
-  rule.form = kind == "manager" ? heed::StreamForm::manager : heed::StreamForm::sep_cache;
+  rule.form = kind == "stream" ? heed::StreamForm::manager : heed::StreamForm::sep_cache;
   rule.accumulate = pick(0, 3) > 0;
   rule.bounded = pick(0, 3) > 0;
   rule.prompt = pick(0, 1) * pick(0, 20);

@@ -4,12 +4,8 @@
 #include <set>
 
 #include <heed/hooks.hpp>
-#include <heed/retention/anchors.hpp>
-#include <heed/retention/separator_stream.hpp>
-#include <heed/retention/separators.hpp>
-#include <heed/retention/sinks.hpp>
-#include <heed/retention/window.hpp>
 
+#include "lists/rules.hpp"
 #include "speculative/trees.hpp"
 
 namespace heed_test::hooks_test {
@@ -87,15 +83,12 @@ void expect_alibi(const Subject<P>& subject, const Rows& rows, const Keys& keys,
   }
 }
 
+/// Every rule with a window within a chunk, and with one across its end.
 std::vector<heed::AnyRule> rules() {
-  return {heed::Causal{},
-          heed::SlidingWindow{300},
-          heed::SinkWindow{4, 37},
-          heed::SinkWindow{4, 290, heed::SinkForm::evict_after_step},
-          heed::Anchors{.ids = {1, 2}},
-          heed::Separators{.initial = 3, .window = 40, .ids = {1, 2, 3}},
-          heed::SeparatorStream{.initial = 4, .separators = 20, .local = 60, .capacity = 290, .ids = {1, 2}},
-          heed::SeparatorStream{.initial = 2, .separators = 5, .local = 10, .capacity = 40, .ids = {1, 2}}};
+  const heed_examples::RuleMarks marks{.anchors = {1, 2}, .separators = {1, 2, 3}};
+  std::vector<heed::AnyRule> all = heed_examples::every_rule({4, 37}, marks);
+  for (heed::AnyRule& rule : heed_examples::every_rule({4, 290}, marks)) all.push_back(std::move(rule));
+  return all;
 }
 
 template <class Codec, class P>

@@ -18,6 +18,7 @@
 #include <heed/layer/mla.hpp>
 #include <heed/policy/mfa.hpp>
 
+#include "lists/policies.hpp"
 #include "oracle/random.hpp"
 #include "policy/backend.hpp"
 
@@ -73,6 +74,20 @@ struct Subject {
   made.weights = packed.weights();
   if (rotates) made.rope = &rope_of(8);
   return {made, 3 * 24, 3 * 12};
+}
+
+/// Calls f with a Subject of every policy that a cache can be made of, also of those whose keys turn when they are read.
+template <class F>
+void for_each_subject(const F& f) {
+  const PolicySizes sizes{.heads = 4, .kv_heads = 2, .width = 24, .v_width = 40};
+  const auto of = [&]<class P, class Cached>(const PolicyCase<P, Cached>& one) {
+    if constexpr (std::is_same_v<P, Cached>) {
+      const Index heads = one.policy.layout().num_heads;
+      f(Subject<P>{one.policy, heads * one.q_width, heads * one.out_width});
+    }
+  };
+  for_each_policy(sizes, of);
+  for_each_turning_policy(sizes, of);
 }
 
 /// What tokens bring: a query and a row for each stream.

@@ -13,6 +13,7 @@ namespace {
 
 constexpr Index prompt = 11, tokens = 330;
 
+/// Sizes beside the lengths of the steps: windows shorter and longer than a step and than a chunk.
 struct RuleOf {
   const char* name;
   heed::AnyRule rule;
