@@ -7,7 +7,7 @@
 #include <span>
 
 #include <heed/kernel/call_check.hpp>
-#include <heed/kernel/edges.hpp>
+#include <heed/kernel/edge_maps.hpp>
 #include <heed/kernel/kernel.hpp>
 #include <heed/kernel/planned_call.hpp>
 #include <heed/kernel/planner.hpp>
@@ -30,27 +30,27 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const SequenceRef sequence = sequences[i];
     if (Status status = check_sequence(kernel, policy, sequence, Index(i)); !status.ok()) return status;
-    most_jobs += Edges::most_jobs(sequence);
+    most_jobs += detail::most_jobs(sequence);
   }
-  const Edges edges(policy);
+  const EdgeMaps maps(policy);
   for (;;) {  // again if the workspace had to grow: its contents are then lost
     Carver carver(workspace);
     Job* const first = carver.take<Job>(most_jobs);
     if (carver.fits()) {
       Index count = 0;
       for (std::size_t i = 0; i < sequences.size(); ++i) {
-        count += edges.make_jobs(sequences[i], Index(i), first + count);
+        count += make_jobs(policy, sequences[i], Index(i), first + count);
       }
       const std::span<Job> jobs(first, std::size_t(count));
       const Tasks tasks(layout, policy.preparation, jobs, executor.workers, kernel.math_sizes);
       const AnswerMemory answers = AnswerMemory::carve(carver, sizes_of(tasks, jobs).limited(limits_of_call(layout)));
-      edges.connect(sequences, jobs, carver);
+      maps.connect(sequences, jobs, carver);
       const CallScratch scratch = CallScratch::carve(carver, tasks);
       if (carver.fits()) {
         if (answers.sizes.seen > 0) Planner(layout, tasks, answers).answer(jobs);
-        edges.map_queries(sequences, jobs, executor, kernel.linear);
+        maps.map_queries(sequences, jobs, executor, kernel.linear);
         kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.hooks});
-        edges.map_outputs(sequences, jobs, executor, kernel.linear);
+        maps.map_outputs(sequences, jobs, executor, kernel.linear);
         return {};
       }
     }
@@ -91,10 +91,10 @@ inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries
   const Unmasked mask;
   Carver carver(nullptr);
   (void)carver.take<Job>(num_stages);
-  Job job = Edges::empty_job(num_queries, num_keys, mask);
+  Job job = empty_job(num_queries, num_keys, mask);
   const Tasks tasks(layout, policy.preparation, {&job, 1}, workers, math);
   AnswerMemory::carve(carver, sizes_of(tasks, job, num_stages).limited(limits_of_call(layout)));
-  Edges(policy).take_maps(num_queries, carver);
+  EdgeMaps(policy).take_maps(num_queries, carver);
   CallScratch::carve(carver, tasks);
   return counted_bytes("workspace_bytes()", carver);
 }

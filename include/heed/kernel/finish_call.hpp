@@ -127,9 +127,9 @@ namespace detail {
   for (std::size_t n = 1; n < nodes.size(); ++n) {
     const NodeStates &before = nodes[n - 1], &node = nodes[n];
     if (before.chunks.end <= node.chunks.begin) continue;
-    const bool far = node.chunks.begin < far_away;
-    return fail(StatusCode::invalid_argument, "sequence ", index, ": ", far ? "far" : "near", " chunk ",
-                node.chunks.begin - (far ? 0 : far_away), " is given twice, by part ", before.part, " and part ",
+    const bool is_far = node.chunks.begin < far_away;
+    return fail(StatusCode::invalid_argument, "sequence ", index, ": ", is_far ? "far" : "near", " chunk ",
+                node.chunks.begin - (is_far ? 0 : far_away), " is given twice, by part ", before.part, " and part ",
                 node.part);
   }
   return {};

@@ -57,8 +57,8 @@ struct Job {
   [[nodiscard]] Index num_chunks() const noexcept { return far_chunks().size() + near_chunks().size(); }
   /// Number of a chunk among all chunks of the job, far ones first.
   [[nodiscard]] Index ordinal(const Chunk& chunk) const noexcept {
-    const Interval far = far_chunks();
-    return chunk.is_far ? chunk.number - far.begin : far.size() + chunk.number - near_chunks().begin;
+    const Interval before = far_chunks();
+    return chunk.is_far ? chunk.number - before.begin : before.size() + chunk.number - near_chunks().begin;
   }
   [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
     const Index first = (number - first_far) * chunk_keys;

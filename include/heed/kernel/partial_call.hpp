@@ -69,7 +69,7 @@ struct HeldChunks {
     job.first_far = range.first_far;
     job.near_keys.first_lane += range.first_near * chunk_keys;
   }
-  /// Calls body(far, chunks) for the nodes of `range` that hold any of these chunks, in the order of the tree.
+  /// Calls body(is_far, chunks) for the nodes of `range` that hold any of these chunks, in the order of the tree.
   template <class Body>
   void for_each_node_of(const KeyRange& range, const Body& body) const {
     for_each_node(range.far_chunks, far_chunks, [&](Interval node) { body(true, node); });
@@ -109,9 +109,9 @@ class PartialCall {
       if (Status status = list_.target(i).states->reserve(PartialBlock::bytes(sizes)); !status.ok()) {
         return fail(status.code(), "sequence ", i, ": ", status.message());
       }
-      most_jobs += Edges::most_jobs(list_.sequences[i]) * std::max<Index>(sizes.nodes, 1);
+      most_jobs += detail::most_jobs(list_.sequences[i]) * std::max<Index>(sizes.nodes, 1);
     }
-    const Edges edges(policy_);
+    const EdgeMaps maps(policy_);
     for (bool sized = false;;) {  // again if the workspace had to grow, and once more when it is known to suffice
       Carver carver(workspace);
       Job* const first = carver.take<Job>(most_jobs);
@@ -123,10 +123,10 @@ class PartialCall {
         }
         const std::span<Job> jobs(first, std::size_t(count));
         const Tasks tasks(policy_.layout, policy_.preparation, jobs, executor.workers, kernel_.math_sizes);
-        edges.connect(list_.sequences, jobs, carver);
+        maps.connect(list_.sequences, jobs, carver);
         const CallScratch scratch = CallScratch::carve(carver, tasks);
         if (sized) {
-          edges.map_queries(list_.sequences, jobs, executor, kernel_.linear);
+          maps.map_queries(list_.sequences, jobs, executor, kernel_.linear);
           kernel_.run({policy_.layout, policy_.preparation, options_, jobs, tasks, scratch, executor, kernel_.hooks});
           return {};
         }
@@ -175,7 +175,7 @@ class PartialCall {
     const SequenceRef sequence = list_.sequences[number];
     const KeyRange& range = *list_.target(number).range;
     PartialHeader sizes{.mark = PartialHeader::own_mark,
-                        .queries = Edges(policy_).num_queries(sequence),
+                        .queries = queries_of(sequence, policy_),
                         .heads = policy_.layout.num_heads,
                         .width = policy_.layout.value_width,
                         .nodes = 0,
@@ -192,7 +192,7 @@ class PartialCall {
     const SequenceRef sequence = list_.sequences[number];
     const PartialTarget target = list_.target(number);
     const PartialHeader sizes = sizes_of(number);
-    const Index stages = Edges(policy_).make_jobs(sequence, Index(number), jobs);
+    const Index stages = detail::make_jobs(policy_, sequence, Index(number), jobs);
     const HeldChunks held = HeldChunks::of(sequence, *target.range);
     const PartialBlock block = PartialAccess::block(*target.states, sizes);
     Index query = sizes.queries;
@@ -205,10 +205,10 @@ class PartialCall {
         block.places[query + i] = stage.mask.text_position(stage.query_position(i));
       }
       Index n = 0;
-      held.for_each_node_of(*target.range, [&](bool far, Interval node) {
+      held.for_each_node_of(*target.range, [&](bool is_far, Interval node) {
         Job job = stage;
-        job.far_part = far ? node : Interval{};
-        job.near_part = far ? Interval{} : node;
+        job.far_part = is_far ? node : Interval{};
+        job.near_part = is_far ? Interval{} : node;
         job.leads = s == 0 && n == 0;
         const Index row = (n * sizes.queries + query) * sizes.heads;
         job.states = block.states + row;
@@ -221,8 +221,9 @@ class PartialCall {
   void write_nodes(std::size_t number) const {
     const PartialTarget target = list_.target(number);
     Interval* node = PartialAccess::begin(*target.states, sizes_of(number)).nodes;
-    HeldChunks::of(list_.sequences[number], *target.range).for_each_node_of(*target.range, [&](bool far, Interval n) {
-      const Index first = far ? 0 : far_away;
+    const HeldChunks held = HeldChunks::of(list_.sequences[number], *target.range);
+    held.for_each_node_of(*target.range, [&](bool is_far, Interval n) {
+      const Index first = is_far ? 0 : far_away;
       *node++ = {first + n.begin, first + n.end};
     });
   }

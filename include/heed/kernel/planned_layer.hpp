@@ -57,10 +57,9 @@ inline Status make_plan(const PolicyRef& policy, const SequenceList& sequences, 
     const SequenceRef sequence = sequences[i];
     const Status status = check_planned_one(policy, sequence);
     if (!status.ok()) return fail(status.code(), "sequence ", i, ": ", status.message());
-    most_jobs += Edges::most_jobs(sequence);
+    most_jobs += detail::most_jobs(sequence);
   }
   *plan = {};
-  const Edges edges(policy);
   for (;;) {  // again if the memory had to grow: its contents are then lost
     Carver carver(memory);
     Job* const first = carver.take<Job>(most_jobs);
@@ -76,7 +75,7 @@ inline Status make_plan(const PolicyRef& policy, const SequenceList& sequences, 
           sequence.query_positions = {copy, positions.size()};
         }
         std::construct_at(keys + i, planned_keys(sequence));
-        count += edges.make_jobs(sequence, Index(i), first + count);
+        count += make_jobs(policy, sequence, Index(i), first + count);
       }
       const std::span<Job> jobs(first, std::size_t(count));
       const Tasks tasks(policy.layout, policy.preparation, jobs, workers);
@@ -103,7 +102,7 @@ inline Result<std::size_t> planned_bytes(const PolicyRef& policy, Index num_quer
   (void)carver.take<Job>(num_stages);
   (void)carver.take<PlannedKeys>(1);
   (void)carver.take<Index>(num_queries);
-  Job job = Edges::empty_job(num_queries, num_keys, mask);
+  Job job = empty_job(num_queries, num_keys, mask);
   const Tasks tasks(policy.layout, policy.preparation, {&job, 1}, workers);
   AnswerMemory::carve(carver, sizes_of(tasks, job, num_stages).limited(plan_limits));
   return counted_bytes("plan_bytes()", carver);
@@ -230,7 +229,7 @@ inline Status call_planned(const Kernel& kernel, const PolicyRef& policy, const 
     const Status status = check_layer_one(kernel, policy, plan.keys[i], sequence_of(i));
     if (!status.ok()) return fail(status.code(), "sequence ", i, ": ", status.message());
   }
-  const Edges edges(policy);
+  const EdgeMaps maps(policy);
   const Tasks tasks = plan.tasks.with(kernel.math_sizes);
   for (;;) {  // again if the workspace had to grow
     Carver carver(workspace);
@@ -243,12 +242,12 @@ inline Status call_planned(const Kernel& kernel, const PolicyRef& policy, const 
         const Status status = enter_layer(layout, tasks, sequence_of(number), plan.keys[number], &job);
         if (!status.ok()) return fail(status.code(), "sequence ", number, ": ", status.message());
       }
-      edges.connect(layer, jobs, carver);
+      maps.connect(layer, jobs, carver);
       const CallScratch scratch = CallScratch::carve(carver, tasks);
       if (carver.fits()) {
-        edges.map_queries(layer, jobs, executor, kernel.linear);
+        maps.map_queries(layer, jobs, executor, kernel.linear);
         kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.hooks});
-        edges.map_outputs(layer, jobs, executor, kernel.linear);
+        maps.map_outputs(layer, jobs, executor, kernel.linear);
         return {};
       }
     }

@@ -116,10 +116,9 @@ class Planner {
  private:
   template <class Body>
   static void for_each_chunk(const Job& job, const Body& body) {
-    const Interval far = job.far_chunks();
-    for (Index c = far.begin; c < far.end; ++c) body(job.far_chunk(c));
-    const Interval near = job.near_chunks();
-    for (Index c = near.begin; c < near.end; ++c) body(job.near_chunk(c));
+    const Interval far_ones = job.far_chunks(), near_ones = job.near_chunks();
+    for (Index c = far_ones.begin; c < far_ones.end; ++c) body(job.far_chunk(c));
+    for (Index c = near_ones.begin; c < near_ones.end; ++c) body(job.near_chunk(c));
   }
 
   void find_runs(Job& job) {

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include <heed/matrix.hpp>
+#include <heed/simd/register_tile.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -17,8 +18,8 @@ template <class V>
 struct LinearLoop {
   using Reg = typename V::Reg;        ///< W floats
   static constexpr int W = V::width;  ///< floats of a register
-  /// Vectors of a wide tile: 6 rows x 4 vectors, as for scores.
-  static constexpr int wide = V::registers >= 32 ? 4 : 2;
+  /// Vectors of a wide tile: of 6 rows, as for scores.
+  static constexpr int wide = tile_vectors<V>;
 
   /// The function of type Linear.
   static void run(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
@@ -40,7 +41,7 @@ struct LinearLoop {
         const Interval inputs{i, std::min(i + cached_inputs, m.in)};
         const float* weights = m.data + first;
         const auto rows_of = [&]<int R>(std::integral_constant<int, R>, Index r) {
-          tile<R, N>(weights, m.stride, inputs, x + r * x_stride, x_stride, y + r * y_stride + first, y_stride);
+          product<R, N>(weights, m.stride, inputs, x + r * x_stride, x_stride, y + r * y_stride + first, y_stride);
         };
         Index r = 0;
         if constexpr (N <= wide) {
@@ -66,41 +67,27 @@ struct LinearLoop {
       for (Index r = 0; r < rows; ++r) {
         float* out = y + r * y_stride + first;
         if (begin > 0) std::memcpy(sums, out, std::size_t(count) * sizeof(float));
-        tile<1, 1>(weights - begin * W, W, inputs, x + r * x_stride, x_stride, sums, W);
+        product<1, 1>(weights - begin * W, W, inputs, x + r * x_stride, x_stride, sums, W);
         std::memcpy(out, sums, std::size_t(count) * sizeof(float));
       }
     }
   }
 
   template <int R, int N>
-  static void tile(const float* weights, Index stride, Interval inputs, const float* x, Index x_stride, float* y,
-                   Index y_stride) {
+  static void product(const float* weights, Index stride, Interval inputs, const float* x, Index x_stride, float* y,
+                      Index y_stride) {
     Index begin = inputs.begin;
     do {
       const Index end = std::min(begin + score_dims, inputs.end);
-      Reg acc[std::size_t(R)][std::size_t(N)];
-      HEED_UNROLL
-      for (int r = 0; r < R; ++r) {
-        HEED_UNROLL
-        for (int n = 0; n < N; ++n) acc[r][n] = V::set1(0);
-      }
-      for (Index i = begin; i < end; ++i) {
-        Reg w[std::size_t(N)];
-        HEED_UNROLL
-        for (int n = 0; n < N; ++n) w[n] = V::load(weights + i * stride + n * W);
-        HEED_UNROLL
-        for (int r = 0; r < R; ++r) {
-          const Reg b = V::set1(x[r * x_stride + i]);
-          HEED_UNROLL
-          for (int n = 0; n < N; ++n) acc[r][n] = V::fma(b, w[n], acc[r][n]);
-        }
-      }
+      RegisterTile<V, R, N> tile;
+      tile.clear();
+      for (Index i = begin; i < end; ++i) tile.add(x + i, x_stride, weights + i * stride);
       HEED_UNROLL
       for (int r = 0; r < R; ++r) {
         HEED_UNROLL
         for (int n = 0; n < N; ++n) {
           float* at = y + r * y_stride + n * W;
-          V::store(at, begin == 0 ? acc[r][n] : V::add(V::load(at), acc[r][n]));
+          V::store(at, begin == 0 ? tile.sum[r][n] : V::add(V::load(at), tile.sum[r][n]));
         }
       }
       begin = end;

@@ -1,0 +1,48 @@
+/// \file
+/// How rows and dims are cut into register tiles.
+#pragma once
+
+#include <type_traits>
+
+#include <heed/simd/tile.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Cuts `rows` into tiles of 6, then of 4 and 1. 8 rows are two tiles of 4, not 6 + 1 + 1: a small tile has few
+/// accumulators, and each waits for its own last addition.
+template <class Tile>
+[[gnu::always_inline]] inline void for_row_tiles(Index rows, const Tile& tile) {
+  Index r = 0;
+  const Index left = rows % 6, sixes = (left == 2 || left == 3) && rows > 6 ? rows / 6 - 1 : rows / 6;
+  for (; r < 6 * sixes; r += 6) tile(std::integral_constant<int, 6>{}, r);
+  for (; rows - r >= 4; r += 4) tile(std::integral_constant<int, 4>{}, r);
+  for (; r < rows; ++r) tile(std::integral_constant<int, 1>{}, r);
+}
+
+/// Cuts the rows from `r` on into tiles of 4, then of 3, 2 or 1: each tile transposes or loads all keys once.
+template <class Tile>
+[[gnu::always_inline]] inline void for_few_rows(Index rows, Index r, const Tile& tile) {
+  for (; r + 4 <= rows; r += 4) tile(std::integral_constant<int, 4>{}, r);
+  switch (rows - r) {
+    case 3: return tile(std::integral_constant<int, 3>{}, r);
+    case 2: return tile(std::integral_constant<int, 2>{}, r);
+    case 1: return tile(std::integral_constant<int, 1>{}, r);
+    default: return;
+  }
+}
+
+/// Cuts [0, dims), rounded up to a multiple of 16, into blocks of N vectors of W floats, of 64 numbers and of 16.
+template <int W, int N, class Body>
+inline void for_dims(Index dims, const Body& body) {
+  Index d = 0;
+  dims = round_up(dims, state_align);
+  for (; d + N * W <= dims; d += N * W) body(std::integral_constant<int, N>{}, d);
+  if constexpr (N * W > 64) {
+    for (; d + 64 <= dims; d += 64) body(std::integral_constant<int, 64 / W>{}, d);
+  }
+  if constexpr (N * W > 16) {
+    for (; d + 16 <= dims; d += 16) body(std::integral_constant<int, 16 / W>{}, d);
+  }
+}
+
+}  // namespace heed::inline HEED_ABI::detail

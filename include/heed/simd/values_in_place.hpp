@@ -1,0 +1,73 @@
+/// \file
+/// Outputs from values that are read where they lie: for few rows.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include <heed/factors.hpp>
+#include <heed/simd/cuts.hpp>
+#include <heed/simd/output_tile.hpp>
+#include <heed/simd/prefetch.hpp>
+#include <heed/simd/tile.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Accumulates encoded values, on the vector type `V`.
+template <class V>
+struct ValuesInPlaceLoops {
+  using Reg = typename V::Reg;        ///< W floats
+  static constexpr int W = V::width;  ///< floats of a register
+  /// Accumulators of a tile of several rows.
+  static constexpr int accumulators = V::registers >= 32 ? 16 : 8;
+
+  /// targets[r].out[first_dim + d] = sum over k in `keys` of p[r][k] * (number first_dim + d of value k), as
+  /// ValuePanelLoops::accumulate_panel() does, reading the encoded values where they lie. They must be readable up to
+  /// whole vectors. Keys are taken in blocks, so that each value is fetched from memory once for all rows.
+  template <class C>
+  static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
+                              Index dims, RowTarget* targets, Accumulate phase) {
+    const Index block = rows <= 1 ? chunk_keys : 64;
+    const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
+      // Only the first rows find the values in memory; for the others they are in L1.
+      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, values.offset + first_dim, values.factors};
+      constexpr int vectors = R == 1 ? 8 : accumulators / 4;
+      detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
+        OutputLoops<V>::template accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here,
+                                                       load, nullptr);
+      });
+    };
+    Index begin = keys.begin;
+    do {
+      const Interval part{begin, std::min(begin + block, keys.end)};
+      const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
+      detail::for_few_rows(
+          rows, 0, [&]<int R>(std::integral_constant<int, R> tile, Index r) { group(tile, r, part, here); });
+      begin = part.end;
+    } while (begin < keys.end);  // at least once: an empty range still starts, parks or finishes
+  }
+
+ private:
+  // Values in place. `first` is the number of a row that dim 0 is.
+  template <class C>
+  struct Rows {
+    static constexpr bool in_place = true;
+    static constexpr Factors factors = C::factors;
+    const std::byte* const* row;
+    const std::byte* const* ahead;
+    Index first;
+    const std::byte* const* entry;
+    [[gnu::always_inline]] Reg operator()(Index k, Index d) const {
+      return C::template Reader<V>::load(row[k], first + d);
+    }
+    [[gnu::always_inline]] void prefetch(Index k, Index d) const {
+      const Index byte = C::offset_bytes(first + d / C::view_step * C::view_step);
+      if ((byte - C::offset_bytes(first)) % 64 == 0) detail::prefetch(ahead[k], byte);
+    }
+    [[gnu::always_inline]] float factor(Index k, Index d) const {
+      return C::factor(row[k], entry == nullptr ? nullptr : entry[k], detail::factor_of<factors>(first + d));
+    }
+  };
+};
+
+}  // namespace heed::inline HEED_ABI
