@@ -7,6 +7,7 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -76,6 +77,11 @@ class CachedMixer : public Mixer {
     heed::check(step_->write(layer, numbers(rows)...));
     heed::check(heed::attend<B>(policy, numbers(q), step_->keys(layer), numbers(out), workspace_, executor_));
     time_ += std::chrono::steady_clock::now() - start;
+  }
+
+  /// The tensors of attention layer `layer` begin with this.
+  [[nodiscard]] static std::string prefix(const AttentionConfig& config, heed::Index layer) {
+    return "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
   }
 
   [[nodiscard]] static std::span<const float> numbers(const Matrix& m) { return {m.data(), std::size_t(m.size())}; }

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <heed/layer/grouped.hpp>
+
 #include "model/cached_mixer.hpp"
 #include "model/rope.hpp"
 
@@ -52,53 +54,58 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
                std::unique_ptr<const heed::Rope> rope)
       : CachedMixer<P, C, B>(grouped_policy<P>(grouped_policy<Base>(config), *rope), config, options),
         rope_(std::move(rope)) {
-    const heed::AttentionLayout shape = this->policy().layout();
-    num_heads_ = shape.num_heads;
-    num_kv_heads_ = shape.num_kv_heads;
+    const heed::AttentionLayout layout = this->policy().layout();
+    const heed::Gqa shape{.num_heads = layout.num_heads,
+                          .num_kv_heads = layout.num_kv_heads,
+                          .head_dim = config.head_dim,
+                          .scale = layout.scale};
+    q_width_ = shape.num_heads * shape.head_dim;
+    kv_width_ = shape.num_kv_heads * shape.head_dim;
     const heed::Index hidden = config.hidden_size;
-    const heed::Index q_width = num_heads_ * config.head_dim, kv_width = num_kv_heads_ * config.head_dim;
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
-      const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
-      layers_.push_back({.q = tensors.projection(name + "q_proj.weight", q_width, hidden),
-                         .k = tensors.projection(name + "k_proj.weight", kv_width, hidden),
-                         .v = tensors.projection(name + "v_proj.weight", kv_width, hidden),
-                         .o = tensors.projection(name + "o_proj.weight", hidden, q_width)});
+      const std::string name = this->prefix(config, layer);
+      const Matrix q = tensors.matrix(name + "q_proj.weight", q_width_, hidden);
+      const Matrix k = tensors.matrix(name + "k_proj.weight", kv_width_, hidden);
+      const Matrix v = tensors.matrix(name + "v_proj.weight", kv_width_, hidden);
+      const Matrix o = tensors.matrix(name + "o_proj.weight", hidden, q_width_);
+      layers_.push_back(heed::value_or_throw(heed::GroupedLayer::create(
+          hidden, shape, rope_options(config), {tensor_of(q), tensor_of(k), tensor_of(v), tensor_of(o)})));
     }
   }
 
   void mix(heed::Index layer, const Matrix& x, Matrix& out) override {
-    const Weights& w = layers_[std::size_t(layer)];
-    linear(x, w.q, q_);
-    linear(x, w.k, k_);
-    linear(x, w.v, v_);
-    heed::check(rope_->apply_rows(this->positions(layer), num_heads_, this->numbers(q_)));
-    if (!rotates_at_read) heed::check(rope_->apply_rows(this->positions(layer), num_kv_heads_, this->numbers(k_)));
-    heads_.resize(q_.rows(), q_.cols());
+    const heed::GroupedLayer& attention = layers_[std::size_t(layer)];
+    heed::SerialExecutor executor;
+    q_.resize(x.rows(), q_width_);
+    k_.resize(x.rows(), kv_width_);
+    v_.resize(x.rows(), kv_width_);
+    heads_.resize(x.rows(), q_width_);
+    out.resize(x.rows(), attention.hidden_size());
+    heed::check(attention.project<heed::DefaultBackend>(
+        this->numbers(x), this->positions(layer), this->numbers(q_), this->numbers(k_), this->numbers(v_), executor,
+        rotates_at_read ? heed::CachedKeys::unrotated : heed::CachedKeys::rotated));
     this->attend(layer, q_, heads_, k_, v_);
-    linear(heads_, w.o, out);
+    heed::check(attention.output<heed::DefaultBackend>(this->numbers(heads_), this->numbers(out), executor));
   }
 
   /// layers x (keys and values) x KV heads x encoded head.
   [[nodiscard]] heed::Index formula_bytes(heed::Index kept) const override {
-    return kept * heed::Index(layers_.size()) * 2 * num_kv_heads_ * C::row_bytes(rope_->options().head_dim);
+    const heed::AttentionLayout layout = this->policy().layout();
+    return kept * heed::Index(layers_.size()) * 2 * layout.num_kv_heads * C::row_bytes(layout.key_width);
   }
 
  private:
-  struct Weights {
-    heed::Projection q, k, v, o;
-  };
-
   std::unique_ptr<const heed::Rope> rope_;  // at one address: the policy points at it
-  heed::Index num_heads_ = 0;
-  heed::Index num_kv_heads_ = 0;
-  std::vector<Weights> layers_;
+  heed::Index q_width_ = 0;
+  heed::Index kv_width_ = 0;
+  std::vector<heed::GroupedLayer> layers_;
   Matrix q_, k_, v_, heads_;
 };
 
 template <class P, heed::Codec C, heed::SimdBackend B>
 [[nodiscard]] std::unique_ptr<Mixer> make_grouped(const AttentionConfig& config, TensorReader& tensors,
                                                   const ModelOptions& options) {
-  auto rope = std::make_unique<const heed::Rope>(make_rope(config, {.head_dim = config.head_dim}));
+  auto rope = std::make_unique<const heed::Rope>(make_rope(config));
   if (options.positions == heed::Positions::rank) {
     return std::make_unique<GroupedMixer<heed::RotatedKeys<P>, P, C, B>>(config, tensors, options, std::move(rope));
   }

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,52 +20,71 @@ namespace heed_examples {
 template <class P, heed::Codec C, heed::SimdBackend B>
 class MfaMixer final : public CachedMixer<P, C, B> {
   static constexpr bool reuses_keys = std::same_as<P, heed::MfaKr>;
+  using Layer = std::conditional_t<reuses_keys, heed::MfaKrLayer, heed::MfaLayer>;
 
  public:
   MfaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options,
            std::unique_ptr<const heed::Rope> rope)
       : CachedMixer<P, C, B>(make_policy(config, *rope), config, options),
-        eps_(config.rms_norm_eps),
         rope_(std::move(rope)) {
     const heed::Index hidden = config.hidden_size, dim = config.head_dim, q_width = config.num_heads * dim;
     const heed::Index q_rank = config.keys.integer("share_q_dim", 1, 1 << 14);
+    const heed::MfaLayerOptions shape{.hidden_size = hidden,
+                                      .num_attention_heads = config.num_heads,
+                                      .head_dim = dim,
+                                      .share_q_dim = q_rank,
+                                      .inter_norm_eps = config.rms_norm_eps,
+                                      .rope = rope_options(config)};
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
-      const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
-      Weights& w = layers_.emplace_back();
-      w.q_down = tensors.projection(name + "q_proj.weight", q_rank, hidden);
-      w.q_norm = tensors.vector(name + "inter_norm.weight", q_rank);
-      w.q_up = tensors.projection(name + "wq.weight", q_width, q_rank);
-      w.k = tensors.projection(name + "k_proj.weight", dim, hidden);
-      Matrix o = tensors.matrix(name + "o_proj.weight", hidden, q_width);
+      const std::string name = this->prefix(config, layer);
+      const Matrix q_down = tensors.matrix(name + "q_proj.weight", q_rank, hidden);
+      const Vector q_norm = tensors.vector(name + "inter_norm.weight", q_rank);
+      const Matrix q_up = tensors.matrix(name + "wq.weight", q_width, q_rank);
+      const Matrix k = tensors.matrix(name + "k_proj.weight", dim, hidden);
+      const Matrix o = tensors.matrix(name + "o_proj.weight", hidden, q_width);
+      heed::MfaTensors weights{.q_proj = tensor_of(q_down),
+                               .inter_norm = tensor_of(q_norm),
+                               .wq = tensor_of(q_up),
+                               .k_proj = tensor_of(k),
+                               .v_proj = {},
+                               .o_proj = tensor_of(o),
+                               .kr_n = {},
+                               .kr_alpha = {}};
       if constexpr (reuses_keys) {
-        const Matrix n = tensors.matrix(name + "n", dim, dim), alpha = tensors.vector(name + "alpha", dim);
-        Matrix map(dim, dim);
-        heed::check(heed::make_value_map({this->numbers(n), dim, dim}, {this->numbers(alpha), 1, dim}, dim,
-                                         this->numbers(map)));
-        heed::check(heed::fold_value_map(this->numbers(map), dim, this->numbers(o), this->numbers(o)));
+        const Matrix n = tensors.matrix(name + "n", dim, dim);
+        const Vector alpha = tensors.vector(name + "alpha", dim);
+        weights.kr_n = tensor_of(n);
+        weights.kr_alpha = tensor_of(alpha);
+        layers_.push_back(heed::value_or_throw(Layer::create(shape, weights)));
       } else {
-        w.v = tensors.projection(name + "v_proj.weight", dim, hidden);
+        const Matrix v = tensors.matrix(name + "v_proj.weight", dim, hidden);
+        weights.v_proj = tensor_of(v);
+        layers_.push_back(heed::value_or_throw(Layer::create(shape, weights)));
       }
-      w.o = projection_of(name + "o_proj.weight", o);
     }
   }
 
   void mix(heed::Index layer, const Matrix& x, Matrix& out) override {
-    const Weights& w = layers_[std::size_t(layer)];
-    linear(x, w.q_down, latent_);
-    rms_norm(latent_, w.q_norm, eps_, normed_);
-    linear(normed_, w.q_up, q_);
-    heed::check(rope_->apply_rows(this->positions(layer), this->policy().num_heads, this->numbers(q_)));
-    linear(x, w.k, k_);
-    heads_.resize(q_.rows(), q_.cols());
+    const Layer& attention = layers_[std::size_t(layer)];
+    const heed::Index dim = this->policy().head_dim;
+    heed::SerialExecutor executor;
+    q_.resize(x.rows(), this->policy().num_heads * dim);
+    k_.resize(x.rows(), dim);
+    heads_.resize(x.rows(), q_.cols());
+    out.resize(x.rows(), attention.hidden_size());
     if constexpr (reuses_keys) {
+      heed::check(attention.template project<heed::DefaultBackend>(this->numbers(x), this->positions(layer),
+                                                                   this->numbers(q_), this->numbers(k_), workspace_,
+                                                                   executor));
       this->attend(layer, q_, heads_, k_);  // keys turn when they are read
     } else {
-      heed::check(rope_->apply_rows(this->positions(layer), 1, this->numbers(k_)));
-      linear(x, w.v, v_);
+      v_.resize(x.rows(), dim);
+      heed::check(attention.template project<heed::DefaultBackend>(this->numbers(x), this->positions(layer),
+                                                                   this->numbers(q_), this->numbers(k_),
+                                                                   this->numbers(v_), workspace_, executor));
       this->attend(layer, q_, heads_, k_, v_);
     }
-    linear(heads_, w.o, out);
+    heed::check(attention.template output<heed::DefaultBackend>(this->numbers(heads_), this->numbers(out), executor));
   }
 
   /// layers x (key and value, or the key alone) x encoded head.
@@ -73,27 +93,22 @@ class MfaMixer final : public CachedMixer<P, C, B> {
   }
 
  private:
-  struct Weights {
-    heed::Projection q_down, q_up, k, v, o;
-    Vector q_norm;
-  };
-
   [[nodiscard]] static P make_policy(const AttentionConfig& config, const heed::Rope& rope) {
     P made{.num_heads = config.num_heads, .head_dim = config.head_dim, .scale = heed::default_scale(config.head_dim)};
     if constexpr (reuses_keys) made.rope = &rope;
     return made;
   }
 
-  float eps_;
   std::unique_ptr<const heed::Rope> rope_;  // the policy points at it
-  std::vector<Weights> layers_;
-  Matrix latent_, normed_, q_, k_, v_, heads_;
+  std::vector<Layer> layers_;
+  heed::Workspace workspace_;
+  Matrix q_, k_, v_, heads_;
 };
 
 template <class P, heed::Codec C, heed::SimdBackend B>
 [[nodiscard]] std::unique_ptr<Mixer> make_mfa(const AttentionConfig& config, TensorReader& tensors,
                                               const ModelOptions& options) {
-  auto rope = std::make_unique<const heed::Rope>(make_rope(config, {.head_dim = config.head_dim}));
+  auto rope = std::make_unique<const heed::Rope>(make_rope(config));
   return std::make_unique<MfaMixer<P, C, B>>(config, tensors, options, std::move(rope));
 }
 

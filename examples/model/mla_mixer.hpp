@@ -1,6 +1,6 @@
 /// \file
-/// MLA: a token leaves a normed latent and one rotated key part, a single row that all heads share. The maths is
-/// examples/train/mla.py in the absorbed form: no key or value is ever expanded.
+/// MLA: a token leaves a normed latent and one rotated key part, a single row that all heads share. heed::MlaLayer
+/// computes what examples/train/mla.py does, in the absorbed form: no key or value is ever expanded.
 #pragma once
 
 #include <memory>
@@ -31,74 +31,68 @@ template <heed::Codec C, heed::SimdBackend B>
 class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
  public:
   MlaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options)
-      : CachedMixer<heed::Mla, C, B>(mla_policy(config), config, options),
-        eps_(config.rms_norm_eps),
-        q_rope_(make_rope(config, rotated_tail(shape().qk_nope_head_dim))),
-        row_rope_(make_rope(config, rotated_tail(shape().kv_lora_rank))) {
-    const heed::Mla& mla = shape();
+      : CachedMixer<heed::Mla, C, B>(mla_policy(config), config, options) {
+    const heed::Mla& mla = this->policy();
+    const heed::RopeOptions rope = rope_options(config);
     const heed::Index hidden = config.hidden_size, rank = mla.kv_lora_rank;
     const heed::Index q_rank = config.keys.integer("q_lora_rank", 1, 1 << 14);
-    const heed::Index q_width = mla.num_heads * mla.qk_head_dim();
+    const heed::Index q_width = mla.num_heads * mla.qk_head_dim(), v_width = mla.num_heads * mla.v_head_dim;
     const heed::Index kv_width = mla.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim);
     for (heed::Index layer = 0; layer < config.num_layers; ++layer) {
-      const std::string name = "model.layers." + std::to_string(config.first_layer + layer) + ".self_attn.";
-      Weights& w = layers_.emplace_back();
-      w.q_a = tensors.projection(name + "q_a_proj.weight", q_rank, hidden);
-      w.q_norm = tensors.vector(name + "q_a_layernorm.weight", q_rank);
-      w.q_b = tensors.projection(name + "q_b_proj.weight", q_width, q_rank);
-      w.kv_a = tensors.projection(name + "kv_a_proj_with_mqa.weight", mla.row_width(), hidden);
-      w.kv_norm = tensors.vector(name + "kv_a_layernorm.weight", rank);
+      const std::string name = this->prefix(config, layer);
+      const Matrix q_a = tensors.matrix(name + "q_a_proj.weight", q_rank, hidden);
+      const Vector q_norm = tensors.vector(name + "q_a_layernorm.weight", q_rank);
+      const Matrix q_b = tensors.matrix(name + "q_b_proj.weight", q_width, q_rank);
+      const Matrix kv_a = tensors.matrix(name + "kv_a_proj_with_mqa.weight", mla.row_width(), hidden);
+      const Vector kv_norm = tensors.vector(name + "kv_a_layernorm.weight", rank);
       const Matrix kv_b = tensors.matrix(name + "kv_b_proj.weight", kv_width, rank);
-      w.kv_b = heed::value_or_throw(heed::PackedMlaWeights::create(mla, {this->numbers(kv_b), kv_width, rank}));
-      w.o = tensors.projection(name + "o_proj.weight", hidden, mla.num_heads * mla.v_head_dim);
+      const Matrix o = tensors.matrix(name + "o_proj.weight", hidden, v_width);
+      layers_.push_back(heed::value_or_throw(heed::MlaLayer::create({.hidden_size = hidden,
+                                                                     .num_attention_heads = mla.num_heads,
+                                                                     .q_lora_rank = q_rank,
+                                                                     .kv_lora_rank = rank,
+                                                                     .qk_nope_head_dim = mla.qk_nope_head_dim,
+                                                                     .qk_rope_head_dim = mla.qk_rope_head_dim,
+                                                                     .v_head_dim = mla.v_head_dim,
+                                                                     .q_a_layernorm_eps = config.rms_norm_eps,
+                                                                     .kv_a_layernorm_eps = config.rms_norm_eps,
+                                                                     .rope_layout = rope.layout,
+                                                                     .rope_theta = rope.theta,
+                                                                     .table_positions = rope.table_positions},
+                                                                    {.q_proj = {},
+                                                                     .q_a_proj = tensor_of(q_a),
+                                                                     .q_a_layernorm = tensor_of(q_norm),
+                                                                     .q_b_proj = tensor_of(q_b),
+                                                                     .kv_a_proj_with_mqa = tensor_of(kv_a),
+                                                                     .kv_a_layernorm = tensor_of(kv_norm),
+                                                                     .kv_b_proj = tensor_of(kv_b),
+                                                                     .o_proj = tensor_of(o)})));
     }
   }
 
   void mix(heed::Index layer, const Matrix& x, Matrix& out) override {
-    const Weights& w = layers_[std::size_t(layer)];
-    heed::Mla policy = shape();
-    policy.weights = w.kv_b.weights();
-
-    linear(x, w.q_a, latent_);
-    rms_norm(latent_, w.q_norm, eps_, normed_);
-    linear(normed_, w.q_b, q_);
-    heed::check(q_rope_.apply_rows(this->positions(layer), policy.num_heads, this->numbers(q_)));
-
-    linear(x, w.kv_a, row_);
-    latent_ = row_.leftCols(policy.kv_lora_rank);
-    rms_norm(latent_, w.kv_norm, eps_, normed_);
-    row_.leftCols(policy.kv_lora_rank) = normed_;
-    heed::check(row_rope_.apply_rows(this->positions(layer), 1, this->numbers(row_)));
-
-    heads_.resize(x.rows(), policy.num_heads * policy.v_head_dim);
-    this->attend_with(policy, layer, q_, heads_, row_);
-    linear(heads_, w.o, out);
+    const heed::MlaLayer& attention = layers_[std::size_t(layer)];
+    const heed::Mla& mla = attention.policy();
+    heed::SerialExecutor executor;
+    q_.resize(x.rows(), mla.num_heads * mla.qk_head_dim());
+    row_.resize(x.rows(), mla.row_width());
+    heads_.resize(x.rows(), mla.num_heads * mla.v_head_dim);
+    out.resize(x.rows(), attention.hidden_size());
+    heed::check(attention.project<heed::DefaultBackend>(this->numbers(x), this->positions(layer), this->numbers(q_),
+                                                        this->numbers(row_), workspace_, executor));
+    this->attend_with(mla, layer, q_, heads_, row_);
+    heed::check(attention.output<heed::DefaultBackend>(this->numbers(heads_), this->numbers(out), executor));
   }
 
   /// layers x encoded row of latent and rotated key.
   [[nodiscard]] heed::Index formula_bytes(heed::Index kept) const override {
-    return kept * heed::Index(layers_.size()) * C::row_bytes(shape().row_width());
+    return kept * heed::Index(layers_.size()) * C::row_bytes(this->policy().row_width());
   }
 
  private:
-  struct Weights {
-    heed::Projection q_a, q_b, kv_a, o;
-    Vector q_norm, kv_norm;
-    heed::PackedMlaWeights kv_b;
-  };
-
-  [[nodiscard]] const heed::Mla& shape() const { return this->policy(); }
-
-  /// Rows of `before` numbers that stay as they are, then qk_rope_head_dim that turn.
-  [[nodiscard]] heed::RopeOptions rotated_tail(heed::Index before) const {
-    const heed::Index width = shape().qk_rope_head_dim;
-    return {.head_dim = before + width, .rotary_dim = width, .rotary_offset = before};
-  }
-
-  float eps_;
-  heed::Rope q_rope_, row_rope_;
-  std::vector<Weights> layers_;
-  Matrix latent_, normed_, q_, row_, heads_;
+  std::vector<heed::MlaLayer> layers_;
+  heed::Workspace workspace_;
+  Matrix q_, row_, heads_;
 };
 
 template <heed::Codec C, heed::SimdBackend B>

@@ -11,12 +11,17 @@
 
 namespace heed_examples {
 
-/// Rotation of the rows that `shape` describes (head_dim, rotary_dim, rotary_offset); the config knows the rest.
-[[nodiscard]] inline heed::Rope make_rope(const AttentionConfig& config, heed::RopeOptions shape) {
-  shape.layout = config.rope_layout == "half" ? heed::RopeLayout::half_split : heed::RopeLayout::interleaved;
-  shape.theta = config.rope_theta;
-  shape.table_positions = std::min<heed::Index>(config.max_positions, 65536);
-  auto rope = heed::Rope::create(shape);
+/// Rotation of a head, or of the rotated part of one.
+[[nodiscard]] inline heed::RopeOptions rope_options(const AttentionConfig& config) {
+  return {.head_dim = config.head_dim,
+          .layout = config.rope_layout == "half" ? heed::RopeLayout::half_split : heed::RopeLayout::interleaved,
+          .theta = config.rope_theta,
+          .table_positions = std::min<heed::Index>(config.max_positions, 65536)};
+}
+
+/// The same, made; ModelError if the config asks for what cannot be.
+[[nodiscard]] inline heed::Rope make_rope(const AttentionConfig& config) {
+  auto rope = heed::Rope::create(rope_options(config));
   if (!rope.ok()) config.keys.fail("RoPE: " + rope.status().message());
   return *std::move(rope);
 }

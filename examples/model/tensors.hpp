@@ -19,10 +19,16 @@ namespace heed_examples {
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Vector = Eigen::Matrix<float, 1, Eigen::Dynamic>;
 
+/// A matrix or a vector as heed's layers take it. It must outlive the use.
+template <class M>
+[[nodiscard]] heed::Tensor tensor_of(const M& numbers) {
+  return {{numbers.data(), std::size_t(numbers.size())}, numbers.rows(), numbers.cols()};
+}
+
 /// A product out = x weight^T with a weight [out][in].
 [[nodiscard]] inline heed::Projection projection_of(const std::string& name, const Matrix& weight) {
-  const heed::Tensor tensor{{weight.data(), std::size_t(weight.size())}, weight.rows(), weight.cols()};
-  return heed::value_or_throw(heed::Projection::create(name.c_str(), tensor, weight.rows(), weight.cols()));
+  return heed::value_or_throw(
+      heed::Projection::create(name.c_str(), tensor_of(weight), weight.rows(), weight.cols()));
 }
 
 /// Hands out the tensors of a file, each checked, and knows which ones nobody asked for.
