@@ -13,24 +13,23 @@
 ///                 of a register, not after its instructions.
 ///   So            A program that must also start on an older CPU links the object files for the oldest CPU first, or
 ///                 loads the newer ones from a shared library that hides its symbols.
+///
+/// Macros that a program sees: fewer than 12.
+///   For users      HEED_VERSION, HEED_HAS_XSIMD and HEED_HAS_EIGEN (1 or 0), HEED_ABI.
+///   For headers    HEED_UNROLL, and six that HEED_ABI expands to.
+///   Set by users   HEED_NO_XSIMD, HEED_NO_EIGEN, HEED_ALLOW_FAST_MATH.
 #pragma once
 
 #include <heed/config/guards.hpp>
 
 #include <heed/config/abi.hpp>
 
-/// Version of the headers.
-/// \{
-#define HEED_VERSION_MAJOR 0
-#define HEED_VERSION_MINOR 1
-#define HEED_VERSION_PATCH 0
-/// \}
+/// Version of the headers: major * 10000 + minor * 100 + patch.
+#define HEED_VERSION 100
 
-/// HEED_QUOTE(a) is a string literal of `a`, macros expanded.
-/// \{
-#define HEED_QUOTE_(a) #a
-#define HEED_QUOTE(a) HEED_QUOTE_(a)
-/// \}
+#if HEED_VERSION / 100 != 1
+#error "HEED_ABI in heed/config/abi.hpp begins with another version."
+#endif
 
 /// Unrolls the next loop, whose bounds are constants, so that accumulators indexed in it stay in registers at -O2.
 #if defined(__clang__)
@@ -39,28 +38,14 @@
 #define HEED_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/// They silence -Wuninitialized and -Wmaybe-uninitialized, and no other warning, for the code between them. GCC 12's
-/// AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it, and -Wall
-/// reports each one that was inlined (GCC bug 105593). What a user calls is not between them.
-/// \{
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-#define HEED_INTRINSICS_BEGIN                                       \
-  _Pragma("GCC diagnostic push")                                    \
-  _Pragma("GCC diagnostic ignored \"-Wuninitialized\"")             \
-  _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")
-#define HEED_INTRINSICS_END _Pragma("GCC diagnostic pop")
-#else
-#define HEED_INTRINSICS_BEGIN
-#define HEED_INTRINSICS_END
-#endif
-/// \}
+// A string literal of `a`, macros expanded. Not visible outside this header.
+#define HEED_QUOTE_(a) #a
+#define HEED_QUOTE(a) HEED_QUOTE_(a)
 
 namespace heed::inline HEED_ABI {
 
 /// "major.minor.patch" of the headers this translation unit was compiled with.
-[[nodiscard]] constexpr const char* version_string() noexcept {
-  return HEED_QUOTE(HEED_VERSION_MAJOR) "." HEED_QUOTE(HEED_VERSION_MINOR) "." HEED_QUOTE(HEED_VERSION_PATCH);
-}
+[[nodiscard]] constexpr const char* version_string() noexcept { return "0.1.0"; }
 
 /// Name of the loops this translation unit was compiled for, such as "avx512_vnni_bf16" or "neon".
 [[nodiscard]] constexpr const char* isa_name() noexcept { return HEED_QUOTE(HEED_ISA); }
@@ -82,3 +67,7 @@ namespace heed::inline HEED_ABI {
 }
 
 }  // namespace heed::inline HEED_ABI
+
+#undef HEED_ISA
+#undef HEED_QUOTE
+#undef HEED_QUOTE_

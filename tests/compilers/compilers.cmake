@@ -62,7 +62,7 @@ endfunction()
 file(WRITE "${WORK}/tag.cpp" "#include <heed/config.hpp>\nheed tag HEED_ABI\n")
 function(tag variable)
   run(PASSES ${ARGN} -E -P tag.cpp)
-  string(REGEX MATCH "heed tag ([a-z0-9_]+)" ignored "${output}")
+  string(REGEX MATCH "heed tag ([A-Za-z0-9_]+)\n*$" ignored "${output}")
   set(${variable} "${CMAKE_MATCH_1}" PARENT_SCOPE)
 endfunction()
 
@@ -151,12 +151,10 @@ elseif(case STREQUAL "branches")
     __cpp_exceptions _OPENMP __cpp_lib_to_chars                           # more functions, or how a message spells a number
     __linux__ MADV_HUGEPAGE __x86_64__ __i386__ __arm__ __s390x__         # the same in all units that link
     __riscv __powerpc__ __ARCH__ __BYTE_ORDER__ __ORDER_BIG_ENDIAN__ __ORDER_LITTLE_ENDIAN__
-    __ARM_NEON HEED_ALLOW_FAST_MATH                                       # they decide HEED_ISA, HEED_FAST_MATH,
-    HEED_NO_XSIMD HEED_NO_EIGEN EIGEN_DONT_VECTORIZE)                     # HEED_HAS_XSIMD and HEED_HAS_EIGEN
+    __ARM_NEON HEED_VERSION                                               # parts of every name
+    HEED_NO_XSIMD HEED_NO_EIGEN EIGEN_DONT_VECTORIZE)                     # they decide HEED_HAS_XSIMD and HEED_HAS_EIGEN
   file(READ "${HEED_SOURCE}/include/heed/config/abi.hpp" abi)
   string(REGEX REPLACE "//[^\n]*" "" abi "${abi}")
-  string(FIND "${abi}" "#define HEED_FEATURES" begin)
-  string(SUBSTRING "${abi}" ${begin} -1 abi)
   string(REGEX REPLACE "#(if|elif)[^\n]*" "" abi "${abi}")  # asking is not enough
   file(GLOB_RECURSE headers "${HEED_SOURCE}/include/*.hpp")
   set(seen 0)
@@ -193,6 +191,16 @@ elseif(case STREQUAL "macros")
   run(PASSES ${cxx} ${strict} ${heed} "-DHEADER=\"${WORK}/all.hpp\"" "${here}/macros.cpp")
   run(PASSES ${cxx} ${strict} ${heed} "-DHEADER=<heed/heed.hpp>" -DWITH_MIN_AND_MAX "${here}/macros.cpp")
   run(PASSES ${cxx} -std=gnu++20 ${strict} ${heed} "-DHEADER=<heed/heed.hpp>" "${here}/macros.cpp")
+  # A program sees these of heed's own, which config.hpp explains, and no others.
+  file(WRITE "${WORK}/umbrella.cpp" "#include <heed/heed.hpp>\n")
+  run(PASSES ${cxx} ${heed} -dM -E umbrella.cpp)
+  string(REGEX MATCHALL "#define HEED_[A-Za-z0-9_]+" seen "${output}")
+  list(TRANSFORM seen REPLACE "#define " "")
+  list(SORT seen)
+  list(LENGTH seen count)
+  if(count LESS 5 OR count GREATER 11)
+    message(FATAL_ERROR "heed.hpp shows ${count} macros, wanted fewer than 12: ${seen}")
+  endif()
 
 elseif(case STREQUAL "tags")
   # CPUs that run different instructions have different tags.

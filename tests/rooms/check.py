@@ -2,8 +2,9 @@
 
     check.py <root of the repository>
 
-Prints each include against the arrows, each header without a room, each arrow that no include uses, and each include of
-one of heed's headers that is not written `<heed/...>`. The table of rooms in docs/design.md must agree with rooms.txt.
+Prints each include against the arrows, each header without a room, each arrow that no include uses, each include of one
+of heed's headers that is not written `<heed/...>`, and each header that is too long. The table of rooms in docs/design.md
+must agree with rooms.txt.
 """
 import dataclasses
 import pathlib
@@ -12,6 +13,7 @@ import sys
 
 include_line = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 sources = {".hpp", ".cpp", ".h", ".cc"}
+most_lines = 400  # of a header: a longer one has two nouns
 
 
 @dataclasses.dataclass
@@ -58,6 +60,8 @@ def check_headers(folder, rooms):
             problems.append(f"{header}: in no room of rooms.txt")
             continue
         text = path.read_text()
+        if (lines := text.count("\n")) > most_lines:
+            problems.append(f"{header}: has {lines} lines, must have at most {most_lines}: split it by noun")
         for match in include_line.finditer(text):
             where = f"{header}:{text.count(chr(10), 0, match.start()) + 1}"
             quote, name = match[1], match[2]

@@ -51,6 +51,10 @@ class Rooms(unittest.TestCase):
         self.expect(self.problems({"include/heed/f.hpp": ""}), "f.hpp: in no room")
         self.expect(self.problems({"include/heed/new/f.hpp": ""}), "new/f.hpp: in no room")
 
+    def test_header_that_is_too_long(self):
+        self.expect(self.problems({"include/heed/middle/f.hpp": "\n" * 400}))
+        self.expect(self.problems({"include/heed/middle/f.hpp": "\n" * 401}), "middle/f.hpp: has 401 lines")
+
     def test_includes_not_written_in_full(self):
         self.expect(self.problems({"include/heed/middle/f.hpp": '#include "c.hpp"\n'}), "middle/f.hpp:1: ")
         self.expect(self.problems({"include/heed/middle/f.hpp": "#include <a.hpp>\n"}), "middle/f.hpp:1: ")

@@ -8,7 +8,13 @@
 
 namespace heed::inline HEED_ABI {
 
-HEED_INTRINSICS_BEGIN
+// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it
+// (GCC bug 105593). -Wall reports each one that is inlined. What a user calls is not between push and pop.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 /// Codec with 2 bytes per number: 5 bits of exponent, 11 bits of precision. Finite numbers beyond +-65504 are stored as
 /// +-65504: stored as infinity, one such key would make every query that sees it NaN.
@@ -145,13 +151,13 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
       const Words is_infinite = (Words)((Ints)magnitude >= infinite), is_nan = (Words)((Ints)magnitude > infinite);
       const Words normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
       const Words beyond = 0x7bffu + (is_infinite & 1u) + (is_nan & (0x200u | ((magnitude >> 13) & 0x1ffu)));
-      const Words finite = (is_small & small(magnitude & is_small)) | (~is_small & normal);
+      const Words finite = (is_small & subnormal(magnitude & is_small)) | (~is_small & normal);
       return V::narrow((is_beyond & beyond) | (~is_beyond & finite) | sign);
     }
 
     // Multiples of 2^-24 next to magnitudes below 2^-14. Truncation does not depend on the rounding mode, and the product and
     // the difference are exact. A float that DAZ takes for zero is one that rounds to zero.
-    [[gnu::always_inline]] static Words small(Words magnitude) {
+    [[gnu::always_inline]] static Words subnormal(Words magnitude) {
       using Floats = typename detail::VectorTypes<V::width>::Floats;
       const Floats units = (Floats)magnitude * 0x1p24f;
       const Ints whole = __builtin_convertvector(units, Ints);
@@ -162,6 +168,8 @@ struct F16 : ElementCodec<F16, std::uint16_t> {
   };
 };
 
-HEED_INTRINSICS_END
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace heed::inline HEED_ABI

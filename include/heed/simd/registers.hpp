@@ -48,7 +48,13 @@ struct VectorTypes<16> {
 };
 }  // namespace detail
 
-HEED_INTRINSICS_BEGIN
+// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it
+// (GCC bug 105593). -Wall reports each one that is inlined. What a user calls is not between push and pop.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 /// Operations on the native register `Traits::type` of `Traits::size` floats: the base of heed's vector types. Memory
 /// may have any alignment.
@@ -293,6 +299,8 @@ inline constexpr int native_lanes = 4;
 #endif
 }  // namespace detail
 
-HEED_INTRINSICS_END
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace heed::inline HEED_ABI

@@ -24,7 +24,13 @@ using XsimdArch = xsimd::default_arch;
 #endif
 }  // namespace detail
 
-HEED_INTRINSICS_BEGIN
+// GCC 12's AVX-512 intrinsics read a variable that they leave uninitialised on purpose, with a mask that ignores it
+// (GCC bug 105593). -Wall reports each one that is inlined. What a user calls is not between push and pop.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 /// A vector of floats of xsimd architecture `Arch`.
 template <class Arch = detail::XsimdArch>
@@ -62,6 +68,8 @@ struct XsimdVector : Registers<detail::XsimdRegister<Arch>> {
   }
 };
 
-HEED_INTRINSICS_END
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace heed::inline HEED_ABI
