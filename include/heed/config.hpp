@@ -38,9 +38,11 @@
 #define HEED_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// A string literal of `a`, macros expanded. Not visible outside this header.
+/// A string literal of `a`, macros expanded. Not visible outside this header.
+/// \{
 #define HEED_QUOTE_(a) #a
 #define HEED_QUOTE(a) HEED_QUOTE_(a)
+/// \}
 
 namespace heed::inline HEED_ABI {
 

@@ -15,6 +15,7 @@
 #include <span>
 
 #include <heed/layer/check.hpp>
+#include <heed/layer/head_rope.hpp>
 #include <heed/layer/rms_norm.hpp>
 #include <heed/policy/mfa.hpp>
 #include <heed/workspace.hpp>
@@ -62,14 +63,9 @@ class MfaProjections {
     made.num_heads_ = options.num_attention_heads;
     Status s = first_failure({check_width("hidden_size", hidden), check_width("share_q_dim", latent),
                               validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f)});
-    if (s.ok() && options.rope && options.rope->head_dim != dim) {
-      s = fail(StatusCode::invalid_argument, "rope.head_dim is ", options.rope->head_dim, ", must be head_dim ", dim);
-    }
-    if (s.ok() && options.rope) {
-      std::optional<Rope> rope;
-      s = take(rope, Rope::create(*options.rope));
-      if (s.ok()) made.rope_ = std::make_unique<const Rope>(*std::move(rope));
-    }
+    std::optional<Rope> rope;
+    if (s.ok()) s = take_head_rope(rope, options.rope, dim);
+    if (rope) made.rope_ = std::make_unique<const Rope>(*std::move(rope));
     if (s.ok()) s = take(made.q_down_, Projection::create("q_proj", tensors.q_proj, latent, hidden));
     if (s.ok()) s = take(made.norm_, RmsNorm::create("inter_norm", tensors.inter_norm, latent, options.inter_norm_eps));
     if (s.ok()) s = take(made.q_up_, Projection::create("wq", tensors.wq, heads_width, latent));

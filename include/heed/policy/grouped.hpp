@@ -52,6 +52,20 @@ inline AttentionLayout grouped_layout(Index num_heads, Index num_kv_heads, Index
           .scale = scale};
 }
 
+/// One stream: a row of `width` numbers is the key, and its first `value_width` numbers are the value.
+inline AttentionLayout shared_row_layout(Index num_heads, Index num_kv_heads, Index width, Index value_width,
+                                         float scale) noexcept {
+  return {.num_streams = 1,
+          .streams = {StreamShape{num_kv_heads, width}},
+          .key = {.stream = 0, .offset = 0, .width = width},
+          .value = {.stream = 0, .offset = 0, .width = value_width},
+          .num_heads = num_heads,
+          .num_kv_heads = num_kv_heads,
+          .key_width = width,
+          .value_width = value_width,
+          .scale = scale};
+}
+
 }  // namespace detail
 
 /// Grouped-query attention. Caches k[head_dim] (stream 0) and v[v_head_dim] (stream 1) per token and KV head.

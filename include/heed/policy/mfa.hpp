@@ -55,10 +55,7 @@ struct MfaKr {
   static constexpr int value_stream = 0;
   [[nodiscard]] Status validate() const {
     if (Status status = detail::validate_heads(num_heads, 1, head_dim, head_dim, scale); !status.ok()) return status;
-    if (rope != nullptr && rope->options().head_dim != head_dim) {
-      return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
-                  ", must be head_dim ", head_dim);
-    }
+    if (Status status = detail::check_rope(rope, "head_dim", head_dim); !status.ok()) return status;
     if (!value_map.empty() && !detail::has_size(value_map.size(), Count(head_dim) * head_dim)) {
       return fail(StatusCode::invalid_argument, "value_map has ", value_map.size(),
                   " numbers, must have head_dim * head_dim = ", head_dim * head_dim, " or none");
@@ -66,16 +63,7 @@ struct MfaKr {
     return {};
   }
   [[nodiscard]] AttentionLayout layout() const noexcept {
-    const View key{.stream = 0, .offset = 0, .width = head_dim};
-    return {.num_streams = 1,
-            .streams = {StreamShape{1, head_dim}},
-            .key = key,
-            .value = key,
-            .num_heads = num_heads,
-            .num_kv_heads = 1,
-            .key_width = head_dim,
-            .value_width = head_dim,
-            .scale = scale};
+    return detail::shared_row_layout(num_heads, 1, head_dim, head_dim, scale);
   }
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] MatrixMap output_map() const noexcept {

@@ -68,10 +68,7 @@ struct Mla {
     if (status.ok()) status = detail::check_range("qk_nope_head_dim", qk_nope_head_dim, 1, most);
     if (status.ok()) status = detail::check_range("v_head_dim", v_head_dim, 1, most);
     if (status.ok()) status = detail::validate_heads(num_heads, 1, row_width(), v_head_dim, scale);
-    if (status.ok() && rope != nullptr && rope->options().head_dim != qk_rope_head_dim) {
-      status = fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
-                    ", must be qk_rope_head_dim ", qk_rope_head_dim);
-    }
+    if (status.ok()) status = detail::check_rope(rope, "qk_rope_head_dim", qk_rope_head_dim);
     if (!status.ok() || weights.empty()) return status;
     const Count uk = Count(num_heads) * qk_nope_head_dim * kv_lora_rank;
     const Count ukv = Count(num_heads) * kv_lora_rank * (qk_nope_head_dim + v_head_dim);
@@ -85,15 +82,7 @@ struct Mla {
     return {};
   }
   [[nodiscard]] AttentionLayout layout() const noexcept {
-    return {.num_streams = 1,
-            .streams = {StreamShape{1, row_width()}},
-            .key = {.stream = 0, .offset = 0, .width = row_width()},
-            .value = {.stream = 0, .offset = 0, .width = kv_lora_rank},
-            .num_heads = num_heads,
-            .num_kv_heads = 1,
-            .key_width = row_width(),
-            .value_width = kv_lora_rank,
-            .scale = scale};
+    return detail::shared_row_layout(num_heads, 1, row_width(), kv_lora_rank, scale);
   }
   [[nodiscard]] MatrixMap query_map() const noexcept {
     if (weights.empty()) return {.matrix = {}, .head_stride = 0, .tail = row_width()};

@@ -14,6 +14,17 @@
 
 namespace heed::inline HEED_ABI {
 
+namespace detail {
+
+/// invalid_argument if there is a rope of another width than `width`, which the user knows as `name`.
+inline Status check_rope(const Rope* rope, const char* name, Index width) {
+  if (rope == nullptr || rope->options().head_dim == width) return {};
+  return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim, ", must be ",
+              name, " ", width);
+}
+
+}  // namespace detail
+
 /// A TilePreparation: copies the key view of every row and rotates rope->options().head_dim numbers of it, from
 /// `offset` on, by the row's position. Values stay as they are stored. Without a rope there is nothing to prepare.
 struct KeyRotation {
@@ -71,11 +82,7 @@ struct RotatedKeys {
     if (Status status = policy.validate(); !status.ok()) return status;
     if (without_rotation) return {};
     if (rope == nullptr) return fail(StatusCode::invalid_argument, "rope is null, must point to a Rope");
-    if (const Index width = policy.layout().key.width; rope->options().head_dim != width) {
-      return fail(StatusCode::invalid_argument, "rope->options().head_dim is ", rope->options().head_dim,
-                  ", must be the width of the policy's keys, ", width);
-    }
-    return {};
+    return detail::check_rope(rope, "the width of the policy's keys,", policy.layout().key.width);
   }
   [[nodiscard]] AttentionLayout layout() const noexcept { return policy.layout(); }
   [[nodiscard]] decltype(auto) query_map() const noexcept { return policy.query_map(); }

@@ -28,15 +28,7 @@ struct SharedRow {
     return status;
   }
   [[nodiscard]] AttentionLayout layout() const noexcept {
-    return {.num_streams = 1,
-            .streams = {StreamShape{num_kv_heads, head_dim}},
-            .key = {.stream = 0, .offset = 0, .width = head_dim},
-            .value = {.stream = 0, .offset = 0, .width = v_head_dim},
-            .num_heads = num_heads,
-            .num_kv_heads = num_kv_heads,
-            .key_width = head_dim,
-            .value_width = v_head_dim,
-            .scale = scale};
+    return detail::shared_row_layout(num_heads, num_kv_heads, head_dim, v_head_dim, scale);
   }
   [[nodiscard]] Identity query_map() const noexcept { return {}; }
   [[nodiscard]] Identity output_map() const noexcept { return {}; }
