@@ -46,8 +46,25 @@
 
 namespace heed::inline HEED_ABI {
 
+namespace detail {
+// "major.minor.patch" of a HEED_VERSION.
+struct VersionText {
+  char text[9] = {};
+  constexpr explicit VersionText(int number) noexcept {
+    char* to = text;
+    for (int unit = 10000; unit > 0; unit /= 100) {
+      const int part = number / unit % 100;
+      if (part >= 10) *to++ = char('0' + part / 10);
+      *to++ = char('0' + part % 10);
+      if (unit > 1) *to++ = '.';
+    }
+  }
+};
+inline constexpr VersionText version_text(HEED_VERSION);
+}  // namespace detail
+
 /// "major.minor.patch" of the headers this translation unit was compiled with.
-[[nodiscard]] constexpr const char* version_string() noexcept { return "0.1.0"; }
+[[nodiscard]] constexpr const char* version_string() noexcept { return detail::version_text.text; }
 
 /// Name of the loops this translation unit was compiled for, such as "avx512_vnni_bf16" or "neon".
 [[nodiscard]] constexpr const char* isa_name() noexcept { return HEED_QUOTE(HEED_ISA); }
