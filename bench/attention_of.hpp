@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <heed/codec/codecs.hpp>
+#include <heed/compiled.hpp>
 #include <heed/simd/backends.hpp>
 
 #include "attention.hpp"

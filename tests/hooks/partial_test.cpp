@@ -3,7 +3,7 @@
 #include "hooks/recorder.hpp"
 #include "laws/partial.hpp"
 
-namespace heed_test {
+namespace heed_test::partial_test {
 namespace {
 
 class PartialHooks : public HookLaws {};
@@ -183,4 +183,4 @@ TEST_P(PartialHooks, EndRowsWithoutKeys) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::partial_test

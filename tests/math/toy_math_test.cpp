@@ -549,7 +549,7 @@ TEST(ToyMath, PartsHaveTheBitsOfTheWhole) {
   };
   for (const Index queries : {Index{1}, Index{40}}) {
     const Sequence sequence(queries);
-    for_backends([&]<class Backend>() {
+    heed::Backends::for_each([&]<class Backend>() {
       check_math.template operator()<Backend, RoundedQ>(sequence);
       check_math.template operator()<Backend, RoundedQAndP>(sequence);
       check_math.template operator()<Backend, heed::math::F32>(sequence);

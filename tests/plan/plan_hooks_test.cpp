@@ -13,7 +13,7 @@
 
 #include "plan/plans.hpp"
 
-namespace heed_test {
+namespace heed_test::plan_hooks_test {
 namespace {
 
 constexpr Index layers = 2;
@@ -253,4 +253,4 @@ TEST(PlanGroupedMasks, InABatch) {
 }
 
 }  // namespace
-}  // namespace heed_test
+}  // namespace heed_test::plan_hooks_test
