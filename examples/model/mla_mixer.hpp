@@ -33,7 +33,7 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
   MlaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options)
       : CachedMixer<heed::Mla, C, B>(mla_policy(config), config, options) {
     const heed::Mla& mla = this->policy();
-    const heed::RopeOptions rope = rope_options(config);
+    const heed::RopeOptions rope = make_rope(config).options();  // a wrong rotation is named before a wrong tensor
     const heed::Index hidden = config.hidden_size, rank = mla.kv_lora_rank;
     const heed::Index q_rank = config.keys.integer("q_lora_rank", 1, 1 << 14);
     const heed::Index q_width = mla.num_heads * mla.qk_head_dim(), v_width = mla.num_heads * mla.v_head_dim;
