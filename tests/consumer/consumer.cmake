@@ -132,10 +132,10 @@ elseif(CASE STREQUAL "bare")
   build_and_run(consumer)
   configure(PASSES within -DHOW=subdirectory ${hidden})
   build_and_run(within)
-  # xsimd may lie in a folder that no option can hide, so look at what the headers read. heed.hpp alone may take what it
-  # finds; the others need it or do not, and say so by their names.
+  # xsimd may lie in a folder that no option can hide, so look at what the headers read. heed.hpp and the lists of what
+  # this build has may take what they find; the others need it or do not, and say so by their names.
   file(GLOB_RECURSE headers RELATIVE "${WORK}/prefix/include" "${WORK}/prefix/include/*.hpp")
-  list(FILTER headers EXCLUDE REGEX "heed/heed\\.hpp|xsimd|eigen|openmp|heed/mpi/")
+  list(FILTER headers EXCLUDE REGEX "heed/(heed|compiled|simd/backends)\\.hpp|xsimd|eigen|openmp|heed/mpi/")
   list(TRANSFORM headers REPLACE "(.+)" "#include <\\1>\n")
   string(JOIN "" text ${headers})
   file(WRITE "${WORK}/core.cpp" "${text}")

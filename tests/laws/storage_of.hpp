@@ -211,7 +211,7 @@ class StorageOf final : public Storage {
   }
 
  private:
-  // A plan gives the bits that were just written, whatever the law is about. Layers of a step: three times the same one.
+  // A plan gives the bits that were just written, whatever the law is about. Layers of a step: twice the same one.
   template <class P>
   static void expect_plan(const heed::Kernel& kernel, const P& policy, std::span<const Call> calls,
                           AnyExecutor executor, const heed::AttendOptions& options) {
@@ -249,7 +249,7 @@ class StorageOf final : public Storage {
                              AnyExecutor executor, const heed::AttendOptions& options) {
     const heed::Plan plan = plan_of<S>(policy, calls, executor.workers());
     heed::Workspace workspace;
-    for (int layer = 0; layer < 3; ++layer) {
+    for (int layer = 0; layer < 2; ++layer) {
       const std::vector<S> sources = sources_of<S>(calls);
       std::vector<std::vector<float>> outs, lses;
       std::vector<heed::LayerIo<S>> io;
