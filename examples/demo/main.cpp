@@ -28,13 +28,13 @@ void check_prompt(const DemoOptions& options, const std::string& file, const Mod
   }
 }
 
-DemoRow run_model(const DemoRun& run, const DemoOptions& options, const DemoBackend& backend,
+DemoRow run_model(const DemoRun& run, const DemoOptions& options, const ModelBackend& backend,
                   std::span<const std::uint8_t> text, heed::ThreadPool& pool) {
   const std::filesystem::path path = run.model;
   const std::string file = path.filename().string();
   const std::optional<heed::AnyRule> rule = parse_rule(run.rule);
   LanguageModel model = LanguageModel::open(
-      path, backend.make, {.executor = &pool, .codec = options.codec, .rule = rule, .positions = run.positions});
+      path, {.backend = &backend, .executor = &pool, .codec = options.codec, .rule = rule, .positions = run.positions});
   check_prompt(options, file, model.config());
   DemoRow row{.mechanism = model.config().mechanism,
               .rule = run.rule,
@@ -56,15 +56,15 @@ DemoRow run_model(const DemoRun& run, const DemoOptions& options, const DemoBack
 }
 
 // Of a model that has an MTP module, in its own file or in the one beside it, and was run as it was trained.
-std::optional<DraftReport> run_drafts(const DemoRun& run, const DemoOptions& options, const DemoBackend& backend,
+std::optional<DraftReport> run_drafts(const DemoRun& run, const DemoOptions& options, const ModelBackend& backend,
                                       std::span<const std::uint8_t> text, heed::ThreadPool& pool) {
   if (run.rule != "trained" || run.positions != heed::Positions::absolute) return {};
   const std::filesystem::path path = run.model;
-  const ModelOptions model_options{.executor = &pool, .codec = options.codec};
-  LanguageModel model = LanguageModel::open(path, backend.make, model_options);
+  const ModelOptions model_options{.backend = &backend, .executor = &pool, .codec = options.codec};
+  LanguageModel model = LanguageModel::open(path, model_options);
   const std::filesystem::path module = path.parent_path() / (path.stem().string() + "_mtp.safetensors");
   auto* const decoder = dynamic_cast<Decoder*>(&model.network());
-  if (decoder != nullptr && std::filesystem::exists(module)) backend.attach_mtp(*decoder, module, model_options);
+  if (decoder != nullptr && std::filesystem::exists(module)) attach_mtp(*decoder, module, model_options);
   Drafter* const drafter = model.network().drafter();
   if (drafter == nullptr) return {};
   return measure_drafts(model, *drafter, text);
@@ -88,11 +88,11 @@ void write_json(JsonOutput& out, const DemoOptions& options, std::size_t text_by
   out.write(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
-int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
+int run(const DemoOptions& options, const std::vector<ModelBackend>& backends) {
   const auto backend = std::find_if(backends.begin(), backends.end(),
-                                    [&](const DemoBackend& candidate) { return candidate.name == options.backend; });
+                                    [&](const ModelBackend& candidate) { return candidate.name == options.backend; });
   const std::vector<std::uint8_t> text = read_text(options);
-  const std::vector<DemoRun> runs = demo_runs(options, *backend);
+  const std::vector<DemoRun> runs = demo_runs(options);
   for (const DemoRun& one : runs) std::ignore = parse_rule(one.rule);  // before the long run
   auto pool = heed::ThreadPool::create(options.threads);
   if (!pool.ok()) throw ModelError("--threads: " + pool.status().message());
@@ -100,7 +100,7 @@ int run(const DemoOptions& options, const std::vector<DemoBackend>& backends) {
   std::FILE* const report = json.report();
 
   std::fprintf(report, "heed %s, %s loops for %s, %lld thread%s; cache in %s\n", heed::version_string(),
-               backend->name.c_str(), heed::isa_name(), static_cast<long long>(options.threads),
+               backend->name, heed::isa_name(), static_cast<long long>(options.threads),
                options.threads == 1 ? "" : "s", options.codec.c_str());
   std::fprintf(report, "%zu bytes of text, one at a time, in windows of %lld\n\n", text.size(),
                static_cast<long long>(window));

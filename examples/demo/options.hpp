@@ -13,6 +13,7 @@
 
 #include "demo/backends.hpp"
 #include "demo/rules.hpp"
+#include "model/codec_models.hpp"
 #include "program/program.hpp"
 
 namespace heed_examples {
@@ -32,10 +33,10 @@ struct DemoOptions {
   heed::Index max_bytes = 0;
 };
 
-inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<DemoBackend>& backends) {
+inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<ModelBackend>& backends) {
   std::vector<std::string> names;
   names.reserve(backends.size());
-  for (const DemoBackend& backend : backends) names.push_back(backend.name);
+  for (const ModelBackend& backend : backends) names.emplace_back(backend.name);
   options.backend = names.front();
   const auto codecs = heed::Codecs::names();
   app.add_option("--model", options.models, "Model file; repeatable. Default: one for each mechanism, in --data");
@@ -76,12 +77,12 @@ inline void add_options(CLI::App& app, DemoOptions& options, const std::vector<D
 }
 
 /// What to run: the files that --model names, else every mechanism and the default rules.
-[[nodiscard]] inline std::vector<DemoRun> demo_runs(const DemoOptions& options, const DemoBackend& backend) {
+[[nodiscard]] inline std::vector<DemoRun> demo_runs(const DemoOptions& options) {
   if (options.models.empty()) {
     if (options.rule != "trained" || options.positions != "absolute") {
       throw UsageError("--rule and --positions need a --model");
     }
-    std::vector<DemoRun> runs = default_runs(backend.mechanisms);
+    std::vector<DemoRun> runs = default_runs(mechanism_names());
     for (DemoRun& run : runs) run.model = (data_folder(options) / (run.model + ".safetensors")).string();
     return runs;
   }

@@ -13,15 +13,16 @@
 
 #include <heed/heed.hpp>
 
+#include "model/backend.hpp"
 #include "model/mixer.hpp"
 #include "model/network.hpp"
 #include "model/retention.hpp"
 
 namespace heed_examples {
 
-/// Policy P with rows stored by codec C, attended to by backend B; `rule` says which tokens stay. A mechanism derives from
-/// it, adds its projections and writes mix() and formula_bytes().
-template <heed::AttentionPolicy P, heed::Codec C, heed::SimdBackend B>
+/// Policy P with rows stored by codec C; `rule` says which tokens stay. A mechanism derives from it, adds its projections
+/// and writes mix() and formula_bytes().
+template <heed::AttentionPolicy P, heed::Codec C>
 class CachedMixer : public Mixer {
  public:
   using Cache = heed::KvCache<P, C, C>;
@@ -30,6 +31,7 @@ class CachedMixer : public Mixer {
       : max_positions_(config.max_positions),
         cache_(heed::value_or_throw(
             Cache::create(std::move(policy), cache_options(config, options), rule_of(config, options)))),
+        kernel_(kernel_for<C>(*options.backend)),
         executor_(*options.executor) {}
 
   void begin(std::span<const std::int32_t> tokens) override {
@@ -75,7 +77,7 @@ class CachedMixer : public Mixer {
   void attend_with(const P& policy, heed::Index layer, const Matrix& q, Matrix& out, const Rows&... rows) {
     const auto start = std::chrono::steady_clock::now();
     heed::check(step_->write(layer, numbers(rows)...));
-    heed::check(heed::attend<B>(policy, numbers(q), step_->keys(layer), numbers(out), workspace_, executor_));
+    heed::check(heed::attend(kernel_, policy, numbers(q), step_->keys(layer), numbers(out), workspace_, executor_));
     time_ += std::chrono::steady_clock::now() - start;
   }
 
@@ -107,6 +109,7 @@ class CachedMixer : public Mixer {
   heed::Index max_positions_;
   Cache cache_;
   std::optional<typename Cache::Step> step_;  // after the cache: it must go first
+  const heed::Kernel& kernel_;
   heed::Workspace workspace_;
   heed::ThreadPool& executor_;
   std::chrono::nanoseconds time_{0};

@@ -62,7 +62,4 @@ class Decoder : public Network {
   Matrix x_, hidden_;
 };
 
-/// Gives a decoder the MTP module of a file: see attach_mtp() in model/mechanisms.hpp.
-using AttachMtp = void (*)(Decoder&, const std::filesystem::path&, const ModelOptions&);
-
 }  // namespace heed_examples

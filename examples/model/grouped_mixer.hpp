@@ -45,14 +45,14 @@ template <class P, class Base>
   }
 }
 
-template <class P, class Base, heed::Codec C, heed::SimdBackend B>
-class GroupedMixer final : public CachedMixer<P, C, B> {
+template <class P, class Base, heed::Codec C>
+class GroupedMixer final : public CachedMixer<P, C> {
   static constexpr bool rotates_at_read = !std::same_as<P, Base>;
 
  public:
   GroupedMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options,
                std::unique_ptr<const heed::Rope> rope)
-      : CachedMixer<P, C, B>(grouped_policy<P>(grouped_policy<Base>(config), *rope), config, options),
+      : CachedMixer<P, C>(grouped_policy<P>(grouped_policy<Base>(config), *rope), config, options),
         rope_(std::move(rope)) {
     const heed::AttentionLayout layout = this->policy().layout();
     const heed::Gqa shape{.num_heads = layout.num_heads,
@@ -102,14 +102,14 @@ class GroupedMixer final : public CachedMixer<P, C, B> {
   Matrix q_, k_, v_, heads_;
 };
 
-template <class P, heed::Codec C, heed::SimdBackend B>
+template <class P, heed::Codec C>
 [[nodiscard]] std::unique_ptr<Mixer> make_grouped(const AttentionConfig& config, TensorReader& tensors,
                                                   const ModelOptions& options) {
   auto rope = std::make_unique<const heed::Rope>(make_rope(config));
   if (options.positions == heed::Positions::rank) {
-    return std::make_unique<GroupedMixer<heed::RotatedKeys<P>, P, C, B>>(config, tensors, options, std::move(rope));
+    return std::make_unique<GroupedMixer<heed::RotatedKeys<P>, P, C>>(config, tensors, options, std::move(rope));
   }
-  return std::make_unique<GroupedMixer<P, P, C, B>>(config, tensors, options, std::move(rope));
+  return std::make_unique<GroupedMixer<P, P, C>>(config, tensors, options, std::move(rope));
 }
 
 }  // namespace heed_examples

@@ -8,24 +8,23 @@
 #include <string>
 #include <utility>
 
-#include "model/mechanisms.hpp"
+#include "model/codec_models.hpp"
 
 namespace heed_examples {
 
 class LanguageModel {
  public:
   /// Reads a model file. Throws SafetensorsError, ModelError or heed::Error, whose messages name the file.
-  [[nodiscard]] static LanguageModel open(const std::filesystem::path& path, MakeNetwork make,
-                                          const ModelOptions& options) {
-    return LanguageModel(Safetensors::open(path), path.filename().string(), make, options);
+  [[nodiscard]] static LanguageModel open(const std::filesystem::path& path, const ModelOptions& options) {
+    return LanguageModel(Safetensors::open(path), path.filename().string(), options);
   }
 
   /// The same from a file in memory; `name` is for messages.
-  LanguageModel(const Safetensors& file, const std::string& name, MakeNetwork make, const ModelOptions& options)
+  LanguageModel(const Safetensors& file, const std::string& name, const ModelOptions& options)
       : config_(ConfigKeys(file, name)) {
     TensorReader tensors(file, name);
     try {
-      network_ = make(config_, tensors, options);
+      network_ = make_network(config_, tensors, options);
     } catch (const heed::Error& error) {  // knows its arguments, but not the file they came from
       config_.keys.fail(error.what());
     }

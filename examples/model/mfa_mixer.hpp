@@ -17,15 +17,15 @@
 
 namespace heed_examples {
 
-template <class P, heed::Codec C, heed::SimdBackend B>
-class MfaMixer final : public CachedMixer<P, C, B> {
+template <class P, heed::Codec C>
+class MfaMixer final : public CachedMixer<P, C> {
   static constexpr bool reuses_keys = std::same_as<P, heed::MfaKr>;
   using Layer = std::conditional_t<reuses_keys, heed::MfaKrLayer, heed::MfaLayer>;
 
  public:
   MfaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options,
            std::unique_ptr<const heed::Rope> rope)
-      : CachedMixer<P, C, B>(make_policy(config, *rope), config, options),
+      : CachedMixer<P, C>(make_policy(config, *rope), config, options),
         rope_(std::move(rope)) {
     const heed::Index hidden = config.hidden_size, dim = config.head_dim, q_width = config.num_heads * dim;
     const heed::Index q_rank = config.keys.integer("share_q_dim", 1, 1 << 14);
@@ -105,11 +105,11 @@ class MfaMixer final : public CachedMixer<P, C, B> {
   Matrix q_, k_, v_, heads_;
 };
 
-template <class P, heed::Codec C, heed::SimdBackend B>
+template <class P, heed::Codec C>
 [[nodiscard]] std::unique_ptr<Mixer> make_mfa(const AttentionConfig& config, TensorReader& tensors,
                                               const ModelOptions& options) {
   auto rope = std::make_unique<const heed::Rope>(make_rope(config));
-  return std::make_unique<MfaMixer<P, C, B>>(config, tensors, options, std::move(rope));
+  return std::make_unique<MfaMixer<P, C>>(config, tensors, options, std::move(rope));
 }
 
 }  // namespace heed_examples

@@ -27,11 +27,11 @@ namespace heed_examples {
           .scale = heed::default_scale(nope + rope)};
 }
 
-template <heed::Codec C, heed::SimdBackend B>
-class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
+template <heed::Codec C>
+class MlaMixer final : public CachedMixer<heed::Mla, C> {
  public:
   MlaMixer(const AttentionConfig& config, TensorReader& tensors, const ModelOptions& options)
-      : CachedMixer<heed::Mla, C, B>(mla_policy(config), config, options) {
+      : CachedMixer<heed::Mla, C>(mla_policy(config), config, options) {
     const heed::Mla& mla = this->policy();
     const heed::RopeOptions rope = make_rope(config).options();  // a wrong rotation is named before a wrong tensor
     const heed::Index hidden = config.hidden_size, rank = mla.kv_lora_rank;
@@ -95,10 +95,10 @@ class MlaMixer final : public CachedMixer<heed::Mla, C, B> {
   Matrix q_, row_, heads_;
 };
 
-template <heed::Codec C, heed::SimdBackend B>
+template <heed::Codec C>
 [[nodiscard]] std::unique_ptr<Mixer> make_mla(const AttentionConfig& config, TensorReader& tensors,
                                               const ModelOptions& options) {
-  return std::make_unique<MlaMixer<C, B>>(config, tensors, options);
+  return std::make_unique<MlaMixer<C>>(config, tensors, options);
 }
 
 }  // namespace heed_examples

@@ -13,15 +13,14 @@
 namespace heed_examples {
 
 /// Drafts by the MTP module of a decoder, which must see the same text.
-template <heed::SimdBackend B>
 class MtpDrafter : public Drafter {
  public:
   /// Arguments as of MtpHead.
-  MtpDrafter(const ModelConfig& config, TensorReader& tensors, const Decoder& decoder, heed::ThreadPool& executor,
+  MtpDrafter(const ModelConfig& config, TensorReader& tensors, const Decoder& decoder, const ModelOptions& options,
              const std::function<std::unique_ptr<Mixer>(TensorReader&)>& make_mixer)
-      : decoder_(decoder), head_(config, tensors, decoder, executor, make_mixer) {}
+      : decoder_(decoder), head_(config, tensors, decoder, options, make_mixer) {}
 
-  [[nodiscard]] MtpHead<B>& head() { return head_; }
+  [[nodiscard]] MtpHead& head() { return head_; }
 
   void clear() override {
     head_.truncate(0);
@@ -57,7 +56,7 @@ class MtpDrafter : public Drafter {
 
  private:
   const Decoder& decoder_;
-  MtpHead<B> head_;
+  MtpHead head_;
   heed::Index slots_ = 0;          // that were made from what is known
   Matrix hiddens_;                 // of later slots
   std::vector<heed::Token> next_;  // their tokens, but for the last one's

@@ -10,6 +10,7 @@
 
 #include <heed/layer/mtp.hpp>
 
+#include "model/backend.hpp"
 #include "model/decoder.hpp"
 
 namespace heed_examples {
@@ -24,15 +25,15 @@ namespace heed_examples {
 
 /// Guesses the byte after the next one. Slot i pairs hidden i of the decoder with byte i + 1. Shares the decoder's
 /// embedding and head, which must outlive it.
-template <heed::SimdBackend B>
 class MtpHead {
  public:
   /// `config` as mtp_config() makes it; `make_mixer(tensors)` takes the mixer's tensors.
-  MtpHead(const ModelConfig& config, TensorReader& tensors, const Decoder& decoder, heed::ThreadPool& executor,
+  MtpHead(const ModelConfig& config, TensorReader& tensors, const Decoder& decoder, const ModelOptions& options,
           const std::function<std::unique_ptr<Mixer>(TensorReader&)>& make_mixer)
       : width_(config.hidden_size),
         decoder_(decoder),
-        executor_(executor),
+        combine_(options.backend->combine),
+        executor_(*options.executor),
         module_(make_module(config, tensors)),
         layer_(config, tensors, config.first_layer),
         mixer_(make_mixer(tensors)) {}
@@ -45,8 +46,8 @@ class MtpHead {
     positions_.clear();
     for (heed::Index i = 0; i < slots; ++i) positions_.push_back(this->slots() + i);
     x_.resize(slots, width_);
-    heed::check(module_.template combine<B>(numbers(embedded_), numbers(hiddens), positions_,
-                                            {x_.data(), std::size_t(x_.size())}, workspace_, executor_));
+    heed::check(combine_(module_, numbers(embedded_), numbers(hiddens), positions_,
+                         {x_.data(), std::size_t(x_.size())}, workspace_, executor_));
     mixer_->begin(bytes);
     layer_.forward(*mixer_, 0, x_);
     mixer_->commit(slots);
@@ -81,6 +82,7 @@ class MtpHead {
 
   heed::Index width_;
   const Decoder& decoder_;
+  CombineMtp combine_;
   heed::ThreadPool& executor_;
   heed::MtpModule module_;
   DecoderLayer layer_;

@@ -17,8 +17,11 @@
 
 namespace heed_examples {
 
+struct ModelBackend;  // model/backend.hpp
+
 /// How to run a model, whatever its mechanism.
 struct ModelOptions {
+  const ModelBackend* backend = nullptr;   ///< not owned; must outlive the model
   heed::ThreadPool* executor = nullptr;    ///< not owned; must outlive the model
   std::string codec = "bf16";              ///< of the cache: a name of heed::Codecs
   heed::Index capacity = 1024;             ///< tokens to make room for at once

@@ -5,28 +5,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "demo/backends.hpp"
 #include "demo/models.hpp"
-
-namespace heed_test {
-namespace {
-
-const heed_examples::DemoBackend& fastest() {
-  static const heed_examples::DemoBackend backend = heed_examples::demo_backends().front();
-  return backend;
-}
-
-}  // namespace
-
-heed_examples::MakeNetwork default_network() { return fastest().make; }
-
-std::vector<std::string> mechanism_names() { return fastest().mechanisms; }
-
-void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::path& path) {
-  fastest().attach_mtp(decoder, path, {.executor = &serial_pool(), .codec = "f32"});
-}
-
-}  // namespace heed_test
 
 namespace heed_test::golden_test {
 namespace {

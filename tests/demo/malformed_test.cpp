@@ -171,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(Mechanisms, Malformed, testing::ValuesIn(mechanism_name
 
 TEST(MalformedOptions, AreNamed) {
   try {
-    std::ignore = load(small_file().bytes(), {.executor = &serial_pool(), .codec = "f8"});
+    std::ignore = load(small_file().bytes(), default_options("f8"));
     FAIL();
   } catch (const heed_examples::ModelError& error) {
     EXPECT_STREQ(error.what(), "codec is 'f8', must be one of f32, bf16, f16");

@@ -12,20 +12,22 @@
 
 #include <nlohmann/json.hpp>
 
+#include "demo/backends.hpp"
 #include "model/evaluate.hpp"
 
 namespace heed_test {
 
 using heed_examples::LanguageModel;
 using heed_examples::Matrix;
+using heed_examples::mechanism_names;
 using heed_examples::ModelOptions;
 using heed_examples::Safetensors;
 
-/// All mechanisms on the default backend, and their names; compiled once, in golden_test.cpp.
-[[nodiscard]] heed_examples::MakeNetwork default_network();
-[[nodiscard]] std::vector<std::string> mechanism_names();
-/// Gives a decoder the MTP module of a file, its cache in f32.
-void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::path& path);
+/// The fastest backend.
+[[nodiscard]] inline const heed_examples::ModelBackend& default_backend() {
+  static const heed_examples::ModelBackend backend = heed_examples::demo_backends().front();
+  return backend;
+}
 
 [[nodiscard]] inline heed::ThreadPool& serial_pool() {
   static const auto pool = heed::value_or_throw(heed::ThreadPool::create(1));
@@ -36,10 +38,14 @@ void attach_default_mtp(heed_examples::Decoder& decoder, const std::filesystem::
   return std::filesystem::path(HEED_SOURCE_DIR) / "examples/data" / file;
 }
 
+/// One thread and the default backend.
+[[nodiscard]] inline ModelOptions default_options(const std::string& codec = "f32") {
+  return {.backend = &default_backend(), .executor = &serial_pool(), .codec = codec};
+}
+
 /// The trained model of a mechanism.
 [[nodiscard]] inline LanguageModel open_model(const std::string& mechanism, const std::string& codec = "f32") {
-  return LanguageModel::open(data(mechanism + ".safetensors"), default_network(),
-                             {.executor = &serial_pool(), .codec = codec});
+  return LanguageModel::open(data(mechanism + ".safetensors"), default_options(codec));
 }
 
 /// A model file in parts.
@@ -194,10 +200,10 @@ struct ModelFile {
 }
 
 [[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes, const ModelOptions& options) {
-  return LanguageModel(Safetensors::parse(std::move(bytes), "small"), "small", default_network(), options);
+  return LanguageModel(Safetensors::parse(std::move(bytes), "small"), "small", options);
 }
 [[nodiscard]] inline LanguageModel load(std::vector<std::byte> bytes) {
-  return load(std::move(bytes), {.executor = &serial_pool(), .codec = "f32"});
+  return load(std::move(bytes), default_options());
 }
 
 }  // namespace heed_test

@@ -31,7 +31,7 @@ struct Prompted {
         expected(Safetensors::open(data((mechanism == "mla" ? "mla_mtp" : mechanism) + ".expected.safetensors"))),
         prompt(tokens_of(expected, "prompt")),
         decoder(dynamic_cast<heed_examples::Decoder&>(model.network())) {
-    if (mechanism == "mla") attach_default_mtp(decoder, data("mla_mtp.safetensors"));
+    if (mechanism == "mla") attach_mtp(decoder, data("mla_mtp.safetensors"), default_options());
     const std::vector<std::uint8_t> bytes(prompt.begin(), prompt.end());
     logits = model.forward(bytes);
     decoder.drafter()->extend(prompt);
@@ -66,7 +66,7 @@ TEST_P(TrainedMtp, DraftsAreThoseOfPyTorch) {
 TEST(AttachedMtp, NeedsItsOwnModel) {
   LanguageModel other = open_model("mha");
   try {
-    attach_default_mtp(dynamic_cast<heed_examples::Decoder&>(other.network()), data("mla_mtp.safetensors"));
+    attach_mtp(dynamic_cast<heed_examples::Decoder&>(other.network()), data("mla_mtp.safetensors"), default_options());
     FAIL() << "accepted";
   } catch (const heed_examples::ModelError& error) {
     EXPECT_STREQ(error.what(),

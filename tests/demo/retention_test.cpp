@@ -14,9 +14,10 @@ using heed::Index;
 using heed::Positions;
 
 LanguageModel open_under(const std::string& model, const std::string& rule, Positions positions) {
-  return LanguageModel::open(
-      data(model + ".safetensors"), default_network(),
-      {.executor = &serial_pool(), .codec = "f32", .rule = heed_examples::parse_rule(rule), .positions = positions});
+  ModelOptions options = default_options();
+  options.rule = heed_examples::parse_rule(rule);
+  options.positions = positions;
+  return LanguageModel::open(data(model + ".safetensors"), options);
 }
 std::vector<std::uint8_t> heldout(std::size_t size) {
   std::ifstream file(data("heldout.txt"), std::ios::binary);

@@ -39,8 +39,8 @@ TEST_P(EveryMechanism, APromptAtOnceHasTheSameBitsAsByteByByte) {
 TEST_P(EveryMechanism, ThreadsDoNotChangeBits) {
   const auto pool = heed::value_or_throw(heed::ThreadPool::create(3));
   LanguageModel model = open_model(GetParam());
-  LanguageModel threaded = LanguageModel::open(data(GetParam() + ".safetensors"), default_network(),
-                                               {.executor = pool.get(), .codec = "f32"});
+  LanguageModel threaded = LanguageModel::open(data(GetParam() + ".safetensors"),
+                                               {.backend = &default_backend(), .executor = pool.get(), .codec = "f32"});
   EXPECT_EQ(logits_of(threaded, text_of(280), 280), logits_of(model, text_of(280), 280));
 }
 
@@ -113,8 +113,10 @@ TEST(LanguageModel, ReportsWhatTheMemoryResourceGave) {
                                             heed::default_memory().deallocate(nullptr, block, bytes, alignment);
                                           }};
   {
-    LanguageModel model =
-        load(small_file().bytes(), {.executor = &serial_pool(), .codec = "bf16", .capacity = 3, .memory = counting});
+    ModelOptions options = default_options("bf16");
+    options.capacity = 3;
+    options.memory = counting;
+    LanguageModel model = load(small_file().bytes(), options);
     EXPECT_EQ(model.memory().bytes().allocated, held);
     std::ignore = model.forward(text_of(9));
     EXPECT_EQ(model.memory().bytes().allocated, held);
