@@ -97,7 +97,7 @@ class ColdCache {
     const heed::StreamShape& shape = layout_.streams[std::size_t(stream)];
     std::vector<float>& row = decoded_[buffer];
     row.resize(std::size_t(shape.width));
-    C::decode(cache_.keys(0).tile(stream, shape.num_heads == 1 ? 0 : kv_head, key, 1).data, shape.width, row.data());
+    C::decode(cache_.keys(0).row_run(stream, shape.num_heads == 1 ? 0 : kv_head, key, 1).data, shape.width, row.data());
     return row.data();
   }
 

@@ -48,7 +48,7 @@ inline heed::Mla mla_of(heed::Index heads) {
 /// Absorbed, from absorbed queries to latent outputs, as peers measure it.
 inline Shape<heed::Mla> mla() { return {"mla", mla_of(128)}; }
 inline Shape<heed::Mla> mla16() { return {"mla16", mla_of(16)}; }
-/// V2-Lite expanded inside the kernel, a tile at a time.
+/// V2-Lite expanded inside the kernel, a chunk at a time.
 inline Shape<heed::MlaExpanded> mla16_tiles() {
   static const heed::PackedMlaWeights packed = [] {
     const heed::Mla mla = mla_of(16);

@@ -54,26 +54,26 @@ void check_last_query(const P& policy, const View& view, std::span<const float> 
   p.q = oracle::doubles(std::vector<float>(q.begin(), q.end()));
   p.visible = [](oracle::Int, oracle::Int) { return true; };
   std::vector<Index> positions;
-  const auto add = [&](const auto& tile_of, Index position) {
+  const auto add = [&](const auto& run_of, Index position) {
     positions.push_back(position);
     std::vector<float> row(std::size_t(layout.key_width));
     for (Index head = 0; head < layout.num_kv_heads; ++head) {
-      Codec::decode(tile_of(layout.key.stream, head).data, layout.key_width, row.data());
+      Codec::decode(run_of(layout.key.stream, head).data, layout.key_width, row.data());
       p.k.insert(p.k.end(), row.begin(), row.end());
-      Codec::decode(tile_of(layout.value.stream, head).data, layout.value_width, row.data());
+      Codec::decode(run_of(layout.value.stream, head).data, layout.value_width, row.data());
       p.v.insert(p.v.end(), row.begin(), row.end());
     }
   };
   if (const Index stage = view.stages() - 1; stage >= 0) {
     for (Index key = 0; key < view.stage_size(stage); ++key) {
-      add([&](int stream, Index head) { return view.stage_tile(stage, stream, head, key, 1); },
+      add([&](int stream, Index head) { return view.stage_row_run(stage, stream, head, key, 1); },
           view.stage_position(stage, key));
     }
   } else {
     const Index query = view.position(view.size() - 1);
     for (Index key = 0; key < view.size(); ++key) {
       if (!view.mask().visible(query, view.position(key))) continue;
-      add([&](int stream, Index head) { return view.tile(stream, head, key, 1); }, view.position(key));
+      add([&](int stream, Index head) { return view.row_run(stream, head, key, 1); }, view.position(key));
     }
   }
   if (rope != nullptr) {

@@ -68,7 +68,7 @@ inline void add_exact_and_printed(std::vector<Cell>& row, heed::Index exact, hee
     intensity.rows.push_back({words(name), value, printed(figure, value.text)});
   };
   row("Step-3", ha::step3_attention.costs(), "128");
-  row("DeepSeek-V3", ha::deepseek_v3_attention.costs(ha::MlaForm::absorbed_full_width), "512");
+  row("DeepSeek-V3", ha::deepseek_v3_attention.costs(ha::MlaCount::absorbed_full_width), "512");
   row("Qwen3-235B", ha::qwen3_235b_attention.costs(), "32");
 
   Table devices{.title = "Accelerators, prices at full use",
@@ -116,7 +116,7 @@ inline void add_exact_and_printed(std::vector<Cell>& row, heed::Index exact, hee
   };
   const auto absorbed = [&](const ha::MlaShape& shape, const char* stored, const ha::RowFormat& format, int decimals,
                             const char* figure) {
-    const ha::AttentionCosts layer = shape.costs(ha::MlaForm::absorbed);
+    const ha::AttentionCosts layer = shape.costs(ha::MlaCount::absorbed);
     row("absorbed", shape.num_heads, layer.flops_per_key, stored, ha::kv_bytes_per_token(layer, format), decimals,
         figure);
   };
@@ -126,7 +126,7 @@ inline void add_exact_and_printed(std::vector<Cell>& row, heed::Index exact, hee
   absorbed(ha::kimi_k2_attention, "bf16", ha::rows_16bit, 1, "120.9");
   absorbed(ha::deepseek_v2_lite_attention, "bf16", ha::rows_16bit, 1, "30.2");
   const ha::MlaShape& v3 = ha::deepseek_v3_attention;
-  const ha::AttentionCosts expanded = v3.costs(ha::MlaForm::expanded);
+  const ha::AttentionCosts expanded = v3.costs(ha::MlaCount::expanded);
   row("expanded", 128, expanded.flops_per_key, "bf16", ha::kv_bytes_per_token(expanded, ha::rows_16bit), 1, "1.0");
   row("re-expanded", 128, expanded.flops_per_key + v3.expansion_flops_per_key(), "bf16",
       ha::kv_bytes_per_token(ha::deepseek_v3, ha::rows_16bit) / 61, 1, "");

@@ -44,7 +44,7 @@ inline constexpr double kib = 1024, mib = 1024 * kib, gib = 1024 * mib;
 
 [[nodiscard]] inline Table saving_table() {
   const ha::MfaPaperModel& m = ha::mfa_paper_1b;
-  const heed::Index deployed_mla = ha::kv_elements_per_token(ha::deepseek_v3_attention.costs(ha::MlaForm::absorbed));
+  const heed::Index deployed_mla = ha::kv_elements_per_token(ha::deepseek_v3_attention.costs(ha::MlaCount::absorbed));
   const heed::Index claimed_mla = 1152;  // what the paper's claim implies
   const heed::Index mfa = 2 * m.head_dim, mfa_kr = m.head_dim, mha = 2 * m.hidden_size;
   Table table{.title = "KV cache saved, elements per token and layer (D 2048, C 256)",
@@ -110,7 +110,7 @@ struct MlaModel {
   mla("MLA q8_0", ha::rows_q8_0);
   mla("MLA Q8_KV", ha::rows_q8_kv);
   row("expanded K192 + V128", false,
-      [](const MlaModel& m) { return in_place_of(m, m.shape.costs(ha::MlaForm::expanded), ha::rows_16bit); });
+      [](const MlaModel& m) { return in_place_of(m, m.shape.costs(ha::MlaCount::expanded), ha::rows_16bit); });
   const auto grouped = [&](const char* name, bool same_per_layer, heed::Index kv_heads) {
     row(name, same_per_layer, [&](const MlaModel& m) {
       const ha::GroupedShape shape{.hidden_size = m.shape.hidden_size,
@@ -140,7 +140,7 @@ struct MlaModel {
   };
   const MlaModel v3 = mla_models()[2];
   const ha::GroupedShape gqa8{.hidden_size = 7168, .num_heads = 128, .num_kv_heads = 8, .head_dim = 128};
-  const heed::Index expanded = in_place_of(v3, v3.shape.costs(ha::MlaForm::expanded), ha::rows_16bit);
+  const heed::Index expanded = in_place_of(v3, v3.shape.costs(ha::MlaCount::expanded), ha::rows_16bit);
   const heed::Index tokens = 131072;
   row("V3", "MLA 16-bit", tokens, ha::kv_bytes_per_token(v3.model), gib, 2, " GiB", "8.58 GiB");
   row("V3 + MTP layer", "MLA 16-bit", tokens, ha::kv_bytes_per_token(ha::with_mtp_layers(v3.model)), gib, 2, " GiB",

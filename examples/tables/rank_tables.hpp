@@ -83,10 +83,10 @@ struct GmhaEntry {
                           *figure == '\0' ? words("-") : printed(figure, ter.text)});
   };
   row("Step-3", ha::step3_attention.costs(), "16,384");
-  row("DeepSeek-V3", ha::deepseek_v3_attention.costs(ha::MlaForm::absorbed), "16,384");
+  row("DeepSeek-V3", ha::deepseek_v3_attention.costs(ha::MlaCount::absorbed), "16,384");
   row("Qwen3-235B", ha::qwen3_235b_attention.costs(), "8,192");
-  row("Kimi-K2", ha::kimi_k2_attention.costs(ha::MlaForm::absorbed), "");
-  row("DeepSeek-V2-Lite", ha::deepseek_v2_lite_attention.costs(ha::MlaForm::absorbed), "");
+  row("Kimi-K2", ha::kimi_k2_attention.costs(ha::MlaCount::absorbed), "");
+  row("DeepSeek-V2-Lite", ha::deepseek_v2_lite_attention.costs(ha::MlaCount::absorbed), "");
   row("Llama-3-8B", ha::llama_3_8b_attention.costs(), "");
   row("SmolLM2-135M", ha::smollm2_135m_attention.costs(), "");
   row("stories260K", ha::stories260k_attention.costs(), "");

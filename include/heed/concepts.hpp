@@ -48,7 +48,7 @@ concept EdgeMap = std::same_as<std::remove_cvref_t<M>, Identity> || HeadMap<std:
 /// `layout()` gives streams, views, head counts and scale. `key_stream` and `value_stream` are the streams of its key
 /// view and its value view. `validate()` is invalid_argument if an option is wrong. `query_map()` and `output_map()`
 /// are linear maps before and after the kernel (HeadMap, or Identity). `preparation()` makes keys or values from stored
-/// rows once per tile (TilePreparation, or Identity). Maps and preparations may point into the policy, which outlives
+/// rows inside the kernel (RowPreparation, or Identity). Maps and preparations may point into the policy, which outlives
 /// the call.
 template <class P>
 concept AttentionPolicy = requires(const P& policy) {
@@ -61,7 +61,7 @@ concept AttentionPolicy = requires(const P& policy) {
   policy.preparation();
 };
 
-/// Makes keys from a tile of stored rows, and values if makes_values() is true. The kernel reads these instead.
+/// Makes keys from some stored rows of a chunk, and values if makes_values() is true. The kernel reads these instead.
 ///
 /// rows       [count][stream width] floats: decoded rows of the stream, contiguous
 /// positions  [count]: positions of the rows in their text
@@ -70,8 +70,8 @@ concept AttentionPolicy = requires(const P& policy) {
 /// Two members are optional. `idle()` is true if there is nothing to make: the kernel then reads the stored rows.
 /// `rotates_keys()` is true if keys are stored un-rotated: a cache may then give them in-cache rank positions.
 template <class T>
-concept TilePreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,
-                                   float* out, Linear linear) {
+concept RowPreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,
+                                  float* out, Linear linear) {
   { t.makes_values() } -> std::same_as<bool>;
   t.keys(kv_head, count, rows, positions, out, linear);    // [count][key_width]
   t.values(kv_head, count, rows, positions, out, linear);  // [count][value_width]; called only if makes_values()
@@ -122,7 +122,7 @@ concept Codec = requires(const float* numbers, const std::byte* stored, std::byt
 
 /// 2. What the kernel asks of a cache: how many keys there are, where each lies, and which position it has.
 ///
-/// `size()` is the number of keys. `tile(stream, head, first, max)` is a run of rows from key `first` on that share a
+/// `size()` is the number of keys. `row_run(stream, head, first, max)` is a run of rows from key `first` on that share a
 /// stride: at least one row, at most `max`. Longer runs are faster. Contiguous memory can answer with `max` rows; a
 /// paged cache stops at the end of a page. `position(i)` is the logical token index of key i. Positions are strictly
 /// increasing. position(i) is i if nothing was evicted or removed and the text began at 0.
@@ -131,7 +131,7 @@ concept KeyValueSource = requires(const C& cache, int stream, Index n) {
   requires Codec<typename C::KeyCodec>;
   requires Codec<typename C::ValueCodec>;
   { cache.size() } -> std::same_as<Index>;
-  { cache.tile(stream, n, n, n) } -> std::same_as<Tile>;
+  { cache.row_run(stream, n, n, n) } -> std::same_as<RowRun>;
   { cache.position(n) } -> std::same_as<Index>;
 };
 
@@ -144,7 +144,7 @@ concept GuardedSource = KeyValueSource<S> && requires(const S& source, bool poli
 };
 
 /// A source that the kernel reads by *slots*. Each slot holds a key, in order, or is a *hole*: its key was removed, and
-/// no query sees it, whatever the mask says. So removing a key does not change the lanes of other keys.
+/// no query sees it, whatever the mask says. So removing a key does not change the slots of other keys.
 ///
 /// `next_hole(slot)` is the first run of holes that ends after `slot`; without one it begins at slots() or later. The
 /// rows of a hole can be read; their contents have no meaning. In a SplitMask over such a source, key indices are
@@ -152,8 +152,8 @@ concept GuardedSource = KeyValueSource<S> && requires(const S& source, bool poli
 template <class S>
 concept SlottedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
   { source.slots() } -> std::same_as<Index>;
-  { source.slot_tile(stream, n, n, n) } -> std::same_as<Tile>;  // as tile()
-  { source.slot_position(n) } -> std::same_as<Index>;           // as position()
+  { source.slot_row_run(stream, n, n, n) } -> std::same_as<RowRun>;  // as row_run()
+  { source.slot_position(n) } -> std::same_as<Index>;                // as position()
   { source.next_hole(n) } -> std::same_as<Interval>;
 };
 
@@ -177,11 +177,11 @@ template <KeyValueSource S>
   }
 }
 template <KeyValueSource S>
-[[nodiscard]] Tile slot_tile(const S& source, int stream, Index head, Index first, Index max) {
+[[nodiscard]] RowRun slot_row_run(const S& source, int stream, Index head, Index first, Index max) {
   if constexpr (SlottedSource<S>) {
-    return source.slot_tile(stream, head, first, max);
+    return source.slot_row_run(stream, head, first, max);
   } else {
-    return source.tile(stream, head, first, max);
+    return source.row_run(stream, head, first, max);
   }
 }
 /// Position of the last key, plus 1; 0 without keys. Holes behind it do not count.
@@ -201,30 +201,30 @@ template <KeyValueSource S>
 
 /// A source whose queries see different lists of keys within one call. Stage n serves the queries stage_queries(n) and
 /// has its own list of keys; the last keys of the list are those queries' own. Within a stage queries are causal and
-/// end-aligned, and a key's lane is its number in the list. A source with 0 stages is read as an ordinary source.
+/// end-aligned, and a key's slot is its number in the list. A source with 0 stages is read as an ordinary source.
 ///
 /// Two members are optional. `stage_mask(n)` is a MaskRef; if it holds a mask, that mask decides what queries see and
-/// which lanes keys have. `stage_hole(n, key)` gives the holes of the list, as SlottedSource::next_hole does.
+/// which slots keys have. `stage_hole(n, key)` gives the holes of the list, as SlottedSource::next_hole does.
 template <class S>
 concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream, Index n) {
   { source.stages() } -> std::same_as<Index>;
   { source.stage_queries(n) } -> std::same_as<Interval>;  // in order, from 0, without gaps
   { source.stage_size(n) } -> std::same_as<Index>;
-  { source.stage_tile(n, stream, n, n, n) } -> std::same_as<Tile>;  // stage, then as tile()
-  { source.stage_position(n, n) } -> std::same_as<Index>;           // stage, then as position()
+  { source.stage_row_run(n, stream, n, n, n) } -> std::same_as<RowRun>;  // stage, then as row_run()
+  { source.stage_position(n, n) } -> std::same_as<Index>;                // stage, then as position()
 };
 
 /// A source whose KV heads and layers differ by offsets only, so that a plan remembers where rows lie. For one stream and
-/// one key the address `tile(stream, head, key, max).data - base(stream, head).rows` is the same number for every head,
-/// and for the sources of every layer that a plan serves; so is the rest of the tile. The same holds for slot_tile() and
-/// stage_tile(), and for the entries in a plane of factors.
+/// one key the address `row_run(stream, head, key, max).data - base(stream, head).rows` is the same number for every head,
+/// and for the sources of every layer that a plan serves; so is the rest of the RowRun. The same holds for slot_row_run() and
+/// stage_row_run(), and for the entries in a plane of factors.
 template <class S>
 concept OffsetSource = KeyValueSource<S> && requires(const S& source, int stream, Index head) {
   { source.base(stream, head) } -> std::same_as<RowBase>;
 };
 
 /// What tells the keys of one step from all others: sources that are equal in all three have the same keys at the same
-/// positions, in the same stages, and tiles that differ by their base() only.
+/// positions, in the same stages, and RowRuns that differ by their base() only.
 struct SourceIdentity {
   std::uint64_t keys = 0;    ///< number of the token list; 0: unknown, and positions are compared instead
   std::uint64_t lists = 0;   ///< number of what makes lists of keys from them, or 0
@@ -305,7 +305,7 @@ concept KernelMask = AttentionMask<M> || GroupedMask<M>;
 /// or none.
 ///
 /// Far keys are gathered through their list into dense chunks: far key number i lies in chunk i / 256. A near key lies
-/// in chunk lane / 256 (NearKeys). Neither depends on what else is cached, so evicting keys that nobody sees changes no
+/// in chunk slot / 256 (NearKeys). Neither depends on what else is cached, so evicting keys that nobody sees changes no
 /// bit. `far_key(i)` is the index in the source of far key number i, ascending. A key may be in both lists; for a query
 /// whose near keys include it, far_visible() must be false. coverage() and visible() speak of both lists together.
 template <class M>

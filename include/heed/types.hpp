@@ -71,8 +71,8 @@ struct AttentionLayout {
   [[nodiscard]] Index heads_per_group() const noexcept { return num_kv_heads < 1 ? 0 : num_heads / num_kv_heads; }
 };
 
-/// A run of stored rows that share a stride: row i starts at data + i * stride_bytes.
-struct Tile {
+/// Consecutive rows of a source that share a stride: row i starts at data + i * stride_bytes.
+struct RowRun {
   const std::byte* data = nullptr;  ///< row 0; not owned
   Index rows = 0;                   ///< number of rows
   Index stride_bytes = 0;           ///< bytes from one row to the next; may be negative
@@ -100,11 +100,11 @@ struct Interval {
 };
 
 /// Where the near keys of a source begin. Keys from `first_key` on have consecutive positions. Key `first_key + i` has
-/// lane `first_lane + i`. A lane decides where a key is added: chunk lane / 256, place lane % 256 in it. So a key must
-/// keep its lane whatever else is cached; usually it is the key's position.
+/// slot `first_slot + i` of the near chunks. A slot decides where a key is added: slot s is number s % 256 of chunk
+/// s / 256. So a key must keep its slot whatever else is cached. Usually the slot is the key's position.
 struct NearKeys {
   Index first_key = 0;   ///< index in the source
-  Index first_lane = 0;  ///< at least 0
+  Index first_slot = 0;  ///< at least 0
 
   friend bool operator==(const NearKeys&, const NearKeys&) = default;
 };

@@ -16,18 +16,18 @@ using heed::Index;
 
 // --- MLA: FLOP per cached token and layer, and per byte of it --------------------------------------------------------
 
-constexpr AttentionCosts v3 = deepseek_v3_attention.costs(MlaForm::absorbed);
-constexpr AttentionCosts v3_expanded = deepseek_v3_attention.costs(MlaForm::expanded);
+constexpr AttentionCosts v3 = deepseek_v3_attention.costs(MlaCount::absorbed);
+constexpr AttentionCosts v3_expanded = deepseek_v3_attention.costs(MlaCount::expanded);
 static_assert(v3.flops_per_key == 278'528);
-static_assert(kimi_k2_attention.costs(MlaForm::absorbed).flops_per_key == 139'264);
-static_assert(deepseek_v2_lite_attention.costs(MlaForm::absorbed).flops_per_key == 34'816);
+static_assert(kimi_k2_attention.costs(MlaCount::absorbed).flops_per_key == 139'264);
+static_assert(deepseek_v2_lite_attention.costs(MlaCount::absorbed).flops_per_key == 34'816);
 static_assert(v3_expanded.flops_per_key == 81'920 && kv_bytes_per_token(v3_expanded, rows_16bit) == 81'920);
 static_assert(v3_expanded.flops_per_key + deepseek_v3_attention.expansion_flops_per_key() == 33'636'352);
 static_assert(round_significant(33'636'352, 3) == 33'600'000);
 
 TEST(MlaCosts, FlopPerByteComesOut) {
   const auto intensity = [](const MlaShape& shape, const RowFormat& format) {
-    return arithmetic_intensity(shape.costs(MlaForm::absorbed), format);
+    return arithmetic_intensity(shape.costs(MlaCount::absorbed), format);
   };
   EXPECT_EQ(std::round(10 * intensity(deepseek_v3_attention, rows_16bit)), 2418);
   EXPECT_EQ(std::round(intensity(deepseek_v3_attention, rows_flashmla_fp8)), 425);
@@ -57,8 +57,8 @@ constexpr Index mla_parameters(Index d, Index h) {
 }
 static_assert(v3.projection_parameters == mla_parameters(7168, 128));
 static_assert(parameters(v3) == mla_parameters(7168, 128) + 1536 + 512);
-static_assert(kimi_k2_attention.costs(MlaForm::absorbed).projection_parameters == mla_parameters(7168, 64));
-static_assert(parameters(deepseek_v2_lite_attention.costs(MlaForm::absorbed)) ==
+static_assert(kimi_k2_attention.costs(MlaCount::absorbed).projection_parameters == mla_parameters(7168, 64));
+static_assert(parameters(deepseek_v2_lite_attention.costs(MlaCount::absorbed)) ==
               2048 * 16 * 192 + 2048 * 576 + 512 * 16 * 256 + 16 * 128 * 2048 + 512);
 static_assert(v3_expanded.projection_parameters == v3.projection_parameters);
 static_assert(parameters(llama_3_8b_attention.costs()) == 2 * 4096 * 4096 + 2 * 4096 * 1024);

@@ -51,7 +51,7 @@ TEST(Count, NoTotalWrapsAround) {
                      .qk_rope_head_dim = huge,
                      .v_head_dim = huge};
   const MfaShape mfa{.hidden_size = huge, .num_heads = huge, .head_dim = huge, .q_lora_rank = huge};
-  for (const AttentionCosts& layer : {gqa.costs(), mla.costs(MlaForm::absorbed), mla.costs(MlaForm::expanded),
+  for (const AttentionCosts& layer : {gqa.costs(), mla.costs(MlaCount::absorbed), mla.costs(MlaCount::expanded),
                                       mfa.costs(), MfaKrShape{.mfa = mfa, .keeps_mixer = true}.costs()}) {
     EXPECT_EQ(parameters(layer), count_limit);
     EXPECT_EQ(decode_flops(layer, huge), count_limit);

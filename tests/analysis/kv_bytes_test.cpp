@@ -35,7 +35,7 @@ static_assert(saved(10'240, 163'840) == 0.9375 && saved(12'288, 196'608) == 0.93
 static_assert(ratio(20'480, 163'840) == 0.125 && ratio(10'240, 163'840) == 0.0625);
 
 TEST(KvBytes, SavedAgainstMlaDependsOnHowMlaIsCounted) {
-  const Index deployed = kv_elements_per_token(deepseek_v3_attention.costs(MlaForm::absorbed));
+  const Index deployed = kv_elements_per_token(deepseek_v3_attention.costs(MlaCount::absorbed));
   EXPECT_EQ(deployed, 576);
   EXPECT_EQ(std::round(1e4 * saved(512, 1152)), 5556);      // the claim's count
   EXPECT_EQ(std::round(1e4 * saved(512, deployed)), 1111);  // what is deployed
@@ -75,7 +75,7 @@ constexpr bool comes_out(const MlaFigures& f) {
   const auto total = [&](const AttentionCosts& layer) { return layers * kv_bytes_per_token(layer, rows_16bit); };
   const GroupedShape gqa8{.hidden_size = hidden, .num_heads = heads, .num_kv_heads = 8, .head_dim = 128};
   return kv_bytes_per_token(f.model) == f.latent && kv_bytes_per_token(f.model, rows_flashmla_fp8) == f.fp8 &&
-         kv_bytes_per_token(f.model, rows_q8_0) == f.q8_0 && total(f.shape.costs(MlaForm::expanded)) == f.expanded &&
+         kv_bytes_per_token(f.model, rows_q8_0) == f.q8_0 && total(f.shape.costs(MlaCount::expanded)) == f.expanded &&
          total(mha_shape(hidden, heads, 128).costs()) == f.mha && total(gqa8.costs()) == f.gqa8 &&
          total(mqa_shape(hidden, heads, 128).costs()) == f.mqa;
 }
@@ -114,7 +114,7 @@ static_assert(num_layers(with_mtp_layers(kimi_k2)) == 61);
 
 TEST(KvBytes, OneMlaRowIsGqaWithTwoAndAQuarterGroups) {
   const Index group = kv_elements_per_token(mqa_shape(7168, 128, 128).costs());
-  EXPECT_EQ(ratio(kv_elements_per_token(deepseek_v3_attention.costs(MlaForm::absorbed)), group), 2.25);
+  EXPECT_EQ(ratio(kv_elements_per_token(deepseek_v3_attention.costs(MlaCount::absorbed)), group), 2.25);
 }
 
 // --- others ----------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ TEST(KvBytes, AreWhatThePoliciesCache) {
                       .qk_rope_head_dim = s.qk_rope_head_dim,
                       .qk_nope_head_dim = s.qk_nope_head_dim,
                       .v_head_dim = s.v_head_dim};
-  EXPECT_EQ(described(mla), kv_elements_per_token(s.costs(MlaForm::absorbed)));
+  EXPECT_EQ(described(mla), kv_elements_per_token(s.costs(MlaCount::absorbed)));
   EXPECT_EQ(described(heed::Mfa{.num_heads = 64, .head_dim = 256}), kv_elements_per_token(step3_attention.costs()));
   EXPECT_EQ(described(heed::MfaKr{.num_heads = 64, .head_dim = 256}),
             kv_elements_per_token(MfaKrShape{.mfa = step3_attention}.costs()));

@@ -90,7 +90,7 @@ inline Mechanism mla(oracle::Random& random, const Matrix& x, const std::string&
                                        .qk_rope_head_dim = heed::Index(rope),
                                        .v_head_dim = heed::Index(value)};
   Mechanism m{.name = name,
-              .costs = shape.costs(heed::analysis::MlaForm::absorbed),
+              .costs = shape.costs(heed::analysis::MlaCount::absorbed),
               .circuit_rank = nope + rope,
               .scale = 1 / std::sqrt(double(key)),
               .w = {},

@@ -78,13 +78,13 @@ static_assert(step3_attention.costs().projection_parameters == 169'345'024);
 // "MFA 128, MLA 512, Qwen3-235B 32" FLOP per byte of 8-bit cache; 2 m / b and 2 H / (G b)
 static_assert(arithmetic_intensity(step3_attention.costs(), rows_8bit) == 128);
 static_assert(arithmetic_intensity(step3_attention.costs(), rows_16bit) == 64);
-static_assert(arithmetic_intensity(deepseek_v3_attention.costs(MlaForm::absorbed_full_width), rows_8bit) == 512);
+static_assert(arithmetic_intensity(deepseek_v3_attention.costs(MlaCount::absorbed_full_width), rows_8bit) == 512);
 static_assert(arithmetic_intensity(qwen3_235b_attention.costs(), rows_8bit) == 32);
 static_assert(arithmetic_intensity(MfaKrShape{.mfa = step3_attention}.costs(), rows_8bit) == 256);
 
 TEST(Step3Report, CountsMlaWiderThanItIs) {
-  const auto flops = [](MlaForm form) { return double(deepseek_v3_attention.costs(form).flops_per_key); };
-  const double lower = 1 - flops(MlaForm::absorbed) / flops(MlaForm::absorbed_full_width);
+  const auto flops = [](MlaCount form) { return double(deepseek_v3_attention.costs(form).flops_per_key); };
+  const double lower = 1 - flops(MlaCount::absorbed) / flops(MlaCount::absorbed_full_width);
   EXPECT_EQ(std::round(1000 * lower), 56);  // 5.6 %
 }
 

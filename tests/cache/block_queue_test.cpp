@@ -22,7 +22,7 @@ void expect_same(const Queue& queue, const std::deque<std::int32_t>& model) {
   std::vector<std::int32_t> all;
   queue.for_each_run([&](std::span<const std::int32_t> run) { all.insert(all.end(), run.begin(), run.end()); });
   ASSERT_TRUE(std::equal(all.begin(), all.end(), model.begin(), model.end()));
-  const heed::BlockSpan<std::int32_t> view = queue.view();
+  const heed::BlockSpan<std::int32_t> view = queue.elements();
   ASSERT_EQ(view.size(), queue.size());
   for (std::size_t i = 0; i < model.size(); i += 1 + model.size() / 50) {
     ASSERT_EQ(queue[Index(i)], model[i]) << i;
@@ -132,10 +132,10 @@ TEST(BlockSpan, FindsWhereAConditionEnds) {
     queue.pop_front(100);
     for (Index end = 0; end <= size; end += 1 + size / 300) {
       const auto before = [&](std::int32_t i) { return i < end; };
-      ASSERT_EQ(queue.view().partition_point(before), end);
-      ASSERT_EQ(queue.view().first(end / 2).partition_point(before), end / 2);
+      ASSERT_EQ(queue.elements().partition_point(before), end);
+      ASSERT_EQ(queue.elements().first(end / 2).partition_point(before), end / 2);
     }
-    ASSERT_EQ(queue.view().partition_point([](std::int32_t) { return true; }), size);
+    ASSERT_EQ(queue.elements().partition_point([](std::int32_t) { return true; }), size);
   }
   const std::vector<std::int32_t> array{1, 3, 5};
   EXPECT_EQ(heed::BlockSpan<std::int32_t>(array).partition_point([](std::int32_t i) { return i < 4; }), 2);

@@ -49,8 +49,8 @@ class FarList : public testing::TestWithParam<bool> {
       if (mask.far_visible(query, i)) far.push_back(view.slot_position(mask.far_key(i)));
     }
     for (Index slot = near.first_key; slot < view.slots(); ++slot) {
-      const Index lane = near.first_lane + slot - near.first_key;
-      if (view.next_hole(slot).begin != slot && mask.near_visible(query, lane)) far.push_back(lane);
+      const Index key_slot = near.first_slot + slot - near.first_key;
+      if (view.next_hole(slot).begin != slot && mask.near_visible(query, key_slot)) far.push_back(key_slot);
     }
     for (Index key = 0; key < view.size(); ++key) {
       if (mask.visible(query, view.position(key))) all.push_back(view.position(key));

@@ -67,7 +67,7 @@ using Caches = testing::Types<heed::KvCache<heed::Gqa, heed::F32>, heed::KvCache
                               heed::KvCache<heed::Gqa, heed::Bf16, heed::F16>>;
 
 template <class T>
-constexpr bool is_source = heed::KeyValueSource<typename T::View>;
+constexpr bool is_source = heed::KeyValueSource<typename T::Keys>;
 static_assert(is_source<heed::KvCache<heed::Gqa, heed::F32>>);
 static_assert(is_source<heed::KvCache<heed::SharedRow, heed::Bf16, heed::F32>>);
 // One stream has one codec.

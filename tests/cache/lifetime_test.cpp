@@ -159,7 +159,7 @@ void append_finite(Cache& cache, const Seeds& tokens) {
   heed::check(step.commit());
 }
 /// Output bits of `queries` queries over a view's keys.
-std::vector<float> attended(const Cache& cache, const Cache::View& view, Index queries,
+std::vector<float> attended(const Cache& cache, const Cache::Keys& view, Index queries,
                             const std::vector<Index>& positions = {}) {
   std::vector<float> q(std::size_t(queries * 2 * 6)), out(std::size_t(queries * 2 * 4));
   for (std::size_t i = 0; i < q.size(); ++i) q[i] = float(i % 7) * 0.1f - 0.3f;
@@ -178,7 +178,7 @@ TEST(CacheLifetime, ViewsFollowTheirCache) {
       SCOPED_TRACE(rule.name());
       Home first(make(rule, pool));
       ASSERT_NO_FATAL_FAILURE(append_finite(*first, {2, 1, 3, 4, 1, 5, 6, 7, 1, 2, 3}));
-      const Cache::View view = (*first).keys(1);
+      const Cache::Keys view = (*first).keys(1);
       const std::vector<float> expected = attended(*first, view, 1, {11});
       ASSERT_NE(expected, std::vector<float>(8));
 
@@ -206,7 +206,7 @@ TEST(CacheLifetime, ViewsOfAStepFollowItsCache) {
     auto step = heed::value_or_throw((*first).begin(ids({6, 1, 7})));
     const std::vector<float> rows(3 * 6, 0.5f);
     for (Index layer = 0; layer < 2; ++layer) ASSERT_TRUE(step.write(layer, rows).ok());
-    const Cache::View view = step.keys(0);
+    const Cache::Keys view = step.keys(0);
     const std::vector<float> expected = attended(*first, view, 3);
 
     Home second(std::move(*first));
@@ -251,7 +251,7 @@ TEST(CacheLifetime, AMovedFromCacheHasNothing) {
       std::vector<float> q(12), out(8);
       heed::Workspace workspace;
       heed::SerialExecutor serial;
-      const Cache::View none = cache.keys(0);
+      const Cache::Keys none = cache.keys(0);
       EXPECT_FALSE(heed::attend<heed::Scalar>(taken.policy(), q, none, out, workspace, serial).ok());
       EXPECT_TRUE(cache.rule().same_as(heed::Causal{}));
       cache.trim();

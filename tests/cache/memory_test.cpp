@@ -67,7 +67,7 @@ struct OnePage {
   heed::Page* page;
 };
 
-/// One head's rows are one run: a tile is never cut, and heads follow each other.
+/// One head's rows are one run: it is never cut, and heads follow each other.
 TEST(PageLayout, HeadsLieTogether) {
   CountingMemory memory;
   const heed::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 100}};
@@ -83,13 +83,13 @@ TEST(PageLayout, HeadsLieTogether) {
   EXPECT_EQ(layout->row(one.page, 0, 0, 1, 0) - base, 10 * 32);
   EXPECT_EQ(layout->row(one.page, 0, 1, 0, 1) - base, 20 * 32 + 112);
   EXPECT_EQ(layout->row(one.page, 2, 0, 0, 0) - base, 2 * 10 * (2 * 32 + 112));
-  const heed::Tile tile = layout->tile(one.page, 1, 0, 1, 4, 6);
-  EXPECT_EQ(tile.data, layout->row(one.page, 1, 0, 1, 4));
-  EXPECT_EQ(tile.rows, 6);
-  EXPECT_EQ(tile.stride_bytes, 32);
-  EXPECT_EQ(tile.readable_bytes, 32 + 64);
+  const heed::RowRun run = layout->row_run(one.page, 1, 0, 1, 4, 6);
+  EXPECT_EQ(run.data, layout->row(one.page, 1, 0, 1, 4));
+  EXPECT_EQ(run.rows, 6);
+  EXPECT_EQ(run.stride_bytes, 32);
+  EXPECT_EQ(run.readable_bytes, 32 + 64);
   // The only head of a stream serves them all.
-  EXPECT_EQ(layout->tile(one.page, 1, 1, 5, 4, 6).data, layout->row(one.page, 1, 1, 0, 4));
+  EXPECT_EQ(layout->row_run(one.page, 1, 1, 5, 4, 6).data, layout->row(one.page, 1, 1, 0, 4));
 }
 
 /// A view that starts late in a row can still be read in whole vectors, in the very last row too.
@@ -100,10 +100,10 @@ TEST(PageLayout, LastRowHasSlack) {
     const auto layout = heed::PageLayout::create(2, streams, 5);
     ASSERT_TRUE(layout.ok());
     OnePage one(memory, *layout);
-    const heed::Tile tile = layout->tile(one.page, 1, 0, 2, 4, 1);
-    EXPECT_GE(tile.readable_bytes, heed::round_up(bytes, 64));
-    EXPECT_GE(tile.readable_bytes - (bytes - 1), 64);
-    EXPECT_LE(tile.data + tile.readable_bytes, layout->row(one.page, 0, 0, 0, 0) + layout->bytes());
+    const heed::RowRun run = layout->row_run(one.page, 1, 0, 2, 4, 1);
+    EXPECT_GE(run.readable_bytes, heed::round_up(bytes, 64));
+    EXPECT_GE(run.readable_bytes - (bytes - 1), 64);
+    EXPECT_LE(run.data + run.readable_bytes, layout->row(one.page, 0, 0, 0, 0) + layout->bytes());
   }
 }
 
@@ -122,10 +122,10 @@ TEST(PageLayout, WhatIsReadableIsDefined) {
     const std::vector<float> ones(std::size_t(tokens * heads * width), 1.0f);
     const auto expect_defined = [&](Index layer, int stream, Index size) {
       for (Index head = 0; head < streams[stream].heads; ++head) {
-        const heed::Tile tile = layout->tile(one.page, layer, stream, head, 0, size);
+        const heed::RowRun run = layout->row_run(one.page, layer, stream, head, 0, size);
         for (Index i = 0; i < size; ++i) {
-          const std::byte* bytes = tile.data + i * tile.stride_bytes;
-          ASSERT_EQ(std::find(bytes, bytes + tile.readable_bytes, std::byte{0xA5}), bytes + tile.readable_bytes);
+          const std::byte* bytes = run.data + i * run.stride_bytes;
+          ASSERT_EQ(std::find(bytes, bytes + run.readable_bytes, std::byte{0xA5}), bytes + run.readable_bytes);
         }
       }
     };
@@ -164,7 +164,7 @@ TEST(PageLayout, ManyThreadsWriteAFreshPage) {
     const auto* const begin = reinterpret_cast<const unsigned char*>(page->rows());
     EXPECT_EQ(std::count(begin, begin + layout.bytes(), CountingMemory::filling), 0);
     float number = 0;
-    heed::Bf16::decode(layout.tile(page, 1, 0, 1, 39, 1).data, 1, &number);
+    heed::Bf16::decode(layout.row_run(page, 1, 0, 1, 39, 1).data, 1, &number);
     EXPECT_EQ(number, 1);
     pool.release(page);
   }

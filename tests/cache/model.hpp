@@ -92,7 +92,7 @@ void append(Cache& cache, const Seeds& tokens) {
 /// `view` is layer `layer` of a cache that holds the rows of exactly these positions; tokens[p] is what came at p. Reads
 /// all that may be read.
 template <class Cache>
-void expect_rows(const typename Cache::View& view, const Cache& cache, Index layer, const Seeds& tokens,
+void expect_rows(const typename Cache::Keys& view, const Cache& cache, Index layer, const Seeds& tokens,
                  const std::vector<Index>& positions) {
   const Index size = Index(positions.size());
   ASSERT_EQ(view.size(), size);
@@ -102,40 +102,40 @@ void expect_rows(const typename Cache::View& view, const Cache& cache, Index lay
     const auto shape = cache.layout().streams[std::size_t(stream)];
     const bool is_value = stream == Cache::Policy::value_stream;
     for (Index head = 0; head < shape.num_heads; ++head) {
-      // A quarter, then everything that is left, tile by tile.
+      // A quarter, then everything that is left, run by run.
       for (Index first = 0, max = 1 + size / 4; first < size; max = size) {
-        const heed::Tile tile = view.tile(stream, head, first, max);
-        ASSERT_GE(tile.rows, 1);
-        ASSERT_LE(tile.rows, std::min(max, size - first));
-        for (Index i = 0; i < tile.rows; ++i) {
+        const heed::RowRun run = view.row_run(stream, head, first, max);
+        ASSERT_GE(run.rows, 1);
+        ASSERT_LE(run.rows, std::min(max, size - first));
+        for (Index i = 0; i < run.rows; ++i) {
           const auto position = std::size_t(positions[std::size_t(first + i)]);
           const auto numbers = row(tokens[position], layer, stream, head, shape.width);
           const Index bytes =
               is_value ? Cache::ValueCodec::row_bytes(shape.width) : Cache::KeyCodec::row_bytes(shape.width);
-          ASSERT_LE(bytes, tile.stride_bytes);
-          ASSERT_LE(bytes + heed::read_slack, tile.readable_bytes);
-          expected.assign(std::size_t(tile.stride_bytes), std::byte{0});  // padding is zero
+          ASSERT_LE(bytes, run.stride_bytes);
+          ASSERT_LE(bytes + heed::read_slack, run.readable_bytes);
+          expected.assign(std::size_t(run.stride_bytes), std::byte{0});  // padding is zero
           if (is_value) {
             Cache::ValueCodec::encode(numbers.data(), shape.width, expected.data());
           } else {
             Cache::KeyCodec::encode(numbers.data(), shape.width, expected.data());
           }
-          const std::byte* stored = tile.data + i * tile.stride_bytes;
+          const std::byte* stored = run.data + i * run.stride_bytes;
           ASSERT_TRUE(std::equal(expected.begin(), expected.end(), stored))
               << "layer " << layer << ", stream " << stream << ", head " << head << ", key " << first + i;
           // AddressSanitizer checks that these bytes exist, Valgrind that they are defined.
           unsigned sum = 0;
-          for (Index b = 0; b < tile.readable_bytes; ++b) sum += unsigned(stored[b]);
-          ASSERT_LT(sum, 256u * unsigned(tile.readable_bytes));
+          for (Index b = 0; b < run.readable_bytes; ++b) sum += unsigned(stored[b]);
+          ASSERT_LT(sum, 256u * unsigned(run.readable_bytes));
         }
-        first += tile.rows;
+        first += run.rows;
       }
     }
   }
 }
 
 template <class Cache>
-void expect_rows(const typename Cache::View& view, const Cache& cache, Index layer, const Seeds& tokens) {
+void expect_rows(const typename Cache::Keys& view, const Cache& cache, Index layer, const Seeds& tokens) {
   expect_rows(view, cache, layer, tokens, all_positions(Index(tokens.size())));
 }
 

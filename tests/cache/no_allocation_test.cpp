@@ -32,7 +32,7 @@ void expect_no_allocation(const typename Cache::Policy& policy) {
       for (int stream = 0; stream < cache->layout().num_streams; ++stream) {
         ok = ok && step->write(layer, stream, numbers[std::size_t(stream)]).ok();
       }
-      keys += step->keys(layer).tile(0, 0, 0, 100).rows;
+      keys += step->keys(layer).row_run(0, 0, 0, 100).rows;
     }
     ok = ok && step->commit().ok();
     if (i % 5 == 4) ok = ok && cache->truncate(cache->size() - 1).ok();

@@ -51,13 +51,13 @@ TEST(Planes, RowsAndFactorsLieApartAndMoveTogether) {
     for_rows(tokens, [&](Index layer, int s, Index head, Index slot) {
       const std::byte* const row = layout.row(&one.page, layer, s, head, slot);
       ASSERT_EQ((row - one.data) % streams[s].alignment, 0);
-      const heed::Tile tile = layout.tile(&one.page, layer, s, head, slot, 1);
-      ASSERT_EQ(tile.data, row);
-      ASSERT_EQ(tile.factors != nullptr, streams[s].factor_bytes > 0);
-      ASSERT_LE(tile.data + tile.readable_bytes, one.data + layout.bytes());
-      for (Index i = 0; i < tile.readable_bytes; ++i) ASSERT_NE(tile.data[i], std::byte{0xA5}) << "behind a row";
-      for (Index i = 0; tile.factors != nullptr && i < heed::read_slack; ++i) {
-        ASSERT_NE(tile.factors[i], std::byte{0xA5}) << "behind factors";
+      const heed::RowRun run = layout.row_run(&one.page, layer, s, head, slot, 1);
+      ASSERT_EQ(run.data, row);
+      ASSERT_EQ(run.factors != nullptr, streams[s].factor_bytes > 0);
+      ASSERT_LE(run.data + run.readable_bytes, one.data + layout.bytes());
+      for (Index i = 0; i < run.readable_bytes; ++i) ASSERT_NE(run.data[i], std::byte{0xA5}) << "behind a row";
+      for (Index i = 0; run.factors != nullptr && i < heed::read_slack; ++i) {
+        ASSERT_NE(run.factors[i], std::byte{0xA5}) << "behind factors";
       }
     });
     for (const bool writes : {true, false}) {
@@ -76,8 +76,8 @@ TEST(Planes, RowsAndFactorsLieApartAndMoveTogether) {
     }
     layout.copy(&one.page, 0, &two.page, 0, tokens);
     for_rows(tokens, [&](Index layer, int s, Index head, Index slot) {
-      const heed::Tile a = layout.tile(&one.page, layer, s, head, slot, 1);
-      const heed::Tile b = layout.tile(&two.page, layer, s, head, slot, 1);
+      const heed::RowRun a = layout.row_run(&one.page, layer, s, head, slot, 1);
+      const heed::RowRun b = layout.row_run(&two.page, layer, s, head, slot, 1);
       ASSERT_EQ(std::memcmp(a.data, b.data, std::size_t(streams[s].row_bytes)), 0);
       if (a.factors == nullptr) return;
       ASSERT_EQ(std::memcmp(a.factors, b.factors, std::size_t(streams[s].factor_bytes)), 0);

@@ -65,7 +65,7 @@ void expect_same(const Cache& a, const Cache& b) {
       ASSERT_EQ(a.position(key, layer), b.position(key, layer));
       ASSERT_EQ(a.token_id(key, layer), b.token_id(key, layer));
       for (const int stream : {0, 1}) {
-        const auto row = [&](const Cache& of) { return of.keys(layer).tile(stream, 0, key, 1).data; };
+        const auto row = [&](const Cache& of) { return of.keys(layer).row_run(stream, 0, key, 1).data; };
         ASSERT_EQ(std::memcmp(row(a), row(b), 8), 0);
       }
     }
@@ -509,7 +509,7 @@ TEST(Prefix, CachesThatWereFoundBelongToAnyThread) {
     threads.emplace_back([&same, cut, mine = *std::move(match.cache)]() mutable {
       append(mine, Seeds{Seed(cut), 3, 4});
       const std::vector<float> want = row(Seed(cut), 0, 0, 0, 2);
-      const std::byte* stored = mine.keys(0).tile(0, 0, cut, 1).data;
+      const std::byte* stored = mine.keys(0).row_run(0, 0, cut, 1).data;
       same += mine.seen() == cut + 3 && std::memcmp(stored, want.data(), 2 * sizeof(float)) == 0;
     });
     Cache other = hybrid(8, {.page_tokens = 4, .pool = &pool});

@@ -58,7 +58,7 @@ class PrefixWalk : public testing::Test {
         ASSERT_EQ(a.position(key, layer), b.position(key, layer));
         ASSERT_EQ(a.token_id(key, layer), b.token_id(key, layer));
         for (int stream = 0; stream < 2; ++stream) {
-          const auto row = [&](const Cache& of) { return of.keys(layer).tile(stream, 0, key, 1); };
+          const auto row = [&](const Cache& of) { return of.keys(layer).row_run(stream, 0, key, 1); };
           ASSERT_EQ(std::memcmp(row(a).data, row(b).data, std::size_t(row(a).stride_bytes)), 0);
         }
       }

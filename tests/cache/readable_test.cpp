@@ -108,7 +108,7 @@ TEST(ReadableKeys, OfAnotherCacheAreWrittenThere) {
 TEST(ReadableKeys, ViewsMayBeTakenBeforeTheWrite) {
   Cache cache = two_layers(3);
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
-  const Cache::View before = step.keys(0);
+  const Cache::Keys before = step.keys(0);
   EXPECT_FALSE(attend(plain, before).ok());
   write(step, 0);
   EXPECT_TRUE(attend(plain, before).ok());
@@ -122,7 +122,7 @@ TEST(ReadableKeys, EmptyStepsNeedNoWrite) {
 
 TEST(ReadableKeys, CommittedOnesAloneAreRefusedDuringAStep) {
   Cache cache = two_layers(3);
-  const Cache::View taken_before = cache.keys(1);
+  const Cache::Keys taken_before = cache.keys(1);
   EXPECT_TRUE(attend(plain, taken_before).ok());
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(2)));
   write(step, 1);
@@ -138,7 +138,7 @@ TEST(ReadableKeys, OfAClosedStep) {
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
   write(step, 0);
   write(step, 1);
-  const Cache::View view = step.keys(0);
+  const Cache::Keys view = step.keys(0);
   ASSERT_TRUE(step.commit().ok());
   expect_failure(attend(plain, view), StatusCode::wrong_state,
                  "sequence 0: keys of layer 0 are those of a step that is closed");
@@ -149,7 +149,7 @@ TEST(ReadableKeys, OfAClosedStep) {
 TEST(ReadableKeys, OfAnEarlierState) {
   const auto stale = [](const auto& change) {
     Cache cache = two_layers(9);
-    const Cache::View view = cache.keys(0);
+    const Cache::Keys view = cache.keys(0);
     change(cache);
     expect_failure(attend(plain, view), StatusCode::wrong_state,
                    "sequence 0: keys of layer 0 were taken before the cache changed");
@@ -167,11 +167,11 @@ TEST(ReadableKeys, OfAnEarlierState) {
 
 TEST(ReadableKeys, SurviveAMoveOfTheCache) {
   Cache cache = two_layers(3);
-  const Cache::View committed = cache.keys(0);
+  const Cache::Keys committed = cache.keys(0);
   Cache moved(std::move(cache));
   EXPECT_TRUE(attend(plain, committed).ok());
   auto step = heed::value_or_throw(moved.begin(heed::NumTokens(1)));
-  const Cache::View view = step.keys(0);
+  const Cache::Keys view = step.keys(0);
   Cache again = two_layers();
   again = std::move(moved);
   EXPECT_FALSE(attend(plain, view).ok());
@@ -185,7 +185,7 @@ TEST(ReadableKeys, OfNoLayer) {
                  "sequence 0: keys: layer is 9, the cache has 2");
   expect_failure(attend(plain, cache.keys(-1)), StatusCode::out_of_range,
                  "sequence 0: keys: layer is -1, the cache has 2");
-  expect_failure(attend(plain, Cache::View()), StatusCode::wrong_state, "sequence 0: keys are of no cache");
+  expect_failure(attend(plain, Cache::Keys()), StatusCode::wrong_state, "sequence 0: keys are of no cache");
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(1)));
   expect_failure(attend(plain, step.keys(2)), StatusCode::out_of_range,
                  "sequence 0: keys: layer is 2, the cache has 2");
@@ -347,7 +347,7 @@ TEST(ReadableKeys, OfTreePaths) {
   const std::vector<Index> parents{-1, 0, 0};
   const auto tree = heed::value_or_throw(heed::DraftTree::create(parents));
   auto step = heed::value_or_throw(cache.begin(heed::NumTokens(3)));
-  const Cache::View view = step.keys(0);
+  const Cache::Keys view = step.keys(0);
   const heed::TreePaths tree_paths = heed::value_or_throw(heed::TreePaths::create(view, tree));
   const auto paths = tree_paths.keys(view);
   EXPECT_EQ(attend(plain, paths, 3).code(), StatusCode::wrong_state);
@@ -359,16 +359,16 @@ TEST(ReadableKeys, OfTreePaths) {
 TEST(ReadableKeys, OfEverySequenceOfABatch) {
   Cache first = two_layers(3), second = two_layers(3);
   auto step = heed::value_or_throw(second.begin(heed::NumTokens(1)));
-  const Cache::View views[] = {first.keys(0), step.keys(0)};
+  const Cache::Keys views[] = {first.keys(0), step.keys(0)};
   const std::vector<float> q(32, 1.0f);
   std::vector<float> out(2 * 16, 77.0f);
   const auto half = [&](std::size_t i) { return std::span(out).subspan(i * 16, 16); };
-  const heed::Sequence<Cache::View> batch[] = {{.keys = &views[0], .q = q, .out = half(0)},
+  const heed::Sequence<Cache::Keys> batch[] = {{.keys = &views[0], .q = q, .out = half(0)},
                                                {.keys = &views[1], .q = q, .out = half(1)}};
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   const auto call = [&] {
-    return heed::attend_batch<heed::Scalar>(plain, std::span<const heed::Sequence<Cache::View>>(batch), workspace,
+    return heed::attend_batch<heed::Scalar>(plain, std::span<const heed::Sequence<Cache::Keys>>(batch), workspace,
                                             executor);
   };
   expect_failure(call(), StatusCode::wrong_state, "sequence 1: keys: layer 0, stream 0 was not written in this step");

@@ -49,7 +49,7 @@ std::vector<float> some_rows(Index tokens) {
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = float(i % 11) * 0.2f - 1;
   return rows;
 }
-heed::Status attend_all(const Cache::View& view, Index queries) {
+heed::Status attend_all(const Cache::Keys& view, Index queries) {
   const std::vector<float> q = some_rows(queries);
   std::vector<float> out(q.size());
   static heed::Workspace workspace;
@@ -58,7 +58,7 @@ heed::Status attend_all(const Cache::View& view, Index queries) {
 }
 
 /// Every key of a view has a position of its own, and every list of a step consists of rows of the view.
-void expect_view(const Cache::View& view, Index end) {
+void expect_view(const Cache::Keys& view, Index end) {
   std::set<const std::byte*> rows;
   Index before = -1;
   for (Index key = 0; key < view.size(); ++key) {
@@ -66,7 +66,7 @@ void expect_view(const Cache::View& view, Index end) {
     ASSERT_GT(position, before);
     ASSERT_LT(position, end);
     before = position;
-    rows.insert(view.tile(0, 0, key, 1).data);
+    rows.insert(view.row_run(0, 0, key, 1).data);
   }
   ASSERT_EQ(Index(rows.size()), view.size());
   for (Index stage = 0; stage < view.stages(); ++stage) {
@@ -75,10 +75,10 @@ void expect_view(const Cache::View& view, Index end) {
     ASSERT_LE(size, view.size());
     std::set<const std::byte*> seen;
     for (Index key = 0; key < size; ++key) {
-      const heed::Tile tile = view.stage_tile(stage, 0, 0, key, 1);
-      ASSERT_EQ(tile.rows, 1);
-      ASSERT_TRUE(rows.contains(tile.data)) << "stage " << stage << ", key " << key;
-      seen.insert(tile.data);
+      const heed::RowRun run = view.stage_row_run(stage, 0, 0, key, 1);
+      ASSERT_EQ(run.rows, 1);
+      ASSERT_TRUE(rows.contains(run.data)) << "stage " << stage << ", key " << key;
+      seen.insert(run.data);
     }
     ASSERT_EQ(Index(seen.size()), size);
   }

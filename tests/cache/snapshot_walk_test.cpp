@@ -95,7 +95,7 @@ class SnapshotWalk : public testing::Test {
   }
 
   /// Bits of the outputs of `queries` queries.
-  std::vector<std::uint32_t> attended(const Cache& which, const typename Cache::View& view, Index queries,
+  std::vector<std::uint32_t> attended(const Cache& which, const typename Cache::Keys& view, Index queries,
                                       const std::vector<Index>& positions = {}) {
     const heed::AttentionLayout& layout = which.layout();
     std::vector<float> q(std::size_t(queries * heads * width)), out(std::size_t(queries * heads * layout.value_width));

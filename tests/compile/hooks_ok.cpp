@@ -36,7 +36,7 @@ heed::Status every_form(const heed::KvCache<heed::Gqa, heed::F32>& cache, std::s
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   const auto keys = cache.keys(0);
-  using Keys = heed::KvCache<heed::Gqa, heed::F32>::View;
+  using Keys = heed::KvCache<heed::Gqa, heed::F32>::Keys;
   All all;
   const Bias bias;
   std::vector<float> lse;

@@ -24,16 +24,16 @@ struct Unique {
 };
 static_assert(std::is_trivially_copyable_v<Unique> && !heed::MaskRef::copies<Unique>);
 
-heed::Sequence<Cache::View> unique(const Cache::View& keys, const Unique& mask) {
+heed::Sequence<Cache::Keys> unique(const Cache::Keys& keys, const Unique& mask) {
   return {.keys = &keys, .mask = mask, .q = {}, .out = {}};
 }
-heed::Sequence<Cache::View> small(const Cache::View& keys) {
+heed::Sequence<Cache::Keys> small(const Cache::Keys& keys) {
   return {.keys = &keys, .mask = heed::SlidingWindow{4}, .q = {}, .out = {}};
 }
-heed::Sequence<Cache::View> large(const Cache::View& keys, const Windows& mask) {
+heed::Sequence<Cache::Keys> large(const Cache::Keys& keys, const Windows& mask) {
   return {.keys = &keys, .mask = mask, .q = {}, .out = {}};
 }
-heed::Status call(const Cache::View& keys, std::span<const float> q, std::span<float> out) {
+heed::Status call(const Cache::Keys& keys, std::span<const float> q, std::span<float> out) {
   heed::Workspace workspace;
   heed::SerialExecutor executor;
   heed::Status status =

@@ -59,7 +59,7 @@ TEST(Extremes, AnalysisOfRows) {
       EXPECT_GE(a::linear_flops(costs), 0);
       EXPECT_GE(a::decode_kv_bytes(costs, n, format), 0);
       EXPECT_FALSE(std::isnan(a::arithmetic_intensity(costs, format)));
-      const a::Model model{"m", {a::LayerGroup{l, costs, format, m}, a::LayerGroup{n, costs, format, l}}, n};
+      const a::Model model{"m", {a::EqualLayers{l, costs, format, m}, a::EqualLayers{n, costs, format, l}}, n};
       EXPECT_GE(a::decode_kv_bytes(model, m), 0);
       EXPECT_GE(a::linear_flops(model), 0);
       EXPECT_GE(a::kv_elements_per_token(model), 0);

@@ -194,7 +194,7 @@ TEST(Extremes, Analysis) {
     }
     const a::MlaShape mla{l, m, n, l, m, n, l};
     expect_said(mla.validate());
-    for (const a::MlaForm form : {a::MlaForm::absorbed, a::MlaForm::absorbed_full_width, a::MlaForm::expanded}) {
+    for (const a::MlaCount form : {a::MlaCount::absorbed, a::MlaCount::absorbed_full_width, a::MlaCount::expanded}) {
       sane(mla.costs(form), m);
     }
     EXPECT_GE(mla.expansion_flops_per_key(), 0);

@@ -250,10 +250,10 @@ TEST(Extremes, AskedSequences) {
 
 /// A SplitMask over three keys that answers with any numbers about its lists.
 struct Lists {
-  Index first_key = 0, first_lane = 0, far = 0, far_at = 0;
+  Index first_key = 0, first_slot = 0, far = 0, far_at = 0;
   heed::Coverage coverage(Interval, Interval) const { return heed::Coverage::partial; }
   bool visible(Index query, Index key) const { return key <= query; }
-  heed::NearKeys near_keys() const { return {first_key, first_lane}; }
+  heed::NearKeys near_keys() const { return {first_key, first_slot}; }
   Index far_keys() const { return far; }
   Index far_key(Index) const { return far_at; }
   heed::Coverage near_coverage(Interval, Interval) const { return heed::Coverage::partial; }
@@ -283,7 +283,7 @@ struct Claims {
   Index keys = 3, first = 0, last = 2;
   Index size() const { return keys; }
   Index position(Index key) const { return key == 0 ? first : key >= keys - 1 ? last : first + key; }
-  heed::Tile tile(int, Index, Index at, Index max) const {
+  heed::RowRun row_run(int, Index, Index at, Index max) const {
     return {stream.data, std::min(max, std::max<Index>(keys - at, 1)), 0, 8};
   }
 };
@@ -292,7 +292,7 @@ struct ClaimsSlots : Claims {
   Index all = 3, end = 2;
   Index slots() const { return all; }
   Index slot_position(Index slot) const { return slot == 0 ? first : slot >= all - 1 ? end : first + slot; }
-  heed::Tile slot_tile(int s, Index h, Index at, Index max) const { return tile(s, h, at, max); }
+  heed::RowRun slot_row_run(int s, Index h, Index at, Index max) const { return row_run(s, h, at, max); }
   Interval next_hole(Index) const { return {all, all}; }
 };
 

@@ -22,7 +22,7 @@ using Cache = heed::KvCache<heed::Mqa, heed::Bf16>;
 constexpr Index width = 4, vocabulary = 6;
 constexpr heed::Mqa policy{.num_heads = 2, .head_dim = width, .scale = 1};
 
-void attend(const Cache& cache, const Cache::View& keys, Index queries) {
+void attend(const Cache& cache, const Cache::Keys& keys, Index queries) {
   std::vector<float> q(std::size_t(queries * 2 * width), 0.5f), out(q.size());
   heed::Workspace workspace;
   heed::SerialExecutor serial;

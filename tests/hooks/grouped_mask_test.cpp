@@ -290,8 +290,8 @@ struct StagedRows : heed::StridedSource<heed::F32> {
   [[nodiscard]] Index stages() const { return 1; }
   [[nodiscard]] Interval stage_queries(Index) const { return {0, queries}; }
   [[nodiscard]] Index stage_size(Index) const { return size(); }
-  [[nodiscard]] heed::Tile stage_tile(Index, int stream, Index head, Index first, Index max) const {
-    return tile(stream, head, first, max);
+  [[nodiscard]] heed::RowRun stage_row_run(Index, int stream, Index head, Index first, Index max) const {
+    return row_run(stream, head, first, max);
   }
   [[nodiscard]] Index stage_position(Index, Index key) const { return position(key); }
   [[nodiscard]] heed::MaskRef stage_mask(Index) const { return PerHead{false, false, 2}; }

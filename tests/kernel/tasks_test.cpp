@@ -51,7 +51,7 @@ Case random_case(oracle::Random& random, Index most_keys) {
     Job& job = c.jobs.back();
     job.far_keys = random.below(job.num_keys + 1);
     job.near_keys.first_key = random.below(job.num_keys + 1);
-    job.near_keys.first_lane = random.below(2) == 0 ? random.below(1000) : random.below(5'000'000);
+    job.near_keys.first_slot = random.below(2) == 0 ? random.below(1000) : random.below(5'000'000);
     if (random.below(2) == 0) continue;  // else a node of each list
     job.first_far = random.below(3) * random.below(50);
     job.far_part = node_of(random, job.far_chunks());
@@ -186,32 +186,32 @@ TEST(Tasks, ScratchGrowsWithTheQuestion) {
   }
 }
 
-/// Near chunks begin where the first lane says, not at 0, and hold every key once, in its own lane.
+/// Near chunks begin where the first slot says, not at 0, and hold every key once, in its own slot.
 TEST(Job, ChunksOfNearAndFarKeys) {
-  for (const Index first_lane : {0, 1, 255, 256, 4'000'000, 4'000'255}) {
+  for (const Index first_slot : {0, 1, 255, 256, 4'000'000, 4'000'255}) {
     for (const Index keys : {0, 1, 255, 256, 257, 1000}) {
       Job job = job_of(1, 300 + keys);
-      job.near_keys = {300, first_lane};
+      job.near_keys = {300, first_slot};
       job.far_keys = keys;
       Index next = 300;
       for (Index c = job.near_chunks().begin; c < job.near_chunks().end; ++c) {
         const heed::detail::Chunk chunk = job.near_chunk(c);
-        ASSERT_TRUE(0 <= chunk.lanes.begin && chunk.lanes.begin < chunk.lanes.end && chunk.lanes.end <= 256);
+        ASSERT_TRUE(0 <= chunk.slots.begin && chunk.slots.begin < chunk.slots.end && chunk.slots.end <= 256);
         ASSERT_EQ(chunk.tree(), heed::detail::far_away + c);
-        for (Index lane = chunk.lanes.begin; lane < chunk.lanes.end; ++lane, ++next) {
-          ASSERT_EQ(chunk.first + lane, next);
-          ASSERT_EQ(c * 256 + lane, first_lane + next - 300);
+        for (Index slot = chunk.slots.begin; slot < chunk.slots.end; ++slot, ++next) {
+          ASSERT_EQ(chunk.first + slot, next);
+          ASSERT_EQ(c * 256 + slot, first_slot + next - 300);
         }
       }
       ASSERT_EQ(next, 300 + keys);
-      ASSERT_EQ(job.near_chunks().begin, first_lane / 256);
+      ASSERT_EQ(job.near_chunks().begin, first_slot / 256);
       next = 0;
       for (Index c = 0; c < job.far_chunks().end; ++c) {
         const heed::detail::Chunk chunk = job.far_chunk(c);
         ASSERT_EQ(chunk.tree(), c);
-        ASSERT_EQ(chunk.first + chunk.lanes.begin, next);
-        ASSERT_TRUE(chunk.lanes.size() > 0 && chunk.lanes.end <= 256);
-        next = chunk.first + chunk.lanes.end;
+        ASSERT_EQ(chunk.first + chunk.slots.begin, next);
+        ASSERT_TRUE(chunk.slots.size() > 0 && chunk.slots.end <= 256);
+        next = chunk.first + chunk.slots.end;
       }
       ASSERT_EQ(next, keys);
     }

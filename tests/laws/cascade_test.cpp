@@ -12,10 +12,10 @@ class Counted final : public Source {
  public:
   explicit Counted(const Source& source) : source_(source) {}
   [[nodiscard]] Index size() const override { return source_.size(); }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
-    const heed::Tile tile = source_.tile(stream, head, first, max);
-    rows_ += tile.rows;
-    return tile;
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const override {
+    const heed::RowRun run = source_.row_run(stream, head, first, max);
+    rows_ += run.rows;
+    return run;
   }
   [[nodiscard]] Index position(Index key) const override { return source_.position(key); }
   [[nodiscard]] Index rows() const { return rows_; }

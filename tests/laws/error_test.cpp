@@ -269,7 +269,7 @@ TEST(AttendErrors, KeysOfAnotherShape) {
       << status.message();
 }
 
-/// Reading a cache with another policy than its own reads other memory. To be enabled when LayerView has a layout().
+/// Reading a cache with another policy than its own reads other memory. To be enabled when LayerKeys has a layout().
 TEST(AttendErrors, CacheOfAnotherShape) {
   const heed::Gqa cached{.num_heads = 4, .num_kv_heads = 1, .head_dim = 8, .scale = 1};
   const auto cache = heed::value_or_throw(heed::KvCache<heed::Gqa, heed::F32>::create(cached, {}));

@@ -77,7 +77,7 @@ struct Split {
   std::vector<Index> begin = {};    ///< [tokens] the first near key of a query
   std::vector<char> landmark = {};  ///< [tokens] a key that is far where it is not near
   std::vector<char> blind = {};     ///< [tokens] a query that sees no far keys
-  Index first_lane = 0;             ///< of token 0
+  Index first_slot = 0;             ///< of token 0
   heed::NearKeys near = {};
   std::vector<Index> far = {};  ///< keys of the source
   std::vector<Index> far_token = {};
@@ -93,7 +93,7 @@ struct Split {
     if (kept.empty()) return made;
     std::size_t first = kept.size() - 1;
     while (first > 0 && kept[first - 1] + 1 == kept[first]) --first;
-    made.near = {Index(first), first_lane + kept[first]};
+    made.near = {Index(first), first_slot + kept[first]};
     return made;
   }
 

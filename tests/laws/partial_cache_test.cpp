@@ -22,7 +22,7 @@ using Cache32 = heed::KvCache<heed::Gqa, heed::F32>;
 constexpr heed::Gqa policy{.num_heads = 4, .num_kv_heads = 2, .head_dim = 24, .v_head_dim = 40, .scale = 0.2f};
 constexpr Index k_row = 2 * 24, v_row = 2 * 40, q_row = 4 * 24, out_row = 4 * 40;
 
-Output attend(const Cache32::View& keys, std::span<const float> q) {
+Output attend(const Cache32::Keys& keys, std::span<const float> q) {
   const Index queries = Index(q.size()) / q_row;
   Output all{std::vector<float>(std::size_t(queries * out_row), nan),
              std::vector<float>(std::size_t(queries * 4), nan)};
@@ -34,7 +34,7 @@ Output attend(const Cache32::View& keys, std::span<const float> q) {
   return all;
 }
 
-Output in_parts(const Cache32::View& keys, std::span<const float> q, std::span<const KeyRange> ranges) {
+Output in_parts(const Cache32::Keys& keys, std::span<const float> q, std::span<const KeyRange> ranges) {
   heed::Workspace workspace;
   heed::SerialExecutor serial;
   std::deque<PartialStates> states;
@@ -117,7 +117,7 @@ class Forks {
     const std::vector<float> q = random_.gaussians(forks * q_row), k = random_.gaussians(forks * k_row),
                              v = random_.gaussians(forks * v_row);
     std::vector<Cache32::Step> steps;
-    std::vector<Cache32::View> keys;
+    std::vector<Cache32::Keys> keys;
     std::vector<Index> positions;
     std::vector<float> out(forks * out_row, nan), lse(forks * 4, nan);
     const auto part = [](auto& all, Index f, Index width) {
@@ -130,7 +130,7 @@ class Forks {
       heed::check(steps.back().write(0, part(k, f, k_row), part(v, f, v_row)));
       keys.push_back(steps.back().keys(0));
     }
-    std::vector<heed::PartialSequence<Cache32::View>> own;
+    std::vector<heed::PartialSequence<Cache32::Keys>> own;
     std::vector<std::array<PartialView, 2>> parts;
     std::vector<heed::FinishSequence> finish;
     for (Index f = 0; f < forks; ++f) {
@@ -146,7 +146,7 @@ class Forks {
     const heed::Status first = heed::attend_partial<Backend>(policy, q, prefix_keys, KeyRange::before(chunks), shared_,
                                                              workspace_, *pool_, {}, positions);
     const heed::Status second = heed::attend_partial_batch<Backend>(
-        policy, std::span<const heed::PartialSequence<Cache32::View>>(own), workspace_, *pool_);
+        policy, std::span<const heed::PartialSequence<Cache32::Keys>>(own), workspace_, *pool_);
     const heed::Status third = heed::attend_finish_batch<Backend>(policy, finish, workspace_, *pool_);
     const long made = news.load() - before;
     EXPECT_TRUE(first.ok() && second.ok() && third.ok()) << first.message() << second.message() << third.message();

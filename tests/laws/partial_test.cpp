@@ -49,7 +49,7 @@ TEST_P(Partial, AnyCutWithChunksMissing) {
   }
 }
 
-/// Maps before and after the kernel, keys and values made per tile.
+/// Maps before and after the kernel, keys and values made per chunk.
 TEST_P(Partial, EveryMechanismAndOption) {
   oracle::Random random(3);
   for (const Mechanism mechanism : mechanisms()) {
@@ -63,15 +63,15 @@ TEST_P(Partial, EveryMechanismAndOption) {
   }
 }
 
-/// Far and near chunks are cut apart. Near lanes begin anywhere.
+/// Far and near chunks are cut apart. Near slots begin anywhere.
 TEST_P(Partial, FarAndNearChunks) {
   oracle::Random random(5);
-  for (const auto& [landmarks, first_lane] :
+  for (const auto& [landmarks, first_slot] :
        {std::pair<Index, Index>{900, 0}, {257, 255}, {1300, 4'000'037}, {0, 256}}) {
     const Index tokens = landmarks + 1700, queries = 12;
     Problem p = gaussian({.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, queries, tokens, 6);
     add_options(p);
-    Split mask{.landmark = std::vector<char>(std::size_t(tokens)), .first_lane = first_lane};
+    Split mask{.landmark = std::vector<char>(std::size_t(tokens)), .first_slot = first_slot};
     for (Index i = 0; i < landmarks; ++i) mask.landmark[std::size_t(i * (tokens - 500) / landmarks)] = 1;
     for (Index i = 0; i < tokens; ++i) {
       mask.begin.push_back(std::max<Index>(0, i - 600 - i % 5));

@@ -57,18 +57,18 @@ class Picked : public Source {
  public:
   Picked(const Source& source, std::vector<Index> keys) : source_(source), keys_(std::move(keys)) {}
   [[nodiscard]] Index size() const override { return Index(keys_.size()); }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const override {
     return picked(keys_, stream, head, first, max);
   }
   [[nodiscard]] Index position(Index key) const override { return source_.position(keys_[std::size_t(key)]); }
 
  protected:
-  [[nodiscard]] heed::Tile picked(const std::vector<Index>& keys, int stream, Index head, Index first,
+  [[nodiscard]] heed::RowRun picked(const std::vector<Index>& keys, int stream, Index head, Index first,
                                   Index max) const {
     const Index key = keys[std::size_t(first)];
     Index run = 1;
     while (run < max && first + run < Index(keys.size()) && keys[std::size_t(first + run)] == key + run) ++run;
-    return source_.tile(stream, head, key, run);
+    return source_.row_run(stream, head, key, run);
   }
 
  private:
@@ -87,7 +87,7 @@ class Staged final : public Picked {
   [[nodiscard]] Index stages() const override { return Index(stages_.size()); }
   [[nodiscard]] Interval stage_queries(Index stage) const override { return stages_[std::size_t(stage)].queries; }
   [[nodiscard]] Index stage_size(Index stage) const override { return Index(stages_[std::size_t(stage)].keys.size()); }
-  [[nodiscard]] heed::Tile stage_tile(Index stage, int stream, Index head, Index first, Index max) const override {
+  [[nodiscard]] heed::RowRun stage_row_run(Index stage, int stream, Index head, Index first, Index max) const override {
     return picked(stages_[std::size_t(stage)].keys, stream, head, first, max);
   }
   [[nodiscard]] Index stage_position(Index, Index key) const override { return key; }
@@ -102,8 +102,8 @@ class Paged final : public Source {
   Paged(const Source& source, Index page, std::vector<Index> positions = {})
       : source_(source), page_(page), positions_(std::move(positions)) {}
   [[nodiscard]] Index size() const override { return source_.size(); }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
-    return source_.tile(stream, head, first, std::min(max, page_ - first % page_));
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const override {
+    return source_.row_run(stream, head, first, std::min(max, page_ - first % page_));
   }
   [[nodiscard]] Index position(Index key) const override {
     return positions_.empty() ? source_.position(key) : positions_[std::size_t(key)];

@@ -15,13 +15,13 @@ struct Case {
   Index landmarks = 0;
   Near near = Near::window;
   Index width = 1;  ///< of windows and segments
-  Index first_lane = 0;
+  Index first_slot = 0;
   bool blind = false;
 };
 
 Split mask_of(const Case& c, oracle::Random& random) {
   Split mask;
-  mask.first_lane = c.first_lane;
+  mask.first_slot = c.first_slot;
   mask.landmark.resize(std::size_t(c.tokens));
   Index begin = 0;
   for (Index i = 0; i < c.tokens; ++i) {
@@ -105,10 +105,10 @@ void expect_laws(const World& w, oracle::Random& random) {
   }
 }
 
-/// The far list at the borders of chunks, near lanes that start anywhere.
+/// The far list at the borders of chunks, near slots that start anywhere.
 TEST_P(SplitMasks, SameBitsWhateverIsCached) {
   oracle::Random random(1);
-  const Index landmarks[] = {0, 1, 255, 256, 257, 600}, lanes[] = {0, 1, 255, 256, 4'000'037};
+  const Index landmarks[] = {0, 1, 255, 256, 257, 600}, slots[] = {0, 1, 255, 256, 4'000'037};
   const Shape shapes[] = {{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12},
                           {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 9, .value_dim = 70}};
   std::uint64_t seed = 0;
@@ -120,7 +120,7 @@ TEST_P(SplitMasks, SameBitsWhateverIsCached) {
                    .landmarks = count,
                    .near = near,
                    .width = width,
-                   .first_lane = lanes[seed % 5],
+                   .first_slot = slots[seed % 5],
                    .blind = seed % 2 == 0};
       const World w(subject(), shapes[seed % 2], c, seed);
       ++seed;
@@ -139,7 +139,7 @@ TEST_P(SplitMasks, EveryMechanismAndOption) {
                  .landmarks = 270,
                  .near = Near::segments,
                  .width = 90,
-                 .first_lane = 77,
+                 .first_slot = 77,
                  .blind = true};
     Problem p = gaussian(shape, c.queries, c.tokens, 3);
     p.soft_cap = 4;
@@ -152,13 +152,13 @@ TEST_P(SplitMasks, EveryMechanismAndOption) {
 /// Parts of the tree: many chunks of both lists, and workers that cut them.
 TEST_P(SplitMasks, ManyChunksOfBothLists) {
   oracle::Random random(3);
-  for (const Index first_lane : {0, 256 * 5 + 9, 4'000'000}) {
+  for (const Index first_slot : {0, 256 * 5 + 9, 4'000'000}) {
     const Case c{.tokens = 12000,
                  .queries = 3,
                  .landmarks = 4300,
                  .near = Near::window,
                  .width = 6000,
-                 .first_lane = first_lane,
+                 .first_slot = first_slot,
                  .blind = true};
     const World w(subject(), {.heads = 2, .kv_heads = 1, .key_dim = 8, .value_dim = 8}, c, 5);
     ASSERT_NO_FATAL_FAILURE(expect_laws(w, random));
@@ -264,7 +264,7 @@ TEST_P(SplitMasks, WorkspaceBytesSuffice) {
                  .queries = 1 + random.below(20),
                  .landmarks = random.below(500),
                  .near = Near::any,
-                 .first_lane = random.below(1000)};
+                 .first_slot = random.below(1000)};
     const World w(subject(), {.heads = 4, .kv_heads = 2, .key_dim = 10, .value_dim = 12}, c, 13 + std::uint64_t(i));
     std::vector<Index> everything;
     for (Index token = 0; token < c.tokens; ++token) everything.push_back(token);

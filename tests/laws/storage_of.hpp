@@ -27,8 +27,8 @@ class SourceOf final : public Source {
  public:
   explicit SourceOf(S source) : source_(std::move(source)) {}
   [[nodiscard]] Index size() const override { return source_.size(); }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const override {
-    return source_.tile(stream, head, first, max);
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const override {
+    return source_.row_run(stream, head, first, max);
   }
   [[nodiscard]] Index position(Index key) const override { return source_.position(key); }
   [[nodiscard]] std::optional<heed::RowBase> base(int stream, Index head) const override {
@@ -47,15 +47,15 @@ struct Coded {
   using ValueCodec = V;
   const Source* source = nullptr;
   [[nodiscard]] Index size() const { return source->size(); }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const {
-    return source->tile(stream, head, first, max);
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const {
+    return source->row_run(stream, head, first, max);
   }
   [[nodiscard]] Index position(Index key) const { return source->position(key); }
   [[nodiscard]] Index stages() const { return source->stages(); }
   [[nodiscard]] heed::Interval stage_queries(Index stage) const { return source->stage_queries(stage); }
   [[nodiscard]] Index stage_size(Index stage) const { return source->stage_size(stage); }
-  [[nodiscard]] heed::Tile stage_tile(Index stage, int stream, Index head, Index first, Index max) const {
-    return source->stage_tile(stage, stream, head, first, max);
+  [[nodiscard]] heed::RowRun stage_row_run(Index stage, int stream, Index head, Index first, Index max) const {
+    return source->stage_row_run(stage, stream, head, first, max);
   }
   [[nodiscard]] Index stage_position(Index stage, Index key) const { return source->stage_position(stage, key); }
 };
@@ -83,7 +83,7 @@ class CacheOf final : public Cache {
   }
   void truncate(Index tokens) override { heed::check(cache_.truncate(tokens)); }
   [[nodiscard]] std::unique_ptr<Source> keys() const override {
-    return std::make_unique<SourceOf<typename heed::KvCache<P, K, V>::View>>(cache_.keys(0));
+    return std::make_unique<SourceOf<typename heed::KvCache<P, K, V>::Keys>>(cache_.keys(0));
   }
 
  private:

@@ -61,7 +61,7 @@ class Source {
   Source& operator=(const Source&) = delete;
   virtual ~Source() = default;
   [[nodiscard]] virtual Index size() const = 0;
-  [[nodiscard]] virtual heed::Tile tile(int stream, Index head, Index first, Index max) const = 0;
+  [[nodiscard]] virtual heed::RowRun row_run(int stream, Index head, Index first, Index max) const = 0;
   [[nodiscard]] virtual Index position(Index key) const = 0;
   /// base(), if the source behind is an OffsetSource.
   [[nodiscard]] virtual std::optional<heed::RowBase> base(int, Index) const { return {}; }
@@ -70,7 +70,7 @@ class Source {
   [[nodiscard]] virtual Index stages() const { return 0; }
   [[nodiscard]] virtual heed::Interval stage_queries(Index) const { return {}; }
   [[nodiscard]] virtual Index stage_size(Index) const { return 0; }
-  [[nodiscard]] virtual heed::Tile stage_tile(Index, int, Index, Index, Index) const { return {}; }
+  [[nodiscard]] virtual heed::RowRun stage_row_run(Index, int, Index, Index, Index) const { return {}; }
   [[nodiscard]] virtual Index stage_position(Index, Index) const { return 0; }
 };
 

@@ -1,4 +1,4 @@
-// A policy with maps at both edges and prepared tiles is the explicit computation, bit for bit.
+// A policy with maps at both edges and prepared rows is the explicit computation, bit for bit.
 #include <heed/cache/kv_cache.hpp>
 #include <heed/policy/grouped.hpp>
 
@@ -64,7 +64,7 @@ struct Toy {
   [[nodiscard]] const Matrices& output_map() const { return outputs; }
   [[nodiscard]] Expansion preparation() const { return {&keys, &values}; }
 };
-static_assert(heed::AttentionPolicy<Toy> && heed::HeadMap<Matrices> && heed::TilePreparation<Expansion>);
+static_assert(heed::AttentionPolicy<Toy> && heed::HeadMap<Matrices> && heed::RowPreparation<Expansion>);
 
 /// The same without making values: the value view is cached, beside what the keys are made of.
 struct PreparedKeys {

@@ -74,7 +74,9 @@ struct Slots : heed::StridedSource<heed::F32> {
       : heed::StridedSource<heed::F32>(3, stream, stream), all(slots) {}
   Index slots() const { return all; }
   Index slot_position(Index slot) const { return slot < all - 1 ? slot : 2; }
-  heed::Tile slot_tile(int stream, Index head, Index first, Index max) const { return tile(stream, head, first, max); }
+  heed::RowRun slot_row_run(int stream, Index head, Index first, Index max) const {
+    return row_run(stream, head, first, max);
+  }
   heed::Interval next_hole(Index) const { return {all, all}; }
 };
 static_assert(heed::SlottedSource<Slots>);

@@ -49,8 +49,8 @@ void cache() {
   };
   const auto number = [&](Index layer, int stream, Index head, Index key, Index d) {
     float x = 0;
-    const heed::Tile tile = cache.keys(layer).tile(stream, head, key, 1);
-    heed::Bf16::decode(tile.data + d * 2, 1, &x);
+    const heed::RowRun run = cache.keys(layer).row_run(stream, head, key, 1);
+    heed::Bf16::decode(run.data + d * 2, 1, &x);
     return x;
   };
   {
@@ -113,7 +113,7 @@ List rows(const Tracked& cache, Index layer = 0) {
   const auto keys = cache.keys(layer);
   for (Index key = 0; key < keys.size(); ++key) {
     float x = 0;
-    heed::F32::decode(keys.tile(1, 0, key, 1).data, 1, &x);
+    heed::F32::decode(keys.row_run(1, 0, key, 1).data, 1, &x);
     numbers.push_back(Index(x) - 1);
   }
   return numbers;

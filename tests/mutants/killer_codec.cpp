@@ -169,11 +169,11 @@ void factors(const char* check) {
   expect(restored.ok() && text.ask(*restored, 2) == few, check, "in a snapshot");
 
   // Rows of which a preparation makes keys.
-  const heed::Tile tile = whole.keys(0).tile(0, 1, 8, 8);
+  const heed::RowRun run = whole.keys(0).row_run(0, 1, 8, 8);
   std::vector<const std::byte*> row, entry;
   for (Index i = 0; i < 8; ++i) {
-    row.push_back(tile.data + i * tile.stride_bytes);
-    entry.push_back(tile.factors + i * tile.factor_stride_bytes);
+    row.push_back(run.data + i * run.stride_bytes);
+    entry.push_back(run.factors + i * run.factor_stride_bytes);
   }
   std::vector<float> decoded(8 * width);
   Backend::template decode_rows<C>({row.data(), row.data(), 8, 0, entry.data()}, width, decoded.data());

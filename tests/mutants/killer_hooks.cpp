@@ -80,8 +80,8 @@ struct Staged : heed::StridedSource<heed::F32> {
   Index stages() const { return 2; }
   heed::Interval stage_queries(Index n) const { return n == 0 ? heed::Interval{0, 1} : heed::Interval{1, queries}; }
   Index stage_size(Index n) const { return n == 0 ? keys - 2 : keys; }
-  heed::Tile stage_tile(Index, int stream, Index head, Index first, Index max) const {
-    return tile(stream, head, first, max);
+  heed::RowRun stage_row_run(Index, int stream, Index head, Index first, Index max) const {
+    return row_run(stream, head, first, max);
   }
   Index stage_position(Index, Index key) const { return position(key); }
 };

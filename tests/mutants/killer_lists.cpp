@@ -65,15 +65,15 @@ struct Tokens {
 
   Index size() const { return Index(kept.size()); }
   Index position(Index key) const { return kept[std::size_t(key)]; }
-  heed::Tile tile(int stream, Index, Index first, Index) const { return row(stream, kept[std::size_t(first)]); }
+  heed::RowRun row_run(int stream, Index, Index first, Index) const { return row(stream, kept[std::size_t(first)]); }
   Index stages() const { return Index(lists.size()); }
   heed::Interval stage_queries(Index n) const { return {2 * n, 2 * n + 2}; }
   Index stage_size(Index n) const { return Index(lists[std::size_t(n)].size()); }
   Index stage_position(Index, Index key) const { return key; }
-  heed::Tile stage_tile(Index n, int stream, Index, Index first, Index) const {
+  heed::RowRun stage_row_run(Index n, int stream, Index, Index first, Index) const {
     return row(stream, lists[std::size_t(n)][std::size_t(first)]);
   }
-  heed::Tile row(int stream, Index token) const {
+  heed::RowRun row(int stream, Index token) const {
     const float* at = rows + (2 * token + stream) * dim;
     return {reinterpret_cast<const std::byte*>(at), 1, 4 * dim, 4 * dim};
   }
@@ -84,7 +84,7 @@ struct List : Tokens {
   std::vector<Index> list = {};
   Index size() const { return Index(list.size()); }
   Index position(Index key) const { return key; }
-  heed::Tile tile(int stream, Index, Index first, Index) const { return row(stream, list[std::size_t(first)]); }
+  heed::RowRun row_run(int stream, Index, Index first, Index) const { return row(stream, list[std::size_t(first)]); }
 };
 
 struct Output {
@@ -122,7 +122,7 @@ struct Numbers {
 };
 
 void split() {
-  constexpr Index tokens = 3000, queries = 200, first_lane = 1452;  // segments cross chunk 16
+  constexpr Index tokens = 3000, queries = 200, first_slot = 1452;  // segments cross chunk 16
   const Numbers numbers(tokens);
   // Queries [first, last) on a source that holds them, `tail` tokens before them, and the landmarks before that.
   const auto ask = [&](Index first, Index last, Index tail, Index workers) {
@@ -134,7 +134,7 @@ void split() {
         mask.far.push_back(keys.size());
         mask.far_position.push_back(token);
       }
-      if (token == tail) mask.near = {keys.size(), first_lane + tail};
+      if (token == tail) mask.near = {keys.size(), first_slot + tail};
       keys.kept.push_back(token);
     }
     return numbers.attend(keys, mask, first, last, workers, 0.01f);

@@ -214,7 +214,7 @@ void copying() {
     heed::check(step.write(0, ones, ones));
     heed::check(step.write(1, ones, ones));
     heed::check(step.commit());
-    const heed::Tile last = fork.keys(0).tile(0, 0, 21, 1);
+    const heed::RowRun last = fork.keys(0).row_run(0, 0, 21, 1);
     kept &= std::count(last.data, last.data + 2 * 64, std::byte{0}) == 2 * 64;
   }
   expect(kept, "fork", "rows are its own");

@@ -47,7 +47,7 @@ void append(Cache& cache, const std::vector<float>& rows) {
 void keys() {
   Cache cache = heed::value_or_throw(Cache::create(policy, {}));
   append(cache, {0, 1});
-  const Cache::View old = cache.keys(0);
+  const Cache::Keys old = cache.keys(0);
   expect(!attend(policy, old).empty(), "keys", "committed ones are read");
   heed::check(cache.reserve(1000));
   expect(attend(policy, old).empty(), "keys", "stale ones are refused");
@@ -227,7 +227,7 @@ struct Lists {
 void lists() {
   Cache cache = heed::value_or_throw(Cache::create(policy, {}));
   append(cache, {0, 1});
-  const Cache::View keys = cache.keys(0);
+  const Cache::Keys keys = cache.keys(0);
   expect(!attend(policy, keys, Lists{0}).empty() && !attend(policy, keys, Lists{1}).empty(), "lists", "good ones");
   expect(attend(policy, keys, Lists{2}).empty() && attend(policy, keys, Lists{-1}).empty(), "lists", "their length");
   expect(attend(policy, keys, Lists{1, -1}).empty() && attend(policy, keys, Lists{1, 1}).empty(), "lists",

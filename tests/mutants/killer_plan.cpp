@@ -77,7 +77,7 @@ void layers() {
   heed::Plan plan;
   {
     Cache::Step step = begin(cache, 1);
-    const Cache::View first = step.keys(0);  // outlives the plan, so that a mutant may read it
+    const Cache::Keys first = step.keys(0);  // outlives the plan, so that a mutant may read it
     plan = plan_of(first, 1);
     for (Index layer = 0; layer < 2; ++layer) {
       expect(same(by_plan(plan, step.keys(layer), 1), alone(step.keys(layer), 1)), "plan", "bits of layers");
@@ -133,7 +133,7 @@ struct Gaps {
 
   [[nodiscard]] Index size() const { return 3; }
   [[nodiscard]] Index position(Index key) const { return key == 0 ? 0 : key == 1 ? second : 5; }
-  [[nodiscard]] heed::Tile tile(int, Index head, Index first, Index max) const {
+  [[nodiscard]] heed::RowRun row_run(int, Index head, Index first, Index max) const {
     return {reinterpret_cast<const std::byte*>(rows + first * row + head * 4), max, row * 4, 16};
   }
 };
@@ -160,7 +160,7 @@ struct OfHead {
 void heads() {
   Cache cache = heed::value_or_throw(Cache::create(policy, {}));
   Cache::Step step = begin(cache, 40);
-  const Cache::View keys = step.keys(0);
+  const Cache::Keys keys = step.keys(0);
   const std::vector<float> got = by_plan(plan_of(keys, 40, PerHead{}), keys, 40);
   bool right = got.size() == 40 * row;
   for (Index head = 0; right && head < 2; ++head) {
@@ -271,7 +271,7 @@ void maths() {
   const heed::MathSizes sizes = heed::detail::sizes_of<Apart>();
   Cache cache = heed::value_or_throw(Cache::create(policy, {}));
   Cache::Step step = begin(cache, 30);
-  const Cache::View keys = step.keys(0);
+  const Cache::Keys keys = step.keys(0);
   const heed::Plan plan = plan_of(keys, 1);
   // Kernels are plain data: this one says the sizes of another math, and tells what its loops are given.
   static Index given = 0;

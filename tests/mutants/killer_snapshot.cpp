@@ -236,7 +236,7 @@ void groups() {
 void moves() {
   Cache cache = make(heed::Separators{1, 4, {1}});
   append(cache, {2, 3, 1, 4, 1, 5, 5, 5});
-  const Cache::View view = cache.keys(0);
+  const Cache::Keys view = cache.keys(0);
   Cache moved(std::move(cache));
   expect(view.readable(false).ok(), "move", "a view follows its cache");
   expect(cache.layers() == 0, "move", "what was moved from has no layers");  // NOLINT(bugprone-use-after-move)

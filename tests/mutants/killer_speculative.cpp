@@ -65,12 +65,12 @@ void trees() {
   const auto paths = tree_paths.keys(view);
   List seen;
   for (Index key = 0; key < paths.stage_size(4);) {
-    const heed::Tile tile = paths.stage_tile(4, 0, 0, key, paths.stage_size(4) - key);
-    expect(tile.rows > 0, "tree: paths", "a tile has rows");
-    if (tile.rows < 1) break;
-    for (Index i = 0; i < tile.rows; ++i, ++key) {
+    const heed::RowRun run = paths.stage_row_run(4, 0, 0, key, paths.stage_size(4) - key);
+    expect(run.rows > 0, "tree: paths", "a run has rows");
+    if (run.rows < 1) break;
+    for (Index i = 0; i < run.rows; ++i, ++key) {
       float x = 0;
-      std::memcpy(&x, tile.data + i * tile.stride_bytes, sizeof x);
+      std::memcpy(&x, run.data + i * run.stride_bytes, sizeof x);
       seen.push_back(Index(x));
     }
   }
@@ -103,7 +103,7 @@ heed::Status read(const Keys& keys, heed::MaskRef mask, std::vector<float>& out,
   return heed::attend<heed::Scalar>(one_number, q, keys, mask, out, workspace, executor, options, lse, query_positions);
 }
 
-heed::TreeMask mask_of(const Cache::View& keys, const DraftTree& tree) {
+heed::TreeMask mask_of(const Cache::Keys& keys, const DraftTree& tree) {
   return heed::value_or_throw(heed::TreeMask::create(keys, tree));
 }
 

@@ -144,25 +144,25 @@ TEST(PlanBits, OfABatch) {
       steps.push_back(begin(caches[i], rows[i]));
     }
     const auto views = [&](Index layer) {
-      std::vector<Cache::View> all;
+      std::vector<Cache::Keys> all;
       for (const Cache::Step& step : steps) all.push_back(step.keys(layer));
       return all;
     };
     heed::Plan plan;
     {
-      const std::vector<Cache::View> first = views(0);
-      std::vector<heed::PlannedSequence<Cache::View>> planned;
+      const std::vector<Cache::Keys> first = views(0);
+      std::vector<heed::PlannedSequence<Cache::Keys>> planned;
       for (std::size_t i = 0; i < first.size(); ++i) planned.push_back({.keys = &first[i], .num_queries = tokens[i]});
-      heed::check(plan.make(subject.policy, std::span<const heed::PlannedSequence<Cache::View>>(planned), workers));
+      heed::check(plan.make(subject.policy, std::span<const heed::PlannedSequence<Cache::Keys>>(planned), workers));
     }
     for (Index layer = 0; layer < layers; ++layer) {
-      const std::vector<Cache::View> keys = views(layer);
+      const std::vector<Cache::Keys> keys = views(layer);
       std::vector<Output> got;
       for (const Index queries : tokens) got.push_back(empty_output(subject, queries));
-      std::vector<heed::LayerIo<Cache::View>> io;
+      std::vector<heed::LayerIo<Cache::Keys>> io;
       for (std::size_t i = 0; i < keys.size(); ++i) io.push_back({&keys[i], rows[i].q, got[i].out, got[i].lse});
       heed::Workspace workspace;
-      heed::check(heed::attend<Backend>(plan, subject.policy, std::span<const heed::LayerIo<Cache::View>>(io),
+      heed::check(heed::attend<Backend>(plan, subject.policy, std::span<const heed::LayerIo<Cache::Keys>>(io),
                                         workspace, pool_of(workers)));
       for (std::size_t i = 0; i < keys.size(); ++i) {
         EXPECT_TRUE(got[i] == attend(subject, rows[i], keys[i])) << "sequence " << i << ", layer " << layer;

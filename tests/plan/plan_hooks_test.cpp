@@ -218,22 +218,22 @@ TEST(PlanGroupedMasks, InABatch) {
   for (std::size_t i = 0; i < caches.size(); ++i) steps.push_back(begin(caches[i], rows[i]));
   const auto executor = heed::value_or_throw(heed::ThreadPool::create(3));
   const auto views = [&](Index layer) {
-    std::vector<Cache::View> all;
+    std::vector<Cache::Keys> all;
     for (const Cache::Step& step : steps) all.push_back(step.keys(layer));
     return all;
   };
   heed::Plan plan;
-  const std::vector<Cache::View> first = views(0);
-  std::vector<heed::PlannedSequence<Cache::View>> planned;
+  const std::vector<Cache::Keys> first = views(0);
+  std::vector<heed::PlannedSequence<Cache::Keys>> planned;
   for (std::size_t i = 0; i < first.size(); ++i) {
     planned.push_back({.keys = &first[i], .num_queries = rows[i].size(), .mask = masks[i]});
   }
-  heed::check(plan.make(subject.policy, std::span<const heed::PlannedSequence<Cache::View>>(planned), 3));
+  heed::check(plan.make(subject.policy, std::span<const heed::PlannedSequence<Cache::Keys>>(planned), 3));
   for (Index layer = 0; layer < layers; ++layer) {
-    const std::vector<Cache::View> keys = views(layer);
+    const std::vector<Cache::Keys> keys = views(layer);
     std::vector<Output> got, want;
-    std::vector<heed::LayerIo<Cache::View>> io;
-    std::vector<heed::Sequence<Cache::View>> sequences;
+    std::vector<heed::LayerIo<Cache::Keys>> io;
+    std::vector<heed::Sequence<Cache::Keys>> sequences;
     for (const Rows& own : rows) got.push_back(empty_output(subject, own.size()));
     want = got;
     for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -244,9 +244,9 @@ TEST(PlanGroupedMasks, InABatch) {
     heed::Workspace workspace;
     Log of_plan, of_batch;
     heed::check(heed::attend(heed::kernel<Backend, Codec, Codec>(of_plan), plan, subject.policy,
-                             std::span<const heed::LayerIo<Cache::View>>(io), workspace, *executor));
+                             std::span<const heed::LayerIo<Cache::Keys>>(io), workspace, *executor));
     heed::check(heed::attend_batch(heed::kernel<Backend, Codec, Codec>(of_batch), subject.policy,
-                                   std::span<const heed::Sequence<Cache::View>>(sequences), workspace, *executor));
+                                   std::span<const heed::Sequence<Cache::Keys>>(sequences), workspace, *executor));
     for (std::size_t i = 0; i < keys.size(); ++i) EXPECT_TRUE(got[i] == want[i]) << "sequence " << i;
     EXPECT_TRUE(of_plan.told() == of_batch.told()) << layer;
   }

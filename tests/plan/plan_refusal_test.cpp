@@ -10,7 +10,7 @@ namespace {
 
 using heed::StatusCode;
 using Cache = heed::KvCache<heed::Gqa, heed::Bf16>;
-using View = Cache::View;
+using View = Cache::Keys;
 
 struct Fixture {
   Subject<heed::Gqa> subject = gqa();
@@ -262,7 +262,7 @@ struct Gaps {
 
   [[nodiscard]] Index size() const { return Index(positions.size()); }
   [[nodiscard]] Index position(Index key) const { return positions[std::size_t(key)]; }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const {
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const {
     return {.data = reinterpret_cast<const std::byte*>(numbers + (first * 2 + head) * 64 + stream * 24),
             .rows = max,
             .stride_bytes = 512,

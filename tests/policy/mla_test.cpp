@@ -219,7 +219,7 @@ TEST(Mla, CachesOneRow) {
   EXPECT_EQ(cache.bytes().live, 2 * 70272);  // heads.md, section 7
 }
 
-/// Keys and values of a tile exist once per worker: a prompt of 65,536 tokens on 128 heads takes no 8 GiB.
+/// Keys and values of a chunk exist once per worker: a prompt of 65,536 tokens on 128 heads takes no 8 GiB.
 TEST(Mla, ExpansionNeedsFewMiBPerWorker) {
   Mla v3{.num_heads = 128,
          .kv_lora_rank = 512,

@@ -163,8 +163,8 @@ struct Copied {
   Index stage = 0;
   Index keys = 0;
   [[nodiscard]] Index size() const { return keys; }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index) const {
-    return view->stage_tile(stage, stream, head, first, 1);
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index) const {
+    return view->stage_row_run(stage, stream, head, first, 1);
   }
   [[nodiscard]] Index position(Index key) const { return view->stage_position(stage, key); }
 };

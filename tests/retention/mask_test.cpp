@@ -119,7 +119,7 @@ TEST(MaskRef, KeepsALandmarkMask) {
   const heed::MaskRef ref(*mask);
   *mask = heed::LandmarkMask(reach, 0, {}, 0, 0, 1);
   mask.reset();
-  EXPECT_EQ(ref.near_keys(), (heed::NearKeys{.first_key = 2, .first_lane = 5}));
+  EXPECT_EQ(ref.near_keys(), (heed::NearKeys{.first_key = 2, .first_slot = 5}));
   EXPECT_EQ(ref.far_keys(), 3);
   EXPECT_EQ(ref.far_run(9, {0, 3}), (heed::Interval{0, 2}));
   EXPECT_EQ(ref.near_run(9, {0, 12}), (heed::Interval{7, 10}));

@@ -109,7 +109,7 @@ TEST_P(Trace, StagesHavePositions) {
       EXPECT_EQ(view.stage_queries(stage).begin, query);
       query = view.stage_queries(stage).end;
       const Tokens rows = positions_in_rows(view.stage_size(stage), [&](int stream, Index key, Index max) {
-        return view.stage_tile(stage, stream, 0, key, max);
+        return view.stage_row_run(stage, stream, 0, key, max);
       });
       for (Index key = 0; key < view.stage_size(stage); ++key) {
         const Index want = positions == heed::Positions::rank ? key : rows[std::size_t(key)];

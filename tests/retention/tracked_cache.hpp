@@ -42,12 +42,12 @@ void append(Cache& cache, const Tokens& ids) {
   ASSERT_TRUE(step->commit().ok());
 }
 
-/// The positions in the rows of `tile(stream, head, first, max)`, for `size` keys; both streams must agree.
-template <class GetTile>
-[[nodiscard]] Tokens positions_in_rows(Index size, const GetTile& tile) {
+/// The positions in the rows of `row_run(stream, head, first, max)`, for `size` keys; both streams must agree.
+template <class GetRun>
+[[nodiscard]] Tokens positions_in_rows(Index size, const GetRun& run_of) {
   Tokens positions;
   for (Index first = 0; first < size;) {
-    const heed::Tile keys = tile(0, first, size - first), values = tile(1, first, size - first);
+    const heed::RowRun keys = run_of(0, first, size - first), values = run_of(1, first, size - first);
     EXPECT_EQ(keys.rows, values.rows);
     EXPECT_GE(keys.rows, 1);
     EXPECT_LE(keys.rows, size - first);
@@ -67,7 +67,7 @@ template <class GetTile>
 template <class View>
 [[nodiscard]] Tokens positions_in_rows(const View& view) {
   return positions_in_rows(view.size(),
-                           [&](int stream, Index first, Index max) { return view.tile(stream, 0, first, max); });
+                           [&](int stream, Index first, Index max) { return view.row_run(stream, 0, first, max); });
 }
 
 /// The cache holds what the model says: rows, positions and ids.
@@ -92,7 +92,7 @@ template <class Step>
   for (Index stage = 0; stage < view.stages(); ++stage) {
     const heed::Interval queries = view.stage_queries(stage);
     const Tokens all = positions_in_rows(view.stage_size(stage), [&](int stream, Index key, Index max) {
-      return view.stage_tile(stage, stream, 0, key, max);
+      return view.stage_row_run(stage, stream, 0, key, max);
     });
     for (Index i = queries.begin; i < queries.end; ++i) {
       // The last query sees all, the one before it all but the last ...
@@ -103,7 +103,7 @@ template <class Step>
 
   const Tokens rows = positions_in_rows(view);
   const Tokens slots = positions_in_rows(
-      view.slots(), [&](int stream, Index slot, Index max) { return view.slot_tile(stream, 0, slot, max); });
+      view.slots(), [&](int stream, Index slot, Index max) { return view.slot_row_run(stream, 0, slot, max); });
   const heed::LandmarkMask& mask = view.mask();
   const heed::NearKeys near = mask.near_keys();
   for (Index i = 0; i < step.tokens(); ++i) {
@@ -112,11 +112,11 @@ template <class Step>
       if (mask.far_visible(first + i, k)) far.push_back(slots.at(std::size_t(mask.far_key(k))));
     }
     for (Index slot = near.first_key; slot < view.slots(); ++slot) {
-      const Index lane = near.first_lane + slot - near.first_key;
-      EXPECT_EQ(lane, view.slot_position(slot));
+      const Index key_slot = near.first_slot + slot - near.first_key;
+      EXPECT_EQ(key_slot, view.slot_position(slot));
       if (view.next_hole(slot).begin == slot) continue;
-      EXPECT_EQ(lane, slots[std::size_t(slot)]);
-      if (mask.near_visible(first + i, lane)) far.push_back(lane);
+      EXPECT_EQ(key_slot, slots[std::size_t(slot)]);
+      if (mask.near_visible(first + i, key_slot)) far.push_back(key_slot);
     }
     seen[std::size_t(i)].seen = oracle::where(rows, [&](Int key) { return mask.visible(first + i, key); });
     EXPECT_EQ(far, seen[std::size_t(i)].seen) << "the two lists and the mask differ for query " << first + i;

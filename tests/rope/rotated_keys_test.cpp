@@ -19,7 +19,7 @@ using heed::RotatedKeys;
 
 static_assert(heed::AttentionPolicy<RotatedKeys<heed::Gqa>>);
 static_assert(heed::AttentionPolicy<RotatedKeys<heed::SharedRow>>);
-static_assert(heed::TilePreparation<heed::KeyRotation>);
+static_assert(heed::RowPreparation<heed::KeyRotation>);
 
 Rope make(Index head_dim) {
   return heed::value_or_throw(

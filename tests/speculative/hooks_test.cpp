@@ -150,8 +150,8 @@ TEST(Hooks, OverRemovedTokens) {
   const auto keys = step.keys(0);
   expect_alibi(subject, rows, keys, {}, keys.slots());
   struct Holes {
-    explicit Holes(const heed::KvCache<heed::Gqa, heed::F32>::View& of) : keys(of) {}
-    const heed::KvCache<heed::Gqa, heed::F32>::View& keys;
+    explicit Holes(const heed::KvCache<heed::Gqa, heed::F32>::Keys& of) : keys(of) {}
+    const heed::KvCache<heed::Gqa, heed::F32>::Keys& keys;
     Index seen = 0;
     void chunk(const heed::ChunkProbabilities& chunk) {
       for (std::size_t i = 0; i < chunk.keys.size(); ++i) {

@@ -82,8 +82,8 @@ class History {
         ASSERT_EQ(cache_.token_id(key, layer), fresh.token_id(same, layer));
         for (int stream = 0; stream < 2; ++stream) {
           const std::size_t bytes = stream == 0 ? 8 * 2 : 4 * 2;
-          ASSERT_EQ(std::memcmp(cache_.keys(layer).tile(stream, 0, key, 1).data,
-                                fresh.keys(layer).tile(stream, 0, same, 1).data, bytes),
+          ASSERT_EQ(std::memcmp(cache_.keys(layer).row_run(stream, 0, key, 1).data,
+                                fresh.keys(layer).row_run(stream, 0, same, 1).data, bytes),
                     0)
               << "layer " << layer << ", stream " << stream << ", key " << key;
         }

@@ -259,11 +259,11 @@ TEST(AcceptedPath, GoesOnAsATextMfaKr) { expect_text_after_commit<heed::F16>(mfa
 template <class P>
 void expect_batch_is_one_by_one(const Subject<P>& subject, std::uint64_t seed) {
   using Cache = heed::KvCache<P, heed::F32>;
-  using Paths = heed::PathKeys<typename Cache::View>;
+  using Paths = heed::PathKeys<typename Cache::Keys>;
   oracle::Random random(seed);
   std::vector<std::unique_ptr<Cache>> caches;
   std::vector<typename Cache::Step> steps;
-  std::vector<typename Cache::View> views;
+  std::vector<typename Cache::Keys> views;
   std::vector<DraftTree> forest;
   std::vector<Rows> rows;
   std::vector<Output> want, want_masked, got, got_masked;
@@ -295,13 +295,13 @@ void expect_batch_is_one_by_one(const Subject<P>& subject, std::uint64_t seed) {
       got_masked.push_back(empty_output(subject, one.size()));
     }
     std::vector<heed::Sequence<Paths>> staged;
-    std::vector<heed::Sequence<typename Cache::View>> masked;
+    std::vector<heed::Sequence<typename Cache::Keys>> masked;
     for (std::size_t i = 0; i < 16; ++i) {
       staged.push_back({&paths[i], {}, rows[i].q, got[i].out, got[i].lse});
       masked.push_back({&views[i], masks[i], rows[i].q, got_masked[i].out, got_masked[i].lse});
     }
     const std::span<const heed::Sequence<Paths>> batch(staged);
-    const std::span<const heed::Sequence<typename Cache::View>> masked_batch(masked);
+    const std::span<const heed::Sequence<typename Cache::Keys>> masked_batch(masked);
     ASSERT_TRUE(heed::attend_batch<Backend>(subject.policy, batch, workspace, *pool).ok());
     ASSERT_TRUE(heed::attend_batch<Backend>(subject.policy, masked_batch, workspace, *pool).ok());
     for (std::size_t i = 0; i < 16; ++i) {

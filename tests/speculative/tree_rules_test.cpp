@@ -307,7 +307,7 @@ TEST_P(TreeRules, NeedNoMoreThanTheWorkspaceAndNoOrder) {
   }
 }
 
-/// Keys and values made a tile at a time.
+/// Keys and values made a chunk at a time.
 TEST_P(TreeRules, HaveTheAnswerOfAbsorbedMlaWhenItIsExpanded) {
   const Subject<heed::Mla> subject = mla(true);
   for (std::uint64_t seed = 500; seed < 508; ++seed) {
@@ -555,10 +555,10 @@ struct OtherSource {
   using ValueCodec = heed::F32;
   [[nodiscard]] Index size() const { return view.size(); }
   [[nodiscard]] Index position(Index key) const { return view.position(key); }
-  [[nodiscard]] heed::Tile tile(int stream, Index head, Index first, Index max) const {
-    return view.tile(stream, head, first, max);
+  [[nodiscard]] heed::RowRun row_run(int stream, Index head, Index first, Index max) const {
+    return view.row_run(stream, head, first, max);
   }
-  heed::KvCache<heed::Gqa, heed::F32>::View view;
+  heed::KvCache<heed::Gqa, heed::F32>::Keys view;
 };
 struct OtherMaskedSource : OtherSource {
   [[nodiscard]] const heed::Causal& mask() const { return own; }

@@ -10,7 +10,7 @@
 namespace heed::inline HEED_ABI::analysis {
 
 /// What is cached, and how many FLOPs are counted per head and cached token. Symbols as in MlaShape.
-enum class MlaForm {
+enum class MlaCount {
   absorbed,             ///< the latent row is cached as key and value: 2 (rk + dr) + 2 rk
   absorbed_full_width,  ///< the same cache; values are counted as wide as keys, as in the Step-3 report: 4 (rk + dr)
   expanded,             ///< every head's keys and values are cached: 2 (dn + dr) + 2 dv
@@ -21,7 +21,7 @@ enum class MlaForm {
 ///     KV elements per token and layer   rk + dr absorbed,   H (dn + dr + dv) expanded
 ///     parameters per layer              D rq + rq H (dn + dr) + D (rk + dr) + rk H (dn + dv) + H dv D, and rq + rk of
 ///                                       norms; D H (dn + dr) in place of the first two terms if rq = 0
-///     FLOPs per cached token            see MlaForm
+///     FLOPs per cached token            see MlaCount
 ///     FRH = min(dn, dv), as the MFA paper counts: without the shared rope part      SLSD = rk      TER = H FRH
 ///
 /// D is hidden_size, H num_heads, rq q_lora_rank, rk kv_lora_rank, dn qk_nope_head_dim, dr qk_rope_head_dim, dv
@@ -47,8 +47,8 @@ struct MlaShape {
   }
 
   /// The counts above in this form; count_limit if one does not fit into 64 bits.
-  [[nodiscard]] constexpr AttentionCosts costs(MlaForm form) const noexcept {
-    const bool expanded = form == MlaForm::expanded;
+  [[nodiscard]] constexpr AttentionCosts costs(MlaCount form) const noexcept {
+    const bool expanded = form == MlaCount::expanded;
     const Index key_dim = (Count(qk_nope_head_dim) + qk_rope_head_dim).value();
     return {.keys = expanded ? KvRows{.num_rows = num_heads, .width = key_dim}
                              : KvRows{.num_rows = 1, .width = kv_lora_rank, .rope_width = qk_rope_head_dim},
@@ -89,12 +89,12 @@ struct MlaShape {
   }
 
  private:
-  [[nodiscard]] constexpr Index flops_per_key(MlaForm form) const noexcept {
+  [[nodiscard]] constexpr Index flops_per_key(MlaCount form) const noexcept {
     const Count row = Count(kv_lora_rank) + qk_rope_head_dim;
     switch (form) {
-      case MlaForm::absorbed: return (2 * Count(num_heads) * (row + kv_lora_rank)).value();
-      case MlaForm::absorbed_full_width: return (4 * Count(num_heads) * row).value();
-      case MlaForm::expanded: break;
+      case MlaCount::absorbed: return (2 * Count(num_heads) * (row + kv_lora_rank)).value();
+      case MlaCount::absorbed_full_width: return (4 * Count(num_heads) * row).value();
+      case MlaCount::expanded: break;
     }
     return (2 * Count(num_heads) * (Count(qk_nope_head_dim) + qk_rope_head_dim + v_head_dim)).value();
   }

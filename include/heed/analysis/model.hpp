@@ -10,7 +10,7 @@
 namespace heed::inline HEED_ABI::analysis {
 
 /// Layers of one kind.
-struct LayerGroup {
+struct EqualLayers {
   Index layers = 0;          ///< number of layers
   AttentionCosts attention;  ///< of one layer
   RowFormat format;          ///< how rows are stored in the source's figures
@@ -24,16 +24,16 @@ struct LayerGroup {
 
 /// A model with one kind of layer, or with two (hybrid models).
 struct Model {
-  const char* name = "";             ///< as its publisher writes it
-  std::array<LayerGroup, 2> groups;  ///< the second one may have 0 layers
-  Index mtp_layers = 0;              ///< multi-token prediction layers, as in groups[0]; not counted in any total below
+  const char* name = "";              ///< as its publisher writes it
+  std::array<EqualLayers, 2> groups;  ///< the second one may have 0 layers
+  Index mtp_layers = 0;               ///< multi-token prediction layers, as in groups[0]; not counted in any total below
 };
 
 /// A model whose layers are all equal.
 [[nodiscard]] constexpr Model uniform_model(const char* name, Index layers, const AttentionCosts& attention,
                                             const RowFormat& format, Index mtp_layers = 0) noexcept {
   return {.name = name,
-          .groups = {LayerGroup{.layers = layers, .attention = attention, .format = format}, LayerGroup{}},
+          .groups = {EqualLayers{.layers = layers, .attention = attention, .format = format}, EqualLayers{}},
           .mtp_layers = mtp_layers};
 }
 
@@ -48,47 +48,47 @@ namespace detail {
 template <class F>
 [[nodiscard]] constexpr Index sum_of_layers(const Model& model, F per_layer) noexcept {
   Count sum = 0;
-  for (const LayerGroup& group : model.groups) sum = sum + Count(group.layers) * per_layer(group);
+  for (const EqualLayers& group : model.groups) sum = sum + Count(group.layers) * per_layer(group);
   return sum.value();
 }
 }  // namespace detail
 
 /// Number of layers, without MTP layers.
 [[nodiscard]] constexpr Index num_layers(const Model& model) noexcept {
-  return detail::sum_of_layers(model, [](const LayerGroup&) { return Index{1}; });
+  return detail::sum_of_layers(model, [](const EqualLayers&) { return Index{1}; });
 }
 
 /// KV elements that a token leaves in all layers.
 [[nodiscard]] constexpr Index kv_elements_per_token(const Model& model) noexcept {
-  return detail::sum_of_layers(model, [](const LayerGroup& g) { return kv_elements_per_token(g.attention); });
+  return detail::sum_of_layers(model, [](const EqualLayers& g) { return kv_elements_per_token(g.attention); });
 }
 
 /// KV bytes that a token leaves in all layers, stored in the model's own formats.
 [[nodiscard]] constexpr Index kv_bytes_per_token(const Model& model) noexcept {
-  return detail::sum_of_layers(model, [](const LayerGroup& g) { return kv_bytes_per_token(g.attention, g.format); });
+  return detail::sum_of_layers(model, [](const EqualLayers& g) { return kv_bytes_per_token(g.attention, g.format); });
 }
 
 /// The same with every layer stored in `format`.
 [[nodiscard]] constexpr Index kv_bytes_per_token(const Model& model, const RowFormat& format) noexcept {
-  return detail::sum_of_layers(model, [&](const LayerGroup& g) { return kv_bytes_per_token(g.attention, format); });
+  return detail::sum_of_layers(model, [&](const EqualLayers& g) { return kv_bytes_per_token(g.attention, format); });
 }
 
 /// Cache bytes of one decoded token in all layers, in the model's own formats: kv_bytes_per_token times the visible
 /// context, plus the bytes of states.
 [[nodiscard]] constexpr Index decode_kv_bytes(const Model& model, Index context) noexcept {
   return detail::sum_of_layers(
-      model, [&](const LayerGroup& g) { return decode_kv_bytes(g.attention, g.visible(context), g.format); });
+      model, [&](const EqualLayers& g) { return decode_kv_bytes(g.attention, g.visible(context), g.format); });
 }
 
 /// FLOPs of one decoded token in softmax attention and state updates, all layers.
 [[nodiscard]] constexpr Index attention_flops(const Model& model, Index context) noexcept {
   return detail::sum_of_layers(model,
-                               [&](const LayerGroup& g) { return attention_flops(g.attention, g.visible(context)); });
+                               [&](const EqualLayers& g) { return attention_flops(g.attention, g.visible(context)); });
 }
 
 /// FLOPs of one token in the attention's projections, all layers.
 [[nodiscard]] constexpr Index linear_flops(const Model& model) noexcept {
-  return detail::sum_of_layers(model, [](const LayerGroup& g) { return linear_flops(g.attention); });
+  return detail::sum_of_layers(model, [](const EqualLayers& g) { return linear_flops(g.attention); });
 }
 
 }  // namespace heed::inline HEED_ABI::analysis

@@ -39,7 +39,7 @@ inline constexpr MlaShape deepseek_v2_lite_attention{.hidden_size = 2048,
                                                      .qk_rope_head_dim = 64,
                                                      .v_head_dim = 128};
 inline constexpr Model deepseek_v2_lite =
-    uniform_model("DeepSeek-V2-Lite", 27, deepseek_v2_lite_attention.costs(MlaForm::absorbed), rows_16bit);
+    uniform_model("DeepSeek-V2-Lite", 27, deepseek_v2_lite_attention.costs(MlaCount::absorbed), rows_16bit);
 
 inline constexpr MlaShape deepseek_v2_attention{.hidden_size = 5120,
                                                 .num_heads = 128,
@@ -49,7 +49,7 @@ inline constexpr MlaShape deepseek_v2_attention{.hidden_size = 5120,
                                                 .qk_rope_head_dim = 64,
                                                 .v_head_dim = 128};
 inline constexpr Model deepseek_v2 =
-    uniform_model("DeepSeek-V2", 60, deepseek_v2_attention.costs(MlaForm::absorbed), rows_16bit);
+    uniform_model("DeepSeek-V2", 60, deepseek_v2_attention.costs(MlaCount::absorbed), rows_16bit);
 
 inline constexpr MlaShape deepseek_v3_attention{.hidden_size = 7168,
                                                 .num_heads = 128,
@@ -60,7 +60,7 @@ inline constexpr MlaShape deepseek_v3_attention{.hidden_size = 7168,
                                                 .v_head_dim = 128};
 /// V3 and R1: 61 layers, and one for multi-token prediction.
 inline constexpr Model deepseek_v3 =
-    uniform_model("DeepSeek-V3", 61, deepseek_v3_attention.costs(MlaForm::absorbed), rows_16bit, 1);
+    uniform_model("DeepSeek-V3", 61, deepseek_v3_attention.costs(MlaCount::absorbed), rows_16bit, 1);
 
 inline constexpr MlaShape kimi_k2_attention{.hidden_size = 7168,
                                             .num_heads = 64,
@@ -69,7 +69,7 @@ inline constexpr MlaShape kimi_k2_attention{.hidden_size = 7168,
                                             .qk_nope_head_dim = 128,
                                             .qk_rope_head_dim = 64,
                                             .v_head_dim = 128};
-inline constexpr Model kimi_k2 = uniform_model("Kimi-K2", 61, kimi_k2_attention.costs(MlaForm::absorbed), rows_16bit);
+inline constexpr Model kimi_k2 = uniform_model("Kimi-K2", 61, kimi_k2_attention.costs(MlaCount::absorbed), rows_16bit);
 /// \}
 
 /// Step-3 (arXiv 2507.19427).

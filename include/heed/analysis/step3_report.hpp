@@ -2,7 +2,7 @@
 /// The cost tables of the Step-3 report (arXiv 2507.19427, tables 2 and 3): models, devices, and the printed figures.
 ///
 /// All figures are per decoded token. KV is 8-bit, except Llama-4's full layers and MiniMax-M1's softmax layers, which
-/// are 16-bit. The report counts MLA's values as wide as its keys (MlaForm::absorbed_full_width); the absorbed form
+/// are 16-bit. The report counts MLA's values as wide as its keys (MlaCount::absorbed_full_width); the absorbed form
 /// needs 5.6 % fewer FLOPs.
 #pragma once
 
@@ -78,21 +78,21 @@ inline constexpr GroupedShape pangu_pro_attention{
 inline constexpr Model llama_4_maverick{
     .name = "Llama-4 Maverick",
     .groups = {
-        LayerGroup{
+        EqualLayers{
             .layers = 36, .attention = llama_4_maverick_attention.costs(), .format = rows_8bit, .max_context = 8192},
-        LayerGroup{.layers = 12, .attention = llama_4_maverick_attention.costs(), .format = rows_16bit}}};
+        EqualLayers{.layers = 12, .attention = llama_4_maverick_attention.costs(), .format = rows_16bit}}};
 
 /// 10 of 80 layers have softmax attention.
 inline constexpr Model minimax_m1{
     .name = "MiniMax-M1",
-    .groups = {LayerGroup{.layers = 10, .attention = minimax_m1_attention.costs(), .format = rows_16bit},
-               LayerGroup{.layers = 70, .attention = minimax_m1_lightning.costs(), .format = rows_f32}}};
+    .groups = {EqualLayers{.layers = 10, .attention = minimax_m1_attention.costs(), .format = rows_16bit},
+               EqualLayers{.layers = 70, .attention = minimax_m1_lightning.costs(), .format = rows_f32}}};
 
 /// The models of the report.
 inline constexpr std::array<ReportRow, 9> step3_report = {
-    ReportRow{uniform_model("DeepSeek-V3", 61, deepseek_v3_attention.costs(MlaForm::absorbed_full_width), rows_8bit),
+    ReportRow{uniform_model("DeepSeek-V3", 61, deepseek_v3_attention.costs(MlaCount::absorbed_full_width), rows_8bit),
               288'000'000, 147'000'000'000, 1'150'000'000, 589'000'000'000, 22'800'000'000, 48'400'000'000},
-    ReportRow{uniform_model("Kimi-K2", 61, kimi_k2_attention.costs(MlaForm::absorbed_full_width), rows_8bit),
+    ReportRow{uniform_model("Kimi-K2", 61, kimi_k2_attention.costs(MlaCount::absorbed_full_width), rows_8bit),
               288'000'000, 73'700'000'000, 1'150'000'000, 295'000'000'000, 12'300'000'000, 48'400'000'000},
     ReportRow{uniform_model("Qwen3-235B", 94, qwen3_235b_attention.costs(), rows_8bit),  //
               789'000'000, 25'200'000'000, 3'150'000'000, 101'000'000'000, 13'400'000'000, 28'400'000'000},

@@ -46,7 +46,7 @@ class BlockQueue {
   [[nodiscard]] const T& back() const noexcept { return *at(size() - 1); }
   /// \}
   /// All elements, without a copy.
-  [[nodiscard]] BlockSpan<T> view() const noexcept {
+  [[nodiscard]] BlockSpan<T> elements() const noexcept {
     if (blocks_.empty()) return few_.span();
     return {blocks_.data(), first_, size_};
   }

@@ -13,7 +13,7 @@
 #include <heed/cache/cache_contents.hpp>
 #include <heed/cache/cache_facts.hpp>
 #include <heed/cache/layer_groups.hpp>
-#include <heed/cache/layer_view.hpp>
+#include <heed/cache/layer_keys.hpp>
 #include <heed/cache/step.hpp>
 #include <heed/cache/support.hpp>
 #include <heed/heap.hpp>
@@ -50,7 +50,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   using Policy = P;
   using KeyCodec = K;
   using ValueCodec = std::conditional_t<one_stream, K, V>;
-  using View = LayerView<KeyCodec, ValueCodec>;
+  using Keys = LayerKeys<KeyCodec, ValueCodec>;
   using Step = CacheStep<KvCache>;
   /// \}
 
@@ -156,7 +156,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   /// CacheOptions::undo_tokens tokens. attend() refuses earlier ones with wrong_state. With in-cache ranks, or under a
   /// rule with a history, only a step knows what a query sees, so attend() refuses every query here: attend before
   /// commit(), to Step::keys().
-  [[nodiscard]] View keys(Index layer) const noexcept { return view(layer, false); }
+  [[nodiscard]] Keys keys(Index layer) const noexcept { return view(layer, false); }
 
   /// Goes back to the first `tokens` tokens of the sequence. 0 always works; so does any length from m - undo_tokens
   /// on, where m is the most tokens seen since the cache was empty. out_of_range beyond seen() or below
@@ -286,10 +286,10 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
     return made;
   }
 
-  [[nodiscard]] View view(Index layer, bool with_plan) const noexcept {
-    if (facts_.get() == nullptr) return View();
-    if (layer < 0 || layer >= layers()) return View::no_layer(layer, layers());
-    return View(groups_.group(layer), *facts_.get(), layer, groups_.place(layer).layer, with_plan);
+  [[nodiscard]] Keys view(Index layer, bool with_plan) const noexcept {
+    if (facts_.get() == nullptr) return Keys();
+    if (layer < 0 || layer >= layers()) return Keys::no_layer(layer, layers());
+    return Keys(groups_.group(layer), *facts_.get(), layer, groups_.place(layer).layer, with_plan);
   }
 
   [[nodiscard]] Status may(CacheFeature feature) const {

@@ -29,12 +29,12 @@ class LayerGroup {
   template <class Id>
   [[nodiscard]] Status plan(const MemoryResource& memory, Index count, const Id& id) {
     if (Status status = index.plan(memory, count, id); !status.ok()) return status;
-    const Index seen = index.seen(), held = index.held(), held_after = index.held_after_commit();
+    const Index seen = index.seen(), before = index.far_slots(), after = index.far_slots_after_commit();
     Status status = near_rows.try_writable(seen, seen + count, {index.near_begin(), seen}, spare_pages());
     if (status.ok()) {
-      const Index first = index.commit_moves_far() ? 0 : held;
-      const Index end = std::max(held_after, index.commit_moves_far() ? held : 0);
-      status = far_rows.try_writable(first, end, {0, held}, spare_pages());
+      const Index first = index.commit_moves_far() ? 0 : before;
+      const Index end = std::max(after, index.commit_moves_far() ? before : 0);
+      status = far_rows.try_writable(first, end, {0, before}, spare_pages());
     }
     if (!status.ok()) undo_plan();
     return status;
@@ -67,7 +67,7 @@ class LayerGroup {
   /// hold more of them.
   [[nodiscard]] Status prepare_later() {
     if (!index.rule().has_history()) return {};
-    return far_rows.make_writable(0, index.far_tokens().size(), {0, index.held()});
+    return far_rows.make_writable(0, index.far_tokens().size(), {0, index.far_slots()});
   }
   /// Makes room for accept(), or out_of_memory. The near rows exist already. More tokens than planned may become far if
   /// a rule has a history, or if its roles depend on positions, because the accepted tokens get other positions.
@@ -77,7 +77,7 @@ class LayerGroup {
     if (Status status = index.prepare_replan(memory, accepted, ids, &replan); !status.ok()) return status;
     if (replan.same_roles && !index.rule().has_history()) return {};
     const Index most = std::max(replan.far_tokens, index.far_tokens().size());
-    return far_rows.make_writable(0, most, {0, index.held()});
+    return far_rows.make_writable(0, most, {0, index.far_slots()});
   }
   /// After prepare_accept(): the plan becomes one of the tokens first + accepted[i] only, with the ids `ids`.
   void accept(const MemoryResource& memory, std::span<const Index> accepted,
@@ -119,7 +119,7 @@ class LayerGroup {
   [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone) {
     Interval slots;
     if (Status status = index.prepare_remove(memory, gone, &slots); !status.ok()) return status;
-    return far_rows.make_writable(slots.begin, slots.end, {0, index.held()});
+    return far_rows.make_writable(slots.begin, slots.end, {0, index.far_slots()});
   }
   /// Returns the tokens whose rows moved.
   Index remove(std::span<const Interval> gone) noexcept {
@@ -201,7 +201,7 @@ class LayerGroup {
   /// Gives pages that hold no token back to the pool. There is no plan.
   void give_back() noexcept {
     near_rows.keep_only(index.near_begin(), index.seen());
-    far_rows.keep_only(0, index.held());
+    far_rows.keep_only(0, index.far_slots());
   }
   /// Pages still to come.
   [[nodiscard]] Index spare_pages() const noexcept { return std::max<Index>(0, most_pages() - pages()); }

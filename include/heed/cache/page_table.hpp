@@ -122,9 +122,9 @@ class PageTable {
   }
 
   /// Rows of one head from `slot` on: those in one page, at most `max`.
-  [[nodiscard]] Tile tile(Index layer, int stream, Index head, Index slot, Index max) const noexcept {
+  [[nodiscard]] RowRun row_run(Index layer, int stream, Index head, Index slot, Index max) const noexcept {
     const Index page = slot / layout_.tokens(), at = slot % layout_.tokens();
-    return layout_.tile(pages_[page - first_], layer, stream, head, at, std::min(max, layout_.tokens() - at));
+    return layout_.row_run(pages_[page - first_], layer, stream, head, at, std::min(max, layout_.tokens() - at));
   }
 
   /// Stores rows of the slots slot .. slot + count; see PageLayout::encode.

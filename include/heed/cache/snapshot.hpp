@@ -95,10 +95,10 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   }
   writer.number(counters.kept_sum);
   writer.number(counters.seen_sum);
-  writer.number(index.held());
-  writer.part(Count(index.held()) * snapshot_far_bytes, [&] {
+  writer.number(index.far_slots());
+  writer.part(Count(index.far_slots()) * snapshot_far_bytes, [&] {
     const BlockSpan<FarToken> far_tokens = index.far_tokens();
-    for (Index i = 0; i < index.held(); ++i) {
+    for (Index i = 0; i < index.far_slots(); ++i) {
       writer.number(far_tokens[i].position);
       writer.number(far_tokens[i].id);
     }
@@ -120,7 +120,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
         writer.bytes(table.row(layer, stream, head, slot), bytes);
         if (entry > 0) writer.bytes(table.factors(layer, stream, head, slot), entry);
       };
-      for (Index slot = 0; slot < index.held(); ++slot) write(group.far_rows, slot);
+      for (Index slot = 0; slot < index.far_slots(); ++slot) write(group.far_rows, slot);
       for (Index position = index.near_begin(); position < index.seen();) {
         const Interval hole = index.holes().next(position);
         for (; position < std::min(hole.begin, index.seen()); ++position) write(group.near_rows, position);
@@ -213,7 +213,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
   if (!reader.has(Count(index.slots()) * layout.encoded_token_bytes())) {
     return fail(StatusCode::invalid_argument, "snapshot: it ends before its rows");
   }
-  status = make_rows(group.far_rows, {0, index.held()});
+  status = make_rows(group.far_rows, {0, index.far_slots()});
   if (status.ok()) status = make_rows(group.near_rows, {index.near_begin(), index.seen()});
   if (!status.ok()) return status;
   layout.for_each_head([&](Index layer, int stream, Index head) {
@@ -224,7 +224,7 @@ inline void write_group(SnapshotWriter& writer, const LayerGroup& group, const R
         if (entry > 0) std::memcpy(table.factors(layer, stream, head, slot), reader.bytes(entry), entry);
       }
     };
-    read(group.far_rows, {0, index.held()});
+    read(group.far_rows, {0, index.far_slots()});
     read(group.near_rows, {index.near_begin(), index.seen()});
   });
   return {};

@@ -56,8 +56,8 @@ class CacheStep : public StepGuard<Cache> {
 
   /// The keys of one layer: committed and new tokens. It may be taken before the layer's streams are written. attend()
   /// refuses it until they are written, and after the step is closed.
-  [[nodiscard]] typename Cache::View keys(Index layer) const noexcept {
-    return open() ? this->owner()->view(layer, true) : Cache::View::of_closed_step();
+  [[nodiscard]] typename Cache::Keys keys(Index layer) const noexcept {
+    return open() ? this->owner()->view(layer, true) : Cache::Keys::of_closed_step();
   }
 
   /// Adds the tokens to the cache and evicts. wrong_state, and the step stays open, if a stream of a layer was not

@@ -56,7 +56,7 @@ class StridedSource {
   /// \{
   [[nodiscard]] Index size() const noexcept { return tokens_; }
   [[nodiscard]] Index position(Index key) const noexcept { return detail::moved_position(first_position_, key); }
-  [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
+  [[nodiscard]] RowRun row_run(int stream, Index head, Index first, Index max) const noexcept {
     const StridedStream& s = streams_[std::size_t(stream)];
     return {.data = s.data + first * s.token_stride_bytes + head * s.head_stride_bytes,
             .rows = std::min(max, tokens_ - first),

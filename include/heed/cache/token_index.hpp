@@ -134,7 +134,7 @@ class TokenIndex : public TokenRestoration {
     return far_.reserve_back(memory, std::max<Index>(0, replan->far_tokens - far_.size()));
   }
   /// Number of far slots after commit().
-  [[nodiscard]] Index held_after_commit() const noexcept {
+  [[nodiscard]] Index far_slots_after_commit() const noexcept {
     const Reach& kept = released(seen() + planned_);
     return far_index(kept.end_landmark) - dropped_by(kept);
   }
@@ -186,13 +186,13 @@ class TokenIndex : public TokenRestoration {
       state_.initial -= far_.back().role == Role::initial;
       far_.pop_back(1);
     }
-    state_.held = std::min(state_.held, far_.size());
+    state_.far_slots = std::min(state_.far_slots, far_.size());
     ids_.pop_back(std::min(ids_.size(), seen() - tokens));
     holes_.drop_from(tokens);
-    rows.demote(recent.held, recent.begin, state_.held - recent.held);
-    for (Index i = state_.held; i > recent.held; --i) ids_.push_front(far_[i - 1].id);
-    state_.held = recent.held;
-    if (keeps_all_) far_.pop_back(far_.size() - state_.held);
+    rows.demote(recent.far_slots, recent.begin, state_.far_slots - recent.far_slots);
+    for (Index i = state_.far_slots; i > recent.far_slots; --i) ids_.push_front(far_[i - 1].id);
+    state_.far_slots = recent.far_slots;
+    if (keeps_all_) far_.pop_back(far_.size() - state_.far_slots);
     state_.near_begin = recent.begin;
     rows.advance(recent.begin, tokens);
     state_.seen = tokens;
@@ -266,15 +266,15 @@ class TokenIndex : public TokenRestoration {
       if (rule_.has_history()) state_.floor = query + (late ? 1 : 0);
     }
     if (const Index dropped = dropped_by(reach); dropped > 0) {
-      const Index stored = std::min(dropped, std::max<Index>(0, state_.held - state_.initial));
-      if (stored > 0) rows.drop(state_.initial, stored, state_.held);
+      const Index stored = std::min(dropped, std::max<Index>(0, state_.far_slots - state_.initial));
+      if (stored > 0) rows.drop(state_.initial, stored, state_.far_slots);
       state_.last_evicted = std::max(state_.last_evicted, far_[state_.initial + dropped - 1].position);
       far_.erase(state_.initial, dropped);
-      state_.held -= stored;
+      state_.far_slots -= stored;
       state_.dropped += dropped;
     }
-    for (; state_.held < far_.size() && far_[state_.held].position < reach.begin; ++state_.held) {
-      rows.promote(far_[state_.held].position, state_.held, 1);
+    for (; state_.far_slots < far_.size() && far_[state_.far_slots].position < reach.begin; ++state_.far_slots) {
+      rows.promote(far_[state_.far_slots].position, state_.far_slots, 1);
     }
     if (const Index before = state_.near_begin; reach.begin > before) {
       ids_.pop_front(reach.begin - before);

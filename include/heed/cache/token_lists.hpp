@@ -21,7 +21,7 @@ namespace heed::inline HEED_ABI {
 /// What can be asked of a TokenIndex without changing it. Logical positions count every token ever seen and are never
 /// renumbered. What is kept lies in two places:
 ///
-///     far    landmarks older than the recent tokens, in slots 0 ... held()
+///     far    landmarks older than the recent tokens, in slots 0 ... far_slots()
 ///     near   the recent tokens, every position in [near_begin(), seen()), in slots of the same number
 ///
 /// A recent token that was removed leaves a hole: its slot stays until the run has moved past it. Under a rule that keeps
@@ -47,13 +47,13 @@ class TokenLists {
   /// Committed tokens, evicted and removed ones included.
   [[nodiscard]] Index seen() const noexcept { return state_.seen; }
   /// Committed tokens that are kept, in far slots and in the near run.
-  [[nodiscard]] Index kept() const noexcept { return state_.held + holes_.left(state_.near_begin, state_.seen); }
+  [[nodiscard]] Index kept() const noexcept { return state_.far_slots + holes_.left(state_.near_begin, state_.seen); }
   /// Committed tokens that are no longer kept, removed ones included.
   [[nodiscard]] Index evicted() const noexcept { return seen() - kept(); }
   /// Tokens of the open plan.
   [[nodiscard]] Index planned() const noexcept { return planned_; }
   /// Number of far slots.
-  [[nodiscard]] Index held() const noexcept { return state_.held; }
+  [[nodiscard]] Index far_slots() const noexcept { return state_.far_slots; }
   /// Position of the first slot of the near run.
   [[nodiscard]] Index near_begin() const noexcept { return state_.near_begin; }
   /// Bytes asked of the memory resource.
@@ -64,19 +64,19 @@ class TokenLists {
 
   /// Position of a key. Keys are the tokens that are kept and the planned ones: far ones first, then near ones.
   [[nodiscard]] Index position(Index key) const noexcept {
-    return key < state_.held ? far_[key].position : holes_.position(state_.near_begin, key - state_.held);
+    return key < state_.far_slots ? far_[key].position : holes_.position(state_.near_begin, key - state_.far_slots);
   }
   /// Id of a key; no_token_id if it was given none.
   [[nodiscard]] std::int32_t token_id(Index key) const noexcept {
-    return key < state_.held ? far_[key].id : ids_[position(key) - state_.near_begin];
+    return key < state_.far_slots ? far_[key].id : ids_[position(key) - state_.near_begin];
   }
   /// Id of planned token `i`.
   [[nodiscard]] std::int32_t planned_id(Index i) const noexcept { return ids_[seen() + i - state_.near_begin]; }
   /// The first token at or after `position` that is kept, or seen().
   [[nodiscard]] Index first_kept(Index position) const noexcept {
-    const BlockSpan<FarToken> held = far_.view().first(state_.held);
-    const Index at = detail::far_before(held, position);
-    if (at < held.size()) return held[at].position;
+    const BlockSpan<FarToken> stored = far_.elements().first(state_.far_slots);
+    const Index at = detail::far_before(stored, position);
+    if (at < stored.size()) return stored[at].position;
     position = std::max(position, state_.near_begin);
     const Interval hole = holes_.next(position);
     return std::min(seen(), hole.begin == position ? hole.end : position);
@@ -88,15 +88,15 @@ class TokenLists {
 
   /// Slots are keys and holes: far slots first, then those of the near run.
   /// \{
-  [[nodiscard]] Index slots() const noexcept { return state_.held + state_.seen - state_.near_begin; }
+  [[nodiscard]] Index slots() const noexcept { return state_.far_slots + state_.seen - state_.near_begin; }
   [[nodiscard]] Index slot_position(Index slot) const noexcept {
-    return slot < state_.held ? far_[slot].position : state_.near_begin + slot - state_.held;
+    return slot < state_.far_slots ? far_[slot].position : state_.near_begin + slot - state_.far_slots;
   }
   /// \}
   /// The first holes at or after a slot.
   [[nodiscard]] Interval next_hole(Index slot) const noexcept {
-    const Index shift = state_.held - state_.near_begin;
-    const Interval hole = holes_.next(std::max(slot, state_.held) - shift);
+    const Index shift = state_.far_slots - state_.near_begin;
+    const Interval hole = holes_.next(std::max(slot, state_.far_slots) - shift);
     return hole.begin == HoleList::none ? hole : Interval{hole.begin + shift, hole.end + shift};
   }
 
@@ -105,7 +105,7 @@ class TokenLists {
   /// Ids of the near run, planned tokens included.
   [[nodiscard]] const BlockQueue<std::int32_t>& near_ids() const noexcept { return ids_; }
   /// Landmarks that are kept or planned, also those in the near run; ascending by position.
-  [[nodiscard]] BlockSpan<FarToken> far_tokens() const noexcept { return far_.view(); }
+  [[nodiscard]] BlockSpan<FarToken> far_tokens() const noexcept { return far_.elements(); }
   /// What queries see: the one at state().reach_first, every later one, and the next one.
   [[nodiscard]] std::span<const Reach> reaches() const noexcept { return reach_.span(); }
   /// Removed positions of the near run.
@@ -142,8 +142,8 @@ class TokenLists {
   /// The mask of the committed tokens, or of the committed and planned ones.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
     const Index num_far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
-    return {reach_.span(), state_.reach_first, far_.view().first(num_far),
-            state_.held,   state_.near_begin,  fingerprint_};
+    return {reach_.span(), state_.reach_first, far_.elements().first(num_far),
+            state_.far_slots, state_.near_begin, fingerprint_};
   }
   /// Position of the earliest query all of whose keys are still kept. If the recent tokens begin at 0, every query can
   /// be answered: it is then the least Index.
@@ -185,8 +185,9 @@ class TokenLists {
     }
     const Index initial = std::min(state_.initial, reach.end_landmark);
     const Index at = key < initial ? key : far_index(first_seen(reach)) + key - initial;
-    if (at >= state_.held) return {.is_far = false, .at = far_[at].position, .run = 1};
-    return {.is_far = true, .at = at, .run = std::min((key < initial ? initial : num_far) - key, state_.held - at)};
+    if (at >= state_.far_slots) return {.is_far = false, .at = far_[at].position, .run = 1};
+    const Index listed = (key < initial ? initial : num_far) - key;
+    return {.is_far = true, .at = at, .run = std::min(listed, state_.far_slots - at)};
   }
   /// The rotary position of a key of a stage.
   [[nodiscard]] Index stage_position(Index stage, Index key) const noexcept {
@@ -246,7 +247,7 @@ class TokenLists {
     if (keeps_all_) {
       const Recent recent = recent_after(tokens, 0);
       reach.begin = recent.begin;
-      reach.end_landmark = recent.held;
+      reach.end_landmark = recent.far_slots;
       return reach;
     }
     // Without std::max a query could see recent tokens that are gone, after resume_at() went back further than the rule
@@ -258,19 +259,19 @@ class TokenLists {
 
   /// Landmarks of the list before `position`.
   [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return detail::far_before(far_.view(), position);
+    return detail::far_before(far_.elements(), position);
   }
 
   /// What is kept once only the first `tokens` tokens are left.
   struct Recent {
-    Index begin = 0;  ///< of the near run
-    Index held = 0;   ///< far tokens before it
+    Index begin = 0;      ///< of the near run
+    Index far_slots = 0;  ///< far tokens before it
   };
   /// Far tokens right before the near run, from position `least` on, become near tokens again.
   [[nodiscard]] Recent recent_after(Index tokens, Index least) const noexcept {
-    Recent recent{std::min(state_.near_begin, tokens), std::min(state_.held, landmarks_before(tokens))};
-    while (recent.held > 0 && recent.begin > least && far_[recent.held - 1].position == recent.begin - 1) {
-      --recent.held;
+    Recent recent{std::min(state_.near_begin, tokens), std::min(state_.far_slots, landmarks_before(tokens))};
+    while (recent.far_slots > 0 && recent.begin > least && far_[recent.far_slots - 1].position == recent.begin - 1) {
+      --recent.far_slots;
       --recent.begin;
     }
     return recent;

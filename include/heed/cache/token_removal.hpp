@@ -15,21 +15,21 @@ class TokenRemoval : public TokenLists {
  public:
   /// Before remove(): memory for it, and the far slots that will be written.
   [[nodiscard]] Status prepare_remove(const MemoryResource& memory, std::span<const Interval> gone, Interval* distant) {
-    *distant = {state_.held, state_.held};
-    Index left = 0, first = state_.held;  // far tokens that stay, and the first that does not
+    *distant = {state_.far_slots, state_.far_slots};
+    Index left = 0, first = state_.far_slots;  // far tokens that stay, and the first that does not
     std::size_t at = 0;
-    for (Index i = 0; i < state_.held; ++i) {
+    for (Index i = 0; i < state_.far_slots; ++i) {
       const bool stays = !is_gone(gone, at, far_[i].position);
       if (!stays) first = std::min(first, i);
       left += stays;
     }
     if (!keeps_all_) {
-      if (first < state_.held) *distant = {first, state_.held};
+      if (first < state_.far_slots) *distant = {first, state_.far_slots};
       return holes_.reserve(memory, Index(gone.size()));
     }
     const Index begin = gathered_begin(gone);
     for (Index position = state_.near_begin; position < begin; ++position) left += !is_gone(gone, at, position);
-    *distant = {first, std::max(left, state_.held)};
+    *distant = {first, std::max(left, state_.far_slots)};
     return far_.reserve_back(memory, std::max<Index>(0, left - far_.size()));
   }
   /// Removes the tokens at the positions `gone`, whether they are kept or not. The intervals are disjoint, ascending
@@ -71,7 +71,7 @@ class TokenRemoval : public TokenLists {
     Index left = 0, held = 0, run = 0;  // `run` rows before slot i go to the slots before `held`
     for (Index i = 0; i < far_.size(); ++i) {
       const bool gone_now = is_gone(gone, at, far_[i].position);
-      if (run > 0 && (gone_now || i == state_.held)) {
+      if (run > 0 && (gone_now || i == state_.far_slots)) {
         move(i - run, held - run, run);
         run = 0;
       }
@@ -79,7 +79,7 @@ class TokenRemoval : public TokenLists {
         state_.initial -= far_[i].role == Role::initial;
         continue;
       }
-      if (i < state_.held) {
+      if (i < state_.far_slots) {
         run += i != held;
         ++held;
       }
@@ -87,7 +87,7 @@ class TokenRemoval : public TokenLists {
     }
     if (run > 0) move(far_.size() - run, held - run, run);
     far_.pop_back(far_.size() - left);
-    state_.held = held;
+    state_.far_slots = held;
   }
 
   /// Sets last_evicted. Looks at all tokens before the near run.
@@ -97,7 +97,7 @@ class TokenRemoval : public TokenLists {
   }
   /// The same if nothing before position `from` has changed. Looks at the tokens from there to the near run.
   void note_evicted(Index from) noexcept {
-    Index position = state_.near_begin - 1, key = state_.held - 1;
+    Index position = state_.near_begin - 1, key = state_.far_slots - 1;
     while (position >= from && key >= 0 && far_[key].position == position) --key, --position;
     if (position >= from) state_.last_evicted = position;
   }
@@ -122,8 +122,8 @@ class TokenRemoval : public TokenLists {
     for (const Interval& tokens : gone) {
       const Index end = std::min(tokens.begin, begin);
       if (next < end) {
-        rows.promote(next, state_.held, end - next);
-        state_.held += end - next;
+        rows.promote(next, state_.far_slots, end - next);
+        state_.far_slots += end - next;
       }
       for (; next < end; ++next) far_.push_back({next, ids_[next - state_.near_begin]});
       next = std::max(next, tokens.end);

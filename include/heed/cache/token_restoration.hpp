@@ -49,7 +49,7 @@ class TokenRestoration : public TokenRemoval {
     if (!status.ok()) return status;
 
     state_ = {.near_begin = record.begin,
-              .held = Index(distant.size()),
+              .far_slots = Index(distant.size()),
               .reach_first = record.reach_first,
               .floor = record.floor,
               .first_removed = record.first_removed};

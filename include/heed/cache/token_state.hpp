@@ -10,7 +10,7 @@ namespace heed::inline HEED_ABI {
 struct TokenState {
   Index seen = 0;           ///< tokens committed
   Index near_begin = 0;     ///< position of the first slot of the near run
-  Index held = 0;           ///< number of far tokens in far slots; the rest of the list still lies in the near run
+  Index far_slots = 0;      ///< number of far tokens in far slots; the rest of the list still lies in the near run
   Index initial = 0;        ///< number of initial far tokens: the first ones of the list
   Index dropped = 0;        ///< number of landmarks that have left the list; so the numbers of the others stay the same
   Index reach_first = 0;    ///< position of the query whose reach is reach_[0]

@@ -17,9 +17,9 @@ inline constexpr Index chunk_panels = chunk_keys / panel_keys;
 struct Visibility {
   Interval rows;                      ///< from the first to the last row that sees a key
   Interval panel_rows[chunk_panels];  ///< the same for each panel of 64 keys; a size below 1: none
-  Interval keys;                      ///< hull of the lanes that some row sees
-  bool full = false;                  ///< every row sees every key, and the keys begin in lane 0
-  bool alike = false;                 ///< every row sees the lanes `keys`; else each query has its own bits
+  Interval keys;                      ///< hull of the slots that some row sees
+  bool full = false;                  ///< every row sees every key, and the keys begin in slot 0
+  bool alike = false;                 ///< every row sees the slots `keys`; else each query has its own bits
 };
 
 /// A Visibility in less memory.
@@ -52,16 +52,16 @@ struct PlannedVisibility {
   }
 };
 
-/// Rows in consecutive lanes of a chunk that share a stride. Addresses are relative to a source's base().
-struct RowRun {
-  Index lane = 0;  ///< of the first row
+/// Rows in consecutive slots of a chunk that share a stride. Addresses are relative to a source's base().
+struct SlotRun {
+  Index slot = 0;  ///< of the first row
   Index rows = 0;
-  std::uintptr_t row = 0;     ///< address of the first row
+  std::uintptr_t row = 0;      ///< address of the first row
   std::uintptr_t factors = 0;  ///< address of its entry in the plane of factors
   Index stride_bytes = 0;
   Index factor_stride_bytes = 0;
 
-  friend bool operator==(const RowRun&, const RowRun&) = default;
+  friend bool operator==(const SlotRun&, const SlotRun&) = default;
 };
 
 /// The runs of one stream's rows in one chunk.
@@ -79,7 +79,7 @@ struct PlannedChunk {
 /// All that is remembered of one job. Null pointers: nothing, ask. The memory is the plan's.
 struct Answers {
   const PlannedChunk* chunks = nullptr;     ///< [chunks of the job], far ones first
-  const RowRun* runs = nullptr;             ///< all runs of the plan
+  const SlotRun* runs = nullptr;            ///< all runs of the plan
   const PlannedVisibility* seen = nullptr;  ///< [row blocks][chunks of the job]
   const KeyBits* bits = nullptr;            ///< all bits of the plan
 };

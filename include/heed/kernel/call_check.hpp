@@ -131,9 +131,9 @@ inline Status check_view(const char* name, const CodecRef& codec, const Attentio
                 codec.view_step, " for rows in ", codec.name);
   }
   if (sequence.size() > 0 && codec.factor_bytes(layout.streams[std::size_t(view.stream)].width) > 0 &&
-      sequence.source->ref(sequence.keys).tile(view.stream, 0, 0, 1).factors == nullptr) {
-    return fail(StatusCode::invalid_argument, "keys: tile() of the ", name, " stream has no factors, which ", codec.name,
-                " keeps apart from its rows");
+      sequence.source->ref(sequence.keys).row_run(view.stream, 0, 0, 1).factors == nullptr) {
+    return fail(StatusCode::invalid_argument, "keys: row_run() of the ", name, " stream has no factors, which ",
+                codec.name, " keeps apart from its rows");
   }
   return {};
 }

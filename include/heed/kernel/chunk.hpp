@@ -14,8 +14,8 @@ inline constexpr Index far_away = Index{1} << 40;
 struct Chunk {
   bool is_far = false;  ///< of the far list, else of the near list
   Index number = 0;     ///< number of the chunk in its list
-  Index first = 0;      ///< key of lane 0. Far: number in the far list. Near: index in the source, negative if evicted
-  Interval lanes;       ///< lanes that hold a key
+  Index first = 0;      ///< key of slot 0. Far: number in the far list. Near: index in the source, negative if evicted
+  Interval slots;       ///< slots that hold a key
 
   /// Index in the merge tree.
   [[nodiscard]] Index tree() const noexcept { return is_far ? number : far_away + number; }

@@ -39,22 +39,22 @@ class HookCalls {
     positions_ = chunk.text_positions();
   }
 
-  /// `scores` begin at lane 0.
-  void logits(const HookRow& row, Interval lanes, float* scores) {
-    if (lanes.size() > 0) hooks_->logits(chunk_of(row, lanes, scores));
+  /// `scores` begin at slot 0.
+  void logits(const HookRow& row, Interval slots, float* scores) {
+    if (slots.size() > 0) hooks_->logits(chunk_of(row, slots, scores));
   }
-  void capped_logits(const HookRow& row, Interval lanes, float* scores) {
-    if (lanes.size() > 0) hooks_->capped_logits(chunk_of(row, lanes, scores));
+  void capped_logits(const HookRow& row, Interval slots, float* scores) {
+    if (slots.size() > 0) hooks_->capped_logits(chunk_of(row, slots, scores));
   }
-  /// `weights` are those of a math's softmax(), 2^-8 exp(logit - max), and begin at lane 0.
+  /// `weights` are those of a math's softmax(), 2^-8 exp(logit - max), and begin at slot 0.
   template <class Weight>
-  void chunk(const HookRow& row, Interval lanes, const Weight* weights, const SoftmaxState& state) {
-    for (Index k = lanes.begin; k < lanes.end; ++k) weights_[k] = float(weights[k]) * float(chunk_keys);
-    const auto size = std::size_t(lanes.size());
+  void chunk(const HookRow& row, Interval slots, const Weight* weights, const SoftmaxState& state) {
+    for (Index k = slots.begin; k < slots.end; ++k) weights_[k] = float(weights[k]) * float(chunk_keys);
+    const auto size = std::size_t(slots.size());
     hooks_->chunk(ChunkProbabilities{.row = called(row),
-                                     .keys = {keys_ + lanes.begin, size},
-                                     .positions = {positions_ + lanes.begin, size},
-                                     .weights = {weights_ + lanes.begin, size},
+                                     .keys = {keys_ + slots.begin, size},
+                                     .positions = {positions_ + slots.begin, size},
+                                     .weights = {weights_ + slots.begin, size},
                                      .max = state.max,
                                      .sum = state.sum});
   }
@@ -64,12 +64,12 @@ class HookCalls {
     row.worker = worker_;
     return row;
   }
-  [[nodiscard]] LogitChunk chunk_of(const HookRow& row, Interval lanes, float* scores) const noexcept {
-    const auto size = std::size_t(lanes.size());
+  [[nodiscard]] LogitChunk chunk_of(const HookRow& row, Interval slots, float* scores) const noexcept {
+    const auto size = std::size_t(slots.size());
     return {.row = called(row),
-            .keys = {keys_ + lanes.begin, size},
-            .positions = {positions_ + lanes.begin, size},
-            .logits = {scores + lanes.begin, size}};
+            .keys = {keys_ + slots.begin, size},
+            .positions = {positions_ + slots.begin, size},
+            .logits = {scores + slots.begin, size}};
   }
 
   H* hooks_ = nullptr;

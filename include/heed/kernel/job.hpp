@@ -51,8 +51,8 @@ struct Job {
   }
   /// The same of near keys. They need not start at 0: the keys of earlier chunks may be evicted.
   [[nodiscard]] Interval near_chunks() const noexcept {
-    const Index begin = near_keys.first_lane / chunk_keys, keys = num_keys - near_keys.first_key;
-    return common({begin, keys == 0 ? begin : (near_keys.first_lane + keys + chunk_keys - 1) / chunk_keys}, near_part);
+    const Index begin = near_keys.first_slot / chunk_keys, keys = num_keys - near_keys.first_key;
+    return common({begin, keys == 0 ? begin : (near_keys.first_slot + keys + chunk_keys - 1) / chunk_keys}, near_part);
   }
   [[nodiscard]] Index num_chunks() const noexcept { return far_chunks().size() + near_chunks().size(); }
   /// Number of a chunk among all chunks of the job, far ones first.
@@ -62,14 +62,14 @@ struct Job {
   }
   [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
     const Index first = (number - first_far) * chunk_keys;
-    return {.is_far = true, .number = number, .first = first, .lanes = {0, std::min(chunk_keys, far_keys - first)}};
+    return {.is_far = true, .number = number, .first = first, .slots = {0, std::min(chunk_keys, far_keys - first)}};
   }
   [[nodiscard]] Chunk near_chunk(Index number) const noexcept {
-    const Index first = near_keys.first_key + number * chunk_keys - near_keys.first_lane;
+    const Index first = near_keys.first_key + number * chunk_keys - near_keys.first_slot;
     return {.is_far = false,
             .number = number,
             .first = first,
-            .lanes = {std::max<Index>(near_keys.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
+            .slots = {std::max<Index>(near_keys.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
   }
 
  private:

@@ -24,8 +24,8 @@ class LocatedRows {
     const Index key_bytes = view_bytes<K>(key.offset, key.width);
     const Index value_bytes = view_bytes<V>(value.offset, value.width);
     const Index key_start = K::offset_bytes(key.offset), value_start = V::offset_bytes(value.offset);
-    lanes_ = {visible.keys().begin / panel_keys * panel_keys, visible.keys().end};
-    const Index count = lanes_.size();
+    slots_ = {visible.keys().begin / panel_keys * panel_keys, visible.keys().end};
+    const Index count = slots_.size();
     const std::byte** k = scratch_.pointers;
     const std::byte** v = k + count;
     const bool prepares = preparation_.object != nullptr;
@@ -33,15 +33,15 @@ class LocatedRows {
     // Null where a codec keeps no factors apart from its rows.
     const std::byte** const key_factors = has_plane<K>(key) ? scratch_.factor_pointers : nullptr;
     const std::byte** const value_factors = has_plane<V>(value) ? scratch_.factor_pointers + chunk_keys : nullptr;
-    bool whole = chunk.point_at(here, lanes_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
-    whole &= chunk.point_at(here, lanes_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
+    bool whole = chunk.point_at(here, slots_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
+    whole &= chunk.point_at(here, slots_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
     in_place_ = whole && !preparation_.makes_values && visible.rows().size() <= few_rows;
     // Rows are used in this order: K of this chunk, V of this chunk, K of the next, which may be the next head's first.
     // Prefetches follow it.
     const Chunk next_chunk = rows.chunk_after(here);
     const std::byte** next = v + count;
-    follow_ = next_chunk.lanes.size();
-    if (follow_ > 0) chunk.point_at(next_chunk, next_chunk.lanes, key, 0, {.row = next});
+    follow_ = next_chunk.slots.size();
+    if (follow_ > 0) chunk.point_at(next_chunk, next_chunk.slots, key, 0, {.row = next});
     if (follow_ == 0 && rows.task().next_head) follow_ = chunk.point_at_next_head(rows.first_chunk(), next);
     const Index distance = visible.rows().size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
     const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
@@ -64,39 +64,39 @@ class LocatedRows {
 
   /// true if there are few rows, and keys and values are read without packing them into panels.
   [[nodiscard]] bool in_place() const noexcept { return in_place_; }
-  /// The lanes whose rows are located: from a multiple of 64 to the last visible key.
-  [[nodiscard]] Interval lanes() const noexcept { return lanes_; }
-  /// The located rows; the first is that of lanes().begin.
+  /// The slots whose rows are located: from a multiple of 64 to the last visible key.
+  [[nodiscard]] Interval slots() const noexcept { return slots_; }
+  /// The located rows; the first is that of slots().begin.
   /// \{
   [[nodiscard]] const KeyRows& values() const noexcept { return values_; }
-  [[nodiscard]] KeyRows keys_of(Interval lanes) const noexcept { return part(keys_, lanes); }
-  [[nodiscard]] KeyRows values_of(Interval lanes) const noexcept { return part(values_, lanes); }
+  [[nodiscard]] KeyRows keys_of(Interval slots) const noexcept { return part(keys_, slots); }
+  [[nodiscard]] KeyRows values_of(Interval slots) const noexcept { return part(values_, slots); }
   /// \}
-  /// The pointers of the key rows and of the value rows from a lane on. Prepared rows take the place of stored ones.
+  /// The pointers of the key rows and of the value rows from a slot on. Prepared rows take the place of stored ones.
   /// \{
-  [[nodiscard]] const std::byte** key_pointers(Index lane) const noexcept {
-    return scratch_.pointers + (lane - lanes_.begin);
+  [[nodiscard]] const std::byte** key_pointers(Index slot) const noexcept {
+    return scratch_.pointers + (slot - slots_.begin);
   }
-  [[nodiscard]] const std::byte** value_pointers(Index lane) const noexcept {
-    return key_pointers(lane) + lanes_.size();
+  [[nodiscard]] const std::byte** value_pointers(Index slot) const noexcept {
+    return key_pointers(slot) + slots_.size();
   }
   /// \}
 
-  /// The values that are read after the keys of `lanes`. They need a prefetch only if they lie in another stream.
-  [[nodiscard]] Ahead values_ahead(Interval lanes) const noexcept {
+  /// The values that are read after the keys of `slots`. They need a prefetch only if they lie in another stream.
+  [[nodiscard]] Ahead values_ahead(Interval slots) const noexcept {
     const bool apart = layout_.value.stream != layout_.key.stream;
-    return {values_of(lanes).row, apart ? lanes.size() : 0, value_lines_, V::offset_bytes(layout_.value.offset)};
+    return {values_of(slots).row, apart ? slots.size() : 0, value_lines_, V::offset_bytes(layout_.value.offset)};
   }
   /// The part of the next chunk's keys that is prefetched while the value dims from `dim` on are accumulated.
   [[nodiscard]] Ahead next_keys(Index dim, Index width) const noexcept {
     const Index begin = follow_ * dim / width, end = follow_ * std::min(dim + panel_dims, width) / width;
-    return {values_.row + lanes_.size() + begin, end - begin, key_lines_, K::offset_bytes(layout_.key.offset)};
+    return {values_.row + slots_.size() + begin, end - begin, key_lines_, K::offset_bytes(layout_.key.offset)};
   }
 
  private:
-  [[nodiscard]] KeyRows part(const KeyRows& rows, Interval lanes) const noexcept {
-    const Index skip = lanes.begin - lanes_.begin;
-    return {rows.row + skip, rows.ahead + skip, lanes.size(), rows.offset,
+  [[nodiscard]] KeyRows part(const KeyRows& rows, Interval slots) const noexcept {
+    const Index skip = slots.begin - slots_.begin;
+    return {rows.row + skip, rows.ahead + skip, slots.size(), rows.offset,
             rows.factors == nullptr ? nullptr : rows.factors + skip};
   }
   template <class C>
@@ -108,7 +108,7 @@ class LocatedRows {
   const PreparationRef& preparation_;
   const Scratch& scratch_;
   bool in_place_ = false;
-  Interval lanes_;
+  Interval slots_;
   KeyRows keys_;
   KeyRows values_;
   Index key_lines_ = 1;  // cache lines per row

@@ -34,8 +34,8 @@ namespace heed::inline HEED_ABI::detail {
       return bad("mask has near keys from key ", first_key, " on, ", keys - first_key,
                  " that follow each other, but keys ", "has there positions ", first, " .. ", last);
     }
-    const Index lane = mask.near_keys().first_lane;
-    if (lane < 0 || lane > most_tokens) return bad("mask has first_lane ", lane, ", must be in 0 .. ", most_tokens);
+    const Index slot = mask.near_keys().first_slot;
+    if (slot < 0 || slot > most_tokens) return bad("mask has first_slot ", slot, ", must be in 0 .. ", most_tokens);
   }
   const Index num_far = mask.far_keys();
   if (num_far < 0 || num_far > keys) return bad("mask has ", num_far, " far keys, keys has ", keys);

@@ -67,7 +67,7 @@ struct HeldChunks {
   /// Gives the chunks of a job the numbers that `range` wants.
   static void number_chunks(Job& job, const KeyRange& range) noexcept {
     job.first_far = range.first_far;
-    job.near_keys.first_lane += range.first_near * chunk_keys;
+    job.near_keys.first_slot += range.first_near * chunk_keys;
   }
   /// Calls body(is_far, chunks) for the nodes of `range` that hold any of these chunks, in the order of the tree.
   template <class Body>

@@ -19,7 +19,7 @@ struct CallScratch {
   Index worker_bytes = 0;
 
   static CallScratch carve(Carver& carver, const Tasks& tasks) {
-    const Shape& shape = tasks.shape();
+    const TaskShape& shape = tasks.shape();
     Carver one(nullptr);
     Scratch::carve(one, shape);
     CallScratch call;
@@ -29,7 +29,7 @@ struct CallScratch {
     call.workers = carver.take<std::byte>(tasks.workers() * call.worker_bytes);
     return call;
   }
-  [[nodiscard]] Scratch worker(Index index, const Shape& shape) const {
+  [[nodiscard]] Scratch worker(Index index, const TaskShape& shape) const {
     Carver carver(workers + index * worker_bytes);
     return Scratch::carve(carver, shape);
   }

@@ -70,14 +70,14 @@ struct AnswerMemory {
   PlannedChunk* chunks = nullptr;
   PlannedVisibility* seen = nullptr;
   KeyBits* bits = nullptr;
-  RowRun* runs = nullptr;
+  SlotRun* runs = nullptr;
 
   static AnswerMemory carve(Carver& carver, const AnswerSizes& sizes) noexcept {
     AnswerMemory made{.sizes = sizes};
     made.chunks = carver.take<PlannedChunk>(sizes.chunks);
     made.seen = carver.take<PlannedVisibility>(sizes.seen);
     made.bits = carver.take<KeyBits>(sizes.bits);
-    made.runs = carver.take<RowRun>(sizes.runs);
+    made.runs = carver.take<SlotRun>(sizes.runs);
     return made;
   }
 };
@@ -139,12 +139,12 @@ class Planner {
     const RowBase base = job.source.base(stream, 0);
     ChunkRuns made{.first = std::int32_t(used_.runs), .count = 0, .readable_bytes = 0};
     bool fits = true;
-    keys_.for_each_run(chunk, stream, [&](Index lane, const Tile& tile) {
+    keys_.for_each_run(chunk, stream, [&](Index slot, const RowRun& run) {
       fits = used_.runs + made.count < memory_.sizes.runs;
       if (!fits) return false;
-      std::construct_at(memory_.runs + used_.runs + made.count++, run_of(lane, tile, base));
+      std::construct_at(memory_.runs + used_.runs + made.count++, run_of(slot, run, base));
       made.readable_bytes =
-          made.count == 1 ? tile.readable_bytes : std::min(made.readable_bytes, tile.readable_bytes);
+          made.count == 1 ? run.readable_bytes : std::min(made.readable_bytes, run.readable_bytes);
       return true;
     });
     if (!fits) return {};
@@ -152,22 +152,22 @@ class Planner {
     return made;
   }
 
-  [[nodiscard]] static RowRun run_of(Index lane, const Tile& tile, const RowBase& base) noexcept {
-    return {.lane = lane,
-            .rows = tile.rows,
-            .row = reinterpret_cast<std::uintptr_t>(tile.data) - base.rows,
-            .factors = reinterpret_cast<std::uintptr_t>(tile.factors) - base.factors,
-            .stride_bytes = tile.stride_bytes,
-            .factor_stride_bytes = tile.factor_stride_bytes};
+  [[nodiscard]] static SlotRun run_of(Index slot, const RowRun& run, const RowBase& base) noexcept {
+    return {.slot = slot,
+            .rows = run.rows,
+            .row = reinterpret_cast<std::uintptr_t>(run.data) - base.rows,
+            .factors = reinterpret_cast<std::uintptr_t>(run.factors) - base.factors,
+            .stride_bytes = run.stride_bytes,
+            .factor_stride_bytes = run.factor_stride_bytes};
   }
   [[nodiscard]] bool same_runs(const Job& job, const Chunk& chunk, int stream, const ChunkRuns& runs) {
     if (runs.first < 0) return true;
     const RowBase base = job.source.base(stream, 0);
     Index number = 0;
     bool same = true;
-    keys_.for_each_run(chunk, stream, [&](Index lane, const Tile& tile) {
-      same = number < runs.count && job.answers.runs[runs.first + number] == run_of(lane, tile, base) &&
-             tile.readable_bytes >= runs.readable_bytes;
+    keys_.for_each_run(chunk, stream, [&](Index slot, const RowRun& run) {
+      same = number < runs.count && job.answers.runs[runs.first + number] == run_of(slot, run, base) &&
+             run.readable_bytes >= runs.readable_bytes;
       ++number;
       return same;
     });

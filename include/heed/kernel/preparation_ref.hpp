@@ -6,7 +6,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Type-erased TilePreparation, not owned. `object` is null if there is nothing to prepare.
+/// Type-erased RowPreparation, not owned. `object` is null if there is nothing to prepare.
 struct PreparationRef {
   const void* object = nullptr;
   bool makes_values = false;
@@ -16,7 +16,7 @@ struct PreparationRef {
   Make values = nullptr;
 
   [[nodiscard]] static PreparationRef to(const Identity&) noexcept { return {}; }
-  template <TilePreparation T>
+  template <RowPreparation T>
   [[nodiscard]] static PreparationRef to(const T& t) {
     if constexpr (requires { t.idle(); }) {
       if (t.idle()) return {};

@@ -13,23 +13,23 @@ namespace heed::inline HEED_ABI::detail {
 template <class Backend, Codec K>
 class PreparedRows {
  public:
-  PreparedRows(const AttentionLayout& layout, const PreparationRef& preparation, const Shape& shape,
+  PreparedRows(const AttentionLayout& layout, const PreparationRef& preparation, const TaskShape& shape,
                const Scratch& scratch) noexcept
       : layout_(layout), preparation_(preparation), shape_(shape), scratch_(scratch) {}
 
-  /// Makes keys (and values, if the preparation makes them) from the stored rows of `lanes`, and points the located
-  /// pointers at them. If values are made, `lanes` is the whole chunk. Otherwise it is a panel: its keys are used while
+  /// Makes keys (and values, if the preparation makes them) from the stored rows of `slots`, and points the located
+  /// pointers at them. If values are made, `slots` is the whole chunk. Otherwise it is a panel: its keys are used while
   /// they are in L1.
   template <Codec V>
-  void make(const TaskRows& rows, ChunkKeys& chunk, const LocatedRows<K, V>& located, Interval lanes) {
-    const Index live = std::max(lanes.begin, chunk.lanes().begin), count = lanes.end - live;
+  void make(const TaskRows& rows, ChunkKeys& chunk, const LocatedRows<K, V>& located, Interval slots) {
+    const Index live = std::max(slots.begin, chunk.slots().begin), count = slots.end - live;
     const std::byte** const keys = located.key_pointers(live);
     const Index head = rows.task().kv_head;
-    const float* const stored = decoded(located.keys_of({live, lanes.end}));
+    const float* const stored = decoded(located.keys_of({live, slots.end}));
     const Index* const position = chunk.text_positions() + live;
     const auto point = [&](const std::byte** to, const float* made, Index width) {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
-      std::fill(to - (live - lanes.begin), to, to[0]);
+      std::fill(to - (live - slots.begin), to, to[0]);
     };
     preparation_.keys(preparation_.object, head, count, stored, position, scratch_.prepared_keys, &Backend::linear);
     if (preparation_.makes_values) {
@@ -55,7 +55,7 @@ class PreparedRows {
 
   const AttentionLayout& layout_;
   const PreparationRef& preparation_;
-  const Shape& shape_;
+  const TaskShape& shape_;
   const Scratch& scratch_;
 };
 

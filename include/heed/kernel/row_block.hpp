@@ -25,7 +25,7 @@ class RowBlock {
 
  public:
   RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
-           const Shape& shape, const Scratch& scratch) noexcept
+           const TaskShape& shape, const Scratch& scratch) noexcept
       : layout_(layout),
         preparation_(preparation),
         options_(options),
@@ -83,7 +83,7 @@ class RowBlock {
     chunk_.move_to(chunk);
     if (!visible_.find(rows_, chunk_)) return;
     located_.find(rows_, visible_, chunk_, Loops::few_rows);
-    if (preparation_.makes_values) prepare(located_.lanes());
+    if (preparation_.makes_values) prepare(located_.slots());
     compute_scores();
     if constexpr (AttendHooks<Hooks>) hooks_.move_to(chunk_);
     modify_logits();
@@ -91,7 +91,7 @@ class RowBlock {
     accumulate();
   }
 
-  void prepare(Interval lanes) { prepared_.make(rows_, chunk_, located_, lanes); }
+  void prepare(Interval slots) { prepared_.make(rows_, chunk_, located_, slots); }
 
   // --- logits and probabilities ------------------------------------------------------------------------------------
 
@@ -108,10 +108,10 @@ class RowBlock {
     const bool in_place = located_.in_place(), prepares = preparation_.object != nullptr;
     if (in_place && prepares) {
       for (Index panel = 0; panel < chunk_panels; ++panel) {
-        const Interval lanes = visible_.panel_keys_of(panel);
+        const Interval slots = visible_.panel_keys_of(panel);
         if (visible_.panel_rows(panel).size() <= 0) continue;
-        prepare(lanes);
-        score_in_place<F32>(lanes);
+        prepare(slots);
+        score_in_place<F32>(slots);
       }
       return;
     }
@@ -120,30 +120,30 @@ class RowBlock {
       return;
     }
     for (Index panel = 0; panel < chunk_panels; ++panel) {
-      const Interval rows = visible_.panel_rows(panel), lanes = visible_.panel_keys_of(panel);
+      const Interval rows = visible_.panel_rows(panel), slots = visible_.panel_keys_of(panel);
       if (rows.size() <= 0) continue;
-      if (prepares && !preparation_.makes_values) prepare(lanes);
+      if (prepares && !preparation_.makes_values) prepare(slots);
       if (prepares) {
-        score_packed<F32>(rows, lanes);
+        score_packed<F32>(rows, slots);
       } else {
-        score_packed<K>(rows, lanes);
+        score_packed<K>(rows, slots);
       }
     }
   }
 
   // Scores of all rows with keys that are read where they lie.
   template <class C>
-  void score_in_place(Interval lanes) {
+  void score_in_place(Interval slots) {
     const Interval rows = visible_.rows();
-    Loops::template score_rows<C>(queries(rows.begin), query_stride(), rows.size(), located_.keys_of(lanes),
-                                  shape_.key_width, layout_.scale, scores(rows.begin) + lanes.begin);
+    Loops::template score_rows<C>(queries(rows.begin), query_stride(), rows.size(), located_.keys_of(slots),
+                                  shape_.key_width, layout_.scale, scores(rows.begin) + slots.begin);
   }
   // Scores of `rows` with the keys of a panel, which are packed first.
   template <class C>
-  void score_packed(Interval rows, Interval lanes) {
+  void score_packed(Interval rows, Interval slots) {
     const Index width = shape_.key_width;
-    const KeyRows keys = located_.keys_of(lanes);
-    const Ahead next = located_.values_ahead(lanes);
+    const KeyRows keys = located_.keys_of(slots);
+    const Ahead next = located_.values_ahead(slots);
     Panel* const panel = reinterpret_cast<Panel*>(scratch_.key_panel);
     Loops::template pack_keys<C>(keys, width, panel);
     PanelFactors<C::factors> factors;
@@ -151,8 +151,8 @@ class RowBlock {
       read_factors<C>(keys, 0, width, panel_keys, panel_keys, scratch_.key_factors);
       factors.at = scratch_.key_factors;
     }
-    Loops::score_panel(queries(rows.begin), query_stride(), rows.size(), panel, width, lanes.size(), layout_.scale,
-                       scores(rows.begin) + lanes.begin, next, factors);
+    Loops::score_panel(queries(rows.begin), query_stride(), rows.size(), panel, width, slots.size(), layout_.scale,
+                       scores(rows.begin) + slots.begin, next, factors);
   }
 
   void modify_logits() {
@@ -164,23 +164,23 @@ class RowBlock {
     for (Index r = visible_.rows().begin; r < visible_.rows().end; ++r) modify_logits(r, visible_.softmax_keys_of(r));
   }
 
-  void modify_logits(Index r, Interval lanes) {
-    float* const logits = scores(r) + lanes.begin;
+  void modify_logits(Index r, Interval slots) {
+    float* const logits = scores(r) + slots.begin;
     if constexpr (LogitHook<Hooks>) {
-      visible_.hide(r, lanes, scores(r));
+      visible_.hide(r, slots, scores(r));
       hooks_.logits(hook_row(r), visible_.keys_of(r), scores(r));
     }
-    if (options_.soft_cap != 0) Backend::soft_cap(logits, lanes.size(), options_.soft_cap);
+    if (options_.soft_cap != 0) Backend::soft_cap(logits, slots.size(), options_.soft_cap);
     if (!options_.alibi_slopes.empty()) {
       const Index origin = chunk_.text_positions()[0];
-      Backend::add_bias(logits, lanes.size(), options_.alibi_slopes[std::size_t(rows_.head_of(r))],
-                        scratch_.distance + lanes.begin, float(origin - rows_.text_position(r)));
+      Backend::add_bias(logits, slots.size(), options_.alibi_slopes[std::size_t(rows_.head_of(r))],
+                        scratch_.distance + slots.begin, float(origin - rows_.text_position(r)));
     }
     if constexpr (CappedLogitHook<Hooks>) {
-      visible_.hide(r, lanes, scores(r));
+      visible_.hide(r, slots, scores(r));
       hooks_.capped_logits(hook_row(r), visible_.keys_of(r), scores(r));
     }
-    visible_.hide(r, lanes, scores(r));
+    visible_.hide(r, slots, scores(r));
   }
 
   // What hooks are told of row `r`.
@@ -191,11 +191,11 @@ class RowBlock {
   void softmax_and_place() {
     const Interval rows = visible_.rows();
     for (Index r = rows.begin; r < rows.end; ++r) {
-      const Interval lanes = visible_.softmax_keys_of(r);
+      const Interval slots = visible_.softmax_keys_of(r);
       RowTarget& target = scratch_.targets[r];
       target.out = nullptr;
-      if (lanes.size() == 0) continue;
-      const ChunkSum chunk_sum = Loops::softmax(scores(r) + lanes.begin, lanes.size(), weights(r) + lanes.begin);
+      if (slots.size() == 0) continue;
+      const ChunkSum chunk_sum = Loops::softmax(scores(r) + slots.begin, slots.size(), weights(r) + slots.begin);
       // The row sees no key here, or only logits of -inf: the chunk changes nothing.
       if (chunk_sum.max == -detail::infinity) continue;
       if constexpr (ChunkSink<Hooks>) {
@@ -222,7 +222,7 @@ class RowBlock {
   void accumulate() {
     const Index width = shape_.value_width;
     if (located_.in_place()) {
-      const Index first = located_.lanes().begin;
+      const Index first = located_.slots().begin;
       visible_.each_run(
           [&](Interval rows, Interval keys, Accumulate phase) {
             Loops::template accumulate_rows<V>(weights(rows.begin) + first, rows.size(), located_.values(),
@@ -251,11 +251,11 @@ class RowBlock {
     if constexpr (C::factors != Factors::none) factors.at = scratch_.value_factors;
     for (Index panel = 0; panel < chunk_panels; ++panel) {
       if (visible_.panel_rows(panel).size() <= 0) continue;
-      const Interval lanes = visible_.panel_keys_of(panel);
-      const KeyRows rows = located_.values_of(lanes);
-      Loops::template pack_values<C>(rows, dim, dims, value_panel() + lanes.begin / M::panel_numbers * panel_dims);
+      const Interval slots = visible_.panel_keys_of(panel);
+      const KeyRows rows = located_.values_of(slots);
+      Loops::template pack_values<C>(rows, dim, dims, value_panel() + slots.begin / M::panel_numbers * panel_dims);
       if constexpr (C::factors != Factors::none) {
-        read_factors<C>(rows, dim, dims, lanes.size(), chunk_keys, scratch_.value_factors + lanes.begin);
+        read_factors<C>(rows, dim, dims, slots.size(), chunk_keys, scratch_.value_factors + slots.begin);
       }
     }
     accumulate_panels(dim, dims, located_.next_keys(dim, width), factors);
@@ -275,7 +275,7 @@ class RowBlock {
   const AttentionLayout& layout_;
   const PreparationRef& preparation_;
   const AttendOptions& options_;
-  const Shape& shape_;
+  const TaskShape& shape_;
   const Scratch& scratch_;
 
   TaskRows rows_;

@@ -67,7 +67,7 @@ void run(const PlannedCall& planned) {
   const std::span<const Job> jobs = planned.jobs;
   const Tasks& tasks = planned.tasks;
   const ExecutorRef executor = planned.executor;
-  const Shape& shape = tasks.shape();
+  const TaskShape& shape = tasks.shape();
   const Index group = layout.heads_per_group();
   const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out) {
     const Index row = task.rows.begin + r;

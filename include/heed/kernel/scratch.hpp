@@ -18,7 +18,7 @@ inline constexpr Index max_ahead = 128;
 inline constexpr Index most_key_group = 32;
 
 /// Sizes that decide how much scratch a worker needs: the same for every task of a call.
-struct Shape {
+struct TaskShape {
   Index key_width = 0;
   Index value_width = 0;
   Index state_width = 0;   ///< value_width, padded to state_align
@@ -51,7 +51,7 @@ struct Scratch {
   Index* positions = nullptr;
   Index* far_list = nullptr;
 
-  static Scratch carve(Carver& carver, const Shape& shape) noexcept {
+  static Scratch carve(Carver& carver, const TaskShape& shape) noexcept {
     const bool prepares = shape.stream_width > 0;
     Scratch s;
     s.q = carver.take<std::byte>(shape.max_rows * shape.math.query_row(shape.key_width));

@@ -16,7 +16,7 @@ namespace heed::inline HEED_ABI::detail {
 struct SourceRef {
   const void* source = nullptr;
   Index stage = 0;
-  Tile (*tile_)(const void*, Index, int, Index, Index, Index) = nullptr;
+  RowRun (*row_run_)(const void*, Index, int, Index, Index, Index) = nullptr;
   Index (*position_)(const void*, Index, Index) = nullptr;
   Interval (*next_hole_)(const void*, Index, Index) = nullptr;  // null: no holes
   RowBase (*base_)(const void*, int, Index) = nullptr;          // null: not an OffsetSource
@@ -25,7 +25,7 @@ struct SourceRef {
   [[nodiscard]] static SourceRef to(const S& source) noexcept {
     SourceRef made{&source, 0,
                    [](const void* s, Index, int stream, Index head, Index first, Index max) {
-                     return slot_tile(*static_cast<const S*>(s), stream, head, first, max);
+                     return slot_row_run(*static_cast<const S*>(s), stream, head, first, max);
                    },
                    [](const void* s, Index, Index key) { return slot_position(*static_cast<const S*>(s), key); }};
     if constexpr (OffsetSource<S>) made.base_ = base_of<S>;
@@ -40,7 +40,7 @@ struct SourceRef {
   [[nodiscard]] static SourceRef to_stage(const S& source, Index stage) noexcept {
     SourceRef made{&source, stage,
                    [](const void* s, Index n, int stream, Index head, Index first, Index max) {
-                     return static_cast<const S*>(s)->stage_tile(n, stream, head, first, max);
+                     return static_cast<const S*>(s)->stage_row_run(n, stream, head, first, max);
                    },
                    [](const void* s, Index n, Index key) { return static_cast<const S*>(s)->stage_position(n, key); }};
     if constexpr (OffsetSource<S>) made.base_ = base_of<S>;
@@ -53,8 +53,8 @@ struct SourceRef {
     }
     return made;
   }
-  [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const {
-    return tile_(source, stage, stream, head, first, max);
+  [[nodiscard]] RowRun row_run(int stream, Index head, Index first, Index max) const {
+    return row_run_(source, stage, stream, head, first, max);
   }
   [[nodiscard]] Index position(Index key) const { return position_(source, stage, key); }
   [[nodiscard]] bool has_holes() const noexcept { return next_hole_ != nullptr; }

@@ -51,7 +51,7 @@ class TaskRows {
     return task_.far_chunks.size() > 0 ? job_->far_chunk(task_.far_chunks.begin)
                                        : job_->near_chunk(task_.near_chunks.begin);
   }
-  /// The chunk of the task that is read after `chunk`. It has no lanes if that is the last one.
+  /// The chunk of the task that is read after `chunk`. It has no slots if that is the last one.
   [[nodiscard]] Chunk chunk_after(const Chunk& chunk) const noexcept {
     const Index next = chunk.number + 1;
     if (chunk.is_far && next < task_.far_chunks.end) return job_->far_chunk(next);

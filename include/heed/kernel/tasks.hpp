@@ -17,7 +17,7 @@ namespace heed::inline HEED_ABI::detail {
 
 /// Most rows of one task: whole tiles of 6. The scores of a chunk (1 KiB a row) and the states then fit in L2 together.
 inline constexpr Index max_block_rows = 192;
-/// Most rows of one task where a preparation makes values. All rows of a task share the values made from a tile, and in
+/// Most rows of one task where a preparation makes values. All rows of a task share the values made from a chunk, and in
 /// expanded MLA making them costs as much as 400 rows. The scores and states of 1020 rows of 128 numbers take 6 MiB a
 /// worker at 65,536 keys.
 inline constexpr Index max_block_rows_of_made_values = 1020;
@@ -85,7 +85,7 @@ class Tasks {
     return made;
   }
 
-  [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] const TaskShape& shape() const noexcept { return shape_; }
   [[nodiscard]] Index workers() const noexcept { return workers_; }
   /// true if a block is cut into parts that must be merged.
   [[nodiscard]] bool cut() const noexcept { return num_tasks_ > num_blocks_; }
@@ -199,7 +199,7 @@ class Tasks {
   Index span_ = 1;
   Index num_blocks_ = 0;
   Index num_tasks_ = 0;
-  Shape shape_;
+  TaskShape shape_;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -30,7 +30,7 @@ struct RowRange {
   const Index first = rows.first_query(), last = rows.last_query();
   keys.ask();
   const Interval all_rows{0, rows.rows.size()};
-  *seen = {.rows = all_rows, .panel_rows = {}, .keys = keys.lanes()};
+  *seen = {.rows = all_rows, .panel_rows = {}, .keys = keys.slots()};
   Coverage all = Coverage::partial;
   if (job.query_positions.empty()) {  // positions are consecutive, so one question may answer for all rows
     all = keys.coverage({job.query_position(first), job.query_position(last) + 1});

@@ -9,7 +9,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The answers of a plan, or of the mask, for one chunk at a time. Keys are named by their lanes.
+/// The answers of a plan, or of the mask, for one chunk at a time. Keys are named by their slots.
 class VisibleKeys {
  public:
   /// bits [rows of a task] is scratch.
@@ -28,13 +28,13 @@ class VisibleKeys {
     return true;
   }
 
-  /// true if every row sees every key of the chunk, from lane 0 on.
+  /// true if every row sees every key of the chunk, from slot 0 on.
   [[nodiscard]] bool full() const noexcept { return all_.full; }
   /// From the first to the last row that sees a key.
   [[nodiscard]] Interval rows() const noexcept { return all_.rows; }
   /// Hull of the keys that some row sees.
   [[nodiscard]] Interval keys() const noexcept { return all_.keys; }
-  /// The rows that see a key of a panel, and that panel's lanes: 64, or fewer if the visible keys end earlier.
+  /// The rows that see a key of a panel, and that panel's slots: 64, or fewer if the visible keys end earlier.
   /// \{
   [[nodiscard]] Interval panel_rows(Index panel) const noexcept { return all_.panel_rows[panel]; }
   [[nodiscard]] Interval panel_keys_of(Index panel) const noexcept {
@@ -44,22 +44,22 @@ class VisibleKeys {
 
   /// From the first key that a row sees to the last.
   [[nodiscard]] Interval keys_of(Index row) const noexcept { return all_.full ? all_.keys : bits_[row].hull(); }
-  /// The same, begun at a multiple of 16: what softmax reads. The sum has 16 parts, and lane % 16 decides in which part
-  /// a key is added. Hidden lanes weigh 0.
+  /// The same, begun at a multiple of 16: what softmax reads. The sum has 16 parts, and slot % 16 decides in which part
+  /// a key is added. Hidden slots weigh 0.
   [[nodiscard]] Interval softmax_keys_of(Index row) const noexcept {
     if (all_.full) return all_.keys;
     const Interval hull = bits_[row].hull();
     return {hull.begin / 16 * 16, hull.end};
   }
 
-  /// Hides the keys of `lanes` that a row does not see. logits [256] are the row's.
-  void hide(Index row, Interval lanes, float* logits) const noexcept {
+  /// Hides the keys of `slots` that a row does not see. logits [256] are the row's.
+  void hide(Index row, Interval slots, float* logits) const noexcept {
     constexpr float lowest = -detail::infinity;
     if (all_.full) return;
     const KeyBits& bits = bits_[row];
-    for (Index k = lanes.begin; k < lanes.end;) {
-      const Index hidden = bits.find(k, lanes.end, false);
-      k = bits.find(hidden, lanes.end, true);
+    for (Index k = slots.begin; k < slots.end;) {
+      const Index hidden = bits.find(k, slots.end, false);
+      k = bits.find(hidden, slots.end, true);
       detail::fill(logits + hidden, logits + k, lowest);
     }
   }

@@ -61,7 +61,7 @@ concept MathTypes = requires(const typename M::Weight& weight) {
 ///     accumulate_rows<V>(p, rows, values, keys, first_dim, dims, targets, phase)
 ///
 /// A row has the same bits alone and among others, in place and packed, and for any cut of `keys` into ranges, which may
-/// begin at any lane. `keys` counts from a lane that is a multiple of 64. A key outside the ranges of a row is hidden, and
+/// begin at any slot. `keys` counts from a slot that is a multiple of 64. A key outside the ranges of a row is hidden, and
 /// must not be multiplied: it may be NaN.
 ///
 /// `K` and `V` are the codecs of the rows. Keys and values that a preparation makes are rows of codec F32, so every math

@@ -43,7 +43,7 @@ struct MfaKr {
   Index num_heads = 0;        ///< query heads
   Index head_dim = 0;         ///< width of a query, the key and a head's output
   float scale = unset_scale;  ///< softmax scale; must be set, usually default_scale(head_dim)
-  /// Rotates keys when they are read, once per tile for all heads. Not owned. Null: the model has no rotation.
+  /// Rotates keys when they are read, once per panel of 64 keys for all heads. Not owned. Null: the model has no rotation.
   const Rope* rope = nullptr;
   /// M transposed, [head_dim][head_dim]: out = M z. Not owned. Empty if M is I, or if it was folded into the output
   /// projection (fold_value_map() in layer/mfa.hpp).

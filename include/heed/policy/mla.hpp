@@ -8,7 +8,7 @@
 /// results agree within rounding:
 ///
 ///     absorbed   q' = [W_UK^T q_nope | q_rope] meets the rows themselves; o = W_UV sum_s p_s c_s. Cheap decode
-///     expanded   keys and values are made from the rows, a tile at a time inside the kernel. Cheap prefill
+///     expanded   keys and values are made from the rows, a chunk at a time inside the kernel. Cheap prefill
 #pragma once
 
 #include <span>
@@ -110,11 +110,11 @@ struct Mla {
   /// \}
 };
 
-/// TilePreparation: makes one head's keys and values from a tile of latent rows.
+/// RowPreparation: makes one head's keys and values from a chunk of latent rows.
 struct MlaExpansion {
   Mla mla;  ///< must have weights
 
-  /// What TilePreparation asks for (concepts.hpp).
+  /// What RowPreparation asks for (concepts.hpp).
   /// \{
   [[nodiscard]] bool makes_values() const noexcept { return true; }
   [[nodiscard]] bool rotates_keys() const noexcept { return mla.rope != nullptr; }
@@ -137,7 +137,7 @@ struct MlaExpansion {
 };
 
 /// MLA in expanded form. Cache, queries and outputs are those of an Mla with weights; the results agree within
-/// rounding. Keys and values exist for one tile per worker, so a prompt of any length needs a few MiB, not num_heads
+/// rounding. Keys and values exist for one chunk per worker, so a prompt of any length needs a few MiB, not num_heads
 /// times its cache.
 struct MlaExpanded {
   Mla mla;  ///< must have weights

@@ -25,7 +25,7 @@ inline Status check_rope(const Rope* rope, const char* name, Index width) {
 
 }  // namespace detail
 
-/// A TilePreparation: copies the key view of every row and rotates rope->options().head_dim numbers of it, from
+/// A RowPreparation: copies the key view of every row and rotates rope->options().head_dim numbers of it, from
 /// `offset` on, by the row's position. Values stay as they are stored. Without a rope there is nothing to prepare.
 struct KeyRotation {
   const Rope* rope = nullptr;  ///< not owned
@@ -34,7 +34,7 @@ struct KeyRotation {
   Index offset = 0;            ///< first rotated number of the key view
   bool unrotated = false;      ///< this layer has no rotation, but other layers of the cache have one
 
-  /// What TilePreparation asks for (concepts.hpp).
+  /// What RowPreparation asks for (concepts.hpp).
   /// \{
   [[nodiscard]] bool makes_values() const noexcept { return false; }
   /// true if keys are stored un-rotated. A cache with in-cache ranks needs that.

@@ -45,7 +45,7 @@ namespace detail {
 
 }  // namespace detail
 
-/// A SplitMask over a source that holds `held` far tokens and then the near run, which begins at position near_begin.
+/// A SplitMask over a source that holds `far_slots` far tokens and then the near run, which begins at position near_begin.
 ///
 ///     visible(i, j) = j <= i and (j >= reach(i).begin or (landmark(j) and not reach(i).blind))
 ///
@@ -59,11 +59,16 @@ namespace detail {
 /// same token ids.
 class LandmarkMask {
  public:
-  /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position; the first `held`
-  /// of them lie in far slots, the others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
-  LandmarkMask(std::span<const Reach> reach, Index first_query, BlockSpan<FarToken> far_tokens, Index held,
+  /// Without a `reach`, nothing is visible and attend() refuses the mask. `far_tokens` ascend by position. The first
+  /// `far_slots` of them lie in far slots, the others in the near run. `rule` is the rule's fingerprint, or 0 if it keeps everything.
+  LandmarkMask(std::span<const Reach> reach, Index first_query, BlockSpan<FarToken> far_tokens, Index far_slots,
                Index near_begin, std::uint64_t rule) noexcept
-      : reach_(reach), first_query_(first_query), far_(far_tokens), held_(held), near_begin_(near_begin), rule_(rule) {
+      : reach_(reach),
+        first_query_(first_query),
+        far_(far_tokens),
+        far_slots_(far_slots),
+        near_begin_(near_begin),
+        rule_(rule) {
     if (!reach.empty()) return;
     reach_ = std::span(&nothing, 1);
     far_ = {};
@@ -107,10 +112,10 @@ class LandmarkMask {
         return fail(StatusCode::wrong_state, "mask was taken before the cache of keys changed: take keys.mask()");
       }
     }
-    const bool same = call.slots > held_ ? detail::distance(near_begin_, call.slots_end) == call.slots - held_
-                                         : call.slots == held_ && call.slots_end <= near_begin_;
+    const bool same = call.slots > far_slots_ ? detail::distance(near_begin_, call.slots_end) == call.slots - far_slots_
+                                         : call.slots == far_slots_ && call.slots_end <= near_begin_;
     if (call.slots > 0 && !same) {
-      return bad("mask is of ", held_, " far keys and every position from ", near_begin_, " on, but keys has ",
+      return bad("mask is of ", far_slots_, " far keys and every position from ", near_begin_, " on, but keys has ",
                  call.slots, ", the last at position ", detail::moved_position(call.slots_end, -1));
     }
     if (call.rule != nullptr && call.rule_fingerprint != rule_) {
@@ -125,7 +130,7 @@ class LandmarkMask {
 
   /// What SplitMask asks for.
   /// \{
-  [[nodiscard]] NearKeys near_keys() const noexcept { return {.first_key = held_, .first_lane = near_begin_}; }
+  [[nodiscard]] NearKeys near_keys() const noexcept { return {.first_key = far_slots_, .first_slot = near_begin_}; }
   [[nodiscard]] bool near_visible(Index query, Index key) const noexcept {
     return key <= query && key >= reach(query).begin;
   }
@@ -137,7 +142,7 @@ class LandmarkMask {
 
   [[nodiscard]] Index far_keys() const noexcept { return far_.size(); }
   [[nodiscard]] Index far_key(Index i) const noexcept {
-    return i < held_ ? i : detail::moved_position(held_, detail::distance(near_begin_, far_[i].position));
+    return i < far_slots_ ? i : detail::moved_position(far_slots_, detail::distance(near_begin_, far_[i].position));
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
     const Reach& seen = reach(query);
@@ -171,7 +176,7 @@ class LandmarkMask {
   std::span<const Reach> reach_;
   Index first_query_;
   BlockSpan<FarToken> far_;
-  Index held_;
+  Index far_slots_;
   Index near_begin_;
   std::uint64_t rule_;
   std::uint64_t tokens_ = 0;  // identity of the cache's token list and step; 0: not a cache's mask

@@ -40,8 +40,8 @@ class MaskRef {
   noexcept : MaskRef(static_cast<const std::remove_cvref_t<M>&>(mask), std::is_lvalue_reference<M>{}) {}
   /// \}
 
-  /// true if there is a mask. Without one only grouped(), moves(), text_position(), split(), near_keys() and far_keys() may
-  /// be called.
+  /// true if there is a mask. Without one only grouped(), has_text_positions(), text_position(), split(), near_keys() and
+  /// far_keys() may be called.
   [[nodiscard]] explicit operator bool() const noexcept { return one_ != nullptr; }
 
   /// true if answers depend on the KV head (GroupedMask). Otherwise one answer serves all KV heads.
@@ -58,10 +58,10 @@ class MaskRef {
   }
 
   /// true if the mask has text positions of its own: several drafts may stand for one place of the text.
-  [[nodiscard]] bool moves() const noexcept { return one_ != nullptr && one_->text_position != nullptr; }
+  [[nodiscard]] bool has_text_positions() const noexcept { return one_ != nullptr && one_->text_position != nullptr; }
   /// The place in the text of what lies at `position`; `position` itself if the mask has no text positions.
   [[nodiscard]] Index text_position(Index position) const {
-    return moves() ? one_->text_position(mask_, position) : position;
+    return has_text_positions() ? one_->text_position(mask_, position) : position;
   }
   /// Not ok if these keys cannot be read with the mask; the message says why.
   [[nodiscard]] Status fits(const MaskedCall& call) const { return one_->fits(mask_, call); }

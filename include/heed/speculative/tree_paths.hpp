@@ -58,8 +58,8 @@ class PathKeys {
   /// \{
   [[nodiscard]] Index size() const noexcept { return keys_.size(); }
   [[nodiscard]] Index position(Index key) const noexcept { return keys_.position(key); }
-  [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
-    return keys_.tile(stream, head, first, max);
+  [[nodiscard]] RowRun row_run(int stream, Index head, Index first, Index max) const noexcept {
+    return keys_.row_run(stream, head, first, max);
   }
   /// \}
 
@@ -75,9 +75,9 @@ class PathKeys {
     const Index at = place(node, key, 1).key;
     return at < reach_->prefix() ? detail::slot_position(keys_, at) : reach_->position(at - reach_->prefix());
   }
-  [[nodiscard]] Tile stage_tile(Index node, int stream, Index head, Index first, Index max) const noexcept {
+  [[nodiscard]] RowRun stage_row_run(Index node, int stream, Index head, Index first, Index max) const noexcept {
     const Place from = place(node, first, max);
-    return detail::slot_tile(keys_, stream, head, from.key, from.run);
+    return detail::slot_row_run(keys_, stream, head, from.key, from.run);
   }
   /// Holes of a list: removed tokens before the step. Only lists in the source's own order have any.
   [[nodiscard]] Interval stage_hole(Index node, Index key) const noexcept {
@@ -121,7 +121,7 @@ class PathKeys {
         const Index at = key < initial ? key : numbers.index(numbers.first_seen(reach)) + key - initial;
         run = (key < initial ? initial : distant) - key;
         key = tree_reach.far_key(node, at);
-        max = at < tree_reach.tokens()->held() ? std::min(max, tree_reach.tokens()->held() - at) : 1;
+        max = at < tree_reach.tokens()->far_slots() ? std::min(max, tree_reach.tokens()->far_slots() - at) : 1;
       } else {
         const Index recent = tree_reach.tokens()->near_begin();
         const Index position = holes().position(recent, holes().left(recent, reach.begin) + key - distant);

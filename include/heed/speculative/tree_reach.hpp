@@ -115,10 +115,10 @@ class TreeReach {
   }
   /// Slot of landmark number `i`, and of the recent key at `position`, in the keys of a node's path.
   [[nodiscard]] Index far_key(Index node, Index i) const noexcept {
-    return i < tokens_->held() ? i : near_key(far_position(node, i));
+    return i < tokens_->far_slots() ? i : near_key(far_position(node, i));
   }
   [[nodiscard]] Index near_key(Index position) const noexcept {
-    return tokens_->held() + position - tokens_->near_begin();
+    return tokens_->far_slots() + position - tokens_->near_begin();
   }
 
  private:
@@ -260,7 +260,7 @@ inline NodeMask::NodeMask(const TreeReach& reach, Index node) noexcept
     : reach_(&reach),
       node_(node),
       begin_(reach.reach(node).begin),
-      near_{.first_key = reach.tokens()->held(), .first_lane = reach.tokens()->near_begin()} {
+      near_{.first_key = reach.tokens()->far_slots(), .first_slot = reach.tokens()->near_begin()} {
   if (!reach.reach(node).blind) far_ = reach.numbers(node).index(reach.reach(node).end_landmark);
 }
 inline bool NodeMask::visible(Index query, Index key) const noexcept {

@@ -23,7 +23,7 @@ template <class S>
 concept HasItsOwnMask = requires(heed::Workspace workspace, heed::SerialExecutor executor, const S& keys) {
   heed::attend<heed::Scalar>(heed::Gqa{}, std::span<const float>(), keys, std::span<float>(), workspace, executor);
 };
-static_assert(HasItsOwnMask<heed::KvCache<heed::Gqa, heed::F32>::View>);
+static_assert(HasItsOwnMask<heed::KvCache<heed::Gqa, heed::F32>::Keys>);
 static_assert(!HasItsOwnMask<heed::StridedSource<heed::F32>>);
 
 heed::Status with_mask() {

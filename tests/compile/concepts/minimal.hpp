@@ -84,7 +84,7 @@ struct Source {
   const std::byte* rows = nullptr;
   Index tokens = 0;
   Index size() const { return tokens; }
-  heed::Tile tile(int, Index, Index first, Index max) const {
+  heed::RowRun row_run(int, Index, Index first, Index max) const {
     return {.data = rows + first * 64, .rows = max, .stride_bytes = 64, .readable_bytes = 64};
   }
   Index position(Index key) const { return key; }

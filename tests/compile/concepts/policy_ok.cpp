@@ -1,4 +1,4 @@
-// AttentionPolicy, HeadMap and TilePreparation: what ships, and the least a user writes.
+// AttentionPolicy, HeadMap and RowPreparation: what ships, and the least a user writes.
 #include <heed/heed.hpp>
 
 #include "compile/concepts/minimal.hpp"
@@ -8,13 +8,13 @@ static_assert(heed::AttentionPolicy<heed::Gqa>);
 static_assert(heed::AttentionPolicy<heed::Mqa>);
 static_assert(heed::AttentionPolicy<heed::SharedRow>);
 static_assert(heed::AttentionPolicy<heed::RotatedKeys<heed::Gqa>>);
-static_assert(heed::TilePreparation<heed::KeyRotation>);
-static_assert(!heed::TilePreparation<heed::Identity>);
+static_assert(heed::RowPreparation<heed::KeyRotation>);
+static_assert(!heed::RowPreparation<heed::Identity>);
 static_assert(!heed::HeadMap<heed::Identity>);
 
 static_assert(heed::AttentionPolicy<minimal::Policy>);
 static_assert(heed::HeadMap<minimal::Map>);
-static_assert(heed::TilePreparation<minimal::Preparation>);
+static_assert(heed::RowPreparation<minimal::Preparation>);
 
 struct Mapped : minimal::Policy {
   minimal::Map query_map() const { return {}; }

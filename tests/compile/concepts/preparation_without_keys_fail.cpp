@@ -1,4 +1,4 @@
-// expect: TilePreparation.*keys
+// expect: RowPreparation.*keys
 #include "compile/concepts/minimal.hpp"
 
 struct NoKeys : minimal::Preparation {

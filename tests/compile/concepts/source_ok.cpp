@@ -5,9 +5,9 @@
 
 static_assert(heed::KeyValueSource<heed::StridedSource<heed::F32>>);
 static_assert(heed::KeyValueSource<heed::StridedSource<heed::Bf16, heed::F16>>);
-static_assert(heed::KeyValueSource<heed::LayerView<heed::F32, heed::F16>>);
-static_assert(heed::KeyValueSource<heed::KvCache<heed::Mqa, heed::Bf16>::View>);
-static_assert(heed::KeyValueSource<heed::KvCache<heed::SharedRow, heed::F16, heed::F32>::View>);
+static_assert(heed::KeyValueSource<heed::LayerKeys<heed::F32, heed::F16>>);
+static_assert(heed::KeyValueSource<heed::KvCache<heed::Mqa, heed::Bf16>::Keys>);
+static_assert(heed::KeyValueSource<heed::KvCache<heed::SharedRow, heed::F16, heed::F32>::Keys>);
 static_assert(heed::KeyValueSource<minimal::Source>);
 
 // A cache is no source: its layers are.

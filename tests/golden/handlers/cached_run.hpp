@@ -74,7 +74,7 @@ bool read_back(const View& view, int stream, heed::StreamShape shape, std::vecto
   for (Int i = 0; i < view.size(); ++i) {
     const Int token = view.position(i);
     for (Int h = 0; h < shape.num_heads; ++h) {
-      Codec::decode(view.tile(stream, h, i, 1).data, shape.width, row.data());
+      Codec::decode(view.row_run(stream, h, i, 1).data, shape.width, row.data());
       float* to = rows.data() + (token * shape.num_heads + h) * shape.width;
       const std::size_t bytes = row.size() * sizeof(float);
       if (seen[std::size_t(token)]) constant = constant && std::memcmp(to, row.data(), bytes) == 0;

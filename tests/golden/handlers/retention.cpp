@@ -205,7 +205,7 @@ RetentionRun run(const Sequence& s, const P& policy, const heed::AnyRule& rule, 
     for (Int i = 0; i < count; ++i) {
       for (const int stream : {0, 1}) {
         for (Int head = 0; head < kv_heads; ++head) {
-          Codec::decode(view.tile(stream, head, view.size() - count + i, 1).data, dim, row.data());
+          Codec::decode(view.row_run(stream, head, view.size() - count + i, 1).data, dim, row.data());
           auto& to = stream == 0 ? r.keys : r.values;
           to.insert(to.end(), row.begin(), row.end());
         }

@@ -18,7 +18,7 @@ namespace heed::inline HEED_ABI {
 /// and the holes that removed tokens left in the run. If the rule has a history, or with in-cache ranks, queries of a
 /// step see different lists: the view is then a StagedSource with stages.
 template <Codec K, Codec V>
-class LayerView {
+class LayerKeys {
  public:
   /// As the cache stores its streams.
   /// \{
@@ -27,22 +27,22 @@ class LayerView {
   /// \}
 
   /// A view without keys.
-  LayerView() = default;
+  LayerKeys() = default;
   /// A view without keys, because the cache has no such layer.
-  [[nodiscard]] static LayerView no_layer(Index number, Index layers) noexcept {
-    LayerView none;
+  [[nodiscard]] static LayerKeys no_layer(Index number, Index layers) noexcept {
+    LayerKeys none;
     none.number_ = number;
     none.layers_ = layers;
     return none;
   }
   /// A view without keys, because the step is closed.
-  [[nodiscard]] static LayerView of_closed_step() noexcept {
-    LayerView none;
+  [[nodiscard]] static LayerKeys of_closed_step() noexcept {
+    LayerKeys none;
     none.with_plan_ = true;
     return none;
   }
   /// Layer `number` of the cache is layer `layer` of its group.
-  LayerView(const LayerGroup& group, const CacheFacts& facts, Index number, Index layer, bool with_plan) noexcept
+  LayerKeys(const LayerGroup& group, const CacheFacts& facts, Index number, Index layer, bool with_plan) noexcept
       : group_(&group),
         facts_(&facts),
         change_(facts.change),
@@ -111,13 +111,15 @@ class LayerView {
   /// Logical position of a key.
   [[nodiscard]] Index position(Index key) const noexcept { return group_->index.position(key); }
   /// A run of at most `max` rows from key `first` on.
-  [[nodiscard]] Tile tile(int stream, Index head, Index first, Index max) const noexcept {
-    const Index held = group_->index.held();
+  [[nodiscard]] RowRun row_run(int stream, Index head, Index first, Index max) const noexcept {
+    const Index far_slots = group_->index.far_slots();
     max = std::min(max, size_ - first);
-    if (first < held) return group_->far_rows.tile(layer_, stream, head, first, std::min(max, held - first));
+    if (first < far_slots) {
+      return group_->far_rows.row_run(layer_, stream, head, first, std::min(max, far_slots - first));
+    }
     const Index position = group_->index.position(first);
     const Index run = group_->index.holes().next(position).begin - position;
-    return group_->near_rows.tile(layer_, stream, head, position, std::min(max, run));
+    return group_->near_rows.row_run(layer_, stream, head, position, std::min(max, run));
   }
 
   /// What SlottedSource asks for. Slots are keys and holes.
@@ -127,11 +129,13 @@ class LayerView {
   [[nodiscard]] Interval next_hole(Index slot) const noexcept {
     return group_ == nullptr ? Interval{slots_, slots_} : group_->index.next_hole(slot);
   }
-  [[nodiscard]] Tile slot_tile(int stream, Index head, Index first, Index max) const noexcept {
-    const Index held = group_->index.held();
+  [[nodiscard]] RowRun slot_row_run(int stream, Index head, Index first, Index max) const noexcept {
+    const Index far_slots = group_->index.far_slots();
     max = std::min(max, slots_ - first);
-    if (first < held) return group_->far_rows.tile(layer_, stream, head, first, std::min(max, held - first));
-    return group_->near_rows.tile(layer_, stream, head, group_->index.near_begin() + first - held, max);
+    if (first < far_slots) {
+      return group_->far_rows.row_run(layer_, stream, head, first, std::min(max, far_slots - first));
+    }
+    return group_->near_rows.row_run(layer_, stream, head, group_->index.near_begin() + first - far_slots, max);
   }
   /// \}
 
@@ -172,10 +176,10 @@ class LayerView {
   [[nodiscard]] Index stage_position(Index stage, Index key) const noexcept {
     return group_->index.stage_position(stage, key);
   }
-  [[nodiscard]] Tile stage_tile(Index stage, int stream, Index head, Index first, Index max) const noexcept {
+  [[nodiscard]] RowRun stage_row_run(Index stage, int stream, Index head, Index first, Index max) const noexcept {
     const TokenIndex::Place place = group_->index.stage_place(stage, first);
     const PageTable& table = place.is_far ? group_->far_rows : group_->near_rows;
-    return table.tile(layer_, stream, head, place.at, std::min(max, place.run));
+    return table.row_run(layer_, stream, head, place.at, std::min(max, place.run));
   }
   /// \}
 
