@@ -15,7 +15,7 @@ namespace heed_test::block_queue_test {
 namespace {
 
 using heed::Index;
-using Queue = heed::BlockQueue<std::int32_t>;
+using Queue = heed::detail::BlockQueue<std::int32_t>;
 
 void expect_same(const Queue& queue, const std::deque<std::int32_t>& model) {
   ASSERT_EQ(queue.size(), Index(model.size()));
@@ -148,7 +148,7 @@ TEST(SlidingArray, HasRoomAtBothEnds) {
     for (Index front = 0; front < 12; ++front) {
       for (Index back = 0; back < 12; ++back) {
         CountingMemory memory;
-        heed::SlidingArray<Index> array;
+        heed::detail::SlidingArray<Index> array;
         ASSERT_TRUE(array.reserve_back(memory.resource(), size).ok());
         for (Index i = 0; i < size; ++i) array.push_back(i);
         ASSERT_TRUE(array.try_both(memory.resource(), front, back).ok());
@@ -168,7 +168,7 @@ TEST(SlidingArray, HasRoomAtBothEnds) {
 /// A copy is one allocation, of what is there and a few elements more.
 TEST(SlidingArray, CopiesInOneAllocation) {
   CountingMemory memory;
-  heed::SlidingArray<Index> array, copy;
+  heed::detail::SlidingArray<Index> array, copy;
   ASSERT_TRUE(array.reserve_back(memory.resource(), 1000).ok());
   for (Index i = 0; i < 1000; ++i) array.push_back(i);
   const Index before = memory.allocations;

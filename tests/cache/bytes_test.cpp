@@ -25,7 +25,7 @@ void expect_bytes_per_token(const typename Cache::Policy& policy, Index layers, 
   EXPECT_EQ(bytes.peak, memory.peak);
   // A slab of one page: a cache line for the size, the slab and the page each, and a mark per stream of a layer.
   const Index marks = layers * cache->layout().num_streams * 8;
-  EXPECT_EQ(bytes.allocated_rows, 3 * 64 + heed::round_up(7 * expected + heed::read_slack + marks, 64));
+  EXPECT_EQ(bytes.allocated_rows, 3 * 64 + heed::round_up(7 * expected + heed::detail::read_slack + marks, 64));
   // Bookkeeping: an id per token of capacity, a word per stream of a layer, and a few words per query of a step.
   const Index words = 7 * 4 + layers * cache->layout().num_streams * 8;
   EXPECT_GE(bytes.allocated - bytes.allocated_rows, words);

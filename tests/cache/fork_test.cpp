@@ -21,7 +21,8 @@ Cache make(CountingMemory& memory, Index page_tokens = 4) {
 }
 /// Bytes of one page of four tokens.
 Index page_bytes(const Cache& cache) {
-  return heed::PagePool::page_bytes(4 * cache.row_bytes_per_token() + heed::read_slack + cache.layers() * 2 * 8);
+  const Index slack = heed::detail::read_slack;
+  return heed::PagePool::page_bytes(4 * cache.row_bytes_per_token() + slack + cache.layers() * 2 * 8);
 }
 
 TEST(CacheFork, HoldsTheSameAndCopiesNoRow) {

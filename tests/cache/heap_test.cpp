@@ -56,7 +56,7 @@ TEST(Heap, WithHeapSaysWhoHadNoMemory) {
 /// Gives back what it can: a smaller block that it cannot get is no fault.
 TEST(Heap, ShrinkingNeedsNoMemory) {
   CountingMemory memory;
-  heed::SlidingArray<Index> array;
+  heed::detail::SlidingArray<Index> array;
   ASSERT_TRUE(array.reserve_back(memory.resource(), 1000).ok());
   for (Index i = 0; i < 5; ++i) array.push_back(i);
   const Index before = array.allocated();

@@ -56,7 +56,7 @@ TEST(CacheMemory, BuffersMove) {
 
 /// A page and the pool it came from.
 struct OnePage {
-  OnePage(CountingMemory& memory, const heed::PageLayout& layout)
+  OnePage(CountingMemory& memory, const heed::detail::PageLayout& layout)
       : pool(memory.resource()), page(*pool.acquire(layout.bytes())) {
     layout.prepare(page);
   }
@@ -70,8 +70,8 @@ struct OnePage {
 /// One head's rows are one run: it is never cut, and heads follow each other.
 TEST(PageLayout, HeadsLieTogether) {
   CountingMemory memory;
-  const heed::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 100}};
-  const auto layout = heed::PageLayout::create(3, streams, 10);
+  const heed::detail::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 100}};
+  const auto layout = heed::detail::PageLayout::create(3, streams, 10);
   ASSERT_TRUE(layout.ok());
   EXPECT_EQ(layout->token_bytes(), 3 * (2 * 32 + 112));
   EXPECT_EQ(layout->encoded_token_bytes(), 3 * (2 * 32 + 100));
@@ -96,8 +96,8 @@ TEST(PageLayout, HeadsLieTogether) {
 TEST(PageLayout, LastRowHasSlack) {
   CountingMemory memory;
   for (const Index bytes : {2, 6, 16, 30, 64, 66, 144}) {
-    const heed::StoredStream streams[] = {{.heads = 3, .row_bytes = bytes}};
-    const auto layout = heed::PageLayout::create(2, streams, 5);
+    const heed::detail::StoredStream streams[] = {{.heads = 3, .row_bytes = bytes}};
+    const auto layout = heed::detail::PageLayout::create(2, streams, 5);
     ASSERT_TRUE(layout.ok());
     OnePage one(memory, *layout);
     const heed::RowRun run = layout->row_run(one.page, 1, 0, 2, 4, 1);
@@ -113,10 +113,10 @@ TEST(PageLayout, WhatIsReadableIsDefined) {
   for (int repeat = 0; repeat < 300; ++repeat) {
     CountingMemory memory;
     const Index width = pick_width(random), heads = pick(random, 1, 3), layers = pick(random, 1, 3);
-    const heed::StoredStream streams[] = {{.heads = heads, .row_bytes = 2 * width},
+    const heed::detail::StoredStream streams[] = {{.heads = heads, .row_bytes = 2 * width},
                                           {.heads = 1, .row_bytes = 2 * width}};
     const Index tokens = pick(random, 1, 6);
-    const auto layout = heed::PageLayout::create(layers, streams, tokens);
+    const auto layout = heed::detail::PageLayout::create(layers, streams, tokens);
     ASSERT_TRUE(layout.ok());
     OnePage one(memory, *layout);
     const std::vector<float> ones(std::size_t(tokens * heads * width), 1.0f);
@@ -143,8 +143,8 @@ TEST(PageLayout, WhatIsReadableIsDefined) {
 
 /// Layers and streams of a fresh page are written at once: whoever is first makes its marks.
 TEST(PageLayout, ManyThreadsWriteAFreshPage) {
-  const heed::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 32}};
-  const auto layout = heed::value_or_throw(heed::PageLayout::create(2, streams, 40));
+  const heed::detail::StoredStream streams[] = {{.heads = 2, .row_bytes = 32}, {.heads = 1, .row_bytes = 32}};
+  const auto layout = heed::value_or_throw(heed::detail::PageLayout::create(2, streams, 40));
   for (int repeat = 0; repeat < 50; ++repeat) {
     CountingMemory memory;
     heed::PagePool pool(memory.resource());

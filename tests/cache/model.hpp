@@ -113,7 +113,7 @@ void expect_rows(const typename Cache::Keys& view, const Cache& cache, Index lay
           const Index bytes =
               is_value ? Cache::ValueCodec::row_bytes(shape.width) : Cache::KeyCodec::row_bytes(shape.width);
           ASSERT_LE(bytes, run.stride_bytes);
-          ASSERT_LE(bytes + heed::read_slack, run.readable_bytes);
+          ASSERT_LE(bytes + heed::detail::read_slack, run.readable_bytes);
           expected.assign(std::size_t(run.stride_bytes), std::byte{0});  // padding is zero
           if (is_value) {
             Cache::ValueCodec::encode(numbers.data(), shape.width, expected.data());

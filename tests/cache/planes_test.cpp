@@ -14,7 +14,7 @@ namespace {
 using heed::Index;
 
 constexpr Index layers = 3;
-constexpr heed::StoredStream streams[] = {{2, 20, 4, 6}, {1, 40, 32, 0}, {3, 16, 16, 4}};
+constexpr heed::detail::StoredStream streams[] = {{2, 20, 4, 6}, {1, 40, 32, 0}, {3, 16, 16, 4}};
 
 /// A page in memory that was never written.
 struct FreshPage {
@@ -44,9 +44,9 @@ void for_rows(Index tokens, const Body& body) {
 
 TEST(Planes, RowsAndFactorsLieApartAndMoveTogether) {
   for (const Index tokens : {1, 3, 40, 100}) {
-    const auto made = heed::PageLayout::create(layers, streams, tokens);
+    const auto made = heed::detail::PageLayout::create(layers, streams, tokens);
     ASSERT_TRUE(made.ok());
-    const heed::PageLayout& layout = *made;
+    const heed::detail::PageLayout& layout = *made;
     FreshPage one(layout.bytes()), two(layout.bytes());
     for_rows(tokens, [&](Index layer, int s, Index head, Index slot) {
       const std::byte* const row = layout.row(&one.page, layer, s, head, slot);
@@ -56,7 +56,7 @@ TEST(Planes, RowsAndFactorsLieApartAndMoveTogether) {
       ASSERT_EQ(run.factors != nullptr, streams[s].factor_bytes > 0);
       ASSERT_LE(run.data + run.readable_bytes, one.data + layout.bytes());
       for (Index i = 0; i < run.readable_bytes; ++i) ASSERT_NE(run.data[i], std::byte{0xA5}) << "behind a row";
-      for (Index i = 0; run.factors != nullptr && i < heed::read_slack; ++i) {
+      for (Index i = 0; run.factors != nullptr && i < heed::detail::read_slack; ++i) {
         ASSERT_NE(run.factors[i], std::byte{0xA5}) << "behind factors";
       }
     });

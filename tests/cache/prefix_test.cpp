@@ -328,7 +328,7 @@ TEST(Prefix, BytesArePagesOnceAndBookkeeping) {
     expect_measured();
     // 92 tokens in pages of 4 are 23: once in the full layer, once under the window. 60 is a multiple of 4; where 61 was
     // stored and the cache went on, there are two copies of a page in each. The other text has two pages in each.
-    const Index page = heed::PagePool::page_bytes(4 * 2 * 16 + heed::read_slack + 2 * 8);
+    const Index page = heed::PagePool::page_bytes(4 * 2 * 16 + heed::detail::read_slack + 2 * 8);
     EXPECT_EQ(prefixes.bytes().pages, 2 * (23 + 1 + 2) * page);
     EXPECT_TRUE(prefixes.erase(shortest));
     expect_measured();
@@ -372,7 +372,7 @@ TEST(Prefix, EvictsWhatWasNotUsed) {
   const auto holds = [&](std::int32_t i) { return found(prefixes, text(i), 0) == 20; };
   insert(1);
   const Index one = prefixes.bytes().total();
-  EXPECT_GT(one, 5 * heed::PagePool::page_bytes(4 * 2 * 16 + heed::read_slack + 2 * 8) + 20 * 4);
+  EXPECT_GT(one, 5 * heed::PagePool::page_bytes(4 * 2 * 16 + heed::detail::read_slack + 2 * 8) + 20 * 4);
   ASSERT_TRUE(prefixes.set_max_bytes(3 * one).ok());
   insert(2);
   insert(3);

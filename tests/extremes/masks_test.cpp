@@ -167,12 +167,12 @@ TEST(Extremes, PageChoice) {
         EXPECT_LE(tokens, 1024);
       }
     }
-    heed::StepLengths lengths;
+    heed::detail::StepLengths lengths;
     lengths.began(l);
     lengths.began(m);
     EXPECT_EQ(lengths.longest(), std::max({l, m, Index{1}}));
-    for (Index i = 1; i <= heed::StepLengths::period; ++i)
-      EXPECT_EQ(lengths.committed(), i == heed::StepLengths::period);
+    for (Index i = 1; i <= heed::detail::StepLengths::period; ++i)
+      EXPECT_EQ(lengths.committed(), i == heed::detail::StepLengths::period);
     EXPECT_EQ(lengths.longest(), std::max({l, m, Index{1}}));
   });
 }

@@ -11,7 +11,7 @@ namespace heed_test::bits_test {
 namespace {
 
 using heed::Index;
-using heed::KeyBits;
+using heed::detail::KeyBits;
 
 std::vector<bool> random_bools(oracle::Random& random) {
   std::vector<bool> b(256);

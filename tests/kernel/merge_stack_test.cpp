@@ -58,9 +58,9 @@ std::optional<State> tree(const Chunks& chunks) { return node(chunks, 40, 0); }
 std::optional<State> stacked(const Chunks& chunks, Index first = 0, Index last = -1) {
   last = last < 0 ? Index(chunks.size()) : last;
   while (first < last && !chunks[std::size_t(first)]) ++first;  // the run may start anywhere, and its slots suffice
-  const int slots = heed::merge_slots(last - first);
+  const int slots = heed::detail::merge_slots(last - first);
   std::vector<float> memory(std::size_t(slots * width), 0.0f);
-  heed::MergeStack stack;
+  heed::detail::MergeStack stack;
   stack.reset();
   for (Index c = first; c < last; ++c) {
     const std::optional<State>& chunk = chunks[std::size_t(c)];
@@ -123,9 +123,10 @@ TEST(MergeStack, TwoListsMeetAtTheRoot) {
     const Chunks far = random_chunks(random, random.below(20), 0.8),
                  near = random_chunks(random, random.below(40), 0.8);
     const Index beyond = Index{1} << 40, start = i % 2 == 0 ? random.below(300) : 15000 + random.below(3000);
-    const int slots = std::max(heed::merge_slots(Index(far.size())), 1 + heed::merge_slots(Index(near.size())));
+    const int slots = std::max(heed::detail::merge_slots(Index(far.size())),
+                               1 + heed::detail::merge_slots(Index(near.size())));
     std::vector<float> memory(std::size_t(slots * width));
-    heed::MergeStack stack;
+    heed::detail::MergeStack stack;
     stack.reset();
     const auto push = [&](Index index, const std::optional<State>& chunk) {
       if (!chunk) return;
@@ -175,16 +176,16 @@ TEST(MergeStack, PartsAreNodes) {
 }
 
 TEST(MergeStack, SlotsAreLogarithmic) {
-  EXPECT_EQ(heed::merge_slots(0), heed::merge_slots(1));
-  EXPECT_LE(heed::merge_slots(1), 1);
-  EXPECT_LE(heed::merge_slots(1024), 11);
-  EXPECT_LE(heed::merge_slots(Index{1} << 32), heed::max_merges + 2);
+  EXPECT_EQ(heed::detail::merge_slots(0), heed::detail::merge_slots(1));
+  EXPECT_LE(heed::detail::merge_slots(1), 1);
+  EXPECT_LE(heed::detail::merge_slots(1024), 11);
+  EXPECT_LE(heed::detail::merge_slots(Index{1} << 32), heed::max_merges + 2);
 }
 
 TEST(MergeStack, ResetForgets) {
   oracle::Random random(5);
   std::vector<float> memory(8 * width);
-  heed::MergeStack stack;
+  heed::detail::MergeStack stack;
   stack.reset();
   for (int repeat = 0; repeat < 2; ++repeat) {
     EXPECT_TRUE(stack.empty());

@@ -108,8 +108,8 @@ void touching() {
 
   Memory others;
   heed::PagePool pool(others.resource());
-  const heed::StoredStream streams[] = {{.heads = 1, .row_bytes = 16}};
-  const auto layout = heed::value_or_throw(heed::PageLayout::create(1, streams, 64));
+  const heed::detail::StoredStream streams[] = {{.heads = 1, .row_bytes = 16}};
+  const auto layout = heed::value_or_throw(heed::detail::PageLayout::create(1, streams, 64));
   heed::Page* const page = heed::value_or_throw(pool.acquire(layout.bytes()));
   layout.prepare(page);
   const std::vector<float> ones(16 * 8, 1.0f);

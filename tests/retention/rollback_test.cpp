@@ -217,7 +217,7 @@ TEST(Truncate, IsNeverRefusedWithinTheSlack) {
 TEST(Truncate, MayRunOutOfMemory) {
   CountingMemory memory;
   heed::PagePool pool(memory.resource());
-  constexpr Index page = 2 * 2 * 16 + heed::read_slack + 2 * 8;  // two tokens, a key and a value each
+  constexpr Index page = 2 * 2 * 16 + heed::detail::read_slack + 2 * 8;  // two tokens, a key and a value each
   auto cache = heed::value_or_throw(
       TrackedCache::create(tracked_policy, {.page_tokens = 2, .pool = &pool}, heed::Separators{0, 4, {1}}));
   RuleModel model(separator_case(0, 4));

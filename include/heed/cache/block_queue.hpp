@@ -11,7 +11,7 @@
 #include <heed/block_span.hpp>
 #include <heed/cache/sliding_array.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// A queue of elements [0, size()). Up to 8 KiB of elements lie in one SlidingArray, more lie in blocks of 16 KiB.
 /// Growth by blocks copies only a table of blocks and never holds elements twice.
@@ -210,7 +210,7 @@ class BlockQueue {
     memory_ = memory;
     Index added = 0;
     while (blocks_.size() < needed) {
-      void* block = detail::ask_for(memory, block_bytes);
+      void* block = ask_for(memory, block_bytes);
       if (block == nullptr) {
         free_blocks(added);
         if (added_ == 0) blocks_.revert();
@@ -249,4 +249,4 @@ class BlockQueue {
   Index added_ = 0;  // blocks since the last settle()
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -63,7 +63,7 @@ class CacheContents {
   /// Calls body(address, bytes) for every page that the cache holds. A page that forks share has one address in all of
   /// them.
   void for_each_page(FunctionRef<void(const void*, Index)> body) const {
-    for (const LayerGroup& g : groups_.groups()) g.for_each_page(body);
+    for (const detail::LayerGroup& g : groups_.groups()) g.for_each_page(body);
   }
   /// Bytes of this cache without its pages: token ids and a few words per page, step and layer.
   [[nodiscard]] Index bookkeeping_bytes() const noexcept { return groups_.bookkeeping(); }
@@ -76,13 +76,13 @@ class CacheContents {
 
  protected:
   /// Takes over the groups.
-  explicit CacheContents(LayerGroups groups) noexcept : groups_(std::move(groups)) {}
+  explicit CacheContents(detail::LayerGroups groups) noexcept : groups_(std::move(groups)) {}
   /// `other` is left without layers and tokens.
   CacheContents(CacheContents&&) noexcept = default;
   CacheContents& operator=(CacheContents&&) noexcept = default;
   ~CacheContents() = default;
 
-  LayerGroups groups_;  ///< all layers, by rule
+  detail::LayerGroups groups_;  ///< all layers, by rule
 };
 
 }  // namespace heed::inline HEED_ABI

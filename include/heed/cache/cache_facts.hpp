@@ -9,7 +9,7 @@
 
 #include <heed/memory.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Facts about a cache by which a view decides whether it can be read now. Only the cache writes them.
 struct CacheFacts {
@@ -76,4 +76,4 @@ class CacheFactsBlock {
   Buffer block_;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -12,7 +12,7 @@
 #include <heed/cache/options.hpp>
 #include <heed/cache/page_choice.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Which layers a cache has, which group each layer is in, and what the groups are made of: options, streams, a pool.
 ///
@@ -50,7 +50,7 @@ class GroupedLayers {
   [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
   /// Most tokens that the cache may keep.
   [[nodiscard]] Index limit() const noexcept {
-    return detail::token_limit(options_.max_tokens);
+    return token_limit(options_.max_tokens);
   }
 
   /// Bytes of a token in all layers, encoded, without padding.
@@ -62,7 +62,7 @@ class GroupedLayers {
   /// A hash of everything that a snapshot depends on besides tokens and codecs.
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::uint64_t hash = options_.model_id;
-    const auto add = [&hash](std::uint64_t n) { hash = detail::hash_next(hash, n); };
+    const auto add = [&hash](std::uint64_t n) { hash = hash_next(hash, n); };
     for (const StoredStream& stream : streams_) {
       add(std::uint64_t(stream.heads));
       add(std::uint64_t(stream.row_bytes));
@@ -178,4 +178,4 @@ class GroupedLayers {
   }
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -8,7 +8,7 @@
 #include <heed/cache/sliding_array.hpp>
 #include <heed/checked.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Removed positions of a run of tokens, as disjoint intervals in order that do not touch. A removed token's slot stays a
 /// hole until the run moves on. Every question takes time logarithmic in the number of holes.
@@ -124,4 +124,4 @@ class HoleList {
   SlidingArray<Hole> holes_;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

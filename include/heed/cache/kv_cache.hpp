@@ -41,7 +41,7 @@ namespace heed::inline HEED_ABI {
 /// One thread at a time may use a cache, except that streams and layers of a step may be written at once. Forks may be
 /// used by different threads.
 template <AttentionPolicy P, Codec K, Codec V = K>
-class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
+class KvCache : public CacheContents, private detail::StepOwner<KvCache<P, K, V>> {
  public:
   /// true if keys and values are one stream, as views of the same rows.
   static constexpr bool one_stream = int(P::key_stream) == int(P::value_stream);
@@ -77,16 +77,17 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
       }
     }
     if (!status.ok()) return status;
-    Result<PoolHandle> pool =
-        options.pool != nullptr ? Result<PoolHandle>(PoolHandle(*options.pool)) : PoolHandle::create(options.memory);
+    Result<detail::PoolHandle> pool = options.pool != nullptr
+                                          ? Result<detail::PoolHandle>(detail::PoolHandle(*options.pool))
+                                          : detail::PoolHandle::create(options.memory);
     if (!pool.ok()) return pool.status();
-    std::array<StoredStream, AttentionLayout::max_streams> streams{};
+    std::array<detail::StoredStream, AttentionLayout::max_streams> streams{};
     const AttentionLayout layout = policy.layout();
     for (int s = 0; s < layout.num_streams; ++s) {
       streams[std::size_t(s)] = stored_stream(s, layout);
     }
-    Result<LayerGroups> groups = detail::with_heap("create()", [&] {
-      return LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)), rules,
+    Result<detail::LayerGroups> groups = detail::with_heap("create()", [&] {
+      return detail::LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)), rules,
                                  *std::move(pool));
     });
     if (!groups.ok()) return groups.status();
@@ -100,7 +101,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   KvCache(KvCache&&) noexcept = default;
   KvCache& operator=(KvCache&& other) noexcept {
     if (this == &other) return *this;
-    StepOwner<KvCache>::operator=(std::move(other));
+    detail::StepOwner<KvCache>::operator=(std::move(other));
     policy_ = std::move(other.policy_);
     layout_ = other.layout_;
     facts_ = std::move(other.facts_);  // before the groups, whose pool it came from
@@ -134,7 +135,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   /// as above.
   [[nodiscard]] Result<Step> begin(NumTokens tokens) {
     const Index count = tokens.count();
-    for (const LayerGroup& g : groups_.groups()) {
+    for (const detail::LayerGroup& g : groups_.groups()) {
       if (g.index.rule().needs_ids()) {
         return fail(StatusCode::invalid_argument, "begin(): rule ", g.index.rule().name(),
                     " needs token ids; begin() got only their number, ", count);
@@ -210,7 +211,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   /// writes to it. out_of_memory; wrong_state while a step is open.
   [[nodiscard]] Result<KvCache> fork() const {
     if (Status status = no_step("fork()"); !status.ok()) return status;
-    Result<LayerGroups> groups = detail::with_heap("fork()", [&] { return groups_.fork(); });
+    Result<detail::LayerGroups> groups = detail::with_heap("fork()", [&] { return groups_.fork(); });
     if (!groups.ok()) return groups.status();
     return make(policy_, *std::move(groups));
   }
@@ -253,18 +254,18 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
 
  private:
   friend Step;
-  friend StepGuard<KvCache>;
-  friend StepOwner<KvCache>;
+  friend detail::StepGuard<KvCache>;
+  friend detail::StepOwner<KvCache>;
   static constexpr const char* kind = "cache";
-  using StepOwner<KvCache>::abort_step;
-  using StepOwner<KvCache>::no_step;
+  using detail::StepOwner<KvCache>::abort_step;
+  using detail::StepOwner<KvCache>::no_step;
 
-  KvCache(P policy, LayerGroups groups)
+  KvCache(P policy, detail::LayerGroups groups)
       : CacheContents(std::move(groups)), policy_(std::move(policy)), layout_(policy_.layout()) {}
 
-  [[nodiscard]] static Result<KvCache> make(P policy, LayerGroups groups) {
+  [[nodiscard]] static Result<KvCache> make(P policy, detail::LayerGroups groups) {
     KvCache cache(std::move(policy), std::move(groups));
-    Result<CacheFactsBlock> facts = CacheFactsBlock::create(
+    Result<detail::CacheFactsBlock> facts = detail::CacheFactsBlock::create(
         cache.groups_.memory(),
         {.layout = cache.layout_, .layers = cache.layers(), .rotates_keys = detail::rotates_keys(cache.policy_)});
     if (!facts.ok()) return facts.status();
@@ -273,10 +274,10 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
     return cache;
   }
 
-  [[nodiscard]] static StoredStream stored_stream(int stream, const AttentionLayout& layout) noexcept {
+  [[nodiscard]] static detail::StoredStream stored_stream(int stream, const AttentionLayout& layout) noexcept {
     const StreamShape shape = layout.streams[std::size_t(stream)];
-    return stream == P::value_stream ? StoredStream::of<ValueCodec>(shape.num_heads, shape.width)
-                                     : StoredStream::of<KeyCodec>(shape.num_heads, shape.width);
+    return stream == P::value_stream ? detail::StoredStream::of<ValueCodec>(shape.num_heads, shape.width)
+                                     : detail::StoredStream::of<KeyCodec>(shape.num_heads, shape.width);
   }
 
   [[nodiscard]] static detail::SnapshotCodecs codecs() noexcept { return {KeyCodec::name, ValueCodec::name}; }
@@ -295,7 +296,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
   [[nodiscard]] Status may(CacheFeature feature) const {
     const std::string call = std::string(name_of(feature)) + "()";
     if (Status status = no_step(call.c_str()); !status.ok()) return status;
-    for (const LayerGroup& g : groups_.groups()) {
+    for (const detail::LayerGroup& g : groups_.groups()) {
       Status status = supports(feature, g.index.rule(), positions(), detail::rotates_keys(policy_));
       if (!status.ok()) return status;
     }
@@ -325,7 +326,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
                   tokens, " tokens x ", shape.num_heads, " heads x ", shape.width, " (layer ", layer, ", stream ",
                   stream, ")");
     }
-    PageTable& table = groups_.group(layer).near_rows;
+    detail::PageTable& table = groups_.group(layer).near_rows;
     const Index at = groups_.place(layer).layer;
     if (stream == P::value_stream) {
       table.template encode<ValueCodec>(at, stream, seen(), tokens, shape.num_heads, shape.width, rows.data());
@@ -350,7 +351,7 @@ class KvCache : public CacheContents, private StepOwner<KvCache<P, K, V>> {
 
   P policy_;
   AttentionLayout layout_;
-  CacheFactsBlock facts_;
+  detail::CacheFactsBlock facts_;
 };
 
 }  // namespace heed::inline HEED_ABI

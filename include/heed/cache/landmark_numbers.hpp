@@ -7,7 +7,7 @@
 #include <heed/retention/any_rule.hpp>
 #include <heed/retention/landmark_mask.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// The relation between landmark numbers, which never change, and a list of landmarks from which some may have been
 /// dropped.
@@ -53,4 +53,4 @@ struct LandmarkNumbers {
   }
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

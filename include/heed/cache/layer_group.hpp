@@ -10,7 +10,7 @@
 #include <heed/cache/page_table.hpp>
 #include <heed/cache/token_index.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// One index for all layers of the group, and two tables of pages: far rows in their own slots, near rows in slots that
 /// are their positions.
@@ -233,4 +233,4 @@ class LayerGroup {
   PageTable new_near_;                          // between prepare_truncate() and truncate()
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -15,7 +15,7 @@
 #include <heed/cache/snapshot.hpp>
 #include <heed/cache/step_lengths.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// What happens to all layer groups of a cache at once. Whatever fails, fails before anything has changed in any group.
 /// It does not know steps: its owner calls it in the right order.
@@ -111,7 +111,7 @@ class LayerGroups : public GroupedLayers {
       counters.seen_sum += double(index.seen());
     }
     note_peak();
-    if (steps_.committed()) detail::give_back(groups_, *pool_, alone(), steps_.longest(), reserved_);
+    if (steps_.committed()) give_back(groups_, *pool_, alone(), steps_.longest(), reserved_);
   }
   /// Cuts the plan of `tokens` tokens down to those with the numbers `accepted`. invalid_argument unless they ascend
   /// and are less than `tokens`; out_of_memory.
@@ -153,7 +153,7 @@ class LayerGroups : public GroupedLayers {
   /// Makes `position` the position of the next token. out_of_range unless it is after the last token that is kept and
   /// at most seen(); out_of_memory.
   [[nodiscard]] Status resume_at(Index position) {
-    const Index last = detail::last_kept(groups_);
+    const Index last = last_kept(groups_);
     if (position <= last || position > seen()) {
       return fail(StatusCode::out_of_range, "resume_at(): position is ", position, ", must be in ", last + 1, " .. ",
                   seen(), ": behind the last token that is kept");
@@ -162,7 +162,7 @@ class LayerGroups : public GroupedLayers {
   }
   /// Removes tokens [begin, end). Every rule must support it. out_of_range, out_of_memory.
   [[nodiscard]] Status remove(Index begin, Index end) {
-    if (Status status = detail::check_removed(begin, end, seen()); !status.ok()) return status;
+    if (Status status = check_removed(begin, end, seen()); !status.ok()) return status;
     const Interval gone{begin, end};
     return remove({&gone, std::size_t(begin < end)}).status();
   }
@@ -173,7 +173,7 @@ class LayerGroups : public GroupedLayers {
   /// Removes all tokens but `keep`. Every rule must support it. Returns the number of tokens whose rows moved, summed
   /// over groups.
   [[nodiscard]] Result<Index> compact(std::span<const Index> keep) {
-    const Result<SlidingArray<Interval>> gone = detail::all_but(keep, seen(), groups_, memory());
+    const Result<SlidingArray<Interval>> gone = all_but(keep, seen(), groups_, memory());
     return gone.ok() ? remove(gone->span()) : gone.status();
   }
   /// Number of tokens before the first removed one.
@@ -195,9 +195,9 @@ class LayerGroups : public GroupedLayers {
       const Index more = tokens - g.index.kept();
       if (more <= 0) continue;
       const Index pages = g.pages_lacking(tokens), bytes = g.near_rows.layout().bytes();
-      Status status = pool_->reserve(bytes, detail::pages_lacking(groups().first(i + 1), bytes, tokens));
+      Status status = pool_->reserve(bytes, pages_lacking(groups().first(i + 1), bytes, tokens));
       // Twice a bound: what is kept of a window slides through its memory.
-      const Index ids = std::min(more, 2 * std::min(g.most_near(LayerGroup::reserved_step), detail::most_tokens));
+      const Index ids = std::min(more, 2 * std::min(g.most_near(LayerGroup::reserved_step), most_tokens));
       if (status.ok()) status = g.index.reserve(memory(), ids, std::min(more, LayerGroup::reserved_step));
       if (status.ok()) status = g.near_rows.reserve(2 * pages);
       if (!status.ok()) return status;
@@ -223,7 +223,7 @@ class LayerGroups : public GroupedLayers {
       bytes.kept += double(g.index.kept() * layout.layers()) / double(options_.layers);
       bytes.shared += g.shared_pages() * PagePool::page_bytes(layout.bytes());
     }
-    bytes.allocated_rows = detail::page_bytes(groups_);
+    bytes.allocated_rows = page_bytes(groups_);
     bytes.allocated = bytes.allocated_rows + bookkeeping();
     bytes.peak = std::max(peak_, bytes.allocated);
     if (!pool_.owned()) return bytes;
@@ -247,12 +247,12 @@ class LayerGroups : public GroupedLayers {
   // --- snapshots ---------------------------------------------------------------------------------------------------
 
   /// Bytes written, or to be written if `to` is null.
-  std::size_t write_snapshot(const detail::SnapshotCodecs& codecs, std::byte* to) const {
-    return detail::write_groups(to, fingerprint(), codecs, groups_, counters_);
+  std::size_t write_snapshot(const SnapshotCodecs& codecs, std::byte* to) const {
+    return write_groups(to, fingerprint(), codecs, groups_, counters_);
   }
   /// Fills empty groups. After an error they must not be used.
-  [[nodiscard]] Status read_snapshot(const detail::SnapshotCodecs& codecs, std::span<const std::byte> from) {
-    Status status = detail::read_groups(from, fingerprint(), codecs, memory(), limit(), groups_, counters_);
+  [[nodiscard]] Status read_snapshot(const SnapshotCodecs& codecs, std::span<const std::byte> from) {
+    Status status = read_groups(from, fingerprint(), codecs, memory(), limit(), groups_, counters_);
     note_peak();
     return status;
   }
@@ -262,7 +262,7 @@ class LayerGroups : public GroupedLayers {
 
   [[nodiscard]] Status cut(Index tokens) {
     const auto prepare = [&](LayerGroup& g) { return g.prepare_truncate(memory(), tokens); };
-    if (Status status = detail::prepare_all(groups_, prepare); !status.ok()) return status;
+    if (Status status = prepare_all(groups_, prepare); !status.ok()) return status;
     note_peak();
     for (LayerGroup& g : groups_) g.truncate(tokens);
     if (tokens == 0) counters_.assign(counters_.size(), {});  // another sequence
@@ -270,7 +270,7 @@ class LayerGroups : public GroupedLayers {
   }
   [[nodiscard]] Result<Index> remove(std::span<const Interval> gone) {
     const auto prepare = [&](LayerGroup& g) { return g.prepare_remove(memory(), gone); };
-    if (Status status = detail::prepare_all(groups_, prepare); !status.ok()) return status;
+    if (Status status = prepare_all(groups_, prepare); !status.ok()) return status;
     note_peak();
     Index moved = 0;
     for (LayerGroup& g : groups_) moved += g.remove(gone);
@@ -278,7 +278,7 @@ class LayerGroups : public GroupedLayers {
   }
 
   void note_peak() noexcept {
-    if (!pool_.owned()) peak_ = std::max(peak_, detail::page_bytes(groups_) + bookkeeping());
+    if (!pool_.owned()) peak_ = std::max(peak_, page_bytes(groups_) + bookkeeping());
   }
 
   std::vector<RetentionCounters> counters_;  // of groups
@@ -288,4 +288,4 @@ class LayerGroups : public GroupedLayers {
   StepLengths steps_;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

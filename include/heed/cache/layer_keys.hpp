@@ -42,7 +42,8 @@ class LayerKeys {
     return none;
   }
   /// Layer `number` of the cache is layer `layer` of its group.
-  LayerKeys(const LayerGroup& group, const CacheFacts& facts, Index number, Index layer, bool with_plan) noexcept
+  LayerKeys(const detail::LayerGroup& group, const detail::CacheFacts& facts, Index number, Index layer,
+            bool with_plan) noexcept
       : group_(&group),
         facts_(&facts),
         change_(facts.change),
@@ -94,7 +95,7 @@ class LayerKeys {
   /// with in-cache ranks, wrong_state for every query that is not of the open step.
   [[nodiscard]] Status answers(Interval positions) const {
     if (group_ == nullptr || positions.size() == 0 || stages() > 0) return {};
-    const TokenIndex& index = group_->index;
+    const detail::TokenIndex& index = group_->index;
     if (index.staged()) {
       return fail(StatusCode::wrong_state, "committed keys of layer ", number_,
                   " do not say what a query sees, because ",
@@ -149,7 +150,9 @@ class LayerKeys {
   }
 
   /// The tokens of the layer's group; null: there is no cache.
-  [[nodiscard]] const TokenLists* tokens() const noexcept { return group_ == nullptr ? nullptr : &group_->index; }
+  [[nodiscard]] const detail::TokenLists* tokens() const noexcept {
+    return group_ == nullptr ? nullptr : &group_->index;
+  }
   /// CacheFacts::change when the view was taken: views of one step have the same one, and those of another step another.
   [[nodiscard]] std::uint64_t change() const noexcept { return change_; }
   /// true if positions() of the open step was called.
@@ -177,8 +180,8 @@ class LayerKeys {
     return group_->index.stage_position(stage, key);
   }
   [[nodiscard]] RowRun stage_row_run(Index stage, int stream, Index head, Index first, Index max) const noexcept {
-    const TokenIndex::Place place = group_->index.stage_place(stage, first);
-    const PageTable& table = place.is_far ? group_->far_rows : group_->near_rows;
+    const detail::TokenIndex::Place place = group_->index.stage_place(stage, first);
+    const detail::PageTable& table = place.is_far ? group_->far_rows : group_->near_rows;
     return table.row_run(layer_, stream, head, place.at, std::min(max, place.run));
   }
   /// \}
@@ -192,8 +195,8 @@ class LayerKeys {
   static constexpr Reach nothing{};
   static constexpr AttentionLayout no_layout{};
 
-  const LayerGroup* group_ = nullptr;  // in an array that LayerGroups hands on when it moves
-  const CacheFacts* facts_ = nullptr;  // stays where it is when the cache moves
+  const detail::LayerGroup* group_ = nullptr;  // in an array that LayerGroups hands on when it moves
+  const detail::CacheFacts* facts_ = nullptr;  // stays where it is when the cache moves
   std::uint64_t change_ = 0;           // the cache's, when this was made
   Index number_ = 0;                   // of the layer in the cache
   Index layers_ = 0;                   // of the cache, if it has no such layer

@@ -43,7 +43,7 @@ namespace detail {
     Index best = longest;
     double least = 0;
     for (Index tokens = longest; tokens >= 4; tokens /= 2) {
-      const double page = double(tokens) * double(token_bytes) + double(2 * block_alignment + read_slack);
+      const double page = double(tokens) * double(token_bytes) + double(2 * block_alignment + detail::read_slack);
       const double bytes = page * double(detail::most_pages(kept, tokens));
       if (bytes <= 1.2 * rows) return tokens;
       if (least == 0 || bytes < least) least = bytes, best = tokens;

@@ -14,7 +14,7 @@
 #include <heed/checked.hpp>
 #include <heed/factors.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Rows of one stream of one layer: `heads` rows per token.
 struct StoredStream {
@@ -261,7 +261,7 @@ class PageLayout {
   }
   [[nodiscard]] std::uint64_t fingerprint() const noexcept {
     std::uint64_t hash = 0xcbf29ce484222325u;
-    const auto add = [&hash](Index n) { hash = detail::hash_next(hash, std::uint64_t(n)); };
+    const auto add = [&hash](Index n) { hash = hash_next(hash, std::uint64_t(n)); };
     for (const Index n : {layers_, Index(streams_), tokens_}) add(n);
     for (const Block& block : blocks_) add(block.heads), add(block.stride), add(block.entry);
     return hash | 1;  // odd, because 0 means no shape, and 2 a shape that is being made
@@ -288,4 +288,4 @@ class PageLayout {
   std::array<Block, AttentionLayout::max_streams> blocks_{};
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -10,7 +10,7 @@
 #include <heed/cache/sliding_array.hpp>
 #include <heed/rule.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// A table of pages for the slots of one layer group. Slots are any numbers >= 0. Slot s lies in page s / tokens, and
 /// only pages with slots in use exist. In the table of recent tokens the first pages are given back and new ones are
@@ -224,4 +224,4 @@ class PageTable {
   Index front_ = 0, back_ = 0;  // pages added at each end since the last settle()
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -8,7 +8,7 @@
 
 #include <heed/cache/page_pool.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// A handle on a pool of pages: the cache's own pool, which ends with its last handle, or one of the caller, which must
 /// outlive the handle.
@@ -63,4 +63,4 @@ class PoolHandle {
   Owned* owned_ = nullptr;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

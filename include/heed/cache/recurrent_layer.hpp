@@ -6,6 +6,10 @@
 
 namespace heed::inline HEED_ABI {
 
+namespace detail {
+class RecurrentRing;
+}  // namespace detail
+
 /// One layer's state in a step: the state before the first new token, and where the states after new tokens go. Owns
 /// nothing. Valid while the step is open, also if the state or the step moves.
 class RecurrentLayer {
@@ -24,7 +28,7 @@ class RecurrentLayer {
   }
 
  private:
-  friend class RecurrentRing;
+  friend class detail::RecurrentRing;
   float* data_ = nullptr;  // of slot 0
   Index width_ = 0, stride_ = 0, slots_ = 1;
   Index head_ = 0;   // slot of the state before the step

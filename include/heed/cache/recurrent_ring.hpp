@@ -11,7 +11,7 @@
 #include <heed/cache/recurrent_options.hpp>
 #include <heed/cache/snapshot_io.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// A slot of the ring holds the state of all layers after one token. The ring keeps the committed state and those of the
 /// undo_tokens tokens before it: undo_tokens + 1 slots. A step, which may be aborted, writes to as many other slots. The
@@ -58,7 +58,7 @@ class RecurrentRing {
   [[nodiscard]] Index seen() const noexcept { return seen_; }
   /// Most tokens of the sequence.
   [[nodiscard]] Index limit() const noexcept {
-    return detail::token_limit(options_.max_tokens);
+    return token_limit(options_.max_tokens);
   }
   /// The fewest tokens, besides 0, whose state is kept.
   [[nodiscard]] Index floor() const noexcept { return seen_ - depth_; }
@@ -107,8 +107,8 @@ class RecurrentRing {
 
   /// Writes a snapshot of all kept states and returns its bytes; only counts if `to` is null.
   std::size_t write(std::byte* to) const noexcept {
-    detail::SnapshotWriter writer(to);
-    const std::size_t size_at = detail::begin_snapshot(writer, magic, version);
+    SnapshotWriter writer(to);
+    const std::size_t size_at = begin_snapshot(writer, magic, version);
     for (const Index number : {layers(), width(), seen_, depth_}) writer.number(number);
     writer.number(options_.model_id);
     writer.part(Count(state_bytes()) * (depth_ + 1), [&] {
@@ -119,31 +119,31 @@ class RecurrentRing {
         }
       }
     });
-    return detail::finish_snapshot(writer, size_at, to);
+    return finish_snapshot(writer, size_at, to);
   }
 
   /// Reads the states of a snapshot, the latest undo_tokens + 1 of them. invalid_argument if it is damaged or of another
   /// shape or model_id, out_of_range if it has seen more than max_tokens tokens; nothing changes then.
   [[nodiscard]] Status read(std::span<const std::byte> from) {
     const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, "snapshot: ", parts...); };
-    detail::SnapshotReader reader(from);
-    if (Status status = detail::open_snapshot(reader, from, magic, version); !status.ok()) return status;
+    SnapshotReader reader(from);
+    if (Status status = open_snapshot(reader, from, magic, version); !status.ok()) return status;
     const auto stored_layers = reader.number<Index>(), stored_width = reader.number<Index>();
     const auto seen = reader.number<Index>(), depth = reader.number<Index>();
     if (stored_layers != layers() || stored_width != width()) {
       return bad("it has ", stored_layers, " layers of ", stored_width, ", must have ", layers(), " of ", width());
     }
     if (reader.number<std::uint64_t>() != options_.model_id) return bad("it was made with another model_id");
-    if (seen < 0 || seen > detail::most_tokens) {
-      return bad("it has seen ", seen, " tokens, must be in 0 .. ", detail::most_tokens);
+    if (seen < 0 || seen > most_tokens) {
+      return bad("it has seen ", seen, " tokens, must be in 0 .. ", most_tokens);
     }
     if (seen > limit()) {
       return fail(StatusCode::out_of_range, "snapshot: it has seen ", seen, " tokens, but max_tokens is ", limit());
     }
-    if (depth < 0 || depth > seen || depth > detail::most_undo) return bad("it keeps ", depth, " states of ", seen);
+    if (depth < 0 || depth > seen || depth > most_undo) return bad("it keeps ", depth, " states of ", seen);
     const auto bytes = std::size_t(state_bytes());
     const Count wanted = Count(state_bytes()) * (depth + 1);
-    if (!detail::has_size(reader.left(), wanted)) {
+    if (!has_size(reader.left(), wanted)) {
       return bad("it has ", reader.left(), " bytes of states, must have ", wanted);
     }
     const std::span<const std::byte> oldest =
@@ -165,7 +165,7 @@ class RecurrentRing {
   }
 
  private:
-  static constexpr detail::SnapshotMagic magic{'h', 'e', 'e', 'd', '-', 'r', 's', 0};
+  static constexpr SnapshotMagic magic{'h', 'e', 'e', 'd', '-', 'r', 's', 0};
   static constexpr std::uint32_t version = 1;
 
   [[nodiscard]] Index slots() const noexcept { return 2 * (options_.undo_tokens + 1); }
@@ -203,4 +203,4 @@ class RecurrentRing {
   Index seen_ = 0;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -24,14 +24,14 @@ namespace heed::inline HEED_ABI {
 ///
 /// Movable, not copyable. The open step and its RecurrentLayers follow a state that moves. A state that was moved from
 /// has no layers and no tokens, and its calls return wrong_state. Another state may be assigned to it.
-class RecurrentState : private StepOwner<RecurrentState> {
+class RecurrentState : private detail::StepOwner<RecurrentState> {
  public:
   using Step = RecurrentStep<RecurrentState>;  ///< what begin() opens
 
   /// An empty sequence: all states are zero. invalid_argument naming an option, or out_of_memory.
   [[nodiscard]] static Result<RecurrentState> create(const RecurrentOptions& options) {
     if (Status status = detail::validate_options(options); !status.ok()) return status;
-    return make(RecurrentRing::create(options));
+    return make(detail::RecurrentRing::create(options));
   }
 
   /// The open step follows. `other` is left without layers and tokens.
@@ -140,12 +140,12 @@ class RecurrentState : private StepOwner<RecurrentState> {
 
  private:
   friend Step;
-  friend StepGuard<RecurrentState>;
-  friend StepOwner<RecurrentState>;
+  friend detail::StepGuard<RecurrentState>;
+  friend detail::StepOwner<RecurrentState>;
   static constexpr const char* kind = "state";
 
   RecurrentState() = default;
-  [[nodiscard]] static Result<RecurrentState> make(Result<RecurrentRing> ring) {
+  [[nodiscard]] static Result<RecurrentState> make(Result<detail::RecurrentRing> ring) {
     if (!ring.ok()) return ring.status();
     Result<Buffer> written = Buffer::allocate(ring->options().memory, ring->layers(), "state");
     if (!written.ok()) return written.status();
@@ -158,7 +158,7 @@ class RecurrentState : private StepOwner<RecurrentState> {
   void drop_step() noexcept {}
   void step_closed() noexcept {}
 
-  RecurrentRing ring_;
+  detail::RecurrentRing ring_;
   Buffer written_;  // a byte for each layer
 };
 

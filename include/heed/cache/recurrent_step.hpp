@@ -12,10 +12,10 @@ namespace heed::inline HEED_ABI {
 
 /// The new tokens of a RecurrentState between begin() and commit() or abort().
 template <class State>
-class RecurrentStep : public StepGuard<State> {
+class RecurrentStep : public detail::StepGuard<State> {
  public:
-  using StepGuard<State>::open;
-  using StepGuard<State>::tokens;
+  using detail::StepGuard<State>::open;
+  using detail::StepGuard<State>::tokens;
 
   /// Sizes of a state; 0 if the step is closed.
   /// \{
@@ -62,10 +62,10 @@ class RecurrentStep : public StepGuard<State> {
 
  private:
   friend State;
-  using StepGuard<State>::close;
-  using StepGuard<State>::closed;
+  using detail::StepGuard<State>::close;
+  using detail::StepGuard<State>::closed;
 
-  RecurrentStep(State& state, Index count) noexcept : StepGuard<State>(state, count) {
+  RecurrentStep(State& state, Index count) noexcept : detail::StepGuard<State>(state, count) {
     std::memset(state.written_.data(), 0, std::size_t(state.written_.size()));
   }
 };

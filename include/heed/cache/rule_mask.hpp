@@ -24,7 +24,7 @@ class RuleMask {
                                                const MemoryResource& memory = default_memory()) {
     if (Status status = rule.validate(); !status.ok()) return status;
     if (Status status = supports(CacheFeature::mask, rule, Positions::absolute, false); !status.ok()) return status;
-    RuleMask made(TokenIndex(rule, Positions::absolute, 0));
+    RuleMask made(detail::TokenIndex(rule, Positions::absolute, 0));
     Status status = made.index_.prepare(memory);
     if (status.ok()) {
       status = made.index_.plan(memory, Index(ids.size()), [&](Index i) { return ids[std::size_t(i)]; });
@@ -40,9 +40,9 @@ class RuleMask {
   LandmarkMask mask() const&& = delete;  // the mask would point to memory that is already free
 
  private:
-  explicit RuleMask(TokenIndex index) noexcept : index_(std::move(index)) {}
+  explicit RuleMask(detail::TokenIndex index) noexcept : index_(std::move(index)) {}
 
-  TokenIndex index_;
+  detail::TokenIndex index_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -9,7 +9,7 @@
 
 #include <heed/memory.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// A queue of elements [0, size()). Removing at the front moves nothing. To make room at the back, all elements move to
 /// the front if half of the memory is unused; otherwise twice the memory is allocated. So a queue of bounded size stops
@@ -179,4 +179,4 @@ class SlidingArray {
   bool grown_ = false;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

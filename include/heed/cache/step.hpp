@@ -12,10 +12,10 @@ namespace heed::inline HEED_ABI {
 
 /// The new tokens of a cache between begin() and commit() or abort(). Rotary positions are in positions().
 template <class Cache>
-class CacheStep : public StepGuard<Cache> {
+class CacheStep : public detail::StepGuard<Cache> {
  public:
-  using StepGuard<Cache>::open;
-  using StepGuard<Cache>::tokens;
+  using detail::StepGuard<Cache>::open;
+  using detail::StepGuard<Cache>::tokens;
 
   /// Id of new token `i`; no_token_id if begin() got none or the step is closed.
   [[nodiscard]] std::int32_t token_id(Index i) const noexcept {
@@ -93,11 +93,11 @@ class CacheStep : public StepGuard<Cache> {
 
  private:
   friend Cache;
-  using StepGuard<Cache>::close;
-  using StepGuard<Cache>::closed;
+  using detail::StepGuard<Cache>::close;
+  using detail::StepGuard<Cache>::closed;
 
-  CacheStep(Cache& cache, Index count) noexcept : StepGuard<Cache>(cache, count) {
-    CacheFacts& facts = *cache.facts_.get();
+  CacheStep(Cache& cache, Index count) noexcept : detail::StepGuard<Cache>(cache, count) {
+    detail::CacheFacts& facts = *cache.facts_.get();
     facts.step_open = true;
     facts.step_tokens = count;
     facts.asked_positions = false;

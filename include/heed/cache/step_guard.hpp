@@ -7,7 +7,7 @@
 #include <heed/status.hpp>
 #include <heed/types.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 template <class Owner>
 class StepOwner;
@@ -118,4 +118,4 @@ class StepOwner {
   StepGuard<Owner>* step_ = nullptr;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

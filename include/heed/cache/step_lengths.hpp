@@ -7,7 +7,7 @@
 
 #include <heed/types.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// The longest step of the current period and of the one before. A period is 64 commits. So a length is remembered for
 /// at least 64 commits.
@@ -33,4 +33,4 @@ class StepLengths {
   Index present_ = 1;
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

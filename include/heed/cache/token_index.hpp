@@ -15,6 +15,8 @@ enum class Eviction : std::uint8_t {
   later,  ///< with the next commit: until then truncate() can go back to where the step began
 };
 
+namespace detail {
+
 /// The bookkeeping of one layer group, without a byte of a row.
 ///
 /// plan() appends tokens tentatively and asks the rule what each of them sees; commit() keeps them and evicts. The
@@ -290,5 +292,7 @@ class TokenIndex : public TokenRestoration {
     return a.begin == b.begin && a.first_landmark == b.first_landmark;
   }
 };
+
+}  // namespace detail
 
 }  // namespace heed::inline HEED_ABI

@@ -16,7 +16,7 @@
 #include <heed/retention/full.hpp>
 #include <heed/unique_number.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// What can be asked of a TokenIndex without changing it. Logical positions count every token ever seen and are never
 /// renumbered. What is kept lies in two places:
@@ -75,7 +75,7 @@ class TokenLists {
   /// The first token at or after `position` that is kept, or seen().
   [[nodiscard]] Index first_kept(Index position) const noexcept {
     const BlockSpan<FarToken> stored = far_.elements().first(state_.far_slots);
-    const Index at = detail::far_before(stored, position);
+    const Index at = far_before(stored, position);
     if (at < stored.size()) return stored[at].position;
     position = std::max(position, state_.near_begin);
     const Interval hole = holes_.next(position);
@@ -259,7 +259,7 @@ class TokenLists {
 
   /// Landmarks of the list before `position`.
   [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return detail::far_before(far_.elements(), position);
+    return far_before(far_.elements(), position);
   }
 
   /// What is kept once only the first `tokens` tokens are left.
@@ -282,7 +282,7 @@ class TokenLists {
   Index undo_ = 0;                             ///< tokens by which eviction is delayed
   bool keeps_all_ = true;                      ///< nothing is ever evicted, so what lies before a hole is far
   std::uint64_t fingerprint_ = 0;              ///< of the rule; 0 if nothing is ever evicted
-  std::uint64_t number_ = detail::unique_number();  ///< identity
+  std::uint64_t number_ = unique_number();  ///< identity
   TokenState state_;                           ///< all numbers but those of a plan
   BlockQueue<std::int32_t> ids_;               ///< of the near run
   BlockQueue<FarToken> far_;   ///< every landmark that is kept, those of the near run included; ascending
@@ -296,4 +296,4 @@ class TokenLists {
   SlidingArray<Index> rotary_;   ///< positions of the planned tokens
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -6,7 +6,7 @@
 #include <heed/retention/any_rule.hpp>
 #include <heed/status.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// The numbers of a token index that cannot be derived. The far tokens, the ids of the near tokens and the rule give
 /// the rest. The rule gives the roles. Later reaches follow from the first one. The near run begins with the recent
@@ -23,7 +23,6 @@ struct TokenRecord {
   Index most_landmarks = 0;  ///< as in Reach
 };
 
-namespace detail {
 
 [[nodiscard]] inline Status bad_snapshot(const char* what, Index number) {
   return fail(StatusCode::invalid_argument, "snapshot: ", what, " is ", number);
@@ -56,6 +55,5 @@ namespace detail {
   return {};
 }
 
-}  // namespace detail
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

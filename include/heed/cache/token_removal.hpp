@@ -7,7 +7,7 @@
 
 #include <heed/cache/token_lists.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// The part of a TokenIndex that removes tokens from its lists, whatever the rule says. No query sees a removed token
 /// again. The rule evicts the others as if nothing had been removed.
@@ -137,4 +137,4 @@ class TokenRemoval : public TokenLists {
   }
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

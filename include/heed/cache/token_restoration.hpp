@@ -8,7 +8,7 @@
 #include <heed/cache/token_record.hpp>
 #include <heed/cache/token_removal.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// The part of a TokenIndex that is written to snapshots and made from them. The numbers of a snapshot are checked:
 /// some sequence of calls must lead to them. All else is derived by asking the rule again.
@@ -31,17 +31,17 @@ class TokenRestoration : public TokenRemoval {
   [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record,
                                std::span<const FarToken> distant, std::span<const std::int32_t> ids,
                                std::span<const Interval> holes) {
-    Status status = detail::check_record(record, rule_);
+    Status status = check_record(record, rule_);
     if (status.ok()) status = check_holes(record, distant, holes);
     if (status.ok() && Index(ids.size()) != record.seen - record.begin) {
-      status = detail::bad_snapshot("number of ids", Index(ids.size()));
+      status = bad_snapshot("number of ids", Index(ids.size()));
     }
     if (status.ok()) status = ids_.reserve_back(memory, Index(ids.size()));
     if (status.ok()) status = reach_.reserve_back(memory, record.seen - record.reach_first);
     if (!status.ok()) return status;
     Index landmarks = Index(distant.size());
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (!is_id(ids[i])) return detail::bad_snapshot("token id", ids[i]);
+      if (!is_id(ids[i])) return bad_snapshot("token id", ids[i]);
       landmarks += role(record.begin + Index(i), ids[i]) != Role::plain;
     }
     status = far_.reserve_back(memory, landmarks);
@@ -56,13 +56,13 @@ class TokenRestoration : public TokenRemoval {
     for (const FarToken& token : distant) {
       const Index before = far_.empty() ? -1 : far_.back().position;
       if (token.position <= before || token.position >= record.begin) {
-        return detail::bad_snapshot("position", token.position);
+        return bad_snapshot("position", token.position);
       }
-      if (!is_id(token.id)) return detail::bad_snapshot("token id", token.id);
+      if (!is_id(token.id)) return bad_snapshot("token id", token.id);
       // Under a rule that keeps everything, what lies before a removed token counts as a landmark.
       const Role kind = role(token.position, token.id);
       if (keeps_all_ ? token.position == record.begin - 1 : kind == Role::plain) {
-        return detail::bad_snapshot("position of a landmark", token.position);
+        return bad_snapshot("position of a landmark", token.position);
       }
       add_landmark({token.position, token.id, kind == Role::plain ? Role::landmark : kind});
     }
@@ -84,7 +84,7 @@ class TokenRestoration : public TokenRemoval {
     if (status = check_begin(record); !status.ok()) return status;
     // truncate() must find every token that the query at the rollback floor sees. Later queries see later tokens.
     const Index least = rollback_floor();
-    if (least > 0 && reach_at(least).begin <= state_.last_evicted) return detail::bad_snapshot("floor", record.floor);
+    if (least > 0 && reach_at(least).begin <= state_.last_evicted) return bad_snapshot("floor", record.floor);
     return {};
   }
 
@@ -120,7 +120,7 @@ class TokenRestoration : public TokenRemoval {
   [[nodiscard]] Status start_reach(const TokenRecord& record) noexcept {
     Index initial = 0;
     while (initial < far_.size() && far_[initial].role == Role::initial) ++initial;
-    if (initial != state_.initial) return detail::bad_snapshot("number of initial tokens", state_.initial);
+    if (initial != state_.initial) return bad_snapshot("number of initial tokens", state_.initial);
     Reach& reach = reach_[0];
     reach = {.begin = record.begin,
              .first_landmark = record.first_landmark,
@@ -128,19 +128,19 @@ class TokenRestoration : public TokenRemoval {
              .most_landmarks = record.most_landmarks};
     // Landmarks that no query sees have left the list, so the first one that is seen is the first of the list.
     if (reach.first_landmark > std::min(reach.end_landmark, state_.initial)) {
-      return detail::bad_snapshot("first_landmark", reach.first_landmark);
+      return bad_snapshot("first_landmark", reach.first_landmark);
     }
     if (!rule_.has_history()) return {};
     if (numbers().landmarks_seen(reach) > reach.most_landmarks) {
-      return detail::bad_snapshot("most_landmarks", reach.most_landmarks);
+      return bad_snapshot("most_landmarks", reach.most_landmarks);
     }
     if (const Index landmarks = far_seen(reach); landmarks > rule_.most_kept().landmarks) {
-      return detail::bad_snapshot("number of landmarks", landmarks);
+      return bad_snapshot("number of landmarks", landmarks);
     }
     // From the floor on every query has the reach of the one before.
     const Index query = record.reach_first, first = record.floor - (rule_.evicts_before_step() ? 1 : 0);
     if (query > std::max<Index>(first, 0) && !(next_reach(reach, query - 1) == reach)) {
-      return detail::bad_snapshot("reach_first", query);
+      return bad_snapshot("reach_first", query);
     }
     return {};
   }
@@ -152,13 +152,13 @@ class TokenRestoration : public TokenRemoval {
     while (first < r.begin && first < far_.size() && far_[first].position == first) ++first;
     const bool lost = first < r.begin && role(first, no_token_id) == Role::initial;
     if (lost && (r.first_removed < 0 || r.first_removed > first)) {
-      return detail::bad_snapshot("first_removed", r.first_removed);
+      return bad_snapshot("first_removed", r.first_removed);
     }
     if (rule_.has_history()) return {};
     const Index begin = recent_begin(r.reach_first);
     const bool gone = r.first_removed >= 0 && r.first_removed <= r.reach_first;
     if (r.begin == begin || (r.begin > begin && gone)) return {};
-    return detail::bad_snapshot("begin", r.begin);
+    return bad_snapshot("begin", r.begin);
   }
   /// invalid_argument unless tokens can have been removed at these positions.
   [[nodiscard]] Status check_holes(const TokenRecord& r, std::span<const FarToken> distant,
@@ -167,7 +167,7 @@ class TokenRestoration : public TokenRemoval {
     for (const Interval& hole : holes) {
       const bool refused = keeps_all_ || rule_.has_history() || r.first_removed < 0 || r.first_removed > hole.begin;
       if (refused || hole.begin <= before || hole.end <= hole.begin || hole.end > r.seen) {
-        return detail::bad_snapshot("hole", hole.begin);
+        return bad_snapshot("hole", hole.begin);
       }
       before = hole.end;
     }
@@ -175,10 +175,10 @@ class TokenRestoration : public TokenRemoval {
     Index first = 0;  // the first position that is not kept
     while (first < Index(distant.size()) && distant[std::size_t(first)].position == first) ++first;
     if (r.first_removed != (r.begin == 0 ? -1 : first)) {
-      return detail::bad_snapshot("first_removed", r.first_removed);
+      return bad_snapshot("first_removed", r.first_removed);
     }
     return {};
   }
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

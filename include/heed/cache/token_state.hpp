@@ -4,7 +4,7 @@
 
 #include <heed/types.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Numbers only. A snapshot stores some of them (TokenRecord); the others follow from these.
 struct TokenState {
@@ -19,4 +19,4 @@ struct TokenState {
   Index first_removed = -1;  ///< first position that the caller removed; -1: none
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -9,7 +9,7 @@
 
 #include <heed/types.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// 256 bits, one per key of a chunk.
 struct KeyBits {
@@ -73,4 +73,4 @@ struct KeyBits {
 };
 static_assert(chunk_keys == 256);
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -13,7 +13,7 @@
 #include <heed/kernel/softmax_state.hpp>
 #include <heed/simd/tile.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Upper bound on pending states for a run of `chunks` consecutive chunks starting at any index, plus the state being
 /// built. A run crosses one highest power-of-two boundary: at most one node waits to its left, and one per binary digit
@@ -112,4 +112,4 @@ class MergeStack {
   Node node_[max_merges + 2];
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -7,7 +7,7 @@
 
 #include <heed/config.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// Constants of exp.
 namespace exponential {
@@ -36,4 +36,4 @@ inline constexpr float softmax_floor = -81.791205f;
 inline constexpr float underflow = -87.33654f;
 }  // namespace exponential
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

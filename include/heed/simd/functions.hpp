@@ -16,8 +16,8 @@ struct Functions {
   /// 2^Bias * exp(x). Exactly 0 if x < floor, where the scaled result would be subnormal. NaN for NaN. Worst error 1.1
   /// ulp on [-87.3, 88].
   template <int Bias = 0>
-  [[gnu::always_inline]] static Reg exp(Reg x, float floor = exponential::underflow) {
-    using namespace exponential;
+  [[gnu::always_inline]] static Reg exp(Reg x, float floor = detail::exponential::underflow) {
+    using namespace detail::exponential;
     const Reg magic = V::set1(round_magic);
     const Reg shifted = V::fma(x, V::set1(log2e_high), magic);  // round(x log2 e) in the low bits
     const Reg k = V::sub(shifted, magic);

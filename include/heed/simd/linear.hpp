@@ -10,7 +10,7 @@
 #include <heed/simd/register_tile.hpp>
 #include <heed/simd/tile.hpp>
 
-namespace heed::inline HEED_ABI {
+namespace heed::inline HEED_ABI::detail {
 
 /// y[r][o] = sum_i x[r][i] m[i][o], summed as a score is: i in blocks of 32, each with its own accumulator, ascending
 /// from 0; the block sums are added in order. So a row has the same bits alone and among others.
@@ -97,4 +97,4 @@ struct LinearLoop {
   static constexpr Index cached_inputs = 128;  // 128 x 64 floats
 };
 
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail

@@ -67,7 +67,8 @@ struct LogitLoops {
       HEED_UNROLL
       for (int i = 0; i < parts; ++i) {
         const Reg x = V::sub(V::load(s + k + i * W), m);
-        const Reg p = Functions<V>::template exp<exponential::softmax_bias>(x, exponential::softmax_floor);
+        using namespace detail::exponential;
+        const Reg p = Functions<V>::template exp<softmax_bias>(x, softmax_floor);
         V::store(s + k + i * W, p);
         total[i] = V::add(total[i], p);
       }

@@ -42,7 +42,7 @@ struct Loops : Functions<V>,
 
   /// y = x m, row by row.
   static void linear(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
-    LinearLoop<V>::run(m, rows, x, x_stride, y, y_stride);
+    detail::LinearLoop<V>::run(m, rows, x, x_stride, y, y_stride);
   }
 };
 

@@ -111,7 +111,7 @@ struct Scalar {
     }
     float lane[16] = {};
     for (Index k = 0; k < round_up(count, 16); ++k) {
-      s[k] = exp<exponential::softmax_bias>(s[k] - max, exponential::softmax_floor);
+      s[k] = exp<detail::exponential::softmax_bias>(s[k] - max, detail::exponential::softmax_floor);
       lane[k % 16] += s[k];
     }
     for (int half = 8; half > 0; half /= 2) {
@@ -202,8 +202,8 @@ struct Scalar {
 
   /// 2^Bias * exp(x). Exactly 0 if x < floor, NaN for NaN.
   template <int Bias = 0>
-  [[nodiscard]] static float exp(float x, float floor = exponential::underflow) noexcept {
-    using namespace exponential;
+  [[nodiscard]] static float exp(float x, float floor = detail::exponential::underflow) noexcept {
+    using namespace detail::exponential;
     const float shifted = fma(x, log2e_high, round_magic);
     const float k = shifted - round_magic;
 #if defined(__FMA__) || defined(__FP_FAST_FMAF)

@@ -36,7 +36,7 @@ class TreeMask {
                                                const MemoryResource& memory = default_memory()) {
     Result<detail::TreeMemory> made = detail::TreeMemory::create(keys, tree, memory);
     if (!made.ok()) return made.status();
-    const TokenLists* const tokens = (*made)->tokens();
+    const detail::TokenLists* const tokens = (*made)->tokens();
     if (tokens != nullptr && tokens->staged()) {
       return fail(StatusCode::unsupported, "a tree is no mask over a cache with ",
                   tokens->rule().has_history() ? "a rule with a history" : "in-cache ranks", ": take TreePaths");

@@ -108,14 +108,14 @@ class PathKeys {
     return reach_->tokens() != nullptr && reach_->tokens()->positions() == Positions::rank;
   }
 
-  [[nodiscard]] const HoleList& holes() const noexcept { return reach_->tokens()->holes(); }
+  [[nodiscard]] const detail::HoleList& holes() const noexcept { return reach_->tokens()->holes(); }
 
   [[nodiscard]] Place place(Index node, Index key, Index max) const noexcept {
     const detail::TreeReach& tree_reach = *reach_;
     Index run = tree_reach.prefix() - key;
     if (compact()) {
       const Reach& reach = tree_reach.reach(node);
-      const LandmarkNumbers numbers = tree_reach.numbers(node);
+      const detail::LandmarkNumbers numbers = tree_reach.numbers(node);
       const Index distant = numbers.far_seen(reach), initial = reach.blind ? 0 : numbers.initial_seen(reach);
       if (key < distant) {
         const Index at = key < initial ? key : numbers.index(numbers.first_seen(reach)) + key - initial;
