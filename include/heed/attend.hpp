@@ -82,7 +82,7 @@ struct Sequence {
 /// allocated. Outputs must not overlap queries, nor each other.
 ///
 /// Errors, which leave all outputs untouched: invalid_argument naming the argument and the number; unsupported under
-/// parts of fast-math; out_of_memory; and what a cache's view says of itself (LayerKeys::readable), for example
+/// parts of fast-math; out_of_memory; and what a cache's keys say of themselves (LayerKeys::readable), for example
 /// wrong_state naming a layer and stream that the open step has not written.
 template <AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_batch(const Kernel& kernel, const P& policy, std::span<const Sequence<S>> sequences, Workspace& workspace,

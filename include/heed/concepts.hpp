@@ -283,8 +283,8 @@ concept AttentionMask = requires(const M& mask, Interval queries, Interval keys,
   { mask.visible(token, token) } -> std::same_as<bool>;
 };
 
-/// A mask whose answers depend on the KV head, for example one that selects blocks of keys per KV head. Everything else is
-/// as in AttentionMask, the optional members and the refusals too. `kv_head` is a KV head of the policy's layout, in
+/// A mask whose answers depend on the KV head, for example one that selects blocks of keys per KV head. All else is as
+/// in AttentionMask, also the optional members and the refusals. `kv_head` is a KV head of the policy's layout, in
 /// [0, num_kv_heads): every query head that reads it sees the same keys. Absorbed MLA has one KV head; expanded MLA has one
 /// per query head.
 ///

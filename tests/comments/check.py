@@ -1,9 +1,10 @@
-"""Comments of the public headers name only what exists, and what a user fills in is described.
+"""Comments of the public headers name only what exists, what a user fills in is described, and a word has one meaning.
 
     check.py <root of the repository>
 
 Of every comment under include/: `name()` is a function of heed's, `scope::name` are names of heed's, `x/y.hpp` and
-`docs/y.md` are files. Every public struct or class of a header has a /// comment.
+`docs/y.md` are files. Every public struct or class of a header has a /// comment. No header uses a word of `vocabulary`
+for another thing than docs/glossary.md says.
 """
 import pathlib
 import re
@@ -13,6 +14,15 @@ import sys
 targets = {"heed::heed", "heed::kernels"}
 # What comments name of other libraries, programs and papers.
 foreign = {"fork", "mmap", "madvise", "free", "mlock", "main", "pthread_atfork", "clone", "memcmp"}
+# (headers, expression, what to say instead). Lines are read with their comments, but without #include.
+vocabulary = [
+    ("kernel/", r"(?<![A-Za-z])[Ll]anes?(?![a-z])", "slot: a lane is an element of a SIMD register"),
+    ("(?!simd/|ternary/)", r"\bTile\b|(?<!\w)(?:stage_|slot_)?tile\(", "RowRun, row_run(): a tile is a block in registers"),
+    ("", r"\bShape\b", "the shape's thing, as in TaskShape"),
+    ("", r"\b(?:LayerView|MlaForm::absorbed_full_width|first_lane)\b", "LayerKeys, MlaCount, first_slot"),
+    ("kernel/", r"\bseen\b", "visible: seen, kept and evicted count tokens"),
+    ("", r"//.*(?:,? \btoo\b[.,;:)]|\bas they are\b|\bbeside\b|\bso many\b)", "a sentence that names what it means"),
+]
 
 
 def parts(text):
@@ -53,6 +63,11 @@ def main():
             if re.search(r"\(spec[:,]", comment):
                 problems.append(f"{where}:{number}: there is no spec")
         lines = header.read_text().split("\n")
+        place = header.relative_to(root / "include/heed").as_posix()
+        for number, line in enumerate(lines, 1):
+            for folder, expression, instead in vocabulary:
+                if re.match(folder, place) and not line.startswith("#include") and re.search(expression, line):
+                    problems.append(f"{where}:{number}: say {instead}")
         inside = ""
         for number, line in enumerate(lines, 1):
             if match := re.match(r"namespace ([\w: ]+)", line):

@@ -54,25 +54,25 @@ std::optional<State> node(const Chunks& chunks, int level, Index i) {
 }
 std::optional<State> tree(const Chunks& chunks) { return node(chunks, 40, 0); }
 
-/// The stack, used as the kernel uses it: a row that sees nothing parks its output in a free slot.
+/// The stack, used as the kernel uses it: a row that sees nothing parks its output in a free place.
 std::optional<State> stacked(const Chunks& chunks, Index first = 0, Index last = -1) {
   last = last < 0 ? Index(chunks.size()) : last;
-  while (first < last && !chunks[std::size_t(first)]) ++first;  // the run may start anywhere, and its slots suffice
-  const int slots = heed::detail::merge_slots(last - first);
-  std::vector<float> memory(std::size_t(slots * width), 0.0f);
+  while (first < last && !chunks[std::size_t(first)]) ++first;  // the run may start anywhere, and its places suffice
+  const int places = heed::detail::merge_places(last - first);
+  std::vector<float> memory(std::size_t(places * width), 0.0f);
   heed::detail::MergeStack stack;
   stack.reset();
   for (Index c = first; c < last; ++c) {
     const std::optional<State>& chunk = chunks[std::size_t(c)];
     if (!chunk) {
-      EXPECT_LT(stack.free_slot(), slots);
-      std::fill_n(memory.begin() + stack.free_slot() * width, width, 1e30f);
+      EXPECT_LT(stack.free_place(), places);
+      std::fill_n(memory.begin() + stack.free_place() * width, width, 1e30f);
       continue;
     }
     heed::RowTarget target;
     target.normalise = 1;
     stack.push<Scalar>(c, chunk->numbers, memory.data(), width, width, target);
-    EXPECT_TRUE(target.out >= memory.data() && target.out < memory.data() + slots * width);
+    EXPECT_TRUE(target.out >= memory.data() && target.out < memory.data() + places * width);
     EXPECT_LE(target.merges, heed::max_merges);
     for (int m = 0; m < target.merges; ++m) EXPECT_NE(target.merge[m].left, target.out);
     std::copy(chunk->out.begin(), chunk->out.end(), target.out);
@@ -92,7 +92,7 @@ TEST(MergeStack, IsTheTree) {
   }
 }
 
-/// Every run of up to 70 chunks from any of 70 numbers fits its slots; a row that sees nothing next still has a free one.
+/// Every run of up to 70 chunks from any of 70 numbers fits its places; a row that sees nothing next still has a free one.
 TEST(MergeStack, SlotsSufficeFromAnyNumber) {
   oracle::Random random(7);
   for (const double seen : {1.0, 0.8, 0.3}) {
@@ -123,9 +123,9 @@ TEST(MergeStack, TwoListsMeetAtTheRoot) {
     const Chunks far = random_chunks(random, random.below(20), 0.8),
                  near = random_chunks(random, random.below(40), 0.8);
     const Index beyond = Index{1} << 40, start = i % 2 == 0 ? random.below(300) : 15000 + random.below(3000);
-    const int slots = std::max(heed::detail::merge_slots(Index(far.size())),
-                               1 + heed::detail::merge_slots(Index(near.size())));
-    std::vector<float> memory(std::size_t(slots * width));
+    const int places = std::max(heed::detail::merge_places(Index(far.size())),
+                               1 + heed::detail::merge_places(Index(near.size())));
+    std::vector<float> memory(std::size_t(places * width));
     heed::detail::MergeStack stack;
     stack.reset();
     const auto push = [&](Index index, const std::optional<State>& chunk) {
@@ -133,7 +133,7 @@ TEST(MergeStack, TwoListsMeetAtTheRoot) {
       heed::RowTarget target;
       target.normalise = 1;
       stack.push<Scalar>(index, chunk->numbers, memory.data(), width, width, target);
-      ASSERT_LT(target.out, memory.data() + slots * width);
+      ASSERT_LT(target.out, memory.data() + places * width);
       std::copy(chunk->out.begin(), chunk->out.end(), target.out);
       Scalar::finish(&target, 1, width);
     };
@@ -176,10 +176,10 @@ TEST(MergeStack, PartsAreNodes) {
 }
 
 TEST(MergeStack, SlotsAreLogarithmic) {
-  EXPECT_EQ(heed::detail::merge_slots(0), heed::detail::merge_slots(1));
-  EXPECT_LE(heed::detail::merge_slots(1), 1);
-  EXPECT_LE(heed::detail::merge_slots(1024), 11);
-  EXPECT_LE(heed::detail::merge_slots(Index{1} << 32), heed::max_merges + 2);
+  EXPECT_EQ(heed::detail::merge_places(0), heed::detail::merge_places(1));
+  EXPECT_LE(heed::detail::merge_places(1), 1);
+  EXPECT_LE(heed::detail::merge_places(1024), 11);
+  EXPECT_LE(heed::detail::merge_places(Index{1} << 32), heed::max_merges + 2);
 }
 
 TEST(MergeStack, ResetForgets) {

@@ -23,7 +23,7 @@ concept AttendHooks = LogitHook<H> || CappedLogitHook<H> || ChunkSink<H>;
 
 namespace detail {
 
-// A class that inherits a name twice cannot name it. So this finds members of any kind, overloaded ones too.
+// A class that inherits a name twice cannot name it. So this finds members of any kind, also overloaded ones.
 struct NameOfLogits {
   int logits;
 };

@@ -46,9 +46,9 @@ struct PlannedVisibility {
   std::int32_t bits = 0;  ///< number of the first query's bits
 
   PlannedVisibility() = default;
-  PlannedVisibility(Kind what, const Visibility& seen, std::int32_t first_bits) noexcept
-      : kind(what), rows(seen.rows), keys(seen.keys), bits(first_bits) {
-    for (std::size_t panel = 0; panel < panel_rows.size(); ++panel) panel_rows[panel] = Range(seen.panel_rows[panel]);
+  PlannedVisibility(Kind what, const Visibility& visible, std::int32_t first_bits) noexcept
+      : kind(what), rows(visible.rows), keys(visible.keys), bits(first_bits) {
+    for (std::size_t i = 0; i < panel_rows.size(); ++i) panel_rows[i] = Range(visible.panel_rows[i]);
   }
 };
 
@@ -78,10 +78,10 @@ struct PlannedChunk {
 
 /// All that is remembered of one job. Null pointers: nothing, ask. The memory is the plan's.
 struct Answers {
-  const PlannedChunk* chunks = nullptr;     ///< [chunks of the job], far ones first
-  const SlotRun* runs = nullptr;            ///< all runs of the plan
-  const PlannedVisibility* seen = nullptr;  ///< [row blocks][chunks of the job]
-  const KeyBits* bits = nullptr;            ///< all bits of the plan
+  const PlannedChunk* chunks = nullptr;           ///< [chunks of the job], far ones first
+  const SlotRun* runs = nullptr;                  ///< all runs of the plan
+  const PlannedVisibility* visibility = nullptr;  ///< [row blocks][chunks of the job]
+  const KeyBits* bits = nullptr;                  ///< all bits of the plan
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -47,7 +47,7 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
       maps.connect(sequences, jobs, carver);
       const CallScratch scratch = CallScratch::carve(carver, tasks);
       if (carver.fits()) {
-        if (answers.sizes.seen > 0) Planner(layout, tasks, answers).answer(jobs);
+        if (answers.sizes.visibilities > 0) Planner(layout, tasks, answers).answer(jobs);
         maps.map_queries(sequences, jobs, executor, kernel.linear);
         kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.hooks});
         maps.map_outputs(sequences, jobs, executor, kernel.linear);

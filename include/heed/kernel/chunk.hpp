@@ -10,7 +10,7 @@ namespace heed::inline HEED_ABI::detail {
 /// share no node below the root.
 inline constexpr Index far_away = Index{1} << 40;
 
-/// At most 256 keys of a job's far list or of its near list. Lane k holds key first + k of that list.
+/// At most 256 keys of a job's far list or of its near list. Slot k holds key first + k of that list.
 struct Chunk {
   bool is_far = false;  ///< of the far list, else of the near list
   Index number = 0;     ///< number of the chunk in its list

@@ -18,12 +18,12 @@ namespace heed::inline HEED_ABI::detail {
 /// Upper bound on pending states for a run of `chunks` consecutive chunks starting at any index, plus the state being
 /// built. A run crosses one highest power-of-two boundary: at most one node waits to its left, and one per binary digit
 /// to its right.
-[[nodiscard]] constexpr int merge_slots(Index chunks) noexcept {
+[[nodiscard]] constexpr int merge_places(Index chunks) noexcept {
   return int(std::bit_width(std::uint64_t(chunks > 1 ? chunks - 1 : 0))) + 1;
 }
 
-/// One row's pending nodes. Their outputs lie in buffers of the caller, slot i at slot0 + i * slot_stride, `width`
-/// floats each; merge_slots() says how many slots suffice. This class holds the softmax states and the slot numbers.
+/// One row's pending nodes. Their outputs lie in buffers of the caller, place i at place0 + i * place_stride, `width`
+/// floats each; merge_places() says how many places suffice. This class holds the softmax states and the place numbers.
 class MergeStack {
  public:
   /// Forgets all pending states.
@@ -34,36 +34,37 @@ class MergeStack {
   }
   /// true if no state is pending.
   [[nodiscard]] bool empty() const noexcept { return depth_ == 0; }
-  /// A slot that holds no pending state.
-  [[nodiscard]] int free_slot() const noexcept { return std::countr_one(used_); }
+  /// A place that holds no pending state.
+  [[nodiscard]] int free_place() const noexcept { return std::countr_one(used_); }
 
   /// Makes a new state pending: that of chunk number `chunk`, or of part number `chunk` if all parts have equal size.
   /// Fills target.out, target.merge and target.merges: where the state's output goes, and what it merges with on the
   /// way.
   template <class Backend>
-  void push(Index chunk, SoftmaxState state, float* slot0, Index slot_stride, Index width, RowTarget& target) noexcept {
-    close<Backend>(chunk, slot0, slot_stride, width);
+  void push(Index chunk, SoftmaxState state, float* place0, Index place_stride, Index width,
+            RowTarget& target) noexcept {
+    close<Backend>(chunk, place0, place_stride, width);
     target.merges = 0;
     for (int level = 1; depth_ > 0 && ((chunk + 1) & ((Index{1} << level) - 1)) == 0; ++level) {
       if (top().chunk >> level != chunk >> level) continue;
       const MergeWeights w = merge_weights(top().state, state);
-      target.merge[target.merges++] = {slot0 + top().slot * slot_stride, w.left, w.right};
+      target.merge[target.merges++] = {place0 + top().place * place_stride, w.left, w.right};
       state = w.state;
       pop();
     }
-    // The popped slots are read while the output is written, so the output needs a slot that was free before.
-    const int slot = std::countr_one(used_ | reading_);
+    // The popped places are read while the output is written, so the output needs a place that was free before.
+    const int place = std::countr_one(used_ | reading_);
     reading_ = 0;
-    used_ |= std::uint64_t{1} << slot;
-    node_[depth_++] = {chunk, state, slot};
-    target.out = slot0 + slot * slot_stride;
+    used_ |= std::uint64_t{1} << place;
+    node_[depth_++] = {chunk, state, place};
+    target.out = place0 + place * place_stride;
   }
 
   /// Merges all pending states, latest first. Returns the merged state and sets `out` to its output. Not if empty().
   template <class Backend>
-  SoftmaxState fold(float* slot0, Index slot_stride, Index width, const float** out) noexcept {
-    while (depth_ > 1) merge_top<Backend>(slot0, slot_stride, width);
-    *out = slot0 + top().slot * slot_stride;
+  SoftmaxState fold(float* place0, Index place_stride, Index width, const float** out) noexcept {
+    while (depth_ > 1) merge_top<Backend>(place0, place_stride, width);
+    *out = place0 + top().place * place_stride;
     return top().state;
   }
 
@@ -71,13 +72,13 @@ class MergeStack {
   struct Node {
     Index chunk;  // the last chunk of the node
     SoftmaxState state;
-    int slot;
+    int place;
   };
 
   [[nodiscard]] Node& top() noexcept { return node_[depth_ - 1]; }
 
   void pop() noexcept {
-    const std::uint64_t bit = std::uint64_t{1} << top().slot;
+    const std::uint64_t bit = std::uint64_t{1} << top().place;
     used_ &= ~bit;
     reading_ |= bit;
     --depth_;
@@ -85,24 +86,24 @@ class MergeStack {
 
   // Merges pending nodes whose common ancestor ends before `chunk`. Happens only where chunks did not arrive.
   template <class Backend>
-  void close(Index chunk, float* slot0, Index slot_stride, Index width) noexcept {
+  void close(Index chunk, float* place0, Index place_stride, Index width) noexcept {
     while (depth_ > 1) {
       const auto differ = std::uint64_t(node_[depth_ - 2].chunk ^ top().chunk);
       const int level = int(std::bit_width(differ));
       if (top().chunk >> level == chunk >> level) return;
-      merge_top<Backend>(slot0, slot_stride, width);
+      merge_top<Backend>(place0, place_stride, width);
     }
   }
 
   template <class Backend>
-  void merge_top(float* slot0, Index slot_stride, Index width) noexcept {
+  void merge_top(float* place0, Index place_stride, Index width) noexcept {
     Node& left = node_[depth_ - 2];
     Node& right = top();
     const MergeWeights w = merge_weights(left.state, right.state);
-    float* out = slot0 + left.slot * slot_stride;
-    Backend::merge(w.left, out, w.right, slot0 + right.slot * slot_stride, width, out);
-    left = {right.chunk, w.state, left.slot};
-    used_ &= ~(std::uint64_t{1} << right.slot);
+    float* out = place0 + left.place * place_stride;
+    Backend::merge(w.left, out, w.right, place0 + right.place * place_stride, width, out);
+    left = {right.chunk, w.state, left.place};
+    used_ &= ~(std::uint64_t{1} << right.place);
     --depth_;
   }
 

@@ -195,7 +195,7 @@ inline Status enter_layer(const AttentionLayout& layout, const Tasks& tasks, con
     if (!(job->mask.near_keys() == job->near_keys) || job->mask.far_keys() != job->far_keys) {
       return fail(StatusCode::invalid_argument, "the mask of keys has other lists than the plan's");
     }
-    job->answers.seen = nullptr;
+    job->answers.visibility = nullptr;
   }
   if (job->answers.chunks == nullptr || Planner(layout, tasks, {}).same_runs(*job)) return {};
   return fail(StatusCode::invalid_argument, "keys has rows at other distances from each other than the plan's");

@@ -13,21 +13,22 @@ namespace heed::inline HEED_ABI::detail {
 
 /// The most that is remembered. What does not fit is asked again when it is read, so this changes no bit.
 struct AnswerLimits {
-  Index seen = 0;  ///< (row block, chunk) pairs, and chunks
-  Index bits = 0;  ///< (query, chunk) pairs that a mask leaves partly visible
-  Index runs = 0;  ///< runs of rows
+  Index visibilities = 0;  ///< (row block, chunk) pairs, and chunks
+  Index bits = 0;          ///< (query, chunk) pairs that a mask leaves partly visible
+  Index runs = 0;          ///< runs of rows
 };
 /// Of one call: KV heads share visibility. Rows are found anew, because each KV head would read its runs only once.
-inline constexpr AnswerLimits call_limits{.seen = 4096, .bits = 1024, .runs = 0};
+inline constexpr AnswerLimits call_limits{.visibilities = 4096, .bits = 1024, .runs = 0};
 /// Of a plan for many layers. 32 bytes a pair with bits: 2 MiB. Runs take 48 bytes each: 1.5 MiB.
-inline constexpr AnswerLimits plan_limits{.seen = Index{1} << 16, .bits = Index{1} << 16, .runs = Index{1} << 15};
+inline constexpr AnswerLimits plan_limits{
+    .visibilities = Index{1} << 16, .bits = Index{1} << 16, .runs = Index{1} << 15};
 /// Runs of a chunk there is memory for, in keys and in values: pages of 64 tokens have 4 or 5.
 inline constexpr Index planned_runs = 5;
 
 /// How much memory answers take. It depends on sizes only, and a smaller call does not take more.
 struct AnswerSizes {
   Index chunks = 0;
-  Index seen = 0;
+  Index visibilities = 0;
   Index bits = 0;
   Index runs = 0;
 
@@ -38,15 +39,15 @@ struct AnswerSizes {
   void add(Index jobs, Index queries, Index keys, Index row_blocks) noexcept {
     const Index each = most_chunks(keys);
     chunks = (Count(chunks) + Count(jobs) * each).value();
-    seen = (Count(seen) + Count(row_blocks) * each).value();
+    visibilities = (Count(visibilities) + Count(row_blocks) * each).value();
     bits = (Count(bits) + (Count(queries) + row_blocks) * each).value();  // a query may lie in two blocks
   }
   [[nodiscard]] AnswerSizes limited(const AnswerLimits& limits) const noexcept {
     AnswerSizes made = *this;
-    made.seen = std::min(seen, limits.seen);
+    made.visibilities = std::min(visibilities, limits.visibilities);
     made.bits = std::min(bits, limits.bits);
     made.runs = limits.runs == 0 ? 0 : std::min((Count(chunks) * (2 * planned_runs)).value(), limits.runs);
-    made.chunks = limits.runs == 0 ? 0 : std::min(chunks, limits.seen);
+    made.chunks = limits.runs == 0 ? 0 : std::min(chunks, limits.visibilities);
     return made;
   }
 };
@@ -68,14 +69,14 @@ struct AnswerSizes {
 struct AnswerMemory {
   AnswerSizes sizes;
   PlannedChunk* chunks = nullptr;
-  PlannedVisibility* seen = nullptr;
+  PlannedVisibility* visibilities = nullptr;
   KeyBits* bits = nullptr;
   SlotRun* runs = nullptr;
 
   static AnswerMemory carve(Carver& carver, const AnswerSizes& sizes) noexcept {
     AnswerMemory made{.sizes = sizes};
     made.chunks = carver.take<PlannedChunk>(sizes.chunks);
-    made.seen = carver.take<PlannedVisibility>(sizes.seen);
+    made.visibilities = carver.take<PlannedVisibility>(sizes.visibilities);
     made.bits = carver.take<KeyBits>(sizes.bits);
     made.runs = carver.take<SlotRun>(sizes.runs);
     return made;
@@ -177,25 +178,27 @@ class Planner {
   void find_visibility(Job& job) {
     if (job.mask.grouped()) return;  // its answers differ between KV heads
     const Index blocks = tasks_.row_blocks(job), chunks = job.num_chunks();
-    if ((Count(blocks) * chunks).value() > memory_.sizes.seen - used_.seen) return;
-    PlannedVisibility* const seen = memory_.seen + used_.seen;
-    used_.seen += blocks * chunks;
+    if ((Count(blocks) * chunks).value() > memory_.sizes.visibilities - used_.visibilities) return;
+    PlannedVisibility* const made = memory_.visibilities + used_.visibilities;
+    used_.visibilities += blocks * chunks;
     for (Index block = 0; block < blocks; ++block) {
       const RowRange rows{tasks_.block_rows(job, block), layout_.heads_per_group()};
       Index number = block * chunks;
-      for_each_chunk(job, [&](const Chunk& chunk) { *std::construct_at(seen + number++) = visibility_of(job, rows, chunk); });
+      for_each_chunk(job, [&](const Chunk& chunk) {
+        *std::construct_at(made + number++) = visibility_of(job, rows, chunk);
+      });
     }
-    job.answers.seen = seen;
+    job.answers.visibility = made;
     job.answers.bits = memory_.bits;
   }
   [[nodiscard]] PlannedVisibility visibility_of(const Job& job, const RowRange& rows, const Chunk& chunk) {
     using Kind = PlannedVisibility::Kind;
     if (used_.bits + rows.queries() > memory_.sizes.bits) return {};  // there may be no room for bits
-    Visibility seen;
+    Visibility visible;
     keys_.move_to(chunk);
-    if (!ask_visibility(job, rows, keys_, memory_.bits + used_.bits, &seen)) return {Kind::nothing, {}, 0};
-    if (seen.alike) return {seen.full ? Kind::full : Kind::alike, seen, 0};
-    const PlannedVisibility made(Kind::bits, seen, std::int32_t(used_.bits));
+    if (!ask_visibility(job, rows, keys_, memory_.bits + used_.bits, &visible)) return {Kind::nothing, {}, 0};
+    if (visible.alike) return {visible.full ? Kind::full : Kind::alike, visible, 0};
+    const PlannedVisibility made(Kind::bits, visible, std::int32_t(used_.bits));
     used_.bits += rows.queries();
     return made;
   }

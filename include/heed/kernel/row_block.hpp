@@ -55,13 +55,13 @@ class RowBlock {
     MergeStack& stack = scratch_.stacks[r];
     *out = nullptr;
     if (stack.empty()) return {};
-    return stack.template fold<Backend>(row_slots(r), slot_stride(), shape_.state_width, out);
+    return stack.template fold<Backend>(row_places(r), place_stride(), shape_.state_width, out);
   }
 
  private:
-  // Slot 0 of row r. The rows of one slot lie together, so a tile of rows writes one region.
-  [[nodiscard]] float* row_slots(Index r) const noexcept { return scratch_.states + r * shape_.state_width; }
-  [[nodiscard]] Index slot_stride() const noexcept { return shape_.max_rows * shape_.state_width; }
+  // Place 0 of row r for pending states. Rows of one place lie together, so a tile of rows writes one region.
+  [[nodiscard]] float* row_places(Index r) const noexcept { return scratch_.states + r * shape_.state_width; }
+  [[nodiscard]] Index place_stride() const noexcept { return shape_.max_rows * shape_.state_width; }
 
   // A row of queries in scratch, and how many Querys it has.
   [[nodiscard]] Index query_stride() const noexcept {
@@ -204,16 +204,16 @@ class RowBlock {
       target.normalise = 1.0f / chunk_sum.sum;
       // 256 undoes the 2^-8 in the probabilities, exactly.
       scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(),
-                                                {chunk_sum.max, chunk_sum.sum * float(chunk_keys)}, row_slots(r),
-                                                slot_stride(), shape_.state_width, target);
+                                                {chunk_sum.max, chunk_sum.sum * float(chunk_keys)}, row_places(r),
+                                                place_stride(), shape_.state_width, target);
     }
-    // Rows that see nothing are still computed with their tile. Their output goes to a slot that nobody reads.
+    // Rows that see no key are still computed with their tile. Their output goes to a place that is never read.
     for (Index r = rows.begin; r < rows.end; ++r) {
       RowTarget& target = scratch_.targets[r];
       if (target.out != nullptr) continue;
       target.merges = 0;
       target.normalise = 0;
-      target.out = row_slots(r) + scratch_.stacks[r].free_slot() * slot_stride();
+      target.out = row_places(r) + scratch_.stacks[r].free_place() * place_stride();
     }
   }
 

@@ -46,8 +46,8 @@ struct Scratch {
   KeyBits* visible = nullptr;
   const std::byte** pointers = nullptr;
   const std::byte** factor_pointers = nullptr;
-  float* key_factors = nullptr;    // [factors of a key][64], beside key_panel
-  float* value_factors = nullptr;  // [factors of 64 dims][256], beside value_panel
+  float* key_factors = nullptr;    // [factors of a key][64], of the rows in key_panel
+  float* value_factors = nullptr;  // [factors of 64 dims][256], of the rows in value_panel
   Index* positions = nullptr;
   Index* far_list = nullptr;
 

@@ -1,5 +1,5 @@
 /// \file
-/// Sources of keys and values, with their type erased. So the loops are compiled once per codec and backend, whatever the
+/// Sources of keys and values without their type. So the loops are compiled once per codec and backend, and serve every
 /// cache. The price is an indirect call per run of rows, never per key.
 #pragma once
 

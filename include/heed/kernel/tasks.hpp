@@ -162,7 +162,7 @@ class Tasks {
   // Upper bound on a row's pending states over `keys` keys. Near keys may begin and end within a chunk: one chunk more.
   // While near chunks arrive, one state of all far keys waits.
   [[nodiscard]] static int slots(Index keys) noexcept {
-    return merge_slots((keys + chunk_keys - 1) / chunk_keys + 1) + 1;
+    return merge_places((keys + chunk_keys - 1) / chunk_keys + 1) + 1;
   }
   // All blocks of a job but the last have this many rows.
   [[nodiscard]] Index most_block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }

@@ -26,29 +26,29 @@ struct RowRange {
 /// Which keys of the chunk, at which `keys` stands, the rows see. Writes bits[i] of query first_query() + i if not all rows
 /// see the same. Returns false if no row sees a key.
 [[nodiscard]] inline bool ask_visibility(const Job& job, const RowRange& rows, ChunkKeys& keys, KeyBits* bits,
-                                         Visibility* seen) {
+                                         Visibility* answer) {
   const Index first = rows.first_query(), last = rows.last_query();
   keys.ask();
   const Interval all_rows{0, rows.rows.size()};
-  *seen = {.rows = all_rows, .panel_rows = {}, .keys = keys.slots()};
+  *answer = {.rows = all_rows, .panel_rows = {}, .keys = keys.slots()};
   Coverage all = Coverage::partial;
   if (job.query_positions.empty()) {  // positions are consecutive, so one question may answer for all rows
     all = keys.coverage({job.query_position(first), job.query_position(last) + 1});
   }
   if (all == Coverage::none) return false;
   if (all == Coverage::full) {
-    seen->alike = true;
-    seen->full = seen->keys.begin == 0;
+    answer->alike = true;
+    answer->full = answer->keys.begin == 0;
     for (Index panel = 0; panel < chunk_panels; ++panel) {
-      const bool any = panel * panel_keys < seen->keys.end && (panel + 1) * panel_keys > seen->keys.begin;
-      seen->panel_rows[panel] = any ? all_rows : Interval{};
+      const bool any = panel * panel_keys < answer->keys.end && (panel + 1) * panel_keys > answer->keys.begin;
+      answer->panel_rows[panel] = any ? all_rows : Interval{};
     }
     return true;
   }
   const Interval no_rows{all_rows.end, 0};
   KeyBits some;
-  seen->rows = no_rows;
-  std::fill_n(seen->panel_rows, chunk_panels, no_rows);
+  answer->rows = no_rows;
+  std::fill_n(answer->panel_rows, chunk_panels, no_rows);
   const auto widen = [](Interval& to, Interval by) {
     to = {std::min(to.begin, by.begin), std::max(to.end, by.end)};
   };
@@ -58,13 +58,13 @@ struct RowRange {
     if (!visible.any()) continue;
     some = some | visible;
     const Interval by = rows.rows_of(query);
-    widen(seen->rows, by);
+    widen(answer->rows, by);
     for (Index panel = 0; panel < chunk_panels; ++panel) {
-      if (visible.word[std::size_t(panel)] != 0) widen(seen->panel_rows[panel], by);
+      if (visible.word[std::size_t(panel)] != 0) widen(answer->panel_rows[panel], by);
     }
   }
-  seen->keys = some.hull();
-  return seen->rows.size() > 0;
+  answer->keys = some.hull();
+  return answer->rows.size() > 0;
 }
 
 /// From bits of queries to bits of rows, in place: visible[r] becomes what row r sees.

@@ -65,7 +65,8 @@ class VisibleKeys {
   }
 
   /// Calls body(rows, keys, phase) so that every row adds exactly the keys it sees, in order. A hidden key is never
-  /// multiplied, not even by 0, because 0 * NaN is NaN. `tile` rows are added together if they see the same keys.
+  /// multiplied, not even by 0, because 0 * NaN is NaN. `tile` is the number of rows of a register tile. They are added
+  /// together if they see the same keys.
   template <class Body>
   void each_run(const Body& body, Index tile) const {
     if (all_.full) {
@@ -112,9 +113,9 @@ class VisibleKeys {
     using Kind = PlannedVisibility::Kind;
     const Job& job = rows.job();
     const Answers& answers = job.answers;
-    if (answers.seen == nullptr) return false;
+    if (answers.visibility == nullptr) return false;
     const PlannedVisibility& planned =
-        answers.seen[rows.task().row_block * job.num_chunks() + job.ordinal(chunk.chunk())];
+        answers.visibility[rows.task().row_block * job.num_chunks() + job.ordinal(chunk.chunk())];
     if (planned.kind == Kind::unknown) return false;
     all_.rows = planned.rows.interval();
     all_.keys = planned.keys.interval();

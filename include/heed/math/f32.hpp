@@ -38,7 +38,7 @@ struct F32 {
   /// The loops of the backend.
   template <class Backend>
   struct On : Backend {
-    /// Copies rows as they are.
+    /// Copies rows without rounding.
     static void queries(const float* q, Index rows, Index width, float* out) noexcept {
       detail::copy(q, q + rows * width, out);
     }

@@ -43,18 +43,18 @@ concept MathTypes = requires(const typename M::Weight& weight) {
 ///     Weight                  a weight of the softmax; float(weight) is 2^-8 exp(logit - max) as the math rounds it
 ///     On<Backend>             the loops, on the vectors of a backend
 ///
-/// Logits are floats. If Weight is float, weights take the place of the logits. States of chunks are floats too, and the
+/// Logits are floats. If Weight is float, weights take the place of the logits. States of chunks are also floats, and the
 /// backend merges them. On<Backend> has the loops below; a loop with a codec is a template of it. Rows of logits `s` and
 /// of weights `p` are 256 apart. q_stride counts Querys. simd/scalar.hpp has the other arguments, and defines the loops
 /// of F32.
 ///
-///     few_rows                                                up to so many rows read keys and values in place
+///     few_rows                                                most rows that read keys and values in place
 ///     queries(q, rows, width, out)                            rounds rows of floats, which lie one after the other
 ///     pack_keys<K>(keys, width, panel)                        panel [ceil(width / panel_numbers)][64]
 ///     score_panel(q, q_stride, rows, panel, width, keys, scale, s, ahead, factors)
 ///     score_rows<K>(q, q_stride, rows, keys, width, scale, s)
 ///     softmax(s, count, p)                                    weights of `count` logits, the largest logit, and the sum
-///                                                             of the weights as they are multiplied with values.
+///                                                             of the rounded weights, which multiply values.
 ///                                                             Weights up to the next multiple of 16 are 0
 ///     pack_values<V>(values, first_dim, dims, panel)          panel [ceil(count / panel_numbers)][64]
 ///     accumulate_panel(p, rows, panel, keys, first_dim, dims, targets, phase, ahead, factors)

@@ -26,7 +26,7 @@ inline Status check_rope(const Rope* rope, const char* name, Index width) {
 }  // namespace detail
 
 /// A RowPreparation: copies the key view of every row and rotates rope->options().head_dim numbers of it, from
-/// `offset` on, by the row's position. Values stay as they are stored. Without a rope there is nothing to prepare.
+/// `offset` on, by the row's position. Values are read from the stored rows. Without a rope there is nothing to prepare.
 struct KeyRotation {
   const Rope* rope = nullptr;  ///< not owned
   View key;                    ///< the policy's key view

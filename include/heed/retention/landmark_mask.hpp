@@ -86,9 +86,9 @@ class LandmarkMask {
   /// \{
   [[nodiscard]] bool visible(Index query, Index key) const noexcept {
     if (key > query) return false;
-    const Reach& seen = reach(query);
-    if (key >= seen.begin) return true;
-    return !seen.blind && detail::has_far(far_, key);
+    const Reach& at_query = reach(query);
+    if (key >= at_query.begin) return true;
+    return !at_query.blind && detail::has_far(far_, key);
   }
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys) const noexcept {
     if (keys.begin > queries.end - 1) return Coverage::none;
@@ -145,9 +145,9 @@ class LandmarkMask {
     return i < far_slots_ ? i : detail::moved_position(far_slots_, detail::distance(near_begin_, far_[i].position));
   }
   [[nodiscard]] bool far_visible(Index query, Index i) const noexcept {
-    const Reach& seen = reach(query);
+    const Reach& at_query = reach(query);
     const Index position = far_[i].position;  // from `begin` on it is read as a near key
-    return position <= query && position < seen.begin && !seen.blind;
+    return position <= query && position < at_query.begin && !at_query.blind;
   }
   [[nodiscard]] Coverage far_coverage(Interval queries, Interval keys) const noexcept {
     const Index front = far_[keys.begin].position, back = far_[keys.end - 1].position;

@@ -1,5 +1,5 @@
 /// \file
-/// Factors of rows beside a packed panel of their codes.
+/// Factors of the rows whose codes a packed panel holds.
 #pragma once
 
 #include <heed/factors.hpp>
@@ -7,8 +7,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Factors of the rows of a packed panel, as floats. Not owned. Factor i of row k is at[i * 64 + k] beside a panel of
-/// keys, and at[i * 256 + k] beside a panel of values. Nothing is passed for codecs without factors.
+/// Factors of the rows of a packed panel, as floats. Not owned. Factor i of row k is at[i * 64 + k] for a panel of
+/// keys, and at[i * 256 + k] for a panel of values. Nothing is passed for codecs without factors.
 template <Factors F>
 struct PanelFactors {
   const float* at = nullptr;  ///< factor 0 of row 0

@@ -107,8 +107,8 @@ class SuffixMask {
   for (Index i = 0; i < tokens; ++i) {
     for (Index j = 0; j < tokens; ++j) {
       const Index bit = i * tokens + j;
-      const std::uint64_t seen = (packed[std::size_t(bit / 8)] >> (bit % 8)) & 1;
-      rows[std::size_t(i * words + j / 64)] |= seen << (j % 64);
+      const std::uint64_t visible = (packed[std::size_t(bit / 8)] >> (bit % 8)) & 1;
+      rows[std::size_t(i * words + j / 64)] |= visible << (j % 64);
     }
   }
   return rows;
