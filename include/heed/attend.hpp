@@ -81,9 +81,9 @@ struct Sequence {
 /// `workspace` grows if it owns its memory and is too small; workspace_bytes() says how much is needed. Nothing else is
 /// allocated. Outputs must not overlap queries, nor each other.
 ///
-/// Errors, which leave all outputs untouched: invalid_argument naming the argument and the number; unsupported under
-/// parts of fast-math; out_of_memory; and what a cache's keys say of themselves (LayerKeys::readable), for example
-/// wrong_state naming a layer and stream that the open step has not written.
+/// Errors leave all outputs untouched: invalid_argument naming the argument and the number; unsupported under parts of
+/// fast-math; out_of_memory. Keys of a cache may also refuse to be read (LayerKeys::readable): for example with
+/// wrong_state, naming a layer and stream that the open step has not written.
 template <AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend_batch(const Kernel& kernel, const P& policy, std::span<const Sequence<S>> sequences, Workspace& workspace,
                     E& executor, const AttendOptions& options = {}) {
@@ -103,9 +103,10 @@ Status attend_batch(const P& policy, std::span<const Sequence<S>> sequences, Wor
 /// One layer of a planned step: attend_batch() with the masks and positions that `plan` was made with. `layer` has one
 /// LayerIo for each sequence of the plan, in the same order.
 ///
-/// Bits, workspace and errors are those of attend_batch(). A plan that does not fit is refused, and outputs stay untouched:
-/// invalid_argument naming what differs (policy, number of sequences, workers, keys of another cache, layer group, size or
-/// layout in memory, sizes of q, out or lse); wrong_state for keys of another step, or if the plan was not made.
+/// Bits, workspace and errors are those of attend_batch(). A plan that does not fit is refused, and outputs stay
+/// untouched. invalid_argument names what differs: policy, number of sequences, workers, keys (of another cache, layer
+/// group, size or layout in memory), sizes of q, out or lse. wrong_state: keys of another step, or the plan was not
+/// made.
 /// \{
 template <AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend(const Kernel& kernel, const Plan& plan, const P& policy, std::span<const LayerIo<S>> layer,

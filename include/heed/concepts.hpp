@@ -214,16 +214,16 @@ concept StagedSource = KeyValueSource<S> && requires(const S& source, int stream
   { source.stage_position(n, n) } -> std::same_as<Index>;                // stage, then as position()
 };
 
-/// A source whose KV heads and layers differ by offsets only, so that a plan remembers where rows lie. For one stream and
-/// one key the address `row_run(stream, head, key, max).data - base(stream, head).rows` is the same number for every head,
-/// and for the sources of every layer that a plan serves; so is the rest of the RowRun. The same holds for slot_row_run() and
-/// stage_row_run(), and for the entries in a plane of factors.
+/// A source whose KV heads and layers differ by offsets only, so that a plan remembers where rows lie. For one stream
+/// and one key the address `row_run(stream, head, key, max).data - base(stream, head).rows` is the same number for
+/// every head, and for the sources of every layer that a plan serves. The rest of the RowRun is also the same. This
+/// holds also for slot_row_run() and stage_row_run(), and for the entries in a plane of factors.
 template <class S>
 concept OffsetSource = KeyValueSource<S> && requires(const S& source, int stream, Index head) {
   { source.base(stream, head) } -> std::same_as<RowBase>;
 };
 
-/// What tells the keys of one step from all others: sources that are equal in all three have the same keys at the same
+/// Identifies the keys of one step. Sources that are equal in all three numbers have the same keys at the same
 /// positions, in the same stages, and RowRuns that differ by their base() only.
 struct SourceIdentity {
   std::uint64_t keys = 0;    ///< number of the token list; 0: unknown, and positions are compared instead

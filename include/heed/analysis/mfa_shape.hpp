@@ -18,7 +18,7 @@ namespace heed::inline HEED_ABI::analysis {
 ///
 /// D is hidden_size, m num_heads, C head_dim, r q_lora_rank. This is MFA as deployed in Step-3 (arXiv 2507.19427; vLLM
 /// step3_text.py). The MFA paper's form (arXiv 2412.19255, known through secondary summaries) has r = C and no norm, so
-/// D (3 C + m C) + m C^2 parameters; another count in circulation is in gmha.hpp. If r < C, the rank of W_c is r.
+/// D (3 C + m C) + m C^2 parameters. gmha.hpp has another count in circulation. If r < C, the rank of W_c is r.
 struct MfaShape {
   Index hidden_size = 0;    ///< D
   Index num_heads = 0;      ///< m, query heads

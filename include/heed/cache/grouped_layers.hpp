@@ -38,7 +38,7 @@ class GroupedLayers {
   [[nodiscard]] std::span<const LayerGroup> groups() const noexcept { return groups_; }
   /// Where the rows of a layer are. The layer must exist.
   [[nodiscard]] Place place(Index layer) const noexcept { return places_[std::size_t(layer)]; }
-  /// The group of a layer; of layer 0 if there is no such layer; an empty one if there are no layers.
+  /// The group of a layer. If there is no such layer, that of layer 0. Without layers an empty group.
   /// \{
   [[nodiscard]] LayerGroup& group(Index layer) noexcept { return groups_[std::size_t(place(checked(layer)).group)]; }
   [[nodiscard]] const LayerGroup& group(Index layer) const noexcept {

@@ -151,17 +151,17 @@ class KvCache : public CacheContents, private detail::StepOwner<KvCache<P, K, V>
 
   /// The keys of one layer: committed tokens. A layer outside 0 .. layers() - 1 has no keys.
   ///
-  /// Whether these keys can answer a query depends on its position. The next query, at seen(), is always answered, as
-  /// if its token were a plain one. A committed query is answered if the cache still has all keys that it saw: every
-  /// query while the recent tokens of the rule begin at 0 (Causal: always), else those of the last
-  /// CacheOptions::undo_tokens tokens. attend() refuses earlier ones with wrong_state. With in-cache ranks, or under a
-  /// rule with a history, only a step knows what a query sees, so attend() refuses every query here: attend before
-  /// commit(), to Step::keys().
+  /// Whether these keys can answer a query depends on its position. The next query, at seen(), is always answered. It
+  /// counts as a token without a role. A committed query is answered if the cache still has all keys that it saw. While
+  /// the recent tokens of the rule begin at 0 (Causal: always) that is every query. Afterwards it is every query of the
+  /// last CacheOptions::undo_tokens tokens. attend() refuses earlier ones with wrong_state. With in-cache ranks, or
+  /// under a rule with a history, only a step knows what a query sees, so attend() refuses every query here: attend
+  /// before commit(), to Step::keys().
   [[nodiscard]] Keys keys(Index layer) const noexcept { return view(layer, false); }
 
-  /// Goes back to the first `tokens` tokens of the sequence. 0 always works; so does any length from m - undo_tokens
-  /// on, where m is the most tokens seen since the cache was empty. out_of_range beyond seen() or below
-  /// rollback_floor(); out_of_memory; wrong_state while a step is open.
+  /// Goes back to the first `tokens` tokens of the sequence. 0 always works. Any length from m - undo_tokens on works,
+  /// where m is the most tokens seen since the cache was empty. out_of_range beyond seen() or below rollback_floor();
+  /// out_of_memory; wrong_state while a step is open.
   Status truncate(Index tokens) {
     if (Status status = no_step("truncate()"); !status.ok()) return status;
     ++facts_->change;
@@ -171,9 +171,10 @@ class KvCache : public CacheContents, private detail::StepOwner<KvCache<P, K, V>
   /// Drops all tokens and keeps the memory. wrong_state while a step is open.
   Status clear() { return truncate(0); }
 
-  /// Removes the tokens at logical positions begin ... end - 1 from every layer that keeps them: no later query sees them,
-  /// as if a mask hid them. All others keep their positions, and their rules forget them as if nothing had been removed.
-  /// With in-cache ranks the keys behind move up. Text goes on at seen(), whatever was removed: see resume_at().
+  /// Removes the tokens at logical positions begin ... end - 1 from every layer that keeps them: no later query sees
+  /// them, as if a mask hid them. All others keep their positions, and their rules forget them as if nothing had been
+  /// removed. With in-cache ranks the keys behind move up. The next token has position seen(), also if the last tokens
+  /// were removed: see resume_at().
   ///
   /// Memory: a rule that keeps everything frees the pages at once. Under other rules a removed recent token keeps its slot
   /// until it would have left the window.

@@ -11,12 +11,12 @@
 namespace heed::inline HEED_ABI {
 
 /// A KeyValueSource over one layer, with the mask of its rule. Owns no rows. Valid until the cache changes or ends. If
-/// the cache is moved, by construction or assignment, the view belongs to the new cache. readable() says whether it is
-/// valid; attend() asks that first.
+/// the cache is moved, by construction or assignment, they are keys of the new cache. readable() says whether they are
+/// valid. attend() asks that first.
 ///
 /// The far keys come first (landmarks in order), then the recent run. The kernel reads slots (SlottedSource): the keys,
 /// and the holes that removed tokens left in the run. If the rule has a history, or with in-cache ranks, queries of a
-/// step see different lists: the view is then a StagedSource with stages.
+/// step see different lists. Then this is a StagedSource with stages.
 template <Codec K, Codec V>
 class LayerKeys {
  public:
@@ -62,7 +62,7 @@ class LayerKeys {
   /// does not.
   ///
   /// out_of_range: the cache has no such layer. wrong_state: a stream of the layer is not written in the open step; the
-  /// step is closed; or these are only the committed tokens although a step is open. invalid_argument: the policy
+  /// step is closed; a step is open, and these keys are of the committed tokens only. invalid_argument: the policy
   /// rotates and the cache's does not, or the reverse. Allocates only for an error message.
   [[nodiscard]] Status readable(bool policy_rotates) const {
     if (Status status = current(); !status.ok()) return status;
@@ -91,8 +91,8 @@ class LayerKeys {
     return {};
   }
   /// Ok if the cache still has every key that queries at these positions see. wrong_state for a query before the first
-  /// one that the cache can answer; it can answer all while no rule has hidden a token. If the rule has a history, or
-  /// with in-cache ranks, wrong_state for every query that is not of the open step.
+  /// one that the cache can answer. While the rule has hidden no token, it can answer all. If the rule has a history,
+  /// or with in-cache ranks, wrong_state for every query that is not of the open step.
   [[nodiscard]] Status answers(Interval positions) const {
     if (group_ == nullptr || positions.size() == 0 || stages() > 0) return {};
     const detail::TokenIndex& index = group_->index;

@@ -38,7 +38,7 @@ concept EvictsLater = requires(Step& step) {
 ///     prefixes.insert(all_ids, cache);        // so that the conversation can go on
 ///
 /// **What is found.** An entry of n tokens can give every t <= n that its cache can go back to: t >= rollback_floor(),
-/// of all layer groups the greatest. find() gives the longest t of all entries. Without eviction that is every t. Where
+/// the greatest of all layer groups. find() gives the longest t of all entries. Without eviction that is every t. Where
 /// a rule evicts, an entry of insert() gives t = n, and the lengths that undo_tokens allow. An entry of commit() keeps
 /// what the step's tokens could see, so it gives every t from the step's first token on, in all layer groups at once.
 /// Chunks that are committed one after the other then give every t. To find the same prompt again, one of its tokens
@@ -55,9 +55,9 @@ concept EvictsLater = requires(Step& step) {
 ///     commit()                    w - 1 + (tokens of the step) tokens
 ///     commit() of every chunk     the whole text, each page once: as if there were no window
 ///
-/// To keep less, commit steps as usual and insert() at some lengths: then t is one of these lengths. Bookkeeping is 4 bytes
-/// for every token that a group of an entry keeps, 16 more for a landmark, 40 for every token that the group can go back and
-/// 8 for every page; and 4 bytes for every id, once for what several texts begin with.
+/// To keep less, commit steps as usual and insert() at some lengths: then t is one of these lengths. Bookkeeping of a
+/// group of an entry is 4 bytes for every token that it keeps, 16 more for a landmark, 40 for every token that it can
+/// go back and 8 for every page. An id takes 4 bytes. The ids of a common beginning are stored once.
 ///
 /// Entries beyond set_max_bytes() go, the least recently used first: find(), insert() and commit() use one. Pages that
 /// go return to their pool, and from there to the memory resource by KvCache::trim() or PagePool::trim(). Free pages

@@ -13,7 +13,8 @@
 namespace heed::inline HEED_ABI {
 
 /// What the queries of a whole text see under a rule: a SplitMask over keys 0 .. tokens() - 1, key i at position i.
-/// attend() with it gives the same bits as a cache that evicts by the rule, however the text is fed to that cache.
+/// attend() with it gives the same bits as a cache that evicts by the rule, for any steps in which that cache gets the
+/// text.
 ///
 /// Movable. One that was moved from has no tokens; attend() refuses its mask().
 class RuleMask {

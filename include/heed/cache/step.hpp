@@ -24,13 +24,13 @@ class CacheStep : public detail::StepGuard<Cache> {
   /// The cache of the step; null if the step is closed.
   [[nodiscard]] const Cache* cache() const noexcept { return this->owner(); }
   /// Rotary positions of the new tokens in `layer`, [tokens()]. Rotate queries by them, and keys unless the policy
-  /// rotates keys at read. They are logical positions; with in-cache ranks, the number of keys that the token sees,
-  /// minus 1, which differs between layers with different rules. Valid while the step is open. Empty if it is closed,
-  /// or without such a layer.
+  /// rotates keys at read. They are logical positions. With in-cache ranks a position is the number of keys that the
+  /// token sees, minus 1. It then differs between layers with different rules. Valid while the step is open. Empty if
+  /// it is closed, or without such a layer.
   ///
-  /// They are those of a text. If the tokens are nodes of a draft tree, several stand for one place: rotate by
-  /// TreeMask::positions() or TreePaths::positions(). attend() refuses a tree in a step that was asked for these, unless the
-  /// tree is a chain.
+  /// They are the positions of a text. Several nodes of a draft tree stand for one place of a text. Rotate nodes by
+  /// TreeMask::positions() or TreePaths::positions(). After a call of this function attend() refuses a tree in this
+  /// step, unless the tree is a chain.
   [[nodiscard]] std::span<const Index> positions(Index layer) const noexcept {
     if (!open() || layer < 0 || layer >= this->owner()->layers()) return {};
     this->owner()->facts_->ask_positions();

@@ -25,9 +25,9 @@ class TokenRestoration : public TokenRemoval {
             .first_landmark = reach.first_landmark - state_.dropped,
             .most_landmarks = reach.most_landmarks};
   }
-  /// Fills an empty index from a snapshot: `far` are the far tokens without their roles, `ids` the ids of the near
-  /// ones, `holes` the removed ones among these. invalid_argument for numbers that no sequence of calls leads to, or
-  /// out_of_memory; the index must not be used then.
+  /// Fills an empty index from a snapshot. `distant` are the far tokens without their roles, `ids` the ids of the near
+  /// tokens, `holes` the removed near tokens. invalid_argument for numbers that no sequence of calls leads to, or
+  /// out_of_memory. After an error the index must not be used.
   [[nodiscard]] Status restore(const MemoryResource& memory, const TokenRecord& record,
                                std::span<const FarToken> distant, std::span<const std::int32_t> ids,
                                std::span<const Interval> holes) {

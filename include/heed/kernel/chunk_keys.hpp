@@ -90,9 +90,9 @@ class ChunkKeys {
     const std::byte** row = nullptr;
     const std::byte** factors = nullptr;  ///< null: not asked for
   };
-  /// Fills row[k] with a pointer to the row in slot slots.begin + k of `chunk`, which is this chunk or the next one, and
-  /// factors[k] with one to the row's entry in the plane of factors. A slot before the chunk's first key gets the first
-  /// key's pointers. Returns true if `bytes` bytes can be read from the start of every row.
+  /// `chunk` is this chunk or the next one. Points row[k] at the row in slot slots.begin + k, and factors[k] at the
+  /// row's entry in the plane of factors. A slot before the chunk's first key gets the first key's pointers. Returns
+  /// true if `bytes` bytes can be read from the start of every row.
   bool point_at(const Chunk& chunk, Interval slots, const View& view, Index bytes, const Pointers& to) {
     const Index live = std::max(slots.begin, chunk.slots.begin);
     const ChunkRuns runs = planned_runs(chunk, view.stream);

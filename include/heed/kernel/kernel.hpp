@@ -20,9 +20,9 @@ struct SequenceList;
 struct StepPlan;
 }  // namespace detail
 
-/// The loops of one backend over rows of one key codec and one value codec, in one math: plain data, so that it can be
-/// chosen at run time, and be compiled elsewhere (compiled.hpp). kernel<Backend, K, V>() gives the one in math::F32, and
-/// kernel<Backend, K, V, Math>() that of another math; attend(kernel, ...) runs it. A kernel with hooks is another value,
+/// The loops of one backend over rows of one key codec and one value codec, in one math. It is plain data: a program
+/// can choose it at run time, and another unit can compile it (compiled.hpp). kernel<Backend, K, V>() is in math::F32,
+/// kernel<Backend, K, V, Math>() in another math. attend(kernel, ...) runs it. A kernel with hooks is another value,
 /// kernel<Backend, K, V>(hooks).
 ///
 /// The names are those of the backend, of the codecs and of the math. attend() compares the codecs' names with those of

@@ -62,7 +62,7 @@ namespace heed::inline HEED_ABI::detail {
 }
 
 /// Not ok unless there is a mask (given, or the source's), it fits the keys, and the keys can answer the queries. The
-/// mask is asked first, because its message says most; then the source's stages; then what the source still holds.
+/// mask is asked first, because its message says most. The source's stages follow, then what the source still holds.
 [[nodiscard]] inline Status check_mask(const SequenceRef& sequence, Index queries) {
   const auto bad = [](const auto&... parts) { return fail(StatusCode::invalid_argument, parts...); };
   const SourceTable& source = *sequence.source;

@@ -128,8 +128,8 @@ class VisibleKeys {
     return true;
   }
 
-  // The next rows from `begin` on that are added together: whole tiles of rows that see the same keys, if there are
-  // enough of them; otherwise at most one tile of rows that each see some key.
+  // The next rows from `begin` on that are added together. If enough rows see the same keys: whole tiles of these.
+  // Otherwise at most one tile of rows that each see some key.
   [[nodiscard]] Interval next_rows(Index begin, Index tile) const noexcept {
     const Index last = all_.rows.end;
     while (begin < last && !bits_[begin].any()) ++begin;

@@ -58,9 +58,9 @@ class GroupedLayer {
   /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return q_.in(); }
 
-  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
-  /// k [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]; queries are rotated, keys as `keys`
-  /// says. invalid_argument naming a wrong size; nothing is then written.
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim], k
+  /// [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]. Queries are rotated, keys as `keys`
+  /// says. invalid_argument naming a wrong size. After an error nothing has been written.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  std::span<float> v, E& executor, CachedKeys keys = CachedKeys::rotated) const {

@@ -140,9 +140,9 @@ class MfaLayer {
   /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return shared_.hidden_size(); }
 
-  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
-  /// k and v [tokens][head_dim]; queries are rotated, keys as `keys` says. invalid_argument naming a wrong size, or
-  /// out_of_memory; nothing is then written.
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim], k
+  /// and v [tokens][head_dim]. Queries are rotated, keys as `keys` says. invalid_argument naming a wrong size, or
+  /// out_of_memory. After an error nothing has been written.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  std::span<float> v, Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {

@@ -187,8 +187,8 @@ class MlaLayer {
   [[nodiscard]] Index hidden_size() const noexcept { return kv_a_.in(); }
 
   /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][nope + rope]
-  /// and rows [tokens][kv_lora_rank + qk_rope_head_dim], rope keys as `keys` says. invalid_argument naming a wrong size,
-  /// or out_of_memory; nothing is then written.
+  /// and rows [tokens][kv_lora_rank + qk_rope_head_dim]. Queries are rotated, rope keys as `keys` says.
+  /// invalid_argument naming a wrong size, or out_of_memory. After an error nothing has been written.
   template <SimdBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> rows,
                  Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {

@@ -33,7 +33,7 @@ concept MathTypes = requires(const typename M::Weight& weight) {
 }  // namespace detail
 
 /// A math is a type: how queries, packed rows and weights are held, in which order their products are added, and how
-/// large the error may be. attend<Backend, Math>() names it; it is never chosen by the number of rows. math::F32 is the
+/// large the error may be. attend<Backend, Math>() names it. The number of rows never chooses it. math::F32 is the
 /// default. What a math promises stands in its header and in docs/design.md.
 ///
 ///     name                    what Kernel::math says; no two maths have one name

@@ -32,15 +32,15 @@ struct LayerIo {
 };
 
 /// How a step is computed: which query sees which key, where rows lie relative to the beginning of a layer, and how the
-/// work is cut into tasks. make() it once per step; attend(plan, ...) then runs each layer without asking again.
+/// work is cut into tasks. Call make() once per step. attend(plan, ...) then runs each layer without asking again.
 ///
 ///     plan.make(policy, step.keys(0), num_queries, executor.workers());   // keys of any layer, or a PlannedSequence each
 ///     for every layer: write its rows, then                              // keys of this layer, or a LayerIo each
 ///       attend<Backend>(plan, policy, q, step.keys(layer), out, workspace, executor);
 ///
 /// A plan serves the layers of one layer group of a cache: they hold the same tokens. A cache with several groups needs
-/// one plan for each. It is valid until a cache of its sequences changes or ends, as views are; attend() refuses it in
-/// another step. Results have the bits of attend_batch() without a plan.
+/// one plan for each. Like the keys of a layer, it is valid until a cache of its sequences changes or ends. attend()
+/// refuses it in another step. Results have the bits of attend_batch() without a plan.
 ///
 /// The memory is the plan's own and grows when a step needs more, or it is the caller's. It is used again by the next
 /// make(): with plan_bytes() reserved, no step allocates. Movable. Threads may run one plan at the same time, each with

@@ -85,17 +85,17 @@ enum class RopeDirection {
 /// The frequencies of one model, and tables that make rotations cheap. Owns its tables. Immutable: threads may share
 /// it.
 ///
-/// Angles are float64, because a float32 angle has an error of position * 6e-8 rad. cos and sin of a position are
-/// computed by the addition theorem in float64, from those of the multiple of 64 below it and of the rest, and then
-/// rounded to float. So two small tables serve 65,536 positions, and one evaluation serves all heads. A position gives
-/// the same bits wherever it is rotated, at write or at read.
+/// Angles are float64, because a float32 angle has an error of position * 6e-8 rad. The addition theorem gives cos and
+/// sin of position 64 a + b from those of 64 a and of b, in float64. They are then rounded to float. So two small
+/// tables serve 65,536 positions, and one evaluation serves all heads. A position gives the same bits wherever it is
+/// rotated, at write or at read.
 ///
 /// One that was moved from has options() of head_dim 0 and no frequencies. It rotates and writes nothing, and a policy
 /// that points to it is refused.
 class Rope {
  public:
-  /// Computes the tables. Errors: those of RopeOptions::validate(); invalid_argument if options that are right alone give
-  /// together a frequency or an amplitude that is not finite; out_of_memory.
+  /// Computes the tables. Errors: those of RopeOptions::validate(); invalid_argument if the options together give a
+  /// frequency or an amplitude that is not finite; out_of_memory.
   [[nodiscard]] static Result<Rope> create(const RopeOptions& options) {
     if (Status status = options.validate(); !status.ok()) return status;
     Rope rope(options);

@@ -45,8 +45,8 @@ struct KeysInPlaceLoops {
   }
 
   // Scores of R rows and all keys, read where they lie. With 2 or 4 rows of 16-bit numbers two groups of W keys are
-  // scored at once: the two numbers of a word are added to the same accumulator one after the other, and one group has
-  // too few accumulators to hide that. A single row waits for memory instead. Three rows with two groups spill: one
+  // scored at once. The two numbers of a word are added to the same accumulator one after the other. One group has too
+  // few accumulators to hide the wait. A single row waits for memory instead. Three rows with two groups spill: one
   // group was 10 % faster at 512 keys.
   template <class C, int R>
   static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {

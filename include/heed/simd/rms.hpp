@@ -1,6 +1,6 @@
 /// \file
-/// The root mean square of a row, with the same bits on every instruction set: the sum always has 16 parts that are
-/// added in a fixed order, and squares of floats are exact in float64, so a fused multiply-add changes nothing.
+/// The root mean square of a row, with the same bits on every instruction set. The sum always has 16 parts that are
+/// added in a fixed order. Squares of floats are exact in float64, so a fused multiply-add changes nothing.
 #pragma once
 
 #include <cmath>

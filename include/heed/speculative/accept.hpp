@@ -69,10 +69,10 @@ template <class... Why>
   return made;
 }
 
-/// Greedy acceptance of a tree: the path from node 0 on, each time to the first child whose token is the target's
-/// choice, as long as there is one. tokens [nodes] are the drafts, targets [nodes] the target's choice after each.
-/// Returns the nodes of the path, node 0 first, as Step::commit(accepted) takes them. The bonus token is targets[last
-/// of them]. Empty for an empty tree. invalid_argument for another number of tokens or targets.
+/// Greedy acceptance of a tree. The path begins at node 0. It goes on to the first child whose token is the target's
+/// choice, while there is one. tokens [nodes] are the drafts, targets [nodes] the target's choice after each. Returns
+/// the nodes of the path, node 0 first, as Step::commit(accepted) takes them. The bonus token is targets[last of them].
+/// Empty for an empty tree. invalid_argument for another number of tokens or targets.
 [[nodiscard]] inline Result<std::vector<Index>> accept_greedy(const DraftTree& tree, std::span<const Token> tokens,
                                                               std::span<const Token> targets) {
   const Index nodes = tree.size();

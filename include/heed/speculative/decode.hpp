@@ -150,9 +150,9 @@ Result<SpeculativeStatistics> speculate(M& model, Token token, Index count, Inde
 /// is called for each token. It returns nothing, or a bool: false ends the run after this token, at an end-of-text
 /// token for example, and later drafts are discarded.
 ///
-/// The text is the same as without drafts if verify() gives a row the bits that it has alone. heed's kernel does; use
-/// one form of MLA (MlaForm), and projections that give a row the same bits alone and among others, as heed's do.
-/// Afterwards the model has committed all emitted tokens except the last, also if emit() ended the run.
+/// The text is the same as without drafts if verify() gives a row the bits that it has alone. heed's kernel and
+/// projections do. Use one form of MLA (MlaForm). Afterwards the model has committed all emitted tokens except the
+/// last, also if emit() ended the run.
 ///
 /// Errors: those of the model; invalid_argument for `drafts` outside 0 .. 4095, for more drafts than allowed, a token
 /// outside the vocabulary, a wrong number of logits, a logit that is NaN or +inf and a row of nothing but -inf, naming

@@ -72,9 +72,9 @@ class BitNetAttention {
   /// As given to create().
   [[nodiscard]] const BitNetProjections<L>& projections() const noexcept { return projections_; }
 
-  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim],
-  /// k [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]; queries are rotated, keys as `keys`
-  /// says. invalid_argument naming a wrong size, or out_of_memory; nothing is then written.
+  /// Queries and cache rows of tokens at `positions`: x [tokens][hidden_size] gives q [tokens][num_heads][head_dim], k
+  /// [tokens][num_kv_heads][head_dim] and v [tokens][num_kv_heads][v_head_dim]. Queries are rotated, keys as `keys`
+  /// says. invalid_argument naming a wrong size, or out_of_memory. After an error nothing has been written.
   template <TernaryBackend Backend, Executor E>
   Status project(std::span<const float> x, std::span<const Index> positions, std::span<float> q, std::span<float> k,
                  std::span<float> v, Workspace& workspace, E& executor, CachedKeys keys = CachedKeys::rotated) const {
