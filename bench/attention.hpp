@@ -32,7 +32,7 @@ struct Task {
 }
 
 template <class Backend, class P, class C>
-void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& task, Index threads, bool& checked) {
+void run_attention(benchmark::State& state, const PolicyShape<P>& shape, const Task& task, Index threads, bool& checked) {
   const bool cold = std::string(task.group) != "smoke";
   const std::string kept =
       std::string(shape.name) + "/" + C::name + "/" + std::to_string(task.keys) + (cold ? "" : "/warm");
@@ -96,7 +96,7 @@ void run_attention(benchmark::State& state, const Shape<P>& shape, const Task& t
 
 /// Registers <group>/<shape>/<codec>/<backend>[/q:Q]/keys:N/threads:T for every thread count of the task.
 template <class Backend, class C, class P>
-void add(const Shape<P>& shape, const Task& task) {
+void add(const PolicyShape<P>& shape, const Task& task) {
   for (const Index threads : task.threads) {
     std::string name = std::string(task.group) + "/" + shape.name + "/" + C::name + "/" + Backend::name;
     if (std::string(task.group) != "decode") name += "/q:" + std::to_string(task.queries);

@@ -11,7 +11,7 @@
 namespace bench {
 
 /// 9 query heads and 3 KV heads of 64 in 30 layers (SmolLM2 135M).
-inline Shape<heed::Gqa> small_gqa() {
+inline PolicyShape<heed::Gqa> small_gqa() {
   return {"gqa_9_3_64", {.num_heads = 9, .num_kv_heads = 3, .head_dim = 64, .scale = heed::default_scale(64)}};
 }
 inline constexpr Index small_layers = 30;
@@ -20,7 +20,7 @@ inline constexpr Index small_layers = 30;
 enum class Way { attend, plan };
 
 template <class Backend, class P, class C>
-void run_overhead(benchmark::State& state, const Shape<P>& shape, Index keys, Way way, bool& checked) {
+void run_overhead(benchmark::State& state, const PolicyShape<P>& shape, Index keys, Way way, bool& checked) {
   const heed::AttentionLayout layout = shape.policy.layout();
   Index row_bytes = 0;
   for (int s = 0; s < layout.num_streams; ++s) {

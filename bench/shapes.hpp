@@ -15,23 +15,23 @@
 namespace bench {
 
 template <class P>
-struct Shape {
+struct PolicyShape {
   const char* name;
   P policy;
 };
 
 /// Llama-2 7B.
-inline Shape<heed::Mha> mha() { return {"mha", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
+inline PolicyShape<heed::Mha> mha() { return {"mha", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
 /// Llama-3 8B, Mistral 7B.
-inline Shape<heed::Gqa> gqa() {
+inline PolicyShape<heed::Gqa> gqa() {
   return {"gqa", {.num_heads = 32, .num_kv_heads = 8, .head_dim = 128, .scale = heed::default_scale(128)}};
 }
 /// The same with a single KV head.
-inline Shape<heed::Mqa> mqa() { return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
+inline PolicyShape<heed::Mqa> mqa() { return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
 /// Step-3: 64 heads of 256 share one key and one value.
-inline Shape<heed::Mfa> mfa() { return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}}; }
+inline PolicyShape<heed::Mfa> mfa() { return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}}; }
 /// The same with the un-rotated key as the value, its map folded away.
-inline Shape<heed::MfaKr> mfa_kr() {
+inline PolicyShape<heed::MfaKr> mfa_kr() {
   static const heed::Rope rope =
       heed::value_or_throw(heed::Rope::create({.head_dim = 256, .layout = heed::RopeLayout::half_split, .theta = 5e5}));
   return {"mfa_kr", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256), .rope = &rope}};
@@ -46,10 +46,10 @@ inline heed::Mla mla_of(heed::Index heads) {
           .scale = heed::default_scale(192)};
 }
 /// Absorbed, from absorbed queries to latent outputs, as peers measure it.
-inline Shape<heed::Mla> mla() { return {"mla", mla_of(128)}; }
-inline Shape<heed::Mla> mla16() { return {"mla16", mla_of(16)}; }
+inline PolicyShape<heed::Mla> mla() { return {"mla", mla_of(128)}; }
+inline PolicyShape<heed::Mla> mla16() { return {"mla16", mla_of(16)}; }
 /// V2-Lite expanded inside the kernel, a chunk at a time.
-inline Shape<heed::MlaExpanded> mla16_tiles() {
+inline PolicyShape<heed::MlaExpanded> mla16_tiles() {
   static const heed::PackedMlaWeights packed = [] {
     const heed::Mla mla = mla_of(16);
     const heed::Index rows = 16 * (128 + 128);
@@ -65,7 +65,7 @@ inline Shape<heed::MlaExpanded> mla16_tiles() {
   return {"mla16_tiles", {mla}};
 }
 /// MLA of V2-Lite with keys and values expanded beforehand, as other engines do for prefill.
-inline Shape<heed::Mha> mla16_expanded() {
+inline PolicyShape<heed::Mha> mla16_expanded() {
   return {"mla16_expanded", {.num_heads = 16, .head_dim = 192, .v_head_dim = 128, .scale = heed::default_scale(192)}};
 }
 

@@ -25,7 +25,7 @@ using heed::Index;
 using heed_fuzz::Bytes;
 using heed_test::AnyMask;
 
-struct Shape {
+struct CallShape {
   Index kv_heads = 1, group = 1, key_dim = 1, value_dim = 1;
   bool shared = false;  ///< values are the first numbers of the keys
 };
@@ -93,7 +93,7 @@ struct Case {
 };
 
 template <class Codec, class Policy>
-void run(const Policy& policy, const Shape& shape, Bytes& in) {
+void run(const Policy& policy, const CallShape& shape, Bytes& in) {
   const Index heads = shape.kv_heads * shape.group;
   oracle::Random random(in.number<std::uint16_t>());
   std::vector<float> slopes, sinks;
@@ -170,7 +170,7 @@ void run(const Policy& policy, const Shape& shape, Bytes& in) {
 
 template <class Codec>
 void run(Bytes& in) {
-  Shape shape{.kv_heads = in.pick(1, 3), .group = in.pick(1, 5), .key_dim = in.pick(1, 70)};
+  CallShape shape{.kv_heads = in.pick(1, 3), .group = in.pick(1, 5), .key_dim = in.pick(1, 70)};
   shape.value_dim = in.one_in(2) ? shape.key_dim : in.pick(1, 70);
   shape.shared = in.one_in(3);
   const auto scale = float(1 / std::sqrt(double(shape.key_dim)));

@@ -14,10 +14,10 @@ namespace {
 using heed::Index;
 
 /// Often the shape of so many weights, else anything.
-struct Shape {
+struct MatrixShape {
   Index rows = 0, cols = 0;
 };
-Shape shape(heed_fuzz::Bytes& in) {
+MatrixShape shape(heed_fuzz::Bytes& in) {
   constexpr Index widths[] = {1, 5, 64, 128, 192, 256, 320, 512};
   if (in.one_in(4)) return {in.extreme(), in.extreme()};
   return {in.pick(1, 9), widths[in.pick(0, 7)]};
@@ -25,7 +25,7 @@ Shape shape(heed_fuzz::Bytes& in) {
 
 template <class L>
 void read(heed_fuzz::Bytes& in) {
-  const Shape size = shape(in);
+  const MatrixShape size = shape(in);
   const Index rows = size.rows, cols = size.cols;
   const auto kind = in.pick(0, 7);
   std::vector<std::uint8_t> bytes;

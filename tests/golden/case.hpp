@@ -18,7 +18,7 @@
 namespace heed_golden {
 
 using Int = std::int64_t;
-using Shape = std::vector<Int>;
+using TensorShape = std::vector<Int>;
 
 /// The case cannot be run as it asks to be; the message names the option or tensor.
 class Unusable : public std::runtime_error {
@@ -87,7 +87,7 @@ class Case {
         tensors_(heed_examples::Safetensors::open(folder / entry.at("file").get<std::string>())) {
     const auto listed = entry.value("tensors", nlohmann::json::object());
     for (const auto& [name, description] : listed.items()) {
-      if (description.at("shape").get<Shape>() != tensors_.info(name).shape) {
+      if (description.at("shape").get<TensorShape>() != tensors_.info(name).shape) {
         throw Unusable("tensor '" + name + "' has another shape than the index says");
       }
     }
@@ -96,14 +96,14 @@ class Case {
   Config config;
 
   [[nodiscard]] bool has(const std::string& name) const { return tensors_.contains(name); }
-  [[nodiscard]] Shape shape(const std::string& name) const { return tensors_.info(name).shape; }
+  [[nodiscard]] TensorShape shape(const std::string& name) const { return tensors_.info(name).shape; }
 
   /// The numbers of a tensor that must have this shape; -1 is any extent.
   template <class T>
-  [[nodiscard]] std::vector<T> get(const std::string& name, const Shape& wanted) {
+  [[nodiscard]] std::vector<T> get(const std::string& name, const TensorShape& wanted) {
     used_.insert(name);
     if (!has(name)) throw Unusable("there is no tensor '" + name + "'");
-    const Shape& got = tensors_.info(name).shape;
+    const TensorShape& got = tensors_.info(name).shape;
     bool same = got.size() == wanted.size();
     for (std::size_t i = 0; same && i < got.size(); ++i) same = wanted[i] == -1 || wanted[i] == got[i];
     if (!same) throw Unusable("tensor '" + name + "' has shape " + text(got) + ", expected " + text(wanted));
@@ -111,7 +111,7 @@ class Case {
   }
 
   /// A result to compare with, if the case has it: `name`_f64 if there, else `name`.
-  [[nodiscard]] std::optional<Reference> reference(const std::string& name, const Shape& wanted) {
+  [[nodiscard]] std::optional<Reference> reference(const std::string& name, const TensorShape& wanted) {
     used_.insert({name, name + "_f64"});
     for (const std::string& candidate : {name + "_f64", name}) {
       if (has(candidate)) return Reference{candidate, get<double>(candidate, wanted)};
@@ -135,7 +135,7 @@ class Case {
   }
 
  private:
-  [[nodiscard]] static std::string text(const Shape& shape) { return nlohmann::json(shape).dump(); }
+  [[nodiscard]] static std::string text(const TensorShape& shape) { return nlohmann::json(shape).dump(); }
 
   heed_examples::Safetensors tensors_;
   std::set<std::string> used_;

@@ -46,7 +46,7 @@ struct SameForAll {
   [[nodiscard]] Coverage coverage(Interval queries, Interval keys, Index) const { return mask.coverage(queries, keys); }
 };
 
-Shape shape_of(Mechanism mechanism) {
+AttentionShape shape_of(Mechanism mechanism) {
   return {.mechanism = mechanism, .heads = 6, .kv_heads = 2, .key_dim = 40, .value_dim = 24};
 }
 

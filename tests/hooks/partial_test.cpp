@@ -9,7 +9,7 @@ namespace {
 class PartialHooks : public HookLaws {};
 HEED_FOR_ALL_HOOKED(PartialHooks);
 
-Shape shape_of(Mechanism mechanism) {
+AttentionShape shape_of(Mechanism mechanism) {
   return {.mechanism = mechanism, .heads = 6, .kv_heads = 2, .key_dim = 40, .value_dim = 24};
 }
 

@@ -10,7 +10,7 @@ namespace {
 class Probabilities : public HookLaws {};
 HEED_FOR_ALL_HOOKED(Probabilities);
 
-Shape shape_of(Mechanism mechanism) {
+AttentionShape shape_of(Mechanism mechanism) {
   return {.mechanism = mechanism, .heads = 6, .kv_heads = 2, .key_dim = 40, .value_dim = 24};
 }
 

@@ -18,7 +18,7 @@ const T& pick(oracle::Random& random, const std::vector<T>& from) {
   return from[std::size_t(random.below(Index(from.size())))];
 }
 
-Shape random_shape(oracle::Random& random, const std::vector<Mechanism>& mechanisms) {
+AttentionShape random_shape(oracle::Random& random, const std::vector<Mechanism>& mechanisms) {
   static const std::vector<std::pair<Index, Index>> heads = {{1, 1},  {2, 1},  {4, 2},  {9, 3}, {8, 8},
                                                              {16, 4}, {16, 1}, {12, 2}, {5, 5}};
   static const std::vector<std::pair<Index, Index>> dims = {
@@ -56,7 +56,7 @@ void add_options(oracle::Random& random, Problem& p) {
 Problem random_problem(oracle::Random& random, const std::vector<Mechanism>& mechanisms, double most_work) {
   static const std::vector<Index> sizes = {0, 1, 2, 31, 255, 256, 257, 511, 513, 1000};
   for (;;) {
-    const Shape shape = random_shape(random, mechanisms);
+    const AttentionShape shape = random_shape(random, mechanisms);
     const Index queries = random.below(6) == 0 ? 64 + random.below(12) : random.below(17);
     const Index keys = pick(random, sizes);
     if (double(queries * keys * shape.heads) * double(shape.key_dim + shape.value_dim) > most_work) continue;

@@ -27,7 +27,7 @@ class Counted final : public Source {
 
 /// Some sequences with a prefix in common. Each is a problem of its own over all its keys.
 struct Sequences {
-  Sequences(const Shape& shape, Index shared_keys, const std::vector<std::pair<Index, Index>>& own, bool options)
+  Sequences(const AttentionShape& shape, Index shared_keys, const std::vector<std::pair<Index, Index>>& own, bool options)
       : prefix_keys(shared_keys) {
     std::uint64_t seed = 20;
     prefix = gaussian(shape, 0, prefix_keys, ++seed);
@@ -77,7 +77,7 @@ struct OwnKeys {
 
 /// The outputs of all sequences, each asked for its own keys alone or for those of a cache that also has the prefix.
 std::vector<Output> cascade(const Subject& subject, const Sequences& s, bool own_alone, Index threads) {
-  const Shape& shape = s.prefix.shape;
+  const AttentionShape& shape = s.prefix.shape;
   const Index chunks = s.prefix_keys / heed::chunk_keys;
   const auto cache = filled(subject, s.prefix);
   PartialStates shared;
@@ -118,7 +118,7 @@ std::vector<Output> cascade(const Subject& subject, const Sequences& s, bool own
 TEST_P(Cascade, HasTheBitsOfAttendAndMeetsTheBound) {
   const std::vector<std::pair<Index, Index>> own{{1, 1}, {1, 300}, {4, 4}, {1, 700}, {30, 257}, {0, 9}, {1, 256}};
   for (const Mechanism mechanism : mechanisms()) {
-    const Shape shape{.mechanism = mechanism, .heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 16};
+    const AttentionShape shape{.mechanism = mechanism, .heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 16};
     for (const Index prefix_keys : {256, 1792}) {
       const Sequences s(shape, prefix_keys, own, mechanism != Mechanism::mha);
       const std::vector<Output> got = cascade(subject(), s, prefix_keys == 256, prefix_keys == 256 ? 1 : 3);
@@ -165,7 +165,7 @@ TEST_P(Cascade, PrefixWithoutPositions) {
 
 /// Two levels: a prefix of all, prefixes of some, and own keys. Each level is read by its own queries.
 TEST_P(Cascade, OfTwoLevels) {
-  const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12};
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12};
   Sequences s(shape, 768, {{1, 600}, {1, 900}, {1, 512}, {1, 1100}}, true);
   for (const std::size_t first : {0u, 2u}) {  // the pairs share 512 keys more
     const Problem& from = s.all[first];
@@ -197,7 +197,7 @@ TEST_P(Cascade, OfTwoLevels) {
 
 /// The rows of the prefix are asked for once, however many sequences there are.
 TEST_P(Cascade, ReadsThePrefixOnce) {
-  const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
   const auto rows_read = [&](std::size_t count) {
     const Sequences s(shape, 2048, std::vector<std::pair<Index, Index>>(count, {1, 1}), false);
     const auto cache = filled(subject(), s.prefix);

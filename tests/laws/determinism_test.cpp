@@ -44,7 +44,7 @@ std::vector<Index> random_sizes(oracle::Random& random, Index total, Index large
 /// What a prefill gave, any chunked prefill gives, and any decode afterwards: every masking, head size and grouping.
 TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
   oracle::Random random(1);
-  std::vector<Shape> shapes = {{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40},
+  std::vector<AttentionShape> shapes = {{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40},
                                {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
                                {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
                                {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}};
@@ -53,7 +53,7 @@ TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
     shapes.push_back({.mechanism = Mechanism::mla_expanded, .heads = 4, .key_dim = 40, .value_dim = 24});
     shapes.push_back({.mechanism = Mechanism::mfa_kr, .heads = 7, .key_dim = 48, .value_dim = 48});
   }
-  for (const Shape& shape : shapes) {
+  for (const AttentionShape& shape : shapes) {
     for (const AnyMask& mask : {causal(), window(40)}) {
       Problem p = gaussian(shape, 60, 290, 1);
       p.mask = mask;
@@ -130,7 +130,7 @@ TEST_P(Determinism, ThreadsWithChunksMissing) {
 /// A batch of everything at once, in any order and with any neighbours.
 TEST_P(Determinism, BatchCompositionAndPosition) {
   oracle::Random random(4);
-  const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 20};
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 20};
   const std::vector<std::pair<Index, Index>> sizes = {{1, 1},   {1, 700}, {16, 300}, {1, 1300}, {0, 5},
                                                       {50, 50}, {5, 0},   {2, 256},  {1, 257}};
   std::vector<Problem> problems;
@@ -168,7 +168,7 @@ TEST_P(Determinism, BatchCompositionAndPosition) {
 /// The matrix: batch size x position x chunking x hand-off x page size x threads, many draws.
 void matrix(const Subject& subject, int repeats, std::uint64_t seed) {
   oracle::Random random(seed);
-  const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
   const Problem p = gaussian(shape, 48, 560, 6);
   const Output whole = run(subject, p);
   const auto cache = filled(subject, p);

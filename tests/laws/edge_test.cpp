@@ -10,7 +10,7 @@ namespace {
 class Edge : public Laws {};
 HEED_FOR_ALL_KERNELS(Edge);
 
-constexpr Shape small{.heads = 4, .kv_heads = 2, .key_dim = 8, .value_dim = 8};
+constexpr AttentionShape small{.heads = 4, .kv_heads = 2, .key_dim = 8, .value_dim = 8};
 
 void expect_nothing(const Output& got) {
   for (const float x : got.out) EXPECT_EQ(x, 0.0f);

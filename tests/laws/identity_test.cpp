@@ -8,7 +8,7 @@ namespace {
 class BitwiseIdentity : public Laws {};
 HEED_FOR_ALL_KERNELS(BitwiseIdentity);
 
-constexpr Shape grouped{.heads = 9, .kv_heads = 3, .key_dim = 40, .value_dim = 24};
+constexpr AttentionShape grouped{.heads = 9, .kv_heads = 3, .key_dim = 40, .value_dim = 24};
 
 /// Rows [tokens][heads][dim] with every head `times` times.
 std::vector<float> repeated(const std::vector<float>& rows, Index dim, Index times) {

@@ -154,7 +154,7 @@ TEST_P(Partial, StagedSources) {
 /// Several sequences of other lengths in one partial call and one finish.
 TEST_P(Partial, Batches) {
   oracle::Random random(9);
-  const Shape shape{.mechanism = subject().shares() ? Mechanism::mla : Mechanism::gqa,
+  const AttentionShape shape{.mechanism = subject().shares() ? Mechanism::mla : Mechanism::gqa,
                     .heads = 4,
                     .kv_heads = 2,
                     .key_dim = 16,
@@ -172,7 +172,7 @@ TEST_P(Partial, Batches) {
     alone.push_back(run(subject(), problems.back(), *sources.back()));
     got.push_back({std::vector<float>(alone.back().out.size(), nan), std::vector<float>(alone.back().lse.size(), nan)});
   }
-  const Shape& of_all = problems[0].shape;
+  const AttentionShape& of_all = problems[0].shape;
   for (const Index threads : {1, 3}) {
     std::deque<PartialStates> states;
     std::vector<PartialCall> calls;

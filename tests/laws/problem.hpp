@@ -25,7 +25,7 @@ inline constexpr float infinity = std::numeric_limits<float>::infinity();
 inline constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
 struct Problem {
-  Shape shape;
+  AttentionShape shape;
   Index queries = 1;
   Index keys = 1;
   std::vector<float> q = {};  ///< [queries][heads][key_dim]
@@ -65,7 +65,7 @@ inline void share_rows(Problem& p) {
 }
 
 /// Gaussian numbers with logits of standard deviation `deviation`.
-[[nodiscard]] inline Problem gaussian(Shape shape, Index queries, Index keys, std::uint64_t seed,
+[[nodiscard]] inline Problem gaussian(AttentionShape shape, Index queries, Index keys, std::uint64_t seed,
                                       double deviation = 1) {
   oracle::Random random(seed);
   if (shape.mechanism == Mechanism::mha) shape.kv_heads = shape.heads;

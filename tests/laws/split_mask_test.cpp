@@ -41,7 +41,7 @@ Split mask_of(const Case& c, oracle::Random& random) {
 
 /// A problem, its mask, and a cache of all its tokens.
 struct World {
-  World(const Subject& of, const Shape& shape, const Case& c, std::uint64_t seed)
+  World(const Subject& of, const AttentionShape& shape, const Case& c, std::uint64_t seed)
       : World(of, gaussian(shape, c.queries, c.tokens, seed), c, seed) {}
   World(const Subject& of, const Problem& numbers, const Case& c, std::uint64_t seed) : subject(of), p(numbers) {
     oracle::Random random(seed + 100);
@@ -109,7 +109,7 @@ void expect_laws(const World& w, oracle::Random& random) {
 TEST_P(SplitMasks, SameBitsWhateverIsCached) {
   oracle::Random random(1);
   const Index landmarks[] = {0, 1, 255, 256, 257, 600}, slots[] = {0, 1, 255, 256, 4'000'037};
-  const Shape shapes[] = {{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12},
+  const AttentionShape shapes[] = {{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12},
                           {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 9, .value_dim = 70}};
   std::uint64_t seed = 0;
   for (const Index count : landmarks) {
@@ -133,7 +133,7 @@ TEST_P(SplitMasks, SameBitsWhateverIsCached) {
 TEST_P(SplitMasks, EveryMechanismAndOption) {
   oracle::Random random(2);
   for (const Mechanism mechanism : mechanisms()) {
-    const Shape shape{.mechanism = mechanism, .heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 16};
+    const AttentionShape shape{.mechanism = mechanism, .heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 16};
     const Case c{.tokens = 700,
                  .queries = slow() ? 12 : 50,
                  .landmarks = 270,
@@ -167,7 +167,7 @@ TEST_P(SplitMasks, ManyChunksOfBothLists) {
 
 /// A batch of full and evicted sources, of plain and of split masks.
 TEST_P(SplitMasks, InABatch) {
-  const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12};
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12};
   const Problem plain = gaussian(shape, 5, 700, 7);
   const auto plain_cache = filled(subject(), plain);
   const auto plain_rows = plain_cache->keys();
@@ -221,7 +221,7 @@ TEST_P(SplitMasks, ExplicitPositions) {
 TEST_P(SplitMasks, HiddenNaNStaysHidden) {
   for (const bool values : {false, true}) {
     const Case c{.tokens = 700, .queries = 60, .landmarks = 270, .near = Near::segments, .width = 64, .blind = true};
-    const Shape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
+    const AttentionShape shape{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 16};
     const World clean(subject(), shape, c, 10);
     const auto seen = [&](Index query, Index key) { return clean.mask.visible(c.tokens - c.queries + query, key); };
     Index last_far = 0;

@@ -92,7 +92,7 @@ class CacheOf final : public Cache {
 
 /// MLA whose up-projections are unit matrices: its keys are the rows, its values the first numbers of them, exactly.
 struct UnitMla {
-  explicit UnitMla(const Shape& s) {
+  explicit UnitMla(const AttentionShape& s) {
     const Index rank = std::max(s.value_dim, s.key_dim - s.key_dim / 4), width = rank + s.value_dim;
     policy = {.num_heads = s.heads,
               .kv_lora_rank = rank,
@@ -117,7 +117,7 @@ struct UnitMla {
 template <class K, class V>
 class StorageOf final : public Storage {
  public:
-  heed::Status attend(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+  heed::Status attend(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const Call> calls,
                       heed::Workspace& workspace, AnyExecutor executor,
                       const heed::AttendOptions& options) const override {
     std::vector<Coded<K, V>> sources;
@@ -135,7 +135,7 @@ class StorageOf final : public Storage {
       return status;
     });
   }
-  heed::Status attend_planned(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+  heed::Status attend_planned(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const Call> calls,
                               heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const override {
     return with_policy(shape, [&](const auto& policy) {
@@ -151,7 +151,7 @@ class StorageOf final : public Storage {
       return all_have_base(calls) ? run(CodedWithBase<K, V>{}) : run(Coded<K, V>{});
     });
   }
-  heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape, std::span<const PartialCall> calls,
+  heed::Status attend_partial(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const PartialCall> calls,
                               heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const override {
     std::vector<Coded<K, V>> sources;
@@ -166,14 +166,14 @@ class StorageOf final : public Storage {
                                         workspace, executor, options);
     });
   }
-  heed::Status attend_finish(const heed::Kernel& kernel, const Shape& shape,
+  heed::Status attend_finish(const heed::Kernel& kernel, const AttentionShape& shape,
                              std::span<const heed::FinishSequence> sequences, heed::Workspace& workspace,
                              AnyExecutor executor, const heed::AttendOptions& options) const override {
     return with_policy(shape, [&](const auto& policy) {
       return heed::attend_finish_batch(kernel, policy, sequences, workspace, executor, options);
     });
   }
-  [[nodiscard]] PartialBytes partial_bytes(const Shape& shape, const PartialSizes& s) const override {
+  [[nodiscard]] PartialBytes partial_bytes(const AttentionShape& shape, const PartialSizes& s) const override {
     return with_policy(shape, [&](const auto& policy) {
       return PartialBytes{
           heed::value_or_throw(heed::partial_states_bytes(policy, s.queries, s.keys, s.range)),
@@ -184,12 +184,12 @@ class StorageOf final : public Storage {
   [[nodiscard]] heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const override {
     return heed::key_chunks(Coded<K, V>{&keys}, mask);
   }
-  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys, Index workers,
+  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries, Index keys, Index workers,
                                                           Index stages) const override {
     return with_policy(
         shape, [&](const auto& policy) { return heed::workspace_bytes(policy, queries, keys, workers, stages); });
   }
-  [[nodiscard]] std::unique_ptr<Cache> cache(const Shape& shape) const override {
+  [[nodiscard]] std::unique_ptr<Cache> cache(const AttentionShape& shape) const override {
     return with_policy(shape, [&]<class P>(const P& policy) -> std::unique_ptr<Cache> {
       if constexpr (std::is_same_v<P, heed::MlaExpanded>) {
         return std::make_unique<CacheOf<heed::Mla, K, V>>(policy.mla);
@@ -270,7 +270,7 @@ class StorageOf final : public Storage {
     }
   }
   template <class F>
-  static auto with_policy(const Shape& s, const F& f) {
+  static auto with_policy(const AttentionShape& s, const F& f) {
     if constexpr (std::is_same_v<K, V>) {
       switch (s.mechanism) {
         case Mechanism::shared_row:

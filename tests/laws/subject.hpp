@@ -44,7 +44,7 @@ enum class Mechanism { gqa, mha, mqa, mfa, shared_row, mfa_kr, mla, mla_expanded
 }
 
 /// The numbers of a policy.
-struct Shape {
+struct AttentionShape {
   Mechanism mechanism = Mechanism::gqa;
   Index heads = 1;
   Index kv_heads = 1;
@@ -146,24 +146,24 @@ class Storage {
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   virtual ~Storage() = default;
-  virtual heed::Status attend(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+  virtual heed::Status attend(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const Call> calls,
                               heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const = 0;
   /// The same by a plan, made of the calls.
-  virtual heed::Status attend_planned(const heed::Kernel& kernel, const Shape& shape, std::span<const Call> calls,
+  virtual heed::Status attend_planned(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const Call> calls,
                                       heed::Workspace& workspace, AnyExecutor executor,
                                       const heed::AttendOptions& options) const = 0;
-  virtual heed::Status attend_partial(const heed::Kernel& kernel, const Shape& shape,
+  virtual heed::Status attend_partial(const heed::Kernel& kernel, const AttentionShape& shape,
                                       std::span<const PartialCall> calls, heed::Workspace& workspace,
                                       AnyExecutor executor, const heed::AttendOptions& options) const = 0;
-  virtual heed::Status attend_finish(const heed::Kernel& kernel, const Shape& shape,
+  virtual heed::Status attend_finish(const heed::Kernel& kernel, const AttentionShape& shape,
                                      std::span<const heed::FinishSequence> sequences, heed::Workspace& workspace,
                                      AnyExecutor executor, const heed::AttendOptions& options) const = 0;
-  [[nodiscard]] virtual PartialBytes partial_bytes(const Shape& shape, const PartialSizes& sizes) const = 0;
+  [[nodiscard]] virtual PartialBytes partial_bytes(const AttentionShape& shape, const PartialSizes& sizes) const = 0;
   [[nodiscard]] virtual heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const = 0;
-  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const Shape& shape, Index queries, Index keys,
+  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries, Index keys,
                                                                   Index workers, Index stages = 1) const = 0;
-  [[nodiscard]] virtual std::unique_ptr<Cache> cache(const Shape& shape) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Cache> cache(const AttentionShape& shape) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
                                                         const heed::StridedStream& values,
                                                         Index first_position) const = 0;
@@ -185,7 +185,7 @@ struct Subject {
   }
   /// Shared rows need one codec for keys and values.
   [[nodiscard]] bool shares() const { return key_codec() == value_codec(); }
-  [[nodiscard]] heed::Status attend(const Shape& shape, std::span<const Call> calls, heed::Workspace& workspace,
+  [[nodiscard]] heed::Status attend(const AttentionShape& shape, std::span<const Call> calls, heed::Workspace& workspace,
                                     AnyExecutor executor, const heed::AttendOptions& options) const {
     return storage.attend(kernel, shape, calls, workspace, executor, options);
   }

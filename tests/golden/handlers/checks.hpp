@@ -71,16 +71,16 @@ struct References {
   Tolerances tolerance;
   Report& report;
 
-  void plain(const std::string& name, const Shape& shape, const std::vector<double>& got) const {
+  void plain(const std::string& name, const TensorShape& shape, const std::vector<double>& got) const {
     near(name, "", shape, got, [](const auto& want) { return Tolerances::plain(want); });
   }
-  void rotated(const std::string& name, const Shape& shape, const std::vector<double>& got) const {
+  void rotated(const std::string& name, const TensorShape& shape, const std::vector<double>& got) const {
     near(name, "", shape, got, [this](const auto& want) { return tolerance.rotated(want); });
   }
-  void rotated_by_float_angles(const std::string& name, const Shape& shape, const std::vector<double>& got) const {
+  void rotated_by_float_angles(const std::string& name, const TensorShape& shape, const std::vector<double>& got) const {
     near(name, "", shape, got, [this](const auto& want) { return tolerance.rotated_by_float_angles(want); });
   }
-  void output(const std::string& name, const Shape& shape, const std::vector<float>& got,
+  void output(const std::string& name, const TensorShape& shape, const std::vector<float>& got,
               const std::string& how = "") const {
     near(name, how, shape, oracle::doubles(got), [this](const auto& want) { return tolerance.output(want); });
   }
@@ -90,7 +90,7 @@ struct References {
   }
 
  private:
-  void near(const std::string& name, const std::string& how, const Shape& shape, const std::vector<double>& got,
+  void near(const std::string& name, const std::string& how, const TensorShape& shape, const std::vector<double>& got,
             const auto& permitted) const {
     const auto r = one.reference(name, shape);
     if (r) report.near<double>(r->name + how, got, r->numbers, permitted(r->numbers));

@@ -31,8 +31,8 @@ struct MfaCase {
   std::vector<double> x;
   std::vector<heed::Index> positions;
 
-  [[nodiscard]] Shape row() const { return {tokens, layer.head_dim}; }
-  [[nodiscard]] Shape heads() const { return {tokens, layer.num_heads, layer.head_dim}; }
+  [[nodiscard]] TensorShape row() const { return {tokens, layer.head_dim}; }
+  [[nodiscard]] TensorShape heads() const { return {tokens, layer.num_heads, layer.head_dim}; }
 };
 
 MfaCase read(Case& one, bool reuses_keys) {

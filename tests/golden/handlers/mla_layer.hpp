@@ -44,7 +44,7 @@ inline MlaParts read_mla(Case& one, const std::string& prefix = "") {
   m.rotation = c.rotation.exact;
   m.scale = config.get_or("softmax_scale", c.rotation.softmax_factor / std::sqrt(double(m.query_width())));
 
-  const auto weight = [&](const char* name, const Shape& shape) {
+  const auto weight = [&](const char* name, const TensorShape& shape) {
     return one.get<double>(prefix + name + ".weight", shape);
   };
   const Int q_rows = m.num_heads * m.query_width();

@@ -41,7 +41,7 @@ Ids read_ids(Case& one, const std::string& name) {
 
 // The rows of an index list without their padding of -1.
 Lists read_lists(Case& one, const std::string& name) {
-  const Shape shape = one.shape(name);
+  const TensorShape shape = one.shape(name);
   const auto all = one.get<Int>(name, {shape.at(0), shape.at(1)});
   Lists lists;
   for (auto row = all.begin(); row != all.end(); row += shape[1]) {
@@ -108,7 +108,7 @@ void check_lists(const std::string& what, const Lists& got, const Lists& want, R
 
 // A mask tensor [..., tokens, tokens] against what queries saw.
 void check_mask(Case& one, const std::string& name, const Lists& seen, Report& report) {
-  const Shape shape = one.shape(name);
+  const TensorShape shape = one.shape(name);
   const auto want = one.get<Int>(name, shape);
   const auto tokens = Int(seen.size());
   std::size_t wrong = shape.back() == tokens && want.size() > 0 ? 0 : 1;

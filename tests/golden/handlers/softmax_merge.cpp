@@ -44,7 +44,7 @@ States merged_as_tree(std::vector<States> parts) {
   return parts.at(0);
 }
 
-void check_merged(Case& one, const std::vector<States>& parts, const Shape& rows, Int width, const std::string& of,
+void check_merged(Case& one, const std::vector<States>& parts, const TensorShape& rows, Int width, const std::string& of,
                   Report& report) {
   const auto lse = one.get<double>("lse", rows);
   const auto o = one.get<double>("o", {rows[0], rows[1], width});
@@ -56,7 +56,7 @@ void check_merged(Case& one, const std::vector<States>& parts, const Shape& rows
   }
 }
 
-std::vector<States> read_parts(Case& one, const Shape& rows, Int width) {
+std::vector<States> read_parts(Case& one, const TensorShape& rows, Int width) {
   const Int count = one.shape("lse_partial").at(0);
   const auto lse = one.get<float>("lse_partial", {count, rows[0], rows[1]});
   const auto o = one.get<float>("o_partial", {count, rows[0], rows[1], width});
@@ -142,7 +142,7 @@ void compare_splits(Case& one, const Setup& setup, Report& report) {
   std::vector<States> parts;
   for (std::size_t s = 0; s + 1 < bounds.size(); ++s) parts.push_back(attend(bounds[s], bounds[s + 1]));
   const States whole = attend(0, keys);
-  const Shape rows = {queries, policy.num_heads};
+  const TensorShape rows = {queries, policy.num_heads};
   if (setup.codec != "f32") return;
   const auto references = read_parts(one, rows, policy.v_head_dim);
   if (references.size() != parts.size()) throw Unusable("lse_partial has another number of parts than split_bounds");
@@ -160,7 +160,7 @@ void run_merge(Case& one, const Setup& setup, Report& report) {
   config.expect("lse_base", "natural");
   config.expect("empty_state", "lse = -inf, o = 0");
   for (const char* name : {"partials", "rows", "num_attention_heads", "v_head_dim"}) config.skip(name);
-  const Shape o = one.shape("o");
+  const TensorShape o = one.shape("o");
   if (o.size() != 3) throw Unusable("tensor 'o' must have 3 dimensions");
   check_merged(one, read_parts(one, {o[0], o[1]}, o[2]), {o[0], o[1]}, o[2], "", report);
   if (one.has("q")) {

@@ -12,11 +12,11 @@
 namespace heed_golden {
 namespace {
 
-std::vector<std::uint8_t> read_bytes(Case& one, const std::string& name, const Shape& shape) {
+std::vector<std::uint8_t> read_bytes(Case& one, const std::string& name, const TensorShape& shape) {
   const auto from = one.get<Int>(name, shape);
   return {from.begin(), from.end()};
 }
-Trits read_trits(Case& one, const std::string& name, const Shape& shape) {
+Trits read_trits(Case& one, const std::string& name, const TensorShape& shape) {
   const auto from = one.get<Int>(name, shape);
   return {from.begin(), from.end()};
 }
@@ -194,7 +194,7 @@ void run_activations(Case& one, const Setup&, Report& report) {
 
 void run_weights(Case& one, const Setup&, Report& report) {
   for (const auto& name : one.config.get<std::vector<std::string>>("matrices")) {
-    const Shape shape = one.shape(name + ".weight");
+    const TensorShape shape = one.shape(name + ".weight");
     const auto master = one.get<float>(name + ".weight", {-1, -1});
     heed::TernaryLayouts::for_each([&]<class L>() {
       const auto got = heed::value_or_throw(heed::ternary_from_floats<L>("weight", {master, shape.at(0), shape.at(1)}));
@@ -205,7 +205,7 @@ void run_weights(Case& one, const Setup&, Report& report) {
 }
 
 void run_packing(Case& one, const Setup&, Report& report) {
-  const auto shapes = one.config.get<std::vector<Shape>>("shapes");
+  const auto shapes = one.config.get<std::vector<TensorShape>>("shapes");
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const std::string number = std::to_string(i);
     const Int rows = shapes[i].at(0), cols = shapes[i].at(1), quarter = (rows + 3) / 4;

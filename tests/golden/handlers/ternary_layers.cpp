@@ -210,7 +210,7 @@ void run_lm(Case& one, const Setup& setup, Report& report) {
 
   Floats kept;
   const auto tensor = [&](const char* name) -> heed::Result<heed::Tensor> {
-    const Shape shape = one.shape(name);
+    const TensorShape shape = one.shape(name);
     kept = one.get<float>(name, shape);
     return heed::Tensor{kept, shape.size() < 2 ? 1 : shape[0], shape.back()};
   };
@@ -239,7 +239,7 @@ void run_lm(Case& one, const Setup& setup, Report& report) {
     }
   }
   for (const std::string& name : projections) {
-    const Shape shape = one.shape(name + ".weight");
+    const TensorShape shape = one.shape(name + ".weight");
     const auto master = one.get<float>(name + ".weight", shape);
     const auto matrix = heed::value_or_throw(heed::ternary_from_floats(name.c_str(), {master, shape[0], shape[1]}));
     check_exact(name + ".weight.ternary", one.get<Int>(name + ".weight.ternary", shape), values(matrix), report);
