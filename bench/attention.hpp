@@ -32,7 +32,8 @@ struct Task {
 }
 
 template <class Backend, class P, class C>
-void run_attention(benchmark::State& state, const PolicyShape<P>& shape, const Task& task, Index threads, bool& checked) {
+void run_attention(benchmark::State& state, const PolicyShape<P>& shape, const Task& task, Index threads,
+                   bool& checked) {
   const bool cold = std::string(task.group) != "smoke";
   const std::string kept =
       std::string(shape.name) + "/" + C::name + "/" + std::to_string(task.keys) + (cold ? "" : "/warm");

@@ -21,15 +21,21 @@ struct PolicyShape {
 };
 
 /// Llama-2 7B.
-inline PolicyShape<heed::Mha> mha() { return {"mha", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
+inline PolicyShape<heed::Mha> mha() {
+  return {"mha", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}};
+}
 /// Llama-3 8B, Mistral 7B.
 inline PolicyShape<heed::Gqa> gqa() {
   return {"gqa", {.num_heads = 32, .num_kv_heads = 8, .head_dim = 128, .scale = heed::default_scale(128)}};
 }
 /// The same with a single KV head.
-inline PolicyShape<heed::Mqa> mqa() { return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}}; }
+inline PolicyShape<heed::Mqa> mqa() {
+  return {"mqa", {.num_heads = 32, .head_dim = 128, .scale = heed::default_scale(128)}};
+}
 /// Step-3: 64 heads of 256 share one key and one value.
-inline PolicyShape<heed::Mfa> mfa() { return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}}; }
+inline PolicyShape<heed::Mfa> mfa() {
+  return {"mfa", {.num_heads = 64, .head_dim = 256, .scale = heed::default_scale(256)}};
+}
 /// The same with the un-rotated key as the value, its map folded away.
 inline PolicyShape<heed::MfaKr> mfa_kr() {
   static const heed::Rope rope =

@@ -114,7 +114,7 @@ TEST(PageLayout, WhatIsReadableIsDefined) {
     CountingMemory memory;
     const Index width = pick_width(random), heads = pick(random, 1, 3), layers = pick(random, 1, 3);
     const heed::detail::StoredStream streams[] = {{.heads = heads, .row_bytes = 2 * width},
-                                          {.heads = 1, .row_bytes = 2 * width}};
+                                                  {.heads = 1, .row_bytes = 2 * width}};
     const Index tokens = pick(random, 1, 6);
     const auto layout = heed::detail::PageLayout::create(layers, streams, tokens);
     ASSERT_TRUE(layout.ok());

@@ -123,8 +123,8 @@ TEST(MergeStack, TwoListsMeetAtTheRoot) {
     const Chunks far = random_chunks(random, random.below(20), 0.8),
                  near = random_chunks(random, random.below(40), 0.8);
     const Index beyond = Index{1} << 40, start = i % 2 == 0 ? random.below(300) : 15000 + random.below(3000);
-    const int places = std::max(heed::detail::merge_places(Index(far.size())),
-                               1 + heed::detail::merge_places(Index(near.size())));
+    const int places =
+        std::max(heed::detail::merge_places(Index(far.size())), 1 + heed::detail::merge_places(Index(near.size())));
     std::vector<float> memory(std::size_t(places * width));
     heed::detail::MergeStack stack;
     stack.reset();

@@ -27,7 +27,8 @@ class Counted final : public Source {
 
 /// Some sequences with a prefix in common. Each is a problem of its own over all its keys.
 struct Sequences {
-  Sequences(const AttentionShape& shape, Index shared_keys, const std::vector<std::pair<Index, Index>>& own, bool options)
+  Sequences(const AttentionShape& shape, Index shared_keys, const std::vector<std::pair<Index, Index>>& own,
+            bool options)
       : prefix_keys(shared_keys) {
     std::uint64_t seed = 20;
     prefix = gaussian(shape, 0, prefix_keys, ++seed);

@@ -45,9 +45,9 @@ std::vector<Index> random_sizes(oracle::Random& random, Index total, Index large
 TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
   oracle::Random random(1);
   std::vector<AttentionShape> shapes = {{.heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 40},
-                               {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
-                               {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
-                               {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}};
+                                        {.heads = 9, .kv_heads = 3, .key_dim = 7, .value_dim = 3},
+                                        {.mechanism = Mechanism::mqa, .heads = 8, .key_dim = 64, .value_dim = 64},
+                                        {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 16, .value_dim = 80}};
   if (subject().shares()) {
     shapes.push_back({.mechanism = Mechanism::mla, .heads = 4, .key_dim = 40, .value_dim = 24});
     shapes.push_back({.mechanism = Mechanism::mla_expanded, .heads = 4, .key_dim = 40, .value_dim = 24});

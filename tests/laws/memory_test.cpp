@@ -55,7 +55,8 @@ TEST_P(Memory, StridesBeyond31Bits) {
 TEST_P(Memory, SentinelsAroundOutputs) {
   oracle::Random random(2);
   for (int i = 0; i < 40; ++i) {
-    const AttentionShape shape{.heads = 6, .kv_heads = 3, .key_dim = 1 + random.below(40), .value_dim = 1 + random.below(80)};
+    const AttentionShape shape{
+        .heads = 6, .kv_heads = 3, .key_dim = 1 + random.below(40), .value_dim = 1 + random.below(80)};
     const Index queries = random.below(20), threads = 1 + random.below(3);
     const Problem p = gaussian(shape, queries, random.below(600), 3);
     const Output want = run(subject(), p);

@@ -155,10 +155,10 @@ TEST_P(Partial, StagedSources) {
 TEST_P(Partial, Batches) {
   oracle::Random random(9);
   const AttentionShape shape{.mechanism = subject().shares() ? Mechanism::mla : Mechanism::gqa,
-                    .heads = 4,
-                    .kv_heads = 2,
-                    .key_dim = 16,
-                    .value_dim = 12};
+                             .heads = 4,
+                             .kv_heads = 2,
+                             .key_dim = 16,
+                             .value_dim = 12};
   std::vector<Problem> problems;
   std::vector<std::unique_ptr<Cache>> caches;
   std::vector<std::unique_ptr<Source>> sources;

@@ -64,7 +64,7 @@ class Picked : public Source {
 
  protected:
   [[nodiscard]] heed::RowRun picked(const std::vector<Index>& keys, int stream, Index head, Index first,
-                                  Index max) const {
+                                    Index max) const {
     const Index key = keys[std::size_t(first)];
     Index run = 1;
     while (run < max && first + run < Index(keys.size()) && keys[std::size_t(first + run)] == key + run) ++run;

@@ -110,7 +110,7 @@ TEST_P(SplitMasks, SameBitsWhateverIsCached) {
   oracle::Random random(1);
   const Index landmarks[] = {0, 1, 255, 256, 257, 600}, slots[] = {0, 1, 255, 256, 4'000'037};
   const AttentionShape shapes[] = {{.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12},
-                          {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 9, .value_dim = 70}};
+                                   {.mechanism = Mechanism::mha, .heads = 2, .key_dim = 9, .value_dim = 70}};
   std::uint64_t seed = 0;
   for (const Index count : landmarks) {
     for (const Near near : {Near::window, Near::segments, Near::any}) {

@@ -151,8 +151,8 @@ class StorageOf final : public Storage {
       return all_have_base(calls) ? run(CodedWithBase<K, V>{}) : run(Coded<K, V>{});
     });
   }
-  heed::Status attend_partial(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const PartialCall> calls,
-                              heed::Workspace& workspace, AnyExecutor executor,
+  heed::Status attend_partial(const heed::Kernel& kernel, const AttentionShape& shape,
+                              std::span<const PartialCall> calls, heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const override {
     std::vector<Coded<K, V>> sources;
     for (const PartialCall& call : calls) sources.push_back({call.keys});
@@ -184,8 +184,8 @@ class StorageOf final : public Storage {
   [[nodiscard]] heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const override {
     return heed::key_chunks(Coded<K, V>{&keys}, mask);
   }
-  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries, Index keys, Index workers,
-                                                          Index stages) const override {
+  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries, Index keys,
+                                                          Index workers, Index stages) const override {
     return with_policy(
         shape, [&](const auto& policy) { return heed::workspace_bytes(policy, queries, keys, workers, stages); });
   }

@@ -150,8 +150,8 @@ class Storage {
                               heed::Workspace& workspace, AnyExecutor executor,
                               const heed::AttendOptions& options) const = 0;
   /// The same by a plan, made of the calls.
-  virtual heed::Status attend_planned(const heed::Kernel& kernel, const AttentionShape& shape, std::span<const Call> calls,
-                                      heed::Workspace& workspace, AnyExecutor executor,
+  virtual heed::Status attend_planned(const heed::Kernel& kernel, const AttentionShape& shape,
+                                      std::span<const Call> calls, heed::Workspace& workspace, AnyExecutor executor,
                                       const heed::AttendOptions& options) const = 0;
   virtual heed::Status attend_partial(const heed::Kernel& kernel, const AttentionShape& shape,
                                       std::span<const PartialCall> calls, heed::Workspace& workspace,
@@ -161,8 +161,9 @@ class Storage {
                                      AnyExecutor executor, const heed::AttendOptions& options) const = 0;
   [[nodiscard]] virtual PartialBytes partial_bytes(const AttentionShape& shape, const PartialSizes& sizes) const = 0;
   [[nodiscard]] virtual heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const = 0;
-  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries, Index keys,
-                                                                  Index workers, Index stages = 1) const = 0;
+  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries,
+                                                                  Index keys, Index workers,
+                                                                  Index stages = 1) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Cache> cache(const AttentionShape& shape) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Source> strided(Index tokens, const heed::StridedStream& keys,
                                                         const heed::StridedStream& values,
@@ -185,8 +186,9 @@ struct Subject {
   }
   /// Shared rows need one codec for keys and values.
   [[nodiscard]] bool shares() const { return key_codec() == value_codec(); }
-  [[nodiscard]] heed::Status attend(const AttentionShape& shape, std::span<const Call> calls, heed::Workspace& workspace,
-                                    AnyExecutor executor, const heed::AttendOptions& options) const {
+  [[nodiscard]] heed::Status attend(const AttentionShape& shape, std::span<const Call> calls,
+                                    heed::Workspace& workspace, AnyExecutor executor,
+                                    const heed::AttendOptions& options) const {
     return storage.attend(kernel, shape, calls, workspace, executor, options);
   }
 };

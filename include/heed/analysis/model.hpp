@@ -26,7 +26,7 @@ struct EqualLayers {
 struct Model {
   const char* name = "";              ///< as its publisher writes it
   std::array<EqualLayers, 2> groups;  ///< the second one may have 0 layers
-  Index mtp_layers = 0;               ///< multi-token prediction layers, as in groups[0]; not counted in any total below
+  Index mtp_layers = 0;  ///< multi-token prediction layers, as in groups[0]; not counted in any total below
 };
 
 /// A model whose layers are all equal.

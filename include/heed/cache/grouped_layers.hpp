@@ -49,9 +49,7 @@ class GroupedLayers {
   /// Committed tokens, the same number in every group.
   [[nodiscard]] Index seen() const noexcept { return groups_.empty() ? 0 : groups_.front().index.seen(); }
   /// Most tokens that the cache may keep.
-  [[nodiscard]] Index limit() const noexcept {
-    return token_limit(options_.max_tokens);
-  }
+  [[nodiscard]] Index limit() const noexcept { return token_limit(options_.max_tokens); }
 
   /// Bytes of a token in all layers, encoded, without padding.
   [[nodiscard]] Index encoded_token_bytes() const noexcept {

@@ -88,7 +88,7 @@ class KvCache : public CacheContents, private detail::StepOwner<KvCache<P, K, V>
     }
     Result<detail::LayerGroups> groups = detail::with_heap("create()", [&] {
       return detail::LayerGroups::create(options, std::span(streams).first(std::size_t(layout.num_streams)), rules,
-                                 *std::move(pool));
+                                         *std::move(pool));
     });
     if (!groups.ok()) return groups.status();
     Result<KvCache> cache = make(std::move(policy), *std::move(groups));

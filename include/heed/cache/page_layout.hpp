@@ -136,7 +136,7 @@ class PageLayout {
 
   /// Rows slot .. slot + rows of one head. A stream with one head answers for any head.
   [[nodiscard]] RowRun row_run(const Page* page, Index layer, int stream, Index head, Index slot,
-                          Index rows) const noexcept {
+                               Index rows) const noexcept {
     const Block& block = blocks_[std::size_t(stream)];
     if (block.heads == 1) head = 0;
     return {.data = row(page, layer, stream, head, slot),

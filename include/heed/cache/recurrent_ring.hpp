@@ -57,9 +57,7 @@ class RecurrentRing {
   /// Committed tokens.
   [[nodiscard]] Index seen() const noexcept { return seen_; }
   /// Most tokens of the sequence.
-  [[nodiscard]] Index limit() const noexcept {
-    return token_limit(options_.max_tokens);
-  }
+  [[nodiscard]] Index limit() const noexcept { return token_limit(options_.max_tokens); }
   /// The fewest tokens, besides 0, whose state is kept.
   [[nodiscard]] Index floor() const noexcept { return seen_ - depth_; }
   /// Bytes asked of the memory resource.

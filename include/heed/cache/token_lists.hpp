@@ -142,8 +142,8 @@ class TokenLists {
   /// The mask of the committed tokens, or of the committed and planned ones.
   [[nodiscard]] LandmarkMask mask(bool with_plan) const noexcept {
     const Index num_far = with_plan || planned_ == 0 ? far_.size() : committed_far_;
-    return {reach_.span(), state_.reach_first, far_.elements().first(num_far),
-            state_.far_slots, state_.near_begin, fingerprint_};
+    return {reach_.span(),    state_.reach_first, far_.elements().first(num_far),
+            state_.far_slots, state_.near_begin,  fingerprint_};
   }
   /// Position of the earliest query all of whose keys are still kept. If the recent tokens begin at 0, every query can
   /// be answered: it is then the least Index.
@@ -258,9 +258,7 @@ class TokenLists {
   }
 
   /// Landmarks of the list before `position`.
-  [[nodiscard]] Index landmarks_before(Index position) const noexcept {
-    return far_before(far_.elements(), position);
-  }
+  [[nodiscard]] Index landmarks_before(Index position) const noexcept { return far_before(far_.elements(), position); }
 
   /// What is kept once only the first `tokens` tokens are left.
   struct Recent {
@@ -282,7 +280,7 @@ class TokenLists {
   Index undo_ = 0;                             ///< tokens by which eviction is delayed
   bool keeps_all_ = true;                      ///< nothing is ever evicted, so what lies before a hole is far
   std::uint64_t fingerprint_ = 0;              ///< of the rule; 0 if nothing is ever evicted
-  std::uint64_t number_ = unique_number();  ///< identity
+  std::uint64_t number_ = unique_number();     ///< identity
   TokenState state_;                           ///< all numbers but those of a plan
   BlockQueue<std::int32_t> ids_;               ///< of the near run
   BlockQueue<FarToken> far_;   ///< every landmark that is kept, those of the near run included; ascending

@@ -55,5 +55,4 @@ struct TokenRecord {
   return {};
 }
 
-
 }  // namespace heed::inline HEED_ABI::detail

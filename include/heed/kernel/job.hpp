@@ -36,7 +36,7 @@ struct Job {
   Index sequence = 0;                                     // index in the batch
   Index stage = -1;                                       // number in the source; -1: the source has no stages
   Index first_query = 0;                                  // index of query 0 in the sequence: 0 but for later stages
-  bool leads = true;                                      // the sequence's first job, which maps its queries and outputs
+  bool leads = true;                                      // maps queries and outputs: the sequence's first job only
   Answers answers = {};                                   // what a plan remembers
   Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Tasks sets them
 

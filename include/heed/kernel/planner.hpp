@@ -144,8 +144,7 @@ class Planner {
       fits = used_.runs + made.count < memory_.sizes.runs;
       if (!fits) return false;
       std::construct_at(memory_.runs + used_.runs + made.count++, run_of(slot, run, base));
-      made.readable_bytes =
-          made.count == 1 ? run.readable_bytes : std::min(made.readable_bytes, run.readable_bytes);
+      made.readable_bytes = made.count == 1 ? run.readable_bytes : std::min(made.readable_bytes, run.readable_bytes);
       return true;
     });
     if (!fits) return {};
@@ -184,9 +183,8 @@ class Planner {
     for (Index block = 0; block < blocks; ++block) {
       const RowRange rows{tasks_.block_rows(job, block), layout_.heads_per_group()};
       Index number = block * chunks;
-      for_each_chunk(job, [&](const Chunk& chunk) {
-        *std::construct_at(made + number++) = visibility_of(job, rows, chunk);
-      });
+      for_each_chunk(
+          job, [&](const Chunk& chunk) { *std::construct_at(made + number++) = visibility_of(job, rows, chunk); });
     }
     job.answers.visibility = made;
     job.answers.bits = memory_.bits;

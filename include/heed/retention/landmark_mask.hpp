@@ -113,7 +113,7 @@ class LandmarkMask {
       }
     }
     const bool same = call.slots > far_slots_ ? detail::distance(near_begin_, call.slots_end) == call.slots - far_slots_
-                                         : call.slots == far_slots_ && call.slots_end <= near_begin_;
+                                              : call.slots == far_slots_ && call.slots_end <= near_begin_;
     if (call.slots > 0 && !same) {
       return bad("mask is of ", far_slots_, " far keys and every position from ", near_begin_, " on, but keys has ",
                  call.slots, ", the last at position ", detail::moved_position(call.slots_end, -1));

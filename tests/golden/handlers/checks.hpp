@@ -77,7 +77,8 @@ struct References {
   void rotated(const std::string& name, const TensorShape& shape, const std::vector<double>& got) const {
     near(name, "", shape, got, [this](const auto& want) { return tolerance.rotated(want); });
   }
-  void rotated_by_float_angles(const std::string& name, const TensorShape& shape, const std::vector<double>& got) const {
+  void rotated_by_float_angles(const std::string& name, const TensorShape& shape,
+                               const std::vector<double>& got) const {
     near(name, "", shape, got, [this](const auto& want) { return tolerance.rotated_by_float_angles(want); });
   }
   void output(const std::string& name, const TensorShape& shape, const std::vector<float>& got,

@@ -44,8 +44,8 @@ States merged_as_tree(std::vector<States> parts) {
   return parts.at(0);
 }
 
-void check_merged(Case& one, const std::vector<States>& parts, const TensorShape& rows, Int width, const std::string& of,
-                  Report& report) {
+void check_merged(Case& one, const std::vector<States>& parts, const TensorShape& rows, Int width,
+                  const std::string& of, Report& report) {
   const auto lse = one.get<double>("lse", rows);
   const auto o = one.get<double>("o", {rows[0], rows[1], width});
   for (const auto& [order, merged] :
