@@ -87,7 +87,7 @@ void slots() {
   const heed::StridedStream stream{reinterpret_cast<const std::byte*>(rows.data()), 16, 16, 16};
   const auto says = [&](Index count) {
     const Slots keys(stream, count);
-    return heed::detail::check_positions(heed::Sequence<Slots>{.keys = &keys});
+    return heed::detail::check_positions({.source = &heed::detail::source_table<Slots>, .keys = &keys});
   };
   killer::expect(says(3).ok(), "slots: good", "as many as keys");
   for (const Index count : {Index{2}, Index{1} << 62, Index{-1}}) {
