@@ -255,8 +255,8 @@ class KvCache : public CacheContents, private detail::StepOwner<KvCache<P, K, V>
 
  private:
   friend Step;
-  friend detail::StepGuard<KvCache>;
-  friend detail::StepOwner<KvCache>;
+  friend class detail::StepGuard<KvCache>;
+  friend class detail::StepOwner<KvCache>;
   static constexpr const char* kind = "cache";
   using detail::StepOwner<KvCache>::abort_step;
   using detail::StepOwner<KvCache>::no_step;

@@ -140,8 +140,8 @@ class RecurrentState : private detail::StepOwner<RecurrentState> {
 
  private:
   friend Step;
-  friend detail::StepGuard<RecurrentState>;
-  friend detail::StepOwner<RecurrentState>;
+  friend class detail::StepGuard<RecurrentState>;
+  friend class detail::StepOwner<RecurrentState>;
   static constexpr const char* kind = "state";
 
   RecurrentState() = default;
