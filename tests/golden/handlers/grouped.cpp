@@ -15,7 +15,7 @@
 #include "golden/tolerances.hpp"
 #include "oracle/attention.hpp"
 
-namespace heed_golden {
+namespace heed_golden::grouped_handler {
 namespace {
 
 struct Grouped {
@@ -192,4 +192,4 @@ void run_grouped(Case& one, const Setup& setup, Report& report) {
 const Register grouped{{"mha", "gqa", "mqa"}, run_grouped};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::grouped_handler

@@ -19,7 +19,7 @@
 #include "golden/tolerances.hpp"
 #include "oracle/mfa.hpp"
 
-namespace heed_golden {
+namespace heed_golden::mfa_handler {
 namespace {
 
 struct MfaCase {
@@ -281,4 +281,4 @@ const Register mfa{{"mfa"}, run_mfa};
 const Register mfa_kr{{"mfa_kr"}, run_mfa_kr};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::mfa_handler

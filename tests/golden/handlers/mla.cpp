@@ -10,7 +10,7 @@
 #include "golden/kernels.hpp"
 #include "golden/tolerances.hpp"
 
-namespace heed_golden {
+namespace heed_golden::mla_handler {
 namespace {
 
 struct MlaCase : MlaParts {
@@ -157,4 +157,4 @@ void run_mla(Case& one, const Setup& setup, Report& report) {
 const Register mla{{"mla"}, run_mla};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::mla_handler

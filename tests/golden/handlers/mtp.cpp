@@ -14,7 +14,7 @@
 #include "golden/tolerances.hpp"
 #include "oracle/mtp.hpp"
 
-namespace heed_golden {
+namespace heed_golden::mtp_handler {
 namespace {
 
 struct MtpCase {
@@ -318,4 +318,4 @@ void run_mtp(Case& one, const Setup& setup, Report& report) {
 const Register mtp{{"mtp"}, run_mtp};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::mtp_handler

@@ -22,7 +22,7 @@
 #include "golden/tolerances.hpp"
 #include "oracle/attention.hpp"
 
-namespace heed_golden {
+namespace heed_golden::retention_handler {
 namespace {
 
 using Ids = std::vector<std::int32_t>;
@@ -436,4 +436,4 @@ const Register stream{{"sepllm_streaming"}, run_stream};
 const Register sinks{{"streaming_llm"}, run_sinks};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::retention_handler

@@ -14,7 +14,7 @@
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 
-namespace heed_golden {
+namespace heed_golden::softmax_merge_handler {
 namespace {
 
 /// (lse, normalised output) of `rows` rows.
@@ -171,4 +171,4 @@ void run_merge(Case& one, const Setup& setup, Report& report) {
 const Register merge{{"softmax_merge"}, run_merge};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::softmax_merge_handler

@@ -9,7 +9,7 @@
 #include "golden/handlers/ternary_run.hpp"
 #include "oracle/ternary_packings.hpp"
 
-namespace heed_golden {
+namespace heed_golden::ternary_handler {
 namespace {
 
 std::vector<std::uint8_t> read_bytes(Case& one, const std::string& name, const TensorShape& shape) {
@@ -237,4 +237,4 @@ void run_bitlinear(Case& one, const Setup& setup, Report& report) {
 const Register bitlinear{{"bitlinear"}, run_bitlinear};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::ternary_handler

@@ -8,7 +8,7 @@
 
 #include "golden/handlers/ternary_run.hpp"
 
-namespace heed_golden {
+namespace heed_golden::ternary_layers_handler {
 namespace {
 
 void expect_plain_mixer(Config& config) {
@@ -277,4 +277,4 @@ const Register glu{{"glu_channel_mixer"}, run_glu};
 const Register lm{{"matmulfree_lm"}, run_lm};
 
 }  // namespace
-}  // namespace heed_golden
+}  // namespace heed_golden::ternary_layers_handler
