@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include <heed/cache/hash.hpp>
 #include <heed/cache/layer_group.hpp>
 #include <heed/cache/options.hpp>
 #include <heed/cache/page_choice.hpp>
+#include <heed/hash.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 

@@ -9,10 +9,10 @@
 #include <span>
 #include <thread>
 
-#include <heed/cache/hash.hpp>
 #include <heed/cache/pool_handle.hpp>
 #include <heed/checked.hpp>
 #include <heed/factors.hpp>
+#include <heed/hash.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 

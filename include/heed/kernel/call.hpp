@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <span>
 
 #include <heed/kernel/call_check.hpp>
@@ -66,21 +65,8 @@ inline Status check_counts(const PolicyRef& policy, Index num_queries, Index num
   if (status.ok()) status = check_range("num_queries", num_queries, 0, most_tokens);
   if (status.ok()) status = check_range("num_keys", num_keys, 0, most_tokens);
   if (status.ok()) status = check_range("num_stages", num_stages, 1, most_tokens);
-  const Count rows = Count(num_queries) * layout.num_heads, width = std::max(layout.key_width, layout.value_width);
-  if (status.ok() && (rows * width).value() > most_numbers) {
-    status = fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", with ", layout.num_heads,
-                  " heads of ", width, " it must make at most ", most_numbers, " numbers");
-  }
-  return status;
-}
-
-/// The bytes that `carver` counted, for memory of any alignment.
-inline Result<std::size_t> counted_bytes(const char* what, const Carver& carver) {
-  const std::uint64_t bytes = carver.bytes() + Workspace::alignment;
-  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
-    return fail(StatusCode::out_of_memory, what, ": ", bytes, " bytes are more than there are addresses");
-  }
-  return std::size_t(bytes);
+  if (!status.ok()) return status;
+  return check_query_numbers(num_queries, layout.num_heads, std::max(layout.key_width, layout.value_width));
 }
 
 /// workspace_bytes() of a policy that is valid, for kernels of a math of these sizes.
@@ -96,7 +82,7 @@ inline Result<std::size_t> call_bytes(const PolicyRef& policy, Index num_queries
   AnswerMemory::carve(carver, sizes_of(tasks, job, num_stages).limited(limits_of_call(layout)));
   EdgeMaps(policy).take_maps(num_queries, carver);
   CallScratch::carve(carver, tasks);
-  return counted_bytes("workspace_bytes()", carver);
+  return counted_bytes("workspace_bytes()", carver.bytes());
 }
 
 }  // namespace heed::inline HEED_ABI::detail

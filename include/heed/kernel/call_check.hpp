@@ -2,6 +2,9 @@
 /// Checks of a call's arguments: sizes, options, sequences. The loops behind them check nothing.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -11,6 +14,7 @@
 #include <heed/kernel/mask_check.hpp>
 #include <heed/kernel/policy_ref.hpp>
 #include <heed/layout.hpp>
+#include <heed/workspace.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -45,6 +49,22 @@ inline Status check_sizes(const PolicyRef& policy, Index workers) {
   if (status.ok()) status = check_range("workers", workers, 1, most_workers);
   if (status.ok()) status = check_widths(policy);
   return status;
+}
+
+/// invalid_argument if queries of `heads` heads, each of `width` numbers, are more numbers than can be counted.
+inline Status check_query_numbers(Index num_queries, Index heads, Index width) {
+  if ((Count(num_queries) * heads * width).value() <= most_numbers) return {};
+  return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", with ", heads, " heads of ", width,
+              " it must make at most ", most_numbers, " numbers");
+}
+
+/// `bytes` that a carver counted, for memory of any alignment. out_of_memory if the address space is smaller.
+inline Result<std::size_t> counted_bytes(const char* what, std::uint64_t bytes) {
+  bytes += Workspace::alignment;
+  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
+    return fail(StatusCode::out_of_memory, what, ": ", bytes, " bytes are more than there are addresses");
+  }
+  return std::size_t(bytes);
 }
 
 /// invalid_argument if a number is not finite. -inf is allowed if `may_be_absent`: it then stands for "no sink".
@@ -198,34 +218,45 @@ inline Status check_streams(const PolicyRef& policy, const SequenceRef& sequence
   return {};
 }
 
-/// What is wrong with one sequence, without its number. `has_outputs`: false if the call has no out and lse.
-inline Status check_one(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, bool has_outputs) {
+/// invalid_argument if the source finds its own numbers wrong.
+inline Status check_source(const PolicyRef& policy, const SequenceRef& sequence) {
+  if (sequence.source->validate == nullptr) return {};
+  const Status status = sequence.source->validate(sequence.keys, policy.layout);
+  return status.ok() ? status : fail(StatusCode::invalid_argument, "keys: ", status.message());
+}
+
+/// Not ok unless the kernel can read the keys of a sequence.
+inline Status check_keys(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence) {
   if (sequence.keys == nullptr) return fail(StatusCode::invalid_argument, "keys is null");
   const SourceTable& source = *sequence.source;
-  const AttentionLayout& layout = policy.layout;
   Status status = check_codecs(kernel, policy, source);
   if (status.ok() && source.readable != nullptr) status = source.readable(sequence.keys, policy.rotates_keys);
-  if (!status.ok()) return status;
-  if (source.validate != nullptr) {
-    status = source.validate(sequence.keys, layout);
-    if (!status.ok()) return fail(StatusCode::invalid_argument, "keys: ", status.message());
-  }
-  status = check_views(policy, sequence);
+  if (status.ok()) status = check_source(policy, sequence);
+  return status.ok() ? check_views(policy, sequence) : status;
+}
+
+/// What is wrong with one sequence, without its number. `has_outputs`: false if the call has no out and lse.
+inline Status check_one(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, bool has_outputs) {
+  Status status = check_keys(kernel, policy, sequence);
   if (status.ok()) status = check_positions(sequence);
   if (status.ok()) status = check_buffers(policy, sequence, -1, has_outputs);
   if (!status.ok()) return status;
-  const Index queries = Index(sequence.q.size()) / (layout.num_heads * policy.query_width());
+  const Index queries = Index(sequence.q.size()) / (policy.layout.num_heads * policy.query_width());
   status = check_query_positions(sequence, queries);
   if (status.ok()) status = check_mask(sequence, queries);
   return status.ok() ? check_streams(policy, sequence) : status;
+}
+
+/// What is wrong with sequence number `index` of a call: its number goes before the message.
+inline Status in_sequence(Status status, Index index) {
+  return status.ok() ? status : fail(status.code(), "sequence ", index, ": ", status.message());
 }
 
 /// All checks of sequence number `index`, so that the kernel can run without any. Messages begin with "sequence index:
 /// ".
 inline Status check_sequence(const Kernel& kernel, const PolicyRef& policy, const SequenceRef& sequence, Index index,
                              bool has_outputs = true) {
-  const Status status = check_one(kernel, policy, sequence, has_outputs);
-  return status.ok() ? Status() : fail(status.code(), "sequence ", index, ": ", status.message());
+  return in_sequence(check_one(kernel, policy, sequence, has_outputs), index);
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -63,18 +63,11 @@ void finish(const PlannedFinish& planned) {
     for (Index row = begin; row < std::min(begin + finish_rows, rows); ++row) {
       stack.reset();
       for (const NodeStates& node : job.nodes) {
-        const SoftmaxState& state = node.states[row];
-        if (state.empty()) continue;
-        target.normalise = 1;
-        stack.template push<Backend>(node.chunks.end - 1, state, slots, padded, padded, target);
-        const float* const from = node.outs + row * width;
-        detail::copy(from, from + width, target.out);
-        detail::fill(target.out + width, target.out + padded, 0.0f);
-        Backend::finish(&target, 1, padded);
+        stack.template push_result<Backend>(node.chunks.end - 1, node.states[row], node.outs + row * width, width,
+                                            slots, padded, target);
       }
       const float* out = nullptr;
-      const SoftmaxState state =
-          stack.empty() ? SoftmaxState{} : stack.template fold<Backend>(slots, padded, padded, &out);
+      const SoftmaxState state = stack.template fold<Backend>(slots, padded, padded, &out);
       const Index query = row / layout.num_heads, head = row % layout.num_heads;
       write_row(layout, planned.options, job.job, query, head, state, out);
       if constexpr (ChunkSink<Hooks>) {

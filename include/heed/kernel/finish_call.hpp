@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <span>
 
@@ -227,20 +226,11 @@ inline Status finish_call(const Kernel& kernel, const PolicyRef& policy, std::sp
   if (status.ok()) status = check_range("num_queries", num_queries, 0, most_tokens);
   if (status.ok()) status = check_range("num_nodes", num_nodes, 0, most_tokens);
   if (status.ok()) status = check_range("num_sequences", num_sequences, 1, most_tokens);
-  const Count numbers = Count(num_queries) * policy.layout.num_heads * policy.layout.value_width;
-  if (status.ok() && numbers.value() > most_numbers) {
-    status = fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", with ", policy.layout.num_heads,
-                  " heads of ", policy.layout.value_width, " it must make at most ", most_numbers, " numbers");
-  }
+  if (status.ok()) status = check_query_numbers(num_queries, policy.layout.num_heads, policy.layout.value_width);
   if (!status.ok()) return status;
   Carver carver(nullptr);
   FinishMemory::carve(carver, policy, num_sequences, num_queries, num_nodes, num_nodes, workers);
-  const std::uint64_t bytes = carver.bytes() + Workspace::alignment;
-  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
-    return fail(StatusCode::out_of_memory, "finish_workspace_bytes(): ", bytes,
-                " bytes are more than there are addresses");
-  }
-  return std::size_t(bytes);
+  return counted_bytes("finish_workspace_bytes()", carver.bytes());
 }
 
 }  // namespace detail

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include <heed/hash.hpp>
 #include <heed/kernel/sequence_ref.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -26,10 +27,7 @@ class KeysFingerprint {
   }
 
  private:
-  void add(Index n) noexcept {
-    hash_ = (hash_ ^ std::uint64_t(n)) * 0x9e3779b97f4a7c15u;
-    hash_ ^= hash_ >> 32;
-  }
+  void add(Index n) noexcept { hash_ = hash_next(hash_, std::uint64_t(n)); }
   void add_list(const SourceRef& source, Index keys) {
     add(keys);
     if (keys == 0) return;

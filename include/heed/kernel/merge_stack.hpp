@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstdint>
 
+#include <heed/floats.hpp>
 #include <heed/kernel/softmax_state.hpp>
 #include <heed/simd/tile.hpp>
 
@@ -60,9 +61,25 @@ class MergeStack {
     target.out = place0 + place * place_stride;
   }
 
-  /// Merges all pending states, latest first. Returns the merged state and sets `out` to its output. Not if empty().
+  /// The same with a state whose output is known: `from[0 .. width)`. Zeros follow it up to `padded`, the width and
+  /// stride of the places. An empty state changes nothing.
+  template <class Backend>
+  void push_result(Index chunk, const SoftmaxState& state, const float* from, Index width, float* place0, Index padded,
+                   RowTarget& target) noexcept {
+    if (state.empty()) return;
+    target.normalise = 1;
+    push<Backend>(chunk, state, place0, padded, padded, target);
+    detail::copy(from, from + width, target.out);
+    detail::fill(target.out + width, target.out + padded, 0.0f);
+    Backend::finish(&target, 1, padded);
+  }
+
+  /// Merges all pending states, latest first. Returns the merged state and sets `out` to its output. If empty(), the state
+  /// is empty and `out` null.
   template <class Backend>
   SoftmaxState fold(float* place0, Index place_stride, Index width, const float** out) noexcept {
+    *out = nullptr;
+    if (empty()) return {};
     while (depth_ > 1) merge_top<Backend>(place0, place_stride, width);
     *out = place0 + top().place * place_stride;
     return top().state;

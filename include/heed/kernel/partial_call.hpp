@@ -101,14 +101,13 @@ class PartialCall {
     if (Status status = check(executor.workers); !status.ok()) return status;
     Index most_jobs = 0;
     for (std::size_t i = 0; i < list_.size(); ++i) {
-      const PartialHeader sizes = sizes_of(i);
+      const PartialHeader sizes = sizes_of(i, held_by(i));
       if (!fits_in_block(sizes)) {
         return fail(StatusCode::invalid_argument, "sequence ", i, ": ", sizes.nodes, " nodes of ", sizes.queries,
                     " queries, ", sizes.heads, " heads and ", sizes.width, " numbers are more than 2^56 numbers");
       }
-      if (Status status = list_.target(i).states->reserve(PartialBlock::bytes(sizes)); !status.ok()) {
-        return fail(status.code(), "sequence ", i, ": ", status.message());
-      }
+      const Status status = list_.target(i).states->reserve(PartialBlock::bytes(sizes));
+      if (!status.ok()) return in_sequence(status, Index(i));
       most_jobs += detail::most_jobs(list_.sequences[i]) * std::max<Index>(sizes.nodes, 1);
     }
     const EdgeMaps maps(policy_);
@@ -151,9 +150,7 @@ class PartialCall {
       if (Status status = check_sequence(kernel_, policy_, list_.sequences[i], Index(i), false); !status.ok()) {
         return status;
       }
-      if (Status status = check_target(i); !status.ok()) {
-        return fail(status.code(), "sequence ", i, ": ", status.message());
-      }
+      if (Status status = in_sequence(check_target(i), Index(i)); !status.ok()) return status;
     }
     std::size_t entered = 0;
     while (entered < list_.size() && PartialAccess::enter(*list_.target(entered).states)) ++entered;
@@ -165,15 +162,18 @@ class PartialCall {
     const PartialTarget target = list_.target(number);
     if (target.states == nullptr) return fail(StatusCode::invalid_argument, "states is null");
     if (Status status = check_key_range(*target.range); !status.ok()) return status;
-    const HeldChunks held = HeldChunks::of(list_.sequences[number], *target.range);
+    const HeldChunks held = held_by(number);
     const Index end = std::max(held.far_chunks.end, held.near_chunks.end);
     if (end <= KeyRange::all) return {};
     return fail(StatusCode::invalid_argument, "keys lie in chunks up to ", end - 1, ", must be below ", KeyRange::all);
   }
 
-  [[nodiscard]] PartialHeader sizes_of(std::size_t number) const {
+  [[nodiscard]] HeldChunks held_by(std::size_t number) const {
+    return HeldChunks::of(list_.sequences[number], *list_.target(number).range);
+  }
+  // `held`: held_by(number).
+  [[nodiscard]] PartialHeader sizes_of(std::size_t number, const HeldChunks& held) const {
     const SequenceRef sequence = list_.sequences[number];
-    const KeyRange& range = *list_.target(number).range;
     PartialHeader sizes{.mark = PartialHeader::own_mark,
                         .queries = queries_of(sequence, policy_),
                         .heads = policy_.layout.num_heads,
@@ -183,7 +183,7 @@ class PartialCall {
                         .soft_cap = options_.soft_cap,
                         .slopes = fingerprint_of_slopes(options_.alibi_slopes)};
     sizes.set_math(kernel_.math);
-    HeldChunks::of(sequence, range).for_each_node_of(range, [&](bool, Interval) { ++sizes.nodes; });
+    held.for_each_node_of(*list_.target(number).range, [&](bool, Interval) { ++sizes.nodes; });
     return sizes;
   }
 
@@ -191,9 +191,9 @@ class PartialCall {
   Index make_jobs(std::size_t number, Job* jobs, bool sized) const {
     const SequenceRef sequence = list_.sequences[number];
     const PartialTarget target = list_.target(number);
-    const PartialHeader sizes = sizes_of(number);
+    const HeldChunks held = held_by(number);
+    const PartialHeader sizes = sizes_of(number, held);
     const Index stages = detail::make_jobs(policy_, sequence, Index(number), jobs);
-    const HeldChunks held = HeldChunks::of(sequence, *target.range);
     const PartialBlock block = PartialAccess::block(*target.states, sizes);
     Index query = sizes.queries;
     for (Index s = stages - 1; s >= 0; --s) {  // the last first: jobs of a stage lie behind the stages before it
@@ -220,8 +220,8 @@ class PartialCall {
   }
   void write_nodes(std::size_t number) const {
     const PartialTarget target = list_.target(number);
-    Interval* node = PartialAccess::begin(*target.states, sizes_of(number)).nodes;
-    const HeldChunks held = HeldChunks::of(list_.sequences[number], *target.range);
+    const HeldChunks held = held_by(number);
+    Interval* node = PartialAccess::begin(*target.states, sizes_of(number, held)).nodes;
     held.for_each_node_of(*target.range, [&](bool is_far, Interval n) {
       const Index first = is_far ? 0 : far_away;
       *node++ = {first + n.begin, first + n.end};
@@ -269,12 +269,7 @@ class PartialCall {
     return fail(StatusCode::invalid_argument, "num_queries is ", num_queries, ", with ", sizes.nodes, " nodes, ",
                 sizes.heads, " heads and ", sizes.width, " numbers there must be at most 2^56 numbers");
   }
-  const std::uint64_t bytes = PartialBlock::bytes(sizes) + Workspace::alignment;
-  if (bytes > std::uint64_t(std::numeric_limits<std::ptrdiff_t>::max())) {
-    return fail(StatusCode::out_of_memory, "partial_states_bytes(): ", bytes,
-                " bytes are more than there are addresses");
-  }
-  return std::size_t(bytes);
+  return counted_bytes("partial_states_bytes()", PartialBlock::bytes(sizes));
 }
 
 }  // namespace heed::inline HEED_ABI::detail

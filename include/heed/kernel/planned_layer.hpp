@@ -21,11 +21,8 @@ inline Status check_planned_one(const PolicyRef& policy, const SequenceRef& sequ
   Status status = check_range("num_queries", sequence.num_queries, 0, most_tokens);
   if (status.ok() && source.current != nullptr) status = source.current(sequence.keys);
   if (!status.ok()) return status;
-  if (source.validate != nullptr) {
-    status = source.validate(sequence.keys, policy.layout);
-    if (!status.ok()) return fail(StatusCode::invalid_argument, "keys: ", status.message());
-  }
-  status = check_positions(sequence);
+  status = check_source(policy, sequence);
+  if (status.ok()) status = check_positions(sequence);
   if (status.ok()) status = check_query_positions(sequence, sequence.num_queries);
   if (status.ok()) status = check_mask(sequence, sequence.num_queries);
   return status.ok() ? check_streams(policy, sequence) : status;
@@ -55,8 +52,7 @@ inline Status make_plan(const PolicyRef& policy, const SequenceList& sequences, 
   Index most_jobs = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const SequenceRef sequence = sequences[i];
-    const Status status = check_planned_one(policy, sequence);
-    if (!status.ok()) return fail(status.code(), "sequence ", i, ": ", status.message());
+    if (Status status = in_sequence(check_planned_one(policy, sequence), Index(i)); !status.ok()) return status;
     most_jobs += detail::most_jobs(sequence);
   }
   *plan = {};
@@ -105,7 +101,7 @@ inline Result<std::size_t> planned_bytes(const PolicyRef& policy, Index num_quer
   Job job = empty_job(num_queries, num_keys, mask);
   const Tasks tasks(policy.layout, policy.preparation, {&job, 1}, workers);
   AnswerMemory::carve(carver, sizes_of(tasks, job, num_stages).limited(plan_limits));
-  return counted_bytes("plan_bytes()", carver);
+  return counted_bytes("plan_bytes()", carver.bytes());
 }
 
 // --- running it ----------------------------------------------------------------------------------------------------------
@@ -162,17 +158,7 @@ inline Status check_planned_keys(const PlannedKeys& planned, const SequenceRef& 
 /// What is wrong with one sequence of a layer, without its number.
 inline Status check_layer_one(const Kernel& kernel, const PolicyRef& policy, const PlannedKeys& planned,
                               const SequenceRef& sequence) {
-  if (sequence.keys == nullptr) return fail(StatusCode::invalid_argument, "keys is null");
-  const SourceTable& source = *sequence.source;
-  if (Status status = check_codecs(kernel, policy, source); !status.ok()) return status;
-  if (source.readable != nullptr) {
-    if (Status status = source.readable(sequence.keys, policy.rotates_keys); !status.ok()) return status;
-  }
-  if (source.validate != nullptr) {
-    const Status status = source.validate(sequence.keys, policy.layout);
-    if (!status.ok()) return fail(StatusCode::invalid_argument, "keys: ", status.message());
-  }
-  if (Status status = check_views(policy, sequence); !status.ok()) return status;
+  if (Status status = check_keys(kernel, policy, sequence); !status.ok()) return status;
   if (Status status = check_planned_keys(planned, sequence); !status.ok()) return status;
   return check_buffers(policy, sequence, planned.queries);
 }
@@ -226,8 +212,8 @@ inline Status call_planned(const Kernel& kernel, const PolicyRef& policy, const 
     return sequence;
   };
   for (std::size_t i = 0; i < layer.size(); ++i) {
-    const Status status = check_layer_one(kernel, policy, plan.keys[i], sequence_of(i));
-    if (!status.ok()) return fail(status.code(), "sequence ", i, ": ", status.message());
+    const Status status = in_sequence(check_layer_one(kernel, policy, plan.keys[i], sequence_of(i)), Index(i));
+    if (!status.ok()) return status;
   }
   const EdgeMaps maps(policy);
   const Tasks tasks = plan.tasks.with(kernel.math_sizes);
@@ -240,7 +226,7 @@ inline Status call_planned(const Kernel& kernel, const PolicyRef& policy, const 
         Job& job = *std::construct_at(first + i, plan.jobs[i]);
         const auto number = std::size_t(job.sequence);
         const Status status = enter_layer(layout, tasks, sequence_of(number), plan.keys[number], &job);
-        if (!status.ok()) return fail(status.code(), "sequence ", number, ": ", status.message());
+        if (!status.ok()) return in_sequence(status, job.sequence);
       }
       maps.connect(layer, jobs, carver);
       const CallScratch scratch = CallScratch::carve(carver, tasks);

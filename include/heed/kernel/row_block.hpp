@@ -52,10 +52,7 @@ class RowBlock {
 
   /// The state of row `r` of the task, and its normalised output (null if the row saw no key).
   SoftmaxState row_state(Index r, const float** out) noexcept {
-    MergeStack& stack = scratch_.stacks[r];
-    *out = nullptr;
-    if (stack.empty()) return {};
-    return stack.template fold<Backend>(row_places(r), place_stride(), shape_.state_width, out);
+    return scratch_.stacks[r].template fold<Backend>(row_places(r), place_stride(), shape_.state_width, out);
   }
 
  private:

@@ -69,11 +69,13 @@ void run(const PlannedCall& planned) {
   const ExecutorRef executor = planned.executor;
   const TaskShape& shape = tasks.shape();
   const Index group = layout.heads_per_group();
-  const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out) {
+  const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out,
+                         [[maybe_unused]] Index worker) {
     const Index row = task.rows.begin + r;
     const Index query = row < group ? 0 : row / group;  // a decode step needs no division
     write_row(layout, options, jobs[std::size_t(task.job)], query, task.kv_head * group + row - query * group, state,
               out);
+    if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
   };
   const auto attend_task = [&](Index index, Index worker) {
     const Task task = tasks.task(index);
@@ -85,8 +87,7 @@ void run(const PlannedCall& planned) {
       const float* out = nullptr;
       const SoftmaxState state = block.row_state(r, &out);
       if (task.part < 0) {
-        write(task, r, state, out);
-        if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
+        write(task, r, state, out, worker);
         continue;
       }
       const Index at = task.part * shape.max_rows + r;
@@ -109,21 +110,14 @@ void run(const PlannedCall& planned) {
       stack.reset();
       for (Index part = 0; part < tasks.parts(job); ++part) {
         const Index at = (task.part + part) * shape.max_rows + r;
-        const SoftmaxState& state = planned.scratch.partial_states[at];
-        if (state.empty()) continue;
-        const float* from = planned.scratch.partial_outs + at * shape.state_width;
-        target.normalise = 1;
-        stack.template push<Backend>(tasks.part_node(job, part), state, scratch.states, shape.state_width,
-                                     shape.state_width, target);
-        detail::copy(from, from + shape.state_width, target.out);
-        Backend::finish(&target, 1, shape.state_width);
+        stack.template push_result<Backend>(tasks.part_node(job, part), planned.scratch.partial_states[at],
+                                            planned.scratch.partial_outs + at * shape.state_width, shape.state_width,
+                                            scratch.states, shape.state_width, target);
       }
       const float* out = nullptr;
       const SoftmaxState state =
-          stack.empty() ? SoftmaxState{}
-                        : stack.template fold<Backend>(scratch.states, shape.state_width, shape.state_width, &out);
-      write(task, r, state, out);
-      if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
+          stack.template fold<Backend>(scratch.states, shape.state_width, shape.state_width, &out);
+      write(task, r, state, out, worker);
     }
   };
   if (tasks.cut()) executor.parallel_for(tasks.num_blocks(), merge_block);

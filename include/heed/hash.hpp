@@ -1,5 +1,5 @@
 /// \file
-/// The hash of cache shapes and settings.
+/// The hash of cache shapes, of settings, and of positions.
 #pragma once
 
 #include <cstdint>
