@@ -83,13 +83,7 @@ TEST_P(Memory, SentinelsAroundOutputs) {
 TEST_P(Memory, WorkspaceBytesAreExact) {
   oracle::Random random(3);
   for (int i = 0; i < 40; ++i) {
-    const std::vector<Mechanism> all = mechanisms();
-    const Problem p = gaussian({.mechanism = all[std::size_t(random.below(Index(all.size())))],
-                                .heads = 4,
-                                .kv_heads = 2,
-                                .key_dim = 1 + random.below(40),
-                                .value_dim = 1 + random.below(40)},
-                               random.below(70), random.below(2000), 4);
+    const Problem p = random_problem(random, mechanisms(), 70, 2000, 4);
     const Index threads = std::vector<Index>{1, 2, 3, 7}[std::size_t(random.below(4))];
     const Output want = run(subject(), p);
     const auto cache = filled(subject(), p);

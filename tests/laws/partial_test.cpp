@@ -234,13 +234,7 @@ TEST_P(Partial, StatesArePlainBytes) {
 TEST_P(Partial, PromisedBytesSuffice) {
   oracle::Random random(12);
   for (int i = 0; i < 30; ++i) {
-    const std::vector<Mechanism> all = mechanisms();
-    const Problem p = gaussian({.mechanism = all[std::size_t(random.below(Index(all.size())))],
-                                .heads = 4,
-                                .kv_heads = 2,
-                                .key_dim = 1 + random.below(40),
-                                .value_dim = 1 + random.below(40)},
-                               random.below(40), random.below(3000), 13);
+    const Problem p = random_problem(random, mechanisms(), 40, 3000, 13);
     const Index threads = 1 + random.below(4);
     const auto cache = filled(subject(), p);
     const auto keys = cache->keys();

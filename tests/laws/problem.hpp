@@ -81,6 +81,17 @@ inline void share_rows(Problem& p) {
   return p;
 }
 
+/// One of these mechanisms in random widths up to 40, with fewer than `queries` queries and `keys` keys.
+[[nodiscard]] inline Problem random_problem(oracle::Random& random, const std::vector<Mechanism>& all, Index queries,
+                                            Index keys, std::uint64_t seed) {
+  return gaussian({.mechanism = all[std::size_t(random.below(Index(all.size())))],
+                   .heads = 4,
+                   .kv_heads = 2,
+                   .key_dim = 1 + random.below(40),
+                   .value_dim = 1 + random.below(40)},
+                  random.below(queries), random.below(keys), seed);
+}
+
 [[nodiscard]] inline double rounded(double x, const std::string& codec) {
   return codec == "bf16" ? oracle::round_to_bf16(x) : codec == "f16" ? oracle::round_to_f16(x) : x;
 }

@@ -4,6 +4,7 @@
 #include <heed/compiled.hpp>
 
 #include "codec/codec_laws.hpp"
+#include "codec/signed_bytes.hpp"
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 
@@ -179,14 +180,13 @@ struct RoundedQueries {
 };
 
 /// Signed bytes behind a factor at the head of the row.
-struct Scaled {
+struct Scaled : heed_test::SignedBytes<4> {
   static constexpr const char* name = "scaled";
   static constexpr heed::Factors factors = heed::Factors::per_row;
   static constexpr Index view_step = 4;
   static constexpr Index row_alignment = 4;
   static Index row_bytes(Index width) { return 4 + width; }
   static Index factor_bytes(Index) { return 0; }
-  static Index offset_bytes(Index first) { return 4 + first; }
   static void encode(const float* in, Index width, std::byte* row, std::byte*) {
     float most = 0;
     for (Index i = 0; i < width; ++i) most = std::max(most, std::abs(in[i]));
@@ -196,24 +196,11 @@ struct Scaled {
       row[4 + i] = std::byte(int(factor > 0 ? std::nearbyint(in[i] / factor) : 0) & 255);
     }
   }
-  static void codes(const std::byte* row, Index first, Index n, float* out) {
-    for (Index i = 0; i < n; ++i) out[i] = float(std::int8_t(row[4 + first + i]));
-  }
   static float factor(const std::byte* row, const std::byte*, Index) {
     float factor;
     std::memcpy(&factor, row, sizeof factor);
     return factor;
   }
-  template <class V>
-  struct Reader {
-    using Reg = typename V::Reg;
-    static constexpr int group_words = 1;
-    static constexpr int group_numbers = 4;
-    static Reg number(const Reg* group, int i) {
-      return V::from_ints((typename V::Ints)(V::words(*group) << (24 - 8 * i)) >> 24);
-    }
-    static Reg load(const std::byte* row, Index first) { return V::from_bytes(V::load_bytes(row + 4 + first)); }
-  };
 };
 static_assert(heed::Codec<Scaled>);
 

@@ -16,6 +16,7 @@
 #include <heed/policy/grouped.hpp>
 #include <heed/policy/shared_row.hpp>
 
+#include "codec/signed_bytes.hpp"
 #include "mutants/expect.hpp"
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
@@ -33,14 +34,13 @@ using heed::Index;
 using killer::expect;
 
 /// Signed bytes. A factor for every 32 numbers lies in the plane as a float: the largest magnitude / 127.
-struct Blocks {
+struct Blocks : heed_test::SignedBytes<> {
   static constexpr const char* name = "blocks";
   static constexpr heed::Factors factors = heed::Factors::per_block;
   static constexpr Index view_step = 32;
   static constexpr Index row_alignment = 16;
   static Index row_bytes(Index width) { return width; }
   static Index factor_bytes(Index width) { return (width + 31) / 32 * Index(sizeof(float)); }
-  static Index offset_bytes(Index first) { return first; }
   static void encode(const float* in, Index width, std::byte* row, std::byte* entry) {
     for (Index begin = 0; begin < width; begin += 32) {
       float most = 0;
@@ -51,24 +51,11 @@ struct Blocks {
       for (Index i = begin; i < end; ++i) row[i] = std::byte(most > 0 ? int(in[i] / factor) & 255 : 0);
     }
   }
-  static void codes(const std::byte* row, Index first, Index n, float* out) {
-    for (Index i = 0; i < n; ++i) out[i] = float(std::int8_t(row[first + i]));
-  }
   static float factor(const std::byte*, const std::byte* entry, Index i) {
     float factor;
     std::memcpy(&factor, entry + i * Index(sizeof factor), sizeof factor);
     return factor;
   }
-  template <class V>
-  struct Reader {
-    using Reg = typename V::Reg;
-    static constexpr int group_words = 1;
-    static constexpr int group_numbers = 4;
-    static Reg number(const Reg* group, int i) {
-      return V::from_ints((typename V::Ints)(V::words(*group) << (24 - 8 * i)) >> 24);
-    }
-    static Reg load(const std::byte* row, Index first) { return V::from_bytes(V::load_bytes(row + first)); }
-  };
 };
 /// The same with one factor a row: the first block's.
 struct Whole : Blocks {

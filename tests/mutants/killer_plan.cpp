@@ -15,6 +15,7 @@
 #include <heed/retention/window.hpp>
 #include <heed/simd/scalar.hpp>
 
+#include "codec/signed_bytes.hpp"
 #include "mutants/expect.hpp"
 
 namespace {
@@ -175,14 +176,13 @@ void heads() {
 
 /// Each head, and each layer, has factors of its own in the plane: those of layer 1 are larger. Rows with a factor of the
 /// caller's memory lie apart.
-struct Plane {
+struct Plane : heed_test::SignedBytes<> {
   static constexpr const char* name = "plane";
   static constexpr heed::Factors factors = heed::Factors::per_row;
   static constexpr Index view_step = 4;
   static constexpr Index row_alignment = 4;
   static Index row_bytes(Index width) { return width; }
   static Index factor_bytes(Index) { return Index(sizeof(float)); }
-  static Index offset_bytes(Index first) { return first; }
   static void encode(const float* in, Index width, std::byte* to, std::byte* entry) {
     float most = 0;
     for (Index i = 0; i < width; ++i) most = std::max(most, std::abs(in[i]));
@@ -190,24 +190,11 @@ struct Plane {
     std::memcpy(entry, &factor, sizeof factor);
     for (Index i = 0; i < width; ++i) to[i] = std::byte(most > 0 ? int(in[i] / factor) & 255 : 0);
   }
-  static void codes(const std::byte* from, Index first, Index n, float* out) {
-    for (Index i = 0; i < n; ++i) out[i] = float(std::int8_t(from[first + i]));
-  }
   static float factor(const std::byte*, const std::byte* entry, Index) {
     float factor;
     std::memcpy(&factor, entry, sizeof factor);
     return factor;
   }
-  template <class V>
-  struct Reader {
-    using Reg = typename V::Reg;
-    static constexpr int group_words = 1;
-    static constexpr int group_numbers = 4;
-    static Reg number(const Reg* group, int i) {
-      return V::from_ints((typename V::Ints)(V::words(*group) << (24 - 8 * i)) >> 24);
-    }
-    static Reg load(const std::byte* from, Index first) { return V::from_bytes(V::load_bytes(from + first)); }
-  };
 };
 void factors() {
   using Coded = heed::KvCache<heed::Gqa, Plane>;
