@@ -23,11 +23,8 @@ if(HEED_NATIVE AND NOT HEED_NO_SIMD)
   set(HEED_ARCH_FLAGS -march=native)
 endif()
 
-# Sanitized builds are -O1, which compiles fast. Kernels and models run so long in their tests that -O2 pays for itself.
-set(HEED_HOT_FLAGS "")
 set(HEED_SANITIZE_FLAGS "")
 if(HEED_SANITIZE)
-  set(HEED_HOT_FLAGS -O2)
   list(JOIN HEED_SANITIZE "," heed_sanitizers)
   set(HEED_SANITIZE_FLAGS -fsanitize=${heed_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
 endif()

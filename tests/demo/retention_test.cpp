@@ -42,11 +42,11 @@ TEST(DemoRetention, BitsPerByteAreTheMasks) {
       {"mha", "separators:3,64", Positions::absolute, 1.625932, -1},
       {"mha", "anchors", Positions::absolute, 1.628418, -1},
   };
-  const auto text = heldout(std::size_t(-1));
+  const auto text = heldout(max_heldout_bytes);
   for (const Case& one : cases) {
     LanguageModel model = open_under(one.model, one.rule, one.positions);
     const auto got = evaluate(model, text, {.chunk = 256});
-    EXPECT_NEAR(got.bits_per_byte, one.bits, 2e-5) << one.rule;
+    EXPECT_NEAR(got.bits_per_byte, one.bits, 2e-5 + heldout_part_error) << one.rule;
     EXPECT_EQ(got.retention.seen, 1023);
     if (one.kept >= 0) {
       EXPECT_EQ(got.retention.kept, one.kept) << one.rule;
