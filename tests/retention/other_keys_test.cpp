@@ -174,7 +174,7 @@ TEST(MaskOfOtherKeys, AMaskOfACacheThatEnded) {
   for (int i = 0; i < 100 && !met; ++i) {
     std::optional<heed::LandmarkMask> mask;
     const void* ended = nullptr;
-    for (const std::size_t separator : {10, 12}) {
+    for (const std::size_t separator : {std::size_t{10}, std::size_t{12}}) {
       auto cache = heed::value_or_throw(TrackedCache::create(tracked_policy, {.undo_tokens = 100}, rule));
       Tokens ids(50, 3);
       ids[separator] = 7;
