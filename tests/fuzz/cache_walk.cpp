@@ -80,7 +80,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Walk walk(in.number<std::uint16_t>());
   walk.choose = [&in](Index least, Index most) { return in.pick(least, most); };
   walk.look = look;
-  const auto kind = [&in] { return heed_test::rule_kinds[in.pick(0, Index(std::size(heed_test::rule_kinds)) - 1)]; };
+  const auto kind = [&in] {
+    const Index last = Index(std::size(heed_test::rule_kinds)) - 1;
+    return heed_test::rule_kinds[std::size_t(in.pick(0, last))];
+  };
   const std::string first = kind(), other = kind();
   walk.walk(first, other, int(std::min<std::size_t>(in.size() / 4, 60)));
   return 0;
