@@ -7,10 +7,8 @@
 
 #include <heed/attend_options.hpp>
 #include <heed/concepts.hpp>
-#include <heed/kernel/call.hpp>
-#include <heed/kernel/finish.hpp>
 #include <heed/kernel/kernel.hpp>
-#include <heed/kernel/run.hpp>
+#include <heed/kernel/kernels.hpp>
 #include <heed/math/f32.hpp>
 #include <heed/math/math.hpp>
 #include <heed/plan/plan.hpp>
@@ -19,33 +17,29 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The kernel of a backend, two codecs and a math. There is one of each in a program; it is made by the compiler.
-///
-/// Not inline, so that `extern template` keeps the loops out of units that include compiled.hpp.
+/// The kernel of a backend, two codecs and a math, for every policy. There is one of each in a program; it is made by the
+/// compiler.
 template <SimdBackend Backend, Codec K, Codec V, Math<Backend, K, V> M = math::F32>
 [[nodiscard]] const Kernel& kernel() noexcept {
-  static constexpr Kernel made{.backend = Backend::name,
-                               .key_codec = K::name,
-                               .value_codec = V::name,
-                               .math = M::name,
-                               .math_sizes = detail::sizes_of<M>(),
-                               .linear = &Backend::linear,
-                               .run = &detail::run<Backend, K, V, M>,
-                               .finish = &detail::finish<Backend>,
-                               .attend = &detail::call,
-                               .attend_planned = &detail::call_planned};
-  return made;
+  return detail::Kernels<Backend, K, V, M>::all();
 }
 
 namespace detail {
 
-/// The kernel that reads sources of type `S` with policy `P`. Where keys and values are made of one row, it is stored as
-/// keys are.
-template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Math<Backend> M = math::F32>
+/// A kernel that reads sources of type `S` with policy `P`, also by a plan if `planned`. Where keys and values are made
+/// of one row, it is stored as keys are.
+template <SimdBackend Backend, AttentionPolicy P, KeyValueSource S, Math<Backend> M = math::F32, bool planned = false>
 [[nodiscard]] const Kernel& kernel_of() noexcept {
   using K = typename S::KeyCodec;
   using V = std::conditional_t<int(P::key_stream) == int(P::value_stream), K, typename S::ValueCodec>;
-  return kernel<Backend, K, V, M>();
+  using Of = Kernels<Backend, K, V, M>;
+  if constexpr (!plain_policy<P>) {
+    return Of::all();
+  } else if constexpr (planned) {
+    return Of::plain_planned();
+  } else {
+    return Of::plain();
+  }
 }
 
 }  // namespace detail
@@ -119,7 +113,7 @@ Status attend(const Kernel& kernel, const Plan& plan, const P& policy, std::span
 template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend(const Plan& plan, const P& policy, std::span<const LayerIo<S>> layer, Workspace& workspace, E& executor,
               const AttendOptions& options = {}) {
-  return attend(detail::kernel_of<Backend, P, S, M>(), plan, policy, layer, workspace, executor, options);
+  return attend(detail::kernel_of<Backend, P, S, M, true>(), plan, policy, layer, workspace, executor, options);
 }
 /// The same for a plan of one sequence.
 template <AttentionPolicy P, KeyValueSource S, Executor E>
@@ -132,7 +126,8 @@ Status attend(const Kernel& kernel, const Plan& plan, const P& policy, std::span
 template <SimdBackend Backend, Math<Backend> M = math::F32, AttentionPolicy P, KeyValueSource S, Executor E>
 Status attend(const Plan& plan, const P& policy, std::span<const float> q, const S& keys, std::span<float> out,
               Workspace& workspace, E& executor, const AttendOptions& options = {}, std::span<float> lse = {}) {
-  return attend(detail::kernel_of<Backend, P, S, M>(), plan, policy, q, keys, out, workspace, executor, options, lse);
+  return attend(detail::kernel_of<Backend, P, S, M, true>(), plan, policy, q, keys, out, workspace, executor, options,
+                lse);
 }
 /// \}
 

@@ -35,6 +35,7 @@ template <SimdBackend Backend, Codec K, Codec V, Math<Backend, K, V> M = math::F
           .math_sizes = detail::sizes_of<M>(),
           .linear = &Backend::linear,
           .run = &detail::run<Backend, K, V, M, H>,
+          .prepared = &detail::prepared_steps<Backend, K, V, M, H>,
           .finish = &detail::finish<Backend, H>,
           .attend = &detail::call,
           .attend_planned = &detail::call_planned,

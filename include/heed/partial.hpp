@@ -156,6 +156,7 @@ inline constexpr Kernel finish_kernel{.backend = Backend::name,
                                       .math_sizes = {},
                                       .linear = &Backend::linear,
                                       .run = nullptr,
+                                      .prepared = nullptr,
                                       .finish = &detail::finish<Backend>,
                                       .attend = nullptr,
                                       .attend_planned = nullptr};

@@ -40,7 +40,7 @@ def kernels(folder, backend):
         for key in codecs:
             for value in codecs:
                 arguments = [backend, key, value] + ([math] if number else [])
-                yield f"extern template const Kernel& kernel<{', '.join(arguments)}>() noexcept;"
+                yield f"extern template struct detail::Kernels<{', '.join(arguments)}>;"
 
 
 def compiled_header(folder, guard, backend):

@@ -50,7 +50,7 @@ class Lists(unittest.TestCase):
 
     def test_a_codec_is_noticed_and_its_kernels_are_written(self):
         self.add_toy()
-        line = "extern template const Kernel& kernel<Scalar, Bf16, Toy>() noexcept;"
+        line = "extern template struct detail::Kernels<Scalar, Bf16, Toy>;"
         problems = check.check(self.root)
         self.assertEqual(len(problems), 3 * 7)
         self.assertIn(f"include/heed/compiled/scalar.hpp lacks: {line}", problems)
@@ -59,7 +59,7 @@ class Lists(unittest.TestCase):
         self.assertIn(line, (self.heed / "compiled/scalar.hpp").read_text())
 
     def test_a_kernel_that_is_missing_or_of_no_list_is_noticed(self):
-        line = "extern template const Kernel& kernel<EigenPackets, F16, F32>() noexcept;\n"
+        line = "extern template struct detail::Kernels<EigenPackets, F16, F32>;\n"
         self.edit("compiled/eigen.hpp", line, "")
         self.assertEqual(check.check(self.root), [f"include/heed/compiled/eigen.hpp lacks: {line.strip()}"])
         self.edit("compiled/eigen.hpp", "namespace heed::inline HEED_ABI {\n\n",
@@ -70,8 +70,8 @@ class Lists(unittest.TestCase):
         self.edit("simd/backends.hpp", "    Scalar>;", "#if HEED_HAS_NEW\n    New<8>,\n#endif\n    Scalar>;")
         self.edit("math/maths.hpp", "List<math::F32>", "List<math::F32, math::Toy>")
         problems = check.check(self.root)
-        for line in ("extern template const Kernel& kernel<New<8>, F32, F32>() noexcept;",
-                     "extern template const Kernel& kernel<New<8>, F32, F32, math::Toy>() noexcept;"):
+        for line in ("extern template struct detail::Kernels<New<8>, F32, F32>;",
+                     "extern template struct detail::Kernels<New<8>, F32, F32, math::Toy>;"):
             self.assertIn(f"include/heed/compiled/new.hpp lacks: {line}", problems)
         self.assertIn("include/heed/compiled.hpp lacks: #include <heed/compiled/new.hpp>", problems)
 

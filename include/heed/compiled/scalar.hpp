@@ -8,14 +8,14 @@
 
 namespace heed::inline HEED_ABI {
 
-extern template const Kernel& kernel<Scalar, F32, F32>() noexcept;
-extern template const Kernel& kernel<Scalar, F32, Bf16>() noexcept;
-extern template const Kernel& kernel<Scalar, F32, F16>() noexcept;
-extern template const Kernel& kernel<Scalar, Bf16, F32>() noexcept;
-extern template const Kernel& kernel<Scalar, Bf16, Bf16>() noexcept;
-extern template const Kernel& kernel<Scalar, Bf16, F16>() noexcept;
-extern template const Kernel& kernel<Scalar, F16, F32>() noexcept;
-extern template const Kernel& kernel<Scalar, F16, Bf16>() noexcept;
-extern template const Kernel& kernel<Scalar, F16, F16>() noexcept;
+extern template struct detail::Kernels<Scalar, F32, F32>;
+extern template struct detail::Kernels<Scalar, F32, Bf16>;
+extern template struct detail::Kernels<Scalar, F32, F16>;
+extern template struct detail::Kernels<Scalar, Bf16, F32>;
+extern template struct detail::Kernels<Scalar, Bf16, Bf16>;
+extern template struct detail::Kernels<Scalar, Bf16, F16>;
+extern template struct detail::Kernels<Scalar, F16, F32>;
+extern template struct detail::Kernels<Scalar, F16, Bf16>;
+extern template struct detail::Kernels<Scalar, F16, F16>;
 
 }  // namespace heed::inline HEED_ABI

@@ -8,14 +8,14 @@
 
 namespace heed::inline HEED_ABI {
 
-extern template const Kernel& kernel<Xsimd<>, F32, F32>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, F32, Bf16>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, F32, F16>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, Bf16, F32>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, Bf16, Bf16>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, Bf16, F16>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, F16, F32>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, F16, Bf16>() noexcept;
-extern template const Kernel& kernel<Xsimd<>, F16, F16>() noexcept;
+extern template struct detail::Kernels<Xsimd<>, F32, F32>;
+extern template struct detail::Kernels<Xsimd<>, F32, Bf16>;
+extern template struct detail::Kernels<Xsimd<>, F32, F16>;
+extern template struct detail::Kernels<Xsimd<>, Bf16, F32>;
+extern template struct detail::Kernels<Xsimd<>, Bf16, Bf16>;
+extern template struct detail::Kernels<Xsimd<>, Bf16, F16>;
+extern template struct detail::Kernels<Xsimd<>, F16, F32>;
+extern template struct detail::Kernels<Xsimd<>, F16, Bf16>;
+extern template struct detail::Kernels<Xsimd<>, F16, F16>;
 
 }  // namespace heed::inline HEED_ABI

@@ -48,7 +48,8 @@ inline Status call(const Kernel& kernel, const PolicyRef& policy, const Sequence
       if (carver.fits()) {
         if (answers.sizes.visibilities > 0) Planner(layout, tasks, answers).answer(jobs);
         maps.map_queries(sequences, jobs, executor, kernel.linear);
-        kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.hooks});
+        kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.prepared,
+                    kernel.hooks});
         maps.map_outputs(sequences, jobs, executor, kernel.linear);
         return {};
       }

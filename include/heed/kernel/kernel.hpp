@@ -16,6 +16,7 @@ struct ExecutorRef;
 struct PlannedCall;
 struct PlannedFinish;
 struct PolicyRef;
+struct PreparedSteps;
 struct SequenceList;
 struct StepPlan;
 }  // namespace detail
@@ -35,6 +36,7 @@ struct Kernel {
   MathSizes math_sizes;                          ///< of the math's types
   Linear linear;                                 ///< the backend's matrix product
   void (*run)(const detail::PlannedCall&);       ///< the loops: all tasks of a call
+  const detail::PreparedSteps* prepared;         ///< what `run` does only for policies with a preparation
   void (*finish)(const detail::PlannedFinish&);  ///< the merge of partial states
   /// The whole call, from the checks of its arguments on.
   Status (*attend)(const Kernel&, const detail::PolicyRef&, const detail::SequenceList&, Workspace&,

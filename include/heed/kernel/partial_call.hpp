@@ -126,7 +126,8 @@ class PartialCall {
         const CallScratch scratch = CallScratch::carve(carver, tasks);
         if (sized) {
           maps.map_queries(list_.sequences, jobs, executor, kernel_.linear);
-          kernel_.run({policy_.layout, policy_.preparation, options_, jobs, tasks, scratch, executor, kernel_.hooks});
+          kernel_.run({policy_.layout, policy_.preparation, options_, jobs, tasks, scratch, executor,
+                       kernel_.prepared, kernel_.hooks});
           return {};
         }
         sized = carver.fits();

@@ -35,6 +35,12 @@ struct CallScratch {
   }
 };
 
+/// What the loops do only for a policy with a preparation. A kernel of other policies has none of it.
+struct PreparedSteps {
+  void (*score)(void* block);                               ///< makes rows of a chunk, and the scores of the keys
+  void (*accumulate)(void* block, Index dim, Index width);  ///< adds the made values' dims from `dim` on
+};
+
 /// What run() is given. Nothing is owned.
 struct PlannedCall {
   const AttentionLayout& layout;
@@ -44,7 +50,8 @@ struct PlannedCall {
   const Tasks& tasks;
   const CallScratch& scratch;
   ExecutorRef executor;
-  void* hooks = nullptr;  ///< Kernel::hooks
+  const PreparedSteps* prepared = nullptr;  ///< Kernel::prepared
+  void* hooks = nullptr;                    ///< Kernel::hooks
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -232,7 +232,8 @@ inline Status call_planned(const Kernel& kernel, const PolicyRef& policy, const 
       const CallScratch scratch = CallScratch::carve(carver, tasks);
       if (carver.fits()) {
         maps.map_queries(layer, jobs, executor, kernel.linear);
-        kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.hooks});
+        kernel.run({layout, policy.preparation, options, jobs, tasks, scratch, executor, kernel.prepared,
+                    kernel.hooks});
         maps.map_outputs(layer, jobs, executor, kernel.linear);
         return {};
       }

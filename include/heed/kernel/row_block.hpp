@@ -8,6 +8,7 @@
 #include <heed/factors.hpp>
 #include <heed/floats.hpp>
 #include <heed/kernel/hook_calls.hpp>
+#include <heed/kernel/planned_call.hpp>
 #include <heed/kernel/prepared_rows.hpp>
 #include <heed/math/f32.hpp>
 
@@ -24,18 +25,28 @@ class RowBlock {
   using Weight = typename M::Weight;
 
  public:
-  RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const AttendOptions& options,
-           const TaskShape& shape, const Scratch& scratch) noexcept
+  /// `prepared` may be null if there is no preparation. Otherwise it points at prepared_steps of this class.
+  RowBlock(const AttentionLayout& layout, const PreparationRef& preparation, const PreparedSteps* prepared,
+           const AttendOptions& options, const TaskShape& shape, const Scratch& scratch) noexcept
       : layout_(layout),
         preparation_(preparation),
+        prepared_(prepared),
         options_(options),
         shape_(shape),
         scratch_(scratch),
         rows_(layout),
         chunk_(layout, scratch.positions, scratch.far_list),
         visible_(scratch.visible),
-        located_(layout, preparation, scratch),
-        prepared_(layout, preparation, shape, scratch) {}
+        located_(layout, preparation, scratch) {}
+
+  /// The steps of PreparedSteps. `block` is a RowBlock of this class.
+  /// \{
+  static void score_prepared(void* block) { static_cast<RowBlock*>(block)->compute_prepared_scores(); }
+  static void accumulate_prepared(void* block, Index dim, Index width) {
+    RowBlock& self = *static_cast<RowBlock*>(block);
+    self.template accumulate_packed<F32>(dim, width);
+  }
+  /// \}
 
   /// Gives the hooks, which must outlive the last run(). Called once, before it.
   void set_hooks(Hooks& hooks, Index worker) noexcept { hooks_.start(hooks, worker); }
@@ -80,15 +91,20 @@ class RowBlock {
     chunk_.move_to(chunk);
     if (!visible_.find(rows_, chunk_)) return;
     located_.find(rows_, visible_, chunk_, Loops::few_rows);
-    if (preparation_.makes_values) prepare(located_.slots());
-    compute_scores();
+    if (preparation_.object != nullptr) {
+      prepared_->score(this);
+    } else {
+      compute_scores();
+    }
     if constexpr (AttendHooks<Hooks>) hooks_.move_to(chunk_);
     modify_logits();
     softmax_and_place();
     accumulate();
   }
 
-  void prepare(Interval slots) { prepared_.make(rows_, chunk_, located_, slots); }
+  void prepare(Interval slots) {
+    PreparedRows<Backend, K>(layout_, preparation_, shape_, scratch_).make(rows_, chunk_, located_, slots);
+  }
 
   // --- logits and probabilities ------------------------------------------------------------------------------------
 
@@ -102,28 +118,26 @@ class RowBlock {
   }
 
   void compute_scores() {
-    const bool in_place = located_.in_place(), prepares = preparation_.object != nullptr;
-    if (in_place && prepares) {
-      for (Index panel = 0; panel < chunk_panels; ++panel) {
-        const Interval slots = visible_.panel_keys_of(panel);
-        if (visible_.panel_rows(panel).size() <= 0) continue;
-        prepare(slots);
-        score_in_place<F32>(slots);
-      }
-      return;
-    }
-    if (in_place) {
+    if (located_.in_place()) {
       score_in_place<K>({visible_.keys().begin / most_key_group * most_key_group, visible_.keys().end});
       return;
     }
     for (Index panel = 0; panel < chunk_panels; ++panel) {
       const Interval rows = visible_.panel_rows(panel), slots = visible_.panel_keys_of(panel);
+      if (rows.size() > 0) score_packed<K>(rows, slots);
+    }
+  }
+  // The same with keys that are made first. Made values need a packed panel.
+  void compute_prepared_scores() {
+    if (preparation_.makes_values) prepare(located_.slots());
+    for (Index panel = 0; panel < chunk_panels; ++panel) {
+      const Interval rows = visible_.panel_rows(panel), slots = visible_.panel_keys_of(panel);
       if (rows.size() <= 0) continue;
-      if (prepares && !preparation_.makes_values) prepare(slots);
-      if (prepares) {
-        score_packed<F32>(rows, slots);
+      if (!preparation_.makes_values) prepare(slots);
+      if (located_.in_place()) {
+        score_in_place<F32>(slots);
       } else {
-        score_packed<K>(rows, slots);
+        score_packed<F32>(rows, slots);
       }
     }
   }
@@ -231,7 +245,7 @@ class RowBlock {
     }
     for (Index dim = 0; dim < width; dim += panel_dims) {
       if (preparation_.makes_values) {
-        accumulate_packed<F32>(dim, width);
+        prepared_->accumulate(this, dim, width);
       } else {
         accumulate_packed<V>(dim, width);
       }
@@ -271,6 +285,7 @@ class RowBlock {
 
   const AttentionLayout& layout_;
   const PreparationRef& preparation_;
+  const PreparedSteps* prepared_;
   const AttendOptions& options_;
   const TaskShape& shape_;
   const Scratch& scratch_;
@@ -279,8 +294,14 @@ class RowBlock {
   ChunkKeys chunk_;
   VisibleKeys visible_;
   LocatedRows<K, V> located_;
-  PreparedRows<Backend, K> prepared_;
   [[no_unique_address]] HookCalls<Hooks> hooks_;
 };
+
+/// The steps of a RowBlock for policies with a preparation. It does not refer to them itself, so they are compiled only
+/// where a kernel points at this.
+template <class Backend, Codec K, Codec V, class M = math::F32, class Hooks = NoHooks>
+inline constexpr PreparedSteps prepared_steps{
+    .score = &RowBlock<Backend, K, V, M, Hooks>::score_prepared,
+    .accumulate = &RowBlock<Backend, K, V, M, Hooks>::accumulate_prepared};
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -80,7 +80,7 @@ void run(const PlannedCall& planned) {
   const auto attend_task = [&](Index index, Index worker) {
     const Task task = tasks.task(index);
     const Scratch scratch = planned.scratch.worker(worker, shape);
-    RowBlock<Backend, K, V, M, Hooks> block(layout, preparation, options, shape, scratch);
+    RowBlock<Backend, K, V, M, Hooks> block(layout, preparation, planned.prepared, options, shape, scratch);
     if constexpr (AttendHooks<Hooks>) block.set_hooks(*static_cast<Hooks*>(planned.hooks), worker);
     block.run(jobs[std::size_t(task.job)], task);
     for (Index r = 0; r < task.rows.size(); ++r) {
