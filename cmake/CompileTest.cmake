@@ -32,7 +32,8 @@ if(expect STREQUAL "")
 endif()
 
 # The C locale, because the quotation marks in messages depend on it.
-set(command "${CMAKE_COMMAND}" -E env LC_ALL=C "${HEED_COMPILER}" ${HEED_COMPILE_FLAGS} ${flags} "${SOURCE}")
+set(ENV{LC_ALL} C)
+set(command "${HEED_COMPILER}" ${HEED_COMPILE_FLAGS} ${flags} "${SOURCE}")
 execute_process(COMMAND ${command} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
 
 # The output goes out as it came; message(FATAL_ERROR) would wrap it.

@@ -71,7 +71,8 @@ set(case "${CMAKE_MATCH_1}")
 set(part "${CMAKE_MATCH_2}")
 
 if(case STREQUAL "warnings")
-  # What users see who ask for every usual warning: nothing, whether heed is a system folder or not.
+  # What users see who ask for every usual warning: nothing, whether heed is a system folder or not. A system folder only
+  # hides warnings, so one instruction set is enough for it.
   set(strict -O2 -Wall -Wextra -Wconversion -Wshadow -Wsign-conversion -Werror)
   set(arch "-march=${part}")
   if(part STREQUAL "none")
@@ -88,7 +89,9 @@ if(case STREQUAL "warnings")
   else()
     write_readme("${WORK}/readme.cpp")
     compile_silently(${cxx} ${strict} ${arch} ${heed} -c readme.cpp -o readme.o)
-    compile_silently(${cxx} ${strict} ${arch} "-isystem${HEED_SOURCE}/include" -c readme.cpp -o readme.o)
+    if(part STREQUAL "none")
+      compile_silently(${cxx} ${strict} "-isystem${HEED_SOURCE}/include" -c readme.cpp -o readme.o)
+    endif()
   endif()
 
 elseif(case STREQUAL "guards")

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <string>
@@ -92,14 +93,23 @@ void expect_refused(const R& result, Index number) {
   }
 }
 
-/// Memory of at most 16 MiB a block: what is not refused must not be tried either.
+/// Memory of at most 16 MiB a block and 64 MiB in all: what is not refused must not be tried either.
 inline heed::MemoryResource little_memory() {
+  static std::atomic<std::size_t> taken{0};
   return {.context = nullptr,
           .allocate = [](void*, std::size_t bytes, std::size_t alignment) -> void* {
             if (bytes > std::size_t{1} << 24) return nullptr;
+            if (taken.fetch_add(bytes) + bytes > std::size_t{1} << 26) {
+              taken.fetch_sub(bytes);
+              return nullptr;
+            }
             return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
           },
-          .deallocate = [](void*, void* block, std::size_t, std::size_t) { std::free(block); }};
+          .deallocate =
+              [](void*, void* block, std::size_t bytes, std::size_t) {
+                taken.fetch_sub(bytes);
+                std::free(block);
+              }};
 }
 
 }  // namespace heed_test
