@@ -31,9 +31,9 @@ struct Task {
   return double(queries) * double(keys) - double(queries) * double(queries - 1) / 2;
 }
 
-template <class Backend, class P, class C>
-void run_attention(benchmark::State& state, const PolicyShape<P>& shape, const Task& task, Index threads,
-                   bool& checked) {
+template <class P, class C>
+void run_attention(benchmark::State& state, const heed::Kernel& kernel, const PolicyShape<P>& shape, const Task& task,
+                   Index threads, bool& checked) {
   const bool cold = std::string(task.group) != "smoke";
   const std::string kept =
       std::string(shape.name) + "/" + C::name + "/" + std::to_string(task.keys) + (cold ? "" : "/warm");
@@ -46,7 +46,7 @@ void run_attention(benchmark::State& state, const PolicyShape<P>& shape, const T
   heed::check(problem.workspace.reserve(scratch));
   const std::size_t reserved = problem.workspace.size();
   const auto attend = [&](Index layer) {
-    return heed::attend<Backend>(shape.policy, problem.q, cache.keys(layer), problem.out, problem.workspace, executor);
+    return heed::attend(kernel, shape.policy, problem.q, cache.keys(layer), problem.out, problem.workspace, executor);
   };
 
   double worst = 0;
@@ -96,34 +96,34 @@ void run_attention(benchmark::State& state, const PolicyShape<P>& shape, const T
 }
 
 /// Registers <group>/<shape>/<codec>/<backend>[/q:Q]/keys:N/threads:T for every thread count of the task.
-template <class Backend, class C, class P>
-void add(const PolicyShape<P>& shape, const Task& task) {
+template <class C, class P>
+void add(const heed::Kernel& kernel, const PolicyShape<P>& shape, const Task& task) {
   for (const Index threads : task.threads) {
-    std::string name = std::string(task.group) + "/" + shape.name + "/" + C::name + "/" + Backend::name;
+    std::string name = std::string(task.group) + "/" + shape.name + "/" + C::name + "/" + kernel.backend;
     if (std::string(task.group) != "decode") name += "/q:" + std::to_string(task.queries);
     name += "/keys:" + std::to_string(task.keys) + "/threads:" + std::to_string(threads);
-    const auto run = [=, checked = false](benchmark::State& state) mutable {
-      run_attention<Backend, P, C>(state, shape, task, threads, checked);
+    const auto run = [=, &kernel, checked = false](benchmark::State& state) mutable {
+      run_attention<P, C>(state, kernel, shape, task, threads, checked);
     };
     benchmark::RegisterBenchmark(name.c_str(), run);
   }
 }
 
 /// Decode of every shape at both lengths.
-template <class Backend, class C>
-void add_all_decode() {
-  const auto both = [](const auto& shape) {
-    for (const Index keys : {4096, 32768}) add<Backend, C>(shape, {.group = "decode", .keys = keys});
+template <class C>
+void add_all_decode(const heed::Kernel& kernel) {
+  const auto both = [&](const auto& shape) {
+    for (const Index keys : {4096, 32768}) add<C>(kernel, shape, {.group = "decode", .keys = keys});
   };
   for_each_shape(both);
 }
 
 /// What speculative decoding asks for: a token and its drafts, which read the cache once.
-template <class Backend, class C>
-void add_all_verify() {
-  const auto both = [](const auto& shape, Index keys) {
+template <class C>
+void add_all_verify(const heed::Kernel& kernel) {
+  const auto both = [&](const auto& shape, Index keys) {
     for (const Index queries : {1, 2, 4, 8}) {
-      add<Backend, C>(shape, {.group = "verify", .queries = queries, .keys = keys});
+      add<C>(kernel, shape, {.group = "verify", .queries = queries, .keys = keys});
     }
   };
   both(gqa(), 32768);
@@ -134,22 +134,22 @@ void add_all_verify() {
 }
 
 /// Prefill of 512 tokens: a whole prompt, and the last chunk of a long one.
-template <class Backend, class C>
-void add_all_prefill() {
-  for (const Index keys : {512, 4096}) add<Backend, C>(gqa(), {.group = "prefill", .queries = 512, .keys = keys});
-  add<Backend, C>(mla16_expanded(), {.group = "prefill", .queries = 512, .keys = 4096});
-  add<Backend, C>(mla16_tiles(), {.group = "prefill", .queries = 512, .keys = 4096});
-  add<Backend, C>(mfa_kr(), {.group = "prefill", .queries = 64, .keys = 4096});
+template <class C>
+void add_all_prefill(const heed::Kernel& kernel) {
+  for (const Index keys : {512, 4096}) add<C>(kernel, gqa(), {.group = "prefill", .queries = 512, .keys = keys});
+  add<C>(kernel, mla16_expanded(), {.group = "prefill", .queries = 512, .keys = 4096});
+  add<C>(kernel, mla16_tiles(), {.group = "prefill", .queries = 512, .keys = 4096});
+  add<C>(kernel, mfa_kr(), {.group = "prefill", .queries = 64, .keys = 4096});
 }
 
 /// What ctest runs.
-template <class Backend, class C>
-void add_smoke() {
-  add<Backend, C>(gqa(), {.group = "smoke", .queries = 1, .keys = 512});
-  add<Backend, C>(gqa(), {.group = "smoke", .queries = 4, .keys = 512});
-  add<Backend, C>(mla16(), {.group = "smoke", .queries = 1, .keys = 512});
-  add<Backend, C>(mla16_tiles(), {.group = "smoke", .queries = 20, .keys = 300});
-  add<Backend, C>(mfa_kr(), {.group = "smoke", .queries = 2, .keys = 300});
+template <class C>
+void add_smoke(const heed::Kernel& kernel) {
+  add<C>(kernel, gqa(), {.group = "smoke", .queries = 1, .keys = 512});
+  add<C>(kernel, gqa(), {.group = "smoke", .queries = 4, .keys = 512});
+  add<C>(kernel, mla16(), {.group = "smoke", .queries = 1, .keys = 512});
+  add<C>(kernel, mla16_tiles(), {.group = "smoke", .queries = 20, .keys = 300});
+  add<C>(kernel, mfa_kr(), {.group = "smoke", .queries = 2, .keys = 300});
 }
 
 }  // namespace bench

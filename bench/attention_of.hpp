@@ -1,5 +1,5 @@
 /// \file
-/// What is measured of a backend and a codec. Included only by the files that CMakeLists.txt makes from the lists.
+/// What is measured of a codec. Included only by the files that CMakeLists.txt makes from the lists.
 #pragma once
 
 #include <type_traits>
@@ -15,41 +15,50 @@ namespace bench {
 
 /// The fastest backend: everything in bf16, in which models are stored; decode and prefill in the exact codec; a few points
 /// in every other codec.
-template <class Backend, class C>
-void add_of_fastest() {
+template <class C>
+void add_of_fastest(const heed::Kernel& kernel) {
   if constexpr (std::is_same_v<C, heed::Bf16>) {
-    add_all_decode<Backend, C>();
-    add_all_verify<Backend, C>();
-    add_all_prefill<Backend, C>();
-    add_all_overhead<Backend, C>();
+    add_all_decode<C>(kernel);
+    add_all_verify<C>(kernel);
+    add_all_prefill<C>(kernel);
+    add_all_overhead<C>(kernel);
   } else if constexpr (std::is_same_v<C, heed::Codecs::First>) {
-    add_all_decode<Backend, C>();
-    add_all_prefill<Backend, C>();
+    add_all_decode<C>(kernel);
+    add_all_prefill<C>(kernel);
   } else {
-    for (const Index keys : {4096, 32768}) add<Backend, C>(gqa(), {.group = "decode", .keys = keys});
-    add<Backend, C>(mla(), {.group = "decode", .keys = 4096});
+    for (const Index keys : {4096, 32768}) add<C>(kernel, gqa(), {.group = "decode", .keys = keys});
+    add<C>(kernel, mla(), {.group = "decode", .keys = 4096});
   }
 }
 
 /// Another backend. A few points: the loops are the same, and only a difference to the fastest would be news.
-template <class Backend, class C>
-void add_of_other() {
-  for (const Index keys : {4096, 32768}) add<Backend, C>(gqa(), {.group = "decode", .keys = keys, .threads = {1}});
-  add<Backend, C>(mla(), {.group = "decode", .keys = 4096, .threads = {1}});
-  add<Backend, C>(gqa(), {.group = "prefill", .queries = 512, .keys = 512, .threads = {1}});
+template <class C>
+void add_of_other(const heed::Kernel& kernel) {
+  for (const Index keys : {4096, 32768}) {
+    add<C>(kernel, gqa(), {.group = "decode", .keys = keys, .threads = {1}});
+  }
+  add<C>(kernel, mla(), {.group = "decode", .keys = 4096, .threads = {1}});
+  add<C>(kernel, gqa(), {.group = "prefill", .queries = 512, .keys = 512, .threads = {1}});
 }
 
-template <class Backend, class C>
+/// Every codec on the fastest backend, bf16 on the others.
+template <class C>
 bool add_attention() {
-  add_smoke<Backend, C>();
-  if constexpr (std::is_same_v<Backend, heed::Backends::First>) {
-    add_of_fastest<Backend, C>();
-  } else if constexpr (std::is_same_v<Backend, heed::Scalar>) {
-    // The readable definition of the loops; how much slower it is tells what the backends are worth.
-    add<Backend, C>(gqa(), {.group = "decode", .keys = 4096, .threads = {1}});
-  } else {
-    add_of_other<Backend, C>();
-  }
+  heed::Backends::for_each([]<class Backend>() {
+    constexpr bool is_fastest = std::is_same_v<Backend, heed::Backends::First>;
+    if constexpr (is_fastest || std::is_same_v<C, heed::Bf16>) {
+      const heed::Kernel& kernel = heed::kernel<Backend, C, C>();
+      add_smoke<C>(kernel);
+      if constexpr (is_fastest) {
+        add_of_fastest<C>(kernel);
+      } else if constexpr (std::is_same_v<Backend, heed::Scalar>) {
+        // The readable definition of the loops; how much slower it is tells what the backends are worth.
+        add<C>(kernel, gqa(), {.group = "decode", .keys = 4096, .threads = {1}});
+      } else {
+        add_of_other<C>(kernel);
+      }
+    }
+  });
   return true;
 }
 

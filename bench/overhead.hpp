@@ -19,8 +19,9 @@ inline constexpr Index small_layers = 30;
 /// How a step is computed: by a call per layer that asks everything anew, or by a plan that is made once a step.
 enum class Way { attend, plan };
 
-template <class Backend, class P, class C>
-void run_overhead(benchmark::State& state, const PolicyShape<P>& shape, Index keys, Way way, bool& checked) {
+template <class P, class C>
+void run_overhead(benchmark::State& state, const heed::Kernel& kernel, const PolicyShape<P>& shape, Index keys, Way way,
+                  bool& checked) {
   const heed::AttentionLayout layout = shape.policy.layout();
   Index row_bytes = 0;
   for (int s = 0; s < layout.num_streams; ++s) {
@@ -36,12 +37,12 @@ void run_overhead(benchmark::State& state, const PolicyShape<P>& shape, Index ke
   const auto attend = [&](Index layer, bool begins_step) -> heed::Status {
     const auto rows = cache.keys(layer);
     if (way == Way::attend) {
-      return heed::attend<Backend>(shape.policy, problem.q, rows, problem.out, problem.workspace, executor);
+      return heed::attend(kernel, shape.policy, problem.q, rows, problem.out, problem.workspace, executor);
     }
     if (begins_step) {
       if (heed::Status status = plan.make(shape.policy, rows, 1, 1); !status.ok()) return status;
     }
-    return heed::attend<Backend>(plan, shape.policy, problem.q, rows, problem.out, problem.workspace, executor);
+    return heed::attend(kernel, plan, shape.policy, problem.q, rows, problem.out, problem.workspace, executor);
   };
 
   double worst = 0;
@@ -69,15 +70,15 @@ void run_overhead(benchmark::State& state, const PolicyShape<P>& shape, Index ke
 }
 
 /// Registers overhead/<shape>/<codec>/<backend>/keys:N/<attend or plan>.
-template <class Backend, class C>
-void add_all_overhead() {
+template <class C>
+void add_all_overhead(const heed::Kernel& kernel) {
   for (const Index keys : {1, 16, 128, 512}) {
     for (const Way way : {Way::attend, Way::plan}) {
       const auto shape = small_gqa();
-      const std::string name = std::string("overhead/") + shape.name + "/" + C::name + "/" + Backend::name +
+      const std::string name = std::string("overhead/") + shape.name + "/" + C::name + "/" + kernel.backend +
                                "/keys:" + std::to_string(keys) + (way == Way::plan ? "/plan" : "/attend");
-      benchmark::RegisterBenchmark(name.c_str(), [=, checked = false](benchmark::State& state) mutable {
-        run_overhead<Backend, heed::Gqa, C>(state, shape, keys, way, checked);
+      benchmark::RegisterBenchmark(name.c_str(), [=, &kernel, checked = false](benchmark::State& state) mutable {
+        run_overhead<heed::Gqa, C>(state, kernel, shape, keys, way, checked);
       });
     }
   }

@@ -52,5 +52,11 @@ if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(HEED_CCACHE ccache)
   if(HEED_CCACHE)
     set(CMAKE_CXX_COMPILER_LAUNCHER "${HEED_CCACHE}")
+    if(HEED_PRECOMPILE)
+      # Without these ccache compiles again whatever includes a precompiled header. heed uses no __TIME__, and no unit's
+      # definitions differ from its header's.
+      set(sloppiness pch_defines,time_macros,include_file_mtime,include_file_ctime)
+      set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env CCACHE_SLOPPINESS=${sloppiness} "${HEED_CCACHE}")
+    endif()
   endif()
 endif()

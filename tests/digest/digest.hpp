@@ -59,24 +59,10 @@ class Numbers {
   std::uint64_t state_;
 };
 
-/// What one backend makes of all problems.
+/// What one backend makes of one problem.
 struct Line {
   std::string problem;  ///< mechanism, codecs, rule, options
   std::string digest;
 };
-struct Backend {
-  const char* name = "";
-  std::vector<Line> (*run)() = nullptr;
-};
-
-/// The backends of this program; each file of CMakeLists.txt adds one.
-inline std::vector<Backend>& backends() {
-  static std::vector<Backend> all;
-  return all;
-}
-inline bool add_backend(const char* name, std::vector<Line> (*run)()) {
-  backends().push_back({name, run});
-  return true;
-}
 
 }  // namespace heed_digest

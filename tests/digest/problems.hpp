@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <string_view>
 #include <type_traits>
@@ -11,6 +12,7 @@
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
 #include <heed/codec/codecs.hpp>
+#include <heed/compiled.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/math/maths.hpp>
 #include <heed/policy/grouped.hpp>
@@ -64,11 +66,12 @@ struct NamedRule {
 }
 
 /// One text through a cache, in steps: a prompt over a chunk's border, single tokens, drafts, a later chunk.
-template <class Backend, class Math, class K, class V, class P, class CachePolicy>
-[[nodiscard]] std::string digest(const P& policy, const CachePolicy& cached, const NamedRule& rule, Index q_width,
-                                 Index out_width, int options_number, std::uint64_t seed) {
+template <class C, class P, class CachePolicy>
+[[nodiscard]] std::string digest(const heed::Kernel& kernel, const P& policy, const CachePolicy& cached,
+                                 const NamedRule& rule, Index q_width, Index out_width, int options_number,
+                                 std::uint64_t seed) {
   Numbers numbers(seed);
-  auto made = heed::KvCache<CachePolicy, K, V>::create(cached, {.layers = 1, .positions = rule.positions}, rule.rule);
+  auto made = heed::KvCache<CachePolicy, C>::create(cached, {.layers = 1, .positions = rule.positions}, rule.rule);
   if (!made.ok()) std::fprintf(stderr, "%s\n", made.status().message().c_str()), std::exit(1);
   auto& cache = *made;
   const heed::AttentionLayout layout = policy.layout();
@@ -95,7 +98,7 @@ template <class Backend, class Math, class K, class V, class P, class CachePolic
     std::vector<float> out(std::size_t(tokens * layout.num_heads * out_width));
     std::vector<float> lse(std::size_t(tokens * layout.num_heads));
     const heed::Status status =
-        heed::attend<Backend, Math>(policy, q, step->keys(0), out, workspace, serial, options, lse);
+        heed::attend(kernel, policy, q, step->keys(0), out, workspace, serial, options, lse);
     if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str()), std::exit(1);
     digest.add(out);
     digest.add(lse);
@@ -104,17 +107,23 @@ template <class Backend, class Math, class K, class V, class P, class CachePolic
   return digest.text();
 }
 
-/// All problems in one math. Numbers and options of a problem follow from its place, so what came to the lists after the
-/// digests were recorded has places of its own: each further math, codec, rule and policy begins anew.
-template <class Backend, class Math = heed::Maths::First>
+/// The kernels of one backend and one math, one for each codec of keys and values alike.
+using Kernels = std::array<const heed::Kernel*, heed::Codecs::size>;
+
+template <class Backend, class Math>
+[[nodiscard]] Kernels kernels_of() {
+  Kernels kernels{};
+  std::size_t next = 0;
+  heed::Codecs::for_each([&]<class C>() { kernels[next++] = &heed::kernel<Backend, C, C, Math>(); });
+  return kernels;
+}
+
+/// All problems of one backend in one math. Numbers and options of a problem follow from its place, so what came to the
+/// lists after the digests were recorded has places of its own: each further math, codec, rule and policy begins anew.
 class Problems {
  public:
-  /// Of every math.
-  [[nodiscard]] static std::vector<Line> all() {
-    std::vector<Line> lines;
-    heed::Maths::for_each([&]<class M>() { append(lines, Problems<Backend, M>().run()); });
-    return lines;
-  }
+  explicit Problems(const Kernels& kernels) : kernels_(kernels) {}
+
   [[nodiscard]] std::vector<Line> run() {
     for_codecs("gqa 8/2 64", gqa(), 64, 64);
     for_codecs("gqa 9/3 40,24",
@@ -125,20 +134,18 @@ class Problems {
     shared();
     std::vector<Line> lines = std::move(lines_);
     heed::Codecs::for_each([&]<class C>() {
-      if constexpr (!Recorded::has<C>) append(lines, Problems().of_codec<C>());
+      if constexpr (!Recorded::has<C>) append(lines, Problems(kernels_).of_codec<C>());
     });
-    for (const NamedRule& rule : later_rules()) append(lines, Problems().of_rule(rule));
+    for (const NamedRule& rule : later_rules()) append(lines, Problems(kernels_).of_rule(rule));
     heed_test::for_each_policy({.heads = 4, .kv_heads = 2, .width = 64, .v_width = 40}, [&](const auto& one) {
       if constexpr (!RecordedPolicies::has<std::remove_cvref_t<decltype(one.policy)>>) {
-        append(lines, Problems().of_policy(one));
+        append(lines, Problems(kernels_).of_policy(one));
       }
     });
     return lines;
   }
 
  private:
-  template <class OtherBackend, class OtherMath>
-  friend class Problems;
   using Recorded = heed::List<heed::F32, heed::Bf16, heed::F16>;
   using RecordedPolicies = heed::List<heed::Gqa, heed::Mha, heed::Mqa, heed::Mfa, heed::SharedRow, heed::MfaKr,
                                       heed::Mla, heed::MlaExpanded>;
@@ -149,23 +156,23 @@ class Problems {
   [[nodiscard]] static heed::Gqa gqa() { return {.num_heads = 8, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f}; }
   template <class C>
   [[nodiscard]] std::vector<Line> of_codec() {
-    for (const NamedRule& rule : rules()) add<C, C>("gqa 8/2 64", gqa(), gqa(), rule, 64, 64);
+    for (const NamedRule& rule : rules()) add<C>("gqa 8/2 64", gqa(), gqa(), rule, 64, 64);
     return std::move(lines_);
   }
   [[nodiscard]] std::vector<Line> of_policy(const auto& one) {
     for (const NamedRule& rule : rules()) {
-      add<heed::F32, heed::F32>(one.name, one.policy, one.cached, rule, one.q_width, one.out_width);
+      add<heed::F32>(one.name, one.policy, one.cached, rule, one.q_width, one.out_width);
     }
     return std::move(lines_);
   }
   [[nodiscard]] std::vector<Line> of_rule(const NamedRule& rule) {
-    add<heed::F32, heed::F32>("gqa 8/2 64", gqa(), gqa(), rule, 64, 64);
+    add<heed::F32>("gqa 8/2 64", gqa(), gqa(), rule, 64, 64);
     return std::move(lines_);
   }
   template <class P>
   void for_codecs(const char* name, const P& policy, Index q_width, Index out_width) {
     for (const NamedRule& rule : rules()) {
-      Recorded::for_each([&]<class C>() { add<C, C>(name, policy, policy, rule, q_width, out_width); });
+      Recorded::for_each([&]<class C>() { add<C>(name, policy, policy, rule, q_width, out_width); });
     }
   }
   /// Mechanisms with one stream, and with keys that turn when they are read.
@@ -191,36 +198,50 @@ class Problems {
     const heed::RotatedKeys<heed::Gqa> unrotated{{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .scale = 0.125f},
                                                  &rope};
     const auto both = [&](const NamedRule& rule, const heed::Mla& form) {
-      add<heed::F32, heed::F32>("mla 4 64+16", form, form, rule, 48, 24);
-      add<heed::Bf16, heed::Bf16>("mla 4 64+16", form, form, rule, 48, 24);
-      add<heed::Bf16, heed::Bf16>("mla_expanded 4 64+16", heed::MlaExpanded{form}, form, rule, 48, 24);
+      add<heed::F32>("mla 4 64+16", form, form, rule, 48, 24);
+      add<heed::Bf16>("mla 4 64+16", form, form, rule, 48, 24);
+      add<heed::Bf16>("mla_expanded 4 64+16", heed::MlaExpanded{form}, form, rule, 48, 24);
     };
     for (const NamedRule& rule : rules()) {
-      add<heed::F32, heed::F32>("shared_row 9 72,64", row, row, rule, 72, 64);
-      add<heed::F16, heed::F16>("shared_row 9 72,64", row, row, rule, 72, 64);
-      add<heed::Bf16, heed::Bf16>("mfa_kr 6 64", kr, kr, rule, 64, 64);
+      add<heed::F32>("shared_row 9 72,64", row, row, rule, 72, 64);
+      add<heed::F16>("shared_row 9 72,64", row, row, rule, 72, 64);
+      add<heed::Bf16>("mfa_kr 6 64", kr, kr, rule, 64, 64);
       both(rule, mla);
     }
     for (const NamedRule& rule : rank_rules()) {
-      add<heed::F32, heed::F32>("rotated gqa 4/2 64", unrotated, unrotated, rule, 64, 64);
-      add<heed::Bf16, heed::Bf16>("rotated gqa 4/2 64", unrotated, unrotated, rule, 64, 64);
+      add<heed::F32>("rotated gqa 4/2 64", unrotated, unrotated, rule, 64, 64);
+      add<heed::Bf16>("rotated gqa 4/2 64", unrotated, unrotated, rule, 64, 64);
       both(rule, turned);
     }
   }
 
-  template <class K, class V, class P, class CachePolicy>
+  template <class C, class P, class CachePolicy>
   void add(const char* mechanism, const P& policy, const CachePolicy& cached, const NamedRule& rule, Index q_width,
            Index out_width) {
+    const auto has_codec = [](const heed::Kernel* kernel) { return std::string_view(kernel->key_codec) == C::name; };
+    const heed::Kernel& kernel = **std::find_if(kernels_.begin(), kernels_.end(), has_codec);
     // The soft-cap's tanh is each backend's own.
-    static const std::string names[] = {"", " | alibi", " | sinks", std::string(" | cap of ") + Backend::name};
+    const std::string names[] = {"", " | alibi", " | sinks", std::string(" | cap of ") + kernel.backend};
     const int options = int(lines_.size() % 4);
-    std::string problem = std::string(mechanism) + " | " + K::name + " | " + rule.name + names[options];
-    if (!std::is_same_v<Math, heed::Maths::First>) problem += std::string(" | ") + Math::name;
-    lines_.push_back({problem, digest<Backend, Math, K, V>(policy, cached, rule, q_width, out_width, options,
-                                                           std::uint64_t(lines_.size()) + 1)});
+    std::string problem = std::string(mechanism) + " | " + C::name + " | " + rule.name + names[options];
+    if (std::string_view(kernel.math) != heed::Maths::First::name) problem += std::string(" | ") + kernel.math;
+    lines_.push_back({problem, digest<C>(kernel, policy, cached, rule, q_width, out_width, options,
+                                         std::uint64_t(lines_.size()) + 1)});
   }
 
+  Kernels kernels_;
   std::vector<Line> lines_;
 };
+
+/// What a backend makes of all problems, in every math.
+template <class Backend>
+[[nodiscard]] std::vector<Line> all_problems() {
+  std::vector<Line> lines;
+  heed::Maths::for_each([&]<class Math>() {
+    const std::vector<Line> more = Problems(kernels_of<Backend, Math>()).run();
+    lines.insert(lines.end(), more.begin(), more.end());
+  });
+  return lines;
+}
 
 }  // namespace heed_digest
