@@ -19,3 +19,8 @@
 #else
 #define HEED_TEST_TSAN 0
 #endif
+
+namespace heed_test {
+/// Of so many repetitions by one thread, a build with ThreadSanitizer runs one: it has nothing to find in the others.
+constexpr int one_of(int repetitions) { return HEED_TEST_TSAN ? repetitions : 1; }
+}  // namespace heed_test
