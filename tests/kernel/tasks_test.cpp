@@ -93,7 +93,7 @@ TEST(Tasks, CoversEverythingOnce) {
           expected.near = task.near_chunks.end;
         }
       }
-      if (tasks.parts(job) == 1) {
+      if (job.parts == 1) {
         ASSERT_EQ(task.part, -1);
       } else {  // a node of the tree, with a partial state of its own
         const bool far = task.far_chunks.size() > 0;
@@ -105,7 +105,7 @@ TEST(Tasks, CoversEverythingOnce) {
         ASSERT_EQ((first + chunks.size() - 1) / tasks.span(), tasks.part_node(job, part));
         ASSERT_TRUE(task.part >= 0 && task.part < tasks.max_partials()) << task.part;
         ASSERT_TRUE(parts.insert(task.part).second);
-        part = (part + 1) % tasks.parts(job);
+        part = (part + 1) % job.parts;
       }
     }
     std::size_t rows = 0;
@@ -133,7 +133,7 @@ TEST(Tasks, BlocksAreTheirTasks) {
     bool cut = false;
     for (Index b = 0; b < tasks.num_blocks(); ++b) {
       const Task block = tasks.block(b);
-      const Index parts = tasks.parts(c.jobs[std::size_t(block.job)]);
+      const Index parts = c.jobs[std::size_t(block.job)].parts;
       for (Index part = 0; part < parts; ++part, ++t) {
         const Task task = tasks.task(t);
         ASSERT_EQ(task.job, block.job);

@@ -14,6 +14,7 @@ inline constexpr Index far_away = Index{1} << 40;
 struct Chunk {
   bool is_far = false;  ///< of the far list, else of the near list
   Index number = 0;     ///< number of the chunk in its list
+  Index ordinal = 0;    ///< number among all chunks of the job, far ones first
   Index first = 0;      ///< key of slot 0. Far: number in the far list. Near: index in the source, negative if evicted
   Interval slots;       ///< slots that hold a key
 

@@ -168,7 +168,7 @@ class ChunkKeys {
   // The runs of a chunk that the plan remembers.
   [[nodiscard]] ChunkRuns planned_runs(const Chunk& chunk, int stream) const noexcept {
     if (job_->answers.chunks == nullptr) return {};
-    const PlannedChunk& planned = job_->answers.chunks[job_->ordinal(chunk)];
+    const PlannedChunk& planned = job_->answers.chunks[chunk.ordinal];
     return stream == layout_.key.stream ? planned.keys : planned.values;
   }
   void point_at_runs(const ChunkRuns& runs, const RowBase& base, Interval slots, Index live, const Pointers& to) {

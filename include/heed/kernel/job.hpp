@@ -14,6 +14,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
+/// n / by, of numbers that are not negative. Most calls are decode steps, in which n < by: they divide nothing.
+[[nodiscard]] inline Index quotient(Index n, Index by) noexcept { return n < by ? 0 : n / by; }
+
 /// One sequence of a batch, or one stage of a sequence. `q` is after the query map, `out` before the output map.
 ///
 /// A plan has jobs of a step. A call copies them, and sets what its layer has of its own: source, mask, q, out and lse.
@@ -39,6 +42,7 @@ struct Job {
   bool leads = true;                                      // maps queries and outputs: the sequence's first job only
   Answers answers = {};                                   // what a plan remembers
   Index first_block = 0, first_task = 0, first_part = 0;  // where this job's numbers begin; Tasks sets them
+  Index parts = 1;                                        // chunk ranges that a row block is cut into; Tasks sets it
 
   [[nodiscard]] Index query_position(Index query) const {
     if (!query_positions.empty()) return query_positions[std::size_t(query)];
@@ -55,19 +59,19 @@ struct Job {
     return common({begin, keys == 0 ? begin : (near_keys.first_slot + keys + chunk_keys - 1) / chunk_keys}, near_part);
   }
   [[nodiscard]] Index num_chunks() const noexcept { return far_chunks().size() + near_chunks().size(); }
-  /// Number of a chunk among all chunks of the job, far ones first.
-  [[nodiscard]] Index ordinal(const Chunk& chunk) const noexcept {
-    const Interval before = far_chunks();
-    return chunk.is_far ? chunk.number - before.begin : before.size() + chunk.number - near_chunks().begin;
-  }
   [[nodiscard]] Chunk far_chunk(Index number) const noexcept {
     const Index first = (number - first_far) * chunk_keys;
-    return {.is_far = true, .number = number, .first = first, .slots = {0, std::min(chunk_keys, far_keys - first)}};
+    return {.is_far = true,
+            .number = number,
+            .ordinal = number - far_chunks().begin,
+            .first = first,
+            .slots = {0, std::min(chunk_keys, far_keys - first)}};
   }
   [[nodiscard]] Chunk near_chunk(Index number) const noexcept {
     const Index first = near_keys.first_key + number * chunk_keys - near_keys.first_slot;
     return {.is_far = false,
             .number = number,
+            .ordinal = far_chunks().size() + number - near_chunks().begin,
             .first = first,
             .slots = {std::max<Index>(near_keys.first_key - first, 0), std::min(chunk_keys, num_keys - first)}};
   }

@@ -2,6 +2,7 @@
 /// A call that was checked, cut into tasks and given its memory: all that is left is to run it.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include <heed/attend_options.hpp>
@@ -15,22 +16,24 @@ namespace heed::inline HEED_ABI::detail {
 struct CallScratch {
   SoftmaxState* partial_states = nullptr;  // [max_partials][max_rows]
   float* partial_outs = nullptr;           // [max_partials][max_rows][state_width]
-  std::byte* workers = nullptr;            // [workers][worker_bytes]
+  Scratch first;                           // of worker 0
+  std::byte* others = nullptr;             // [workers - 1][worker_bytes]: of the other workers
   Index worker_bytes = 0;
 
   static CallScratch carve(Carver& carver, const Tasks& tasks) {
     const TaskShape& shape = tasks.shape();
-    Carver one(nullptr);
-    Scratch::carve(one, shape);
     CallScratch call;
     call.partial_states = carver.take<SoftmaxState>(tasks.max_partials() * shape.max_rows);
     call.partial_outs = carver.take<float>(tasks.max_partials() * shape.max_rows * shape.state_width);
-    call.worker_bytes = Index(one.bytes());
-    call.workers = carver.take<std::byte>(tasks.workers() * call.worker_bytes);
+    const std::uint64_t begin = carver.bytes();
+    call.first = Scratch::carve(carver, shape);
+    call.worker_bytes = Index(carver.bytes() - begin);
+    call.others = carver.take<std::byte>((tasks.workers() - 1) * call.worker_bytes);
     return call;
   }
   [[nodiscard]] Scratch worker(Index index, const TaskShape& shape) const {
-    Carver carver(workers + index * worker_bytes);
+    if (index == 0) return first;
+    Carver carver(others + (index - 1) * worker_bytes);
     return Scratch::carve(carver, shape);
   }
 };

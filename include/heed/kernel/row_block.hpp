@@ -34,7 +34,7 @@ class RowBlock {
         options_(options),
         shape_(shape),
         scratch_(scratch),
-        rows_(layout),
+        rows_(shape),
         chunk_(layout, scratch.positions, scratch.far_list),
         visible_(scratch.visible),
         located_(layout, preparation, scratch) {}

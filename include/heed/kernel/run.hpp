@@ -68,11 +68,11 @@ void run(const PlannedCall& planned) {
   const Tasks& tasks = planned.tasks;
   const ExecutorRef executor = planned.executor;
   const TaskShape& shape = tasks.shape();
-  const Index group = layout.heads_per_group();
+  const Index group = shape.group;
   const auto write = [&](const Task& task, Index r, const SoftmaxState& state, const float* out,
                          [[maybe_unused]] Index worker) {
     const Index row = task.rows.begin + r;
-    const Index query = row < group ? 0 : row / group;  // a decode step needs no division
+    const Index query = quotient(row, group);
     write_row(layout, options, jobs[std::size_t(task.job)], query, task.kv_head * group + row - query * group, state,
               out);
     if constexpr (ChunkSink<Hooks>) finish_row<Hooks>(planned, task, r, state, worker);
@@ -108,7 +108,7 @@ void run(const PlannedCall& planned) {
     RowTarget& target = scratch.targets[0];
     for (Index r = 0; r < task.rows.size(); ++r) {
       stack.reset();
-      for (Index part = 0; part < tasks.parts(job); ++part) {
+      for (Index part = 0; part < job.parts; ++part) {
         const Index at = (task.part + part) * shape.max_rows + r;
         stack.template push_result<Backend>(tasks.part_node(job, part), planned.scratch.partial_states[at],
                                             planned.scratch.partial_outs + at * shape.state_width, shape.state_width,

@@ -19,6 +19,7 @@ inline constexpr Index most_key_group = 32;
 
 /// Sizes that decide how much scratch a worker needs: the same for every task of a call.
 struct TaskShape {
+  Index group = 1;  ///< query heads per KV head
   Index key_width = 0;
   Index value_width = 0;
   Index state_width = 0;   ///< value_width, padded to state_align

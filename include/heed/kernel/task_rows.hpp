@@ -10,33 +10,29 @@ namespace heed::inline HEED_ABI::detail {
 /// Rows 0 .. count() - 1 of a task. Queries are numbered in the job, heads in the layout.
 class TaskRows {
  public:
-  explicit TaskRows(const AttentionLayout& layout) noexcept : layout_(layout) {}
+  explicit TaskRows(const TaskShape& shape) noexcept : group_(shape.group) {}
 
-  /// Begins with a task of `job`, which must outlive the last call.
+  /// Begins with a task of `job`. Both must outlive the last call.
   void start(const Job& job, const Task& task) {
     job_ = &job;
-    task_ = task;
-    group_ = layout_.heads_per_group();
+    task_ = &task;
     count_ = task.rows.size();
-    first_query_ = task.rows.begin / group_;
+    first_query_ = quotient(task.rows.begin, group_);
     first_head_ = task.rows.begin - first_query_ * group_;
     first_position_ = job.query_position(0);
   }
 
   [[nodiscard]] const Job& job() const noexcept { return *job_; }
-  [[nodiscard]] const Task& task() const noexcept { return task_; }
+  [[nodiscard]] const Task& task() const noexcept { return *task_; }
   [[nodiscard]] Index count() const noexcept { return count_; }
-  [[nodiscard]] RowRange range() const noexcept { return {task_.rows, group_}; }
+  [[nodiscard]] RowRange range() const noexcept { return {task_->rows, group_}; }
 
-  /// Query and head of a row. Rows of the first query, which are all rows of a decode step, need no division.
+  /// Query and head of a row.
   /// \{
-  [[nodiscard]] Index query_of(Index row) const noexcept {
-    const Index at = first_head_ + row;
-    return at < group_ ? first_query_ : first_query_ + at / group_;
-  }
+  [[nodiscard]] Index query_of(Index row) const noexcept { return first_query_ + quotient(first_head_ + row, group_); }
   [[nodiscard]] Index head_of(Index row) const noexcept {
     const Index at = first_head_ + row;
-    return task_.kv_head * group_ + (at < group_ ? at : at % group_);
+    return task_->kv_head * group_ + (at < group_ ? at : at % group_);
   }
   /// \}
 
@@ -48,15 +44,15 @@ class TaskRows {
 
   /// The first chunk of the task, which has one.
   [[nodiscard]] Chunk first_chunk() const noexcept {
-    return task_.far_chunks.size() > 0 ? job_->far_chunk(task_.far_chunks.begin)
-                                       : job_->near_chunk(task_.near_chunks.begin);
+    return task_->far_chunks.size() > 0 ? job_->far_chunk(task_->far_chunks.begin)
+                                       : job_->near_chunk(task_->near_chunks.begin);
   }
   /// The chunk of the task that is read after `chunk`. It has no slots if that is the last one.
   [[nodiscard]] Chunk chunk_after(const Chunk& chunk) const noexcept {
     const Index next = chunk.number + 1;
-    if (chunk.is_far && next < task_.far_chunks.end) return job_->far_chunk(next);
-    if (!chunk.is_far && next < task_.near_chunks.end) return job_->near_chunk(next);
-    return chunk.is_far && task_.near_chunks.size() > 0 ? job_->near_chunk(task_.near_chunks.begin) : Chunk{};
+    if (chunk.is_far && next < task_->far_chunks.end) return job_->far_chunk(next);
+    if (!chunk.is_far && next < task_->near_chunks.end) return job_->near_chunk(next);
+    return chunk.is_far && task_->near_chunks.size() > 0 ? job_->near_chunk(task_->near_chunks.begin) : Chunk{};
   }
 
  private:
@@ -64,10 +60,9 @@ class TaskRows {
     return job_->query_positions.empty() ? first_position_ + query : job_->query_positions[std::size_t(query)];
   }
 
-  const AttentionLayout& layout_;
+  const Index group_;  // query heads per KV head
   const Job* job_ = nullptr;
-  Task task_;
-  Index group_ = 1;  // query heads per KV head
+  const Task* task_ = nullptr;
   Index count_ = 0;
   Index first_query_ = 0;     // of row 0
   Index first_head_ = 0;      // of row 0, in its KV head

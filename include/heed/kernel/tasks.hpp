@@ -40,7 +40,7 @@ struct Task {
 class Tasks {
  public:
   Tasks() = default;
-  /// Sets first_block, first_task and first_part of the jobs, which must outlive this.
+  /// Sets first_block, first_task, first_part and parts of the jobs, which must outlive this.
   Tasks(const AttentionLayout& layout, const PreparationRef& preparation, std::span<Job> jobs, Index workers,
         const MathSizes& math = {})
       : layout_(layout),
@@ -49,6 +49,7 @@ class Tasks {
         most_rows_(preparation.makes_values ? max_block_rows_of_made_values : max_block_rows) {
     Index base_tasks = 0, most_chunks = 0;
     Count work = 0;
+    shape_.group = layout_.heads_per_group();
     shape_.slots = slots(0);
     for (const Job& job : jobs_) {
       const Index blocks = layout_.num_kv_heads * row_blocks(job);
@@ -93,11 +94,6 @@ class Tasks {
   /// Chunks of a part. A power of two if a block is cut. The first and the last part of a list may be shorter.
   [[nodiscard]] Index span() const noexcept { return span_; }
   [[nodiscard]] static Index chunks(const Job& job) noexcept { return job.num_chunks(); }
-  /// How many chunk ranges a row block of `job` is cut into. At least one, so that rows without keys are also written.
-  [[nodiscard]] Index parts(const Job& job) const noexcept {
-    if (chunks(job) <= span_) return 1;
-    return spans(job.far_chunks()).size() + spans(job.near_chunks()).size();
-  }
   /// Number of part `part` of `job` among the merge-tree nodes that cover span() chunks.
   [[nodiscard]] Index part_node(const Job& job, Index part) const noexcept {
     const Interval far_spans = spans(job.far_chunks());
@@ -106,9 +102,11 @@ class Tasks {
     return far_away / span_ + spans(job.near_chunks()).begin + part - far_parts;
   }
   /// Rows of one KV head of `job`.
-  [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * layout_.heads_per_group(); }
+  [[nodiscard]] Index rows(const Job& job) const noexcept { return job.num_queries * shape_.group; }
   /// Blocks of rows of one KV head of `job`.
-  [[nodiscard]] Index row_blocks(const Job& job) const noexcept { return (rows(job) + most_rows_ - 1) / most_rows_; }
+  [[nodiscard]] Index row_blocks(const Job& job) const noexcept {
+    return rows(job) == 0 ? 0 : quotient(rows(job) - 1, most_rows_) + 1;
+  }
   /// The rows of block number `block`.
   [[nodiscard]] Interval block_rows(const Job& job, Index block) const noexcept {
     return {block * most_rows_, std::min((block + 1) * most_rows_, rows(job))};
@@ -127,7 +125,7 @@ class Tasks {
   /// Task number `index`. The tasks of a block have consecutive numbers.
   [[nodiscard]] Task task(Index index) const noexcept {
     const Job& job = job_of(index, &Job::first_task);
-    const Index n = parts(job);
+    const Index n = job.parts;
     Task t = block(job.first_block + (n == 1 ? index - job.first_task : (index - job.first_task) / n));
     if (t.part < 0) return t;
     const Index part = (index - job.first_task) % n, far_parts = spans(t.far_chunks).size();
@@ -146,7 +144,7 @@ class Tasks {
   [[nodiscard]] Task block(Index index) const noexcept {
     const Job& job = job_of(index, &Job::first_block);
     index -= job.first_block;
-    const Index n = parts(job), blocks = row_blocks(job);
+    const Index n = job.parts, blocks = row_blocks(job);
     const Index kv_head = blocks == 1 ? index : index / blocks, b = index - kv_head * blocks;
     return {.job = &job - jobs_.data(),
             .kv_head = kv_head,
@@ -166,6 +164,11 @@ class Tasks {
   }
   // All blocks of a job but the last have this many rows.
   [[nodiscard]] Index most_block_rows(const Job& job) const noexcept { return std::min(rows(job), most_rows_); }
+  // How many chunk ranges a row block of `job` is cut into. At least one, so that rows without keys are also written.
+  [[nodiscard]] Index parts_of(const Job& job) const noexcept {
+    if (chunks(job) <= span_) return 1;
+    return spans(job.far_chunks()).size() + spans(job.near_chunks()).size();
+  }
   // Numbers of the spans that `chunks` touch.
   [[nodiscard]] Interval spans(Interval chunks) const noexcept {
     if (chunks.size() == 0) return {};
@@ -176,7 +179,7 @@ class Tasks {
     Index parts_before = 0;
     num_blocks_ = num_tasks_ = 0;
     for (Job& job : jobs_) {
-      const Index blocks = layout_.num_kv_heads * row_blocks(job), n = parts(job);
+      const Index blocks = layout_.num_kv_heads * row_blocks(job), n = job.parts = parts_of(job);
       job.first_block = num_blocks_;
       job.first_task = num_tasks_;
       job.first_part = parts_before;

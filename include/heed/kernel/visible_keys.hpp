@@ -115,7 +115,7 @@ class VisibleKeys {
     const Answers& answers = job.answers;
     if (answers.visibility == nullptr) return false;
     const PlannedVisibility& planned =
-        answers.visibility[rows.task().row_block * job.num_chunks() + job.ordinal(chunk.chunk())];
+        answers.visibility[rows.task().row_block * job.num_chunks() + chunk.chunk().ordinal];
     if (planned.kind == Kind::unknown) return false;
     all_.rows = planned.rows.interval();
     all_.keys = planned.keys.interval();
