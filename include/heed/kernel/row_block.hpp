@@ -201,30 +201,30 @@ class RowBlock {
 
   void softmax_and_place() {
     const Interval rows = visible_.rows();
+    // Of all rows first: a row waits for its own maximum and sum, and rows next to each other wait together.
     for (Index r = rows.begin; r < rows.end; ++r) {
       const Interval slots = visible_.softmax_keys_of(r);
-      RowTarget& target = scratch_.targets[r];
-      target.out = nullptr;
-      if (slots.size() == 0) continue;
-      const ChunkSum chunk_sum = Loops::softmax(scores(r) + slots.begin, slots.size(), weights(r) + slots.begin);
-      // The row sees no key here, or only logits of -inf: the chunk changes nothing.
-      if (chunk_sum.max == -detail::infinity) continue;
-      if constexpr (ChunkSink<Hooks>) {
-        hooks_.chunk(hook_row(r), visible_.keys_of(r), weights(r), {chunk_sum.max, chunk_sum.sum * float(chunk_keys)});
-      }
-      target.normalise = 1.0f / chunk_sum.sum;
-      // 256 undoes the 2^-8 in the probabilities, exactly.
-      scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(),
-                                                {chunk_sum.max, chunk_sum.sum * float(chunk_keys)}, row_places(r),
-                                                place_stride(), shape_.state_width, target);
+      scratch_.sums[r] = slots.size() == 0
+                             ? ChunkSum{-detail::infinity, 0}
+                             : Loops::softmax(scores(r) + slots.begin, slots.size(), weights(r) + slots.begin);
     }
-    // Rows that see no key are still computed with their tile. Their output goes to a place that is never read.
     for (Index r = rows.begin; r < rows.end; ++r) {
+      const ChunkSum& chunk_sum = scratch_.sums[r];
       RowTarget& target = scratch_.targets[r];
-      if (target.out != nullptr) continue;
-      target.merges = 0;
-      target.normalise = 0;
-      target.out = row_places(r) + scratch_.stacks[r].free_place() * place_stride();
+      // The row sees no key here, or only logits of -inf: the chunk changes nothing. The row is still computed with its
+      // tile. Its output goes to a place that is never read.
+      if (chunk_sum.max == -detail::infinity) {
+        target.merges = 0;
+        target.normalise = 0;
+        target.out = row_places(r) + scratch_.stacks[r].free_place() * place_stride();
+        continue;
+      }
+      // 256 undoes the 2^-8 in the probabilities, exactly.
+      const SoftmaxState state{chunk_sum.max, chunk_sum.sum * float(chunk_keys)};
+      if constexpr (ChunkSink<Hooks>) hooks_.chunk(hook_row(r), visible_.keys_of(r), weights(r), state);
+      target.normalise = 1.0f / chunk_sum.sum;
+      scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(), state, row_places(r), place_stride(),
+                                                shape_.state_width, target);
     }
   }
 

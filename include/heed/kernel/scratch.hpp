@@ -44,6 +44,7 @@ struct Scratch {
   float* distance = nullptr;
   MergeStack* stacks = nullptr;
   RowTarget* targets = nullptr;
+  ChunkSum* sums = nullptr;
   KeyBits* visible = nullptr;
   const std::byte** pointers = nullptr;
   const std::byte** factor_pointers = nullptr;
@@ -67,6 +68,7 @@ struct Scratch {
     s.distance = carver.take<float>(chunk_keys);
     s.stacks = carver.take<MergeStack>(shape.max_rows);
     s.targets = carver.take<RowTarget>(shape.max_rows);
+    s.sums = carver.take<ChunkSum>(shape.max_rows);
     s.visible = carver.take<KeyBits>(shape.max_rows);
     s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
     s.factor_pointers = carver.take<const std::byte*>(2 * chunk_keys);
