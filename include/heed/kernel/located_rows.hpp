@@ -44,7 +44,10 @@ class LocatedRows {
     if (follow_ > 0) chunk.point_at(next_chunk, next_chunk.slots, key, 0, {.row = next});
     if (follow_ == 0 && rows.task().next_head) follow_ = chunk.point_at_next_head(rows.first_chunk(), next);
     const Index distance = visible.rows().size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
-    const auto ahead = [=](Index row_bytes) { return std::clamp<Index>(distance / row_bytes, 1, max_ahead); };
+    // With few keys, values are prefetched while keys are read, and the next keys while values are.
+    const auto ahead = [=](Index row_bytes) {
+      return std::min(count * row_bytes <= distance ? count : std::max<Index>(distance / row_bytes, 1), max_ahead);
+    };
     // Up to `ahead` rows behind the last key and the last value are looked up, and those of a whole group of keys.
     const Index used = std::max(ahead(key_bytes), ahead(value_bytes)) + most_key_group;
     std::fill(next + follow_, next + std::max(follow_, used), v[count - 1]);
@@ -56,7 +59,8 @@ class LocatedRows {
     if (in_place_ && here.is_far && here.number == rows.task().far_chunks.begin) {
       // No earlier chunk prefetched these rows, and hardware does not predict scattered rows. With fewer rows than the
       // prefetch distance, the first rows of the next chunk would also arrive late.
-      for (Index row = 0; row < ahead(key_bytes); ++row) {
+      const Index first_rows = std::min(distance / key_bytes + 1, 2 * count + follow_);
+      for (Index row = 0; row < first_rows; ++row) {
         for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + key_start + byte);
       }
     }
