@@ -45,7 +45,7 @@ class TaskRows {
   /// The first chunk of the task, which has one.
   [[nodiscard]] Chunk first_chunk() const noexcept {
     return task_->far_chunks.size() > 0 ? job_->far_chunk(task_->far_chunks.begin)
-                                       : job_->near_chunk(task_->near_chunks.begin);
+                                        : job_->near_chunk(task_->near_chunks.begin);
   }
   /// The chunk of the task that is read after `chunk`. It has no slots if that is the last one.
   [[nodiscard]] Chunk chunk_after(const Chunk& chunk) const noexcept {
