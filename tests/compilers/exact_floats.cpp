@@ -22,6 +22,7 @@ int main(int, char** argv) {
   std::printf("exact_floats() is %d; attend(): %s\n", int(heed::exact_floats()), status.message().c_str());
   if (heed::exact_floats() != exact) return 4;
   if (status.ok() == refused) return 5;
+  if (refused && (status.code() != heed::StatusCode::unsupported || out[0] != 7.0f)) return 6;
   // Another rounding mode of the host is no fault of the flags.
   for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
     std::fesetround(mode);
@@ -30,6 +31,5 @@ int main(int, char** argv) {
     std::fesetround(FE_TONEAREST);
     if (exact && !(still && answers)) return 7;
   }
-  if (refused && (status.code() != heed::StatusCode::unsupported || out[0] != 7.0f)) return 6;
   return 0;
 }
