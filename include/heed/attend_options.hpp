@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include <heed/config.hpp>
+#include <heed/prefetch_table.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -20,6 +20,8 @@ struct AttendOptions {
   /// One extra logit per head in the denominator, without a value (gpt-oss); [num_heads], or empty. It is not part of
   /// lse. -inf means no sink: the result has the bits of a call without one. NaN and +inf are refused.
   std::span<const float> sink_logits = {};
+  /// How far ahead rows are prefetched. Null: machine_prefetch(). It changes no bit.
+  const PrefetchTable* prefetch = nullptr;
 };
 
 }  // namespace heed::inline HEED_ABI

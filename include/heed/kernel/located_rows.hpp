@@ -6,118 +6,130 @@
 
 #include <heed/factors.hpp>
 #include <heed/kernel/visible_keys.hpp>
+#include <heed/prefetch_table.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Pointers to the key rows of codec `K` and the value rows of codec `V` of one chunk at a time.
-template <Codec K, Codec V>
+/// The rows that are read after those of a chunk: what prefetches reach when the chunk ends.
+struct FollowingRows {
+  Chunk chunk = {};            ///< without slots: nothing follows
+  Interval slots = {};         ///< its slots that are read
+  const View* view = nullptr;  ///< keys or values
+  Index readable_bytes = 0;    ///< what following_readable() asks for
+  bool next_head = false;      ///< those of the next KV head
+  bool cached = false;         ///< they lie in the rows that are read before, so no prefetch is needed
+};
+
+/// Pointers to rows of codec `C`, keys or values, of one chunk at a time.
+template <Codec C>
 class LocatedRows {
  public:
-  LocatedRows(const AttentionLayout& layout, const PreparationRef& preparation, const Scratch& scratch) noexcept
-      : layout_(layout), preparation_(preparation), scratch_(scratch) {}
+  /// `prepared`: a preparation takes whole stored rows and makes others, so the rows have no view.
+  LocatedRows(const AttentionLayout& layout, const View& view, bool prepared) noexcept
+      : view_(view),
+        offset_(prepared ? 0 : view.offset),
+        start_(C::offset_bytes(view.offset)),
+        bytes_(view_bytes<C>(view.offset, view.width)),
+        has_plane_(C::factor_bytes(layout.streams[std::size_t(view.stream)].width) > 0) {}
 
-  /// From here on the other functions speak of the chunk at which `chunk` stands. Up to `few_rows` rows are read in
-  /// place if they can be.
-  void find(const TaskRows& rows, const VisibleKeys& visible, ChunkKeys& chunk, Index few_rows) {
-    const View& key = layout_.key;
-    const View& value = layout_.value;
-    const Index key_bytes = view_bytes<K>(key.offset, key.width);
-    const Index value_bytes = view_bytes<V>(value.offset, value.width);
-    const Index key_start = K::offset_bytes(key.offset), value_start = V::offset_bytes(value.offset);
-    slots_ = {visible.keys().begin / panel_keys * panel_keys, visible.keys().end};
-    const Index count = slots_.size();
-    const std::byte** k = scratch_.pointers;
-    const std::byte** v = k + count;
-    const bool prepares = preparation_.object != nullptr;
-    const Chunk& here = chunk.chunk();
-    // Null where a codec keeps no factors apart from its rows.
-    const std::byte** const key_factors = has_plane<K>(key) ? scratch_.factor_pointers : nullptr;
-    const std::byte** const value_factors = has_plane<V>(value) ? scratch_.factor_pointers + chunk_keys : nullptr;
-    bool whole = chunk.point_at(here, slots_, key, key_start + round_up(key_bytes, 64), {k, key_factors});
-    whole &= chunk.point_at(here, slots_, value, value_start + round_up(value_bytes, 64), {v, value_factors});
-    in_place_ = whole && !preparation_.makes_values && visible.rows().size() <= few_rows;
-    // Rows are used in this order: K of this chunk, V of this chunk, K of the next, which may be the next head's first.
-    // Prefetches follow it.
-    const Chunk next_chunk = rows.chunk_after(here);
-    const std::byte** next = v + count;
-    follow_ = next_chunk.slots.size();
-    if (follow_ > 0) chunk.point_at(next_chunk, next_chunk.slots, key, 0, {.row = next});
-    if (follow_ == 0 && rows.task().next_head) follow_ = chunk.point_at_next_head(rows.first_chunk(), next);
-    const Index distance = visible.rows().size() == 1 ? 8192 : 12288;  // bytes: measured best for one row and for four
-    // With few keys, values are prefetched while keys are read, and the next keys while values are.
-    const auto ahead = [=](Index row_bytes) {
-      return std::min(count * row_bytes <= distance ? count : std::max<Index>(distance / row_bytes, 1), max_ahead);
-    };
-    // Up to `ahead` rows behind the last key and the last value are looked up, and those of a whole group of keys.
-    const Index used = std::max(ahead(key_bytes), ahead(value_bytes)) + most_key_group;
-    std::fill(next + follow_, next + std::max(follow_, used), v[count - 1]);
-    // Prepared keys and values have no view: they are made whole.
-    keys_ = {k, k + ahead(key_bytes), count, prepares ? 0 : key.offset, key_factors};
-    values_ = {v, v + ahead(value_bytes), count, preparation_.makes_values ? 0 : value.offset, value_factors};
-    key_lines_ = (key_bytes + 63) / 64;
-    value_lines_ = (value_bytes + 63) / 64;
-    if (in_place_ && here.is_far && here.number == rows.task().far_chunks.begin) {
-      // No earlier chunk prefetched these rows, and hardware does not predict scattered rows. With fewer rows than the
-      // prefetch distance, the first rows of the next chunk would also arrive late.
-      const Index first_rows = std::min(distance / key_bytes + 1, 2 * count + follow_);
-      for (Index row = 0; row < first_rows; ++row) {
-        for (Index byte = 0; byte < key_bytes; byte += 64) __builtin_prefetch(k[row] + key_start + byte);
-      }
+  /// What a row must have to be read where it lies: bytes from its start, rounded up to whole lines behind the view.
+  [[nodiscard]] Index readable_bytes() const noexcept { return start_ + round_up(bytes_, 64); }
+
+  /// From here on the other functions speak of `slots` of the chunk at which `chunk` stands. rows [256 + 256 + 288] and
+  /// factors [256] are scratch for pointers. If `there`, the chunk's own pointers are in `rows` already. Returns true if
+  /// readable_bytes() can be read from every row.
+  bool find(ChunkKeys& chunk, Interval slots, const FollowingRows& after, const PrefetchDistance& distance,
+            const std::byte** rows, const std::byte** factors, bool there = false) {
+    slots_ = slots;
+    row_ = rows;
+    const std::byte** const plane = has_plane_ ? factors : nullptr;
+    bool whole = true;
+    if (!there || has_plane_) {
+      whole = chunk.point_at(chunk.chunk(), slots, view_, readable_bytes(), {rows, plane});
+    }
+    const Index count = slots.size();
+    const std::byte** const next = rows + count;
+    follow_ = after.slots.size();
+    follow_cached_ = after.cached;
+    follow_readable_ = true;
+    if (after.next_head) {
+      follow_ = chunk.point_at_next_head(after.chunk, next);
+    } else if (follow_ > 0) {
+      follow_readable_ = chunk.point_at(after.chunk, after.slots, *after.view, after.readable_bytes, {.row = next});
+    }
+    const Index l1 = ahead(distance.l1_bytes), l2 = ahead(distance.l2_bytes);
+    // Rows behind the last one are looked up, and those of a whole group of keys.
+    const Index used = std::max(l1, l2) + most_key_group;
+    std::fill(next + follow_, next + std::max(follow_, used), follow_ > 0 ? next[follow_ - 1] : rows[count - 1]);
+    rows_ = {.row = rows,
+             .ahead = distance.l1_bytes > 0 ? rows + l1 : nullptr,
+             .count = count,
+             .offset = offset_,
+             .factors = plane,
+             .far_ahead = distance.l2_bytes > 0 ? rows + l2 : nullptr};
+    return whole;
+  }
+
+  /// Prefetches the first `bytes` bytes of rows, which no earlier chunk prefetched.
+  void prefetch_first(Index bytes) const noexcept {
+    const Index rows = std::min(bytes / bytes_ + 1, slots_.size() + follow_);
+    for (Index row = 0; row < rows; ++row) {
+      for (Index byte = 0; byte < bytes_; byte += 64) __builtin_prefetch(row_[row] + start_ + byte);
     }
   }
 
-  /// true if there are few rows, and keys and values are read without packing them into panels.
-  [[nodiscard]] bool in_place() const noexcept { return in_place_; }
-  /// The slots whose rows are located: from a multiple of 64 to the last visible key.
+  /// The slots whose rows are located.
   [[nodiscard]] Interval slots() const noexcept { return slots_; }
   /// The located rows; the first is that of slots().begin.
-  /// \{
-  [[nodiscard]] const KeyRows& values() const noexcept { return values_; }
-  [[nodiscard]] KeyRows keys_of(Interval slots) const noexcept { return part(keys_, slots); }
-  [[nodiscard]] KeyRows values_of(Interval slots) const noexcept { return part(values_, slots); }
-  /// \}
-  /// The pointers of the key rows and of the value rows from a slot on. Prepared rows take the place of stored ones.
-  /// \{
-  [[nodiscard]] const std::byte** key_pointers(Index slot) const noexcept {
-    return scratch_.pointers + (slot - slots_.begin);
+  [[nodiscard]] const KeyRows& all() const noexcept { return rows_; }
+  /// Those of some of the slots.
+  [[nodiscard]] KeyRows of(Interval slots) const noexcept {
+    const Index skip = slots.begin - slots_.begin;
+    const auto from = [skip](const std::byte* const* list) { return list == nullptr ? nullptr : list + skip; };
+    return {.row = rows_.row + skip,
+            .ahead = from(rows_.ahead),
+            .count = slots.size(),
+            .offset = rows_.offset,
+            .factors = from(rows_.factors),
+            .far_ahead = from(rows_.far_ahead)};
   }
-  [[nodiscard]] const std::byte** value_pointers(Index slot) const noexcept {
-    return key_pointers(slot) + slots_.size();
-  }
-  /// \}
+  /// The pointers of the rows from a slot on. Prepared rows take the place of stored ones.
+  [[nodiscard]] const std::byte** pointers(Index slot) const noexcept { return row_ + (slot - slots_.begin); }
+  /// true if FollowingRows::readable_bytes can be read from every following row.
+  [[nodiscard]] bool following_readable() const noexcept { return follow_readable_; }
+  /// The pointers of the following rows.
+  [[nodiscard]] const std::byte** following() const noexcept { return row_ + slots_.size(); }
 
-  /// The values that are read after the keys of `slots`. They need a prefetch only if they lie in another stream.
-  [[nodiscard]] Ahead values_ahead(Interval slots) const noexcept {
-    const bool apart = layout_.value.stream != layout_.key.stream;
-    return {values_of(slots).row, apart ? slots.size() : 0, value_lines_, V::offset_bytes(layout_.value.offset)};
+  /// The part of the following rows that is prefetched during the part [begin, end) of `all` steps. `lines` and `offset`
+  /// are those of their rows.
+  [[nodiscard]] Ahead following(Index begin, Index end, Index all, Index lines, Index offset) const noexcept {
+    const Index first = follow_ * begin / all, last = follow_ * end / all;
+    return {following() + first, follow_cached_ ? 0 : last - first, lines, offset};
   }
-  /// The part of the next chunk's keys that is prefetched while the value dims from `dim` on are accumulated.
-  [[nodiscard]] Ahead next_keys(Index dim, Index width) const noexcept {
-    const Index begin = follow_ * dim / width, end = follow_ * std::min(dim + panel_dims, width) / width;
-    return {values_.row + slots_.size() + begin, end - begin, key_lines_, K::offset_bytes(layout_.key.offset)};
-  }
+  /// Cache lines of a row, and its first byte.
+  /// \{
+  [[nodiscard]] Index lines() const noexcept { return (bytes_ + 63) / 64; }
+  [[nodiscard]] Index start() const noexcept { return start_; }
+  /// \}
 
  private:
-  [[nodiscard]] KeyRows part(const KeyRows& rows, Interval slots) const noexcept {
-    const Index skip = slots.begin - slots_.begin;
-    return {rows.row + skip, rows.ahead + skip, slots.size(), rows.offset,
-            rows.factors == nullptr ? nullptr : rows.factors + skip};
-  }
-  template <class C>
-  [[nodiscard]] bool has_plane(const View& view) const noexcept {
-    return C::factor_bytes(layout_.streams[std::size_t(view.stream)].width) > 0;
+  // So many rows are `distance` bytes, at most all of the chunk. With few rows, what follows is prefetched meanwhile.
+  [[nodiscard]] Index ahead(Index distance) const noexcept {
+    if (slots_.size() * bytes_ <= distance) return slots_.size();
+    return std::clamp<Index>(distance / bytes_, 1, max_ahead);
   }
 
-  const AttentionLayout& layout_;
-  const PreparationRef& preparation_;
-  const Scratch& scratch_;
-  bool in_place_ = false;
+  const View& view_;
+  Index offset_;
+  Index start_;  // first byte of a row in its view
+  Index bytes_;  // of a row
+  bool has_plane_;
   Interval slots_;
-  KeyRows keys_;
-  KeyRows values_;
-  Index key_lines_ = 1;  // cache lines per row
-  Index value_lines_ = 1;
-  Index follow_ = 0;  // number of keys of the next chunk
+  const std::byte** row_ = nullptr;
+  KeyRows rows_;
+  Index follow_ = 0;  // number of following rows
+  bool follow_cached_ = false;
+  bool follow_readable_ = true;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -21,11 +21,12 @@ class PreparedRows {
   /// pointers at them. If values are made, `slots` is the whole chunk. Otherwise it is a panel: its keys are used while
   /// they are in L1.
   template <Codec V>
-  void make(const TaskRows& rows, ChunkKeys& chunk, const LocatedRows<K, V>& located, Interval slots) {
+  void make(const TaskRows& rows, ChunkKeys& chunk, const LocatedRows<K>& located_keys,
+            const LocatedRows<V>& located_values, Interval slots) {
     const Index live = std::max(slots.begin, chunk.slots().begin), count = slots.end - live;
-    const std::byte** const keys = located.key_pointers(live);
+    const std::byte** const keys = located_keys.pointers(live);
     const Index head = rows.task().kv_head;
-    const float* const stored = decoded(located.keys_of({live, slots.end}));
+    const float* const stored = decoded(located_keys.of({live, slots.end}));
     const Index* const position = chunk.text_positions() + live;
     const auto point = [&](const std::byte** to, const float* made, Index width) {
       for (Index k = 0; k < count; ++k) to[k] = reinterpret_cast<const std::byte*>(made + k * width);
@@ -35,7 +36,7 @@ class PreparedRows {
     if (preparation_.makes_values) {
       preparation_.values(preparation_.object, head, count, stored, position, scratch_.prepared_values,
                           &Backend::linear);
-      point(located.value_pointers(live), scratch_.prepared_values, shape_.value_width);
+      point(located_values.pointers(live), scratch_.prepared_values, shape_.value_width);
     }
     point(keys, scratch_.prepared_keys, shape_.key_width);
   }

@@ -5,7 +5,9 @@
 #include <cstddef>
 
 #include <heed/factors.hpp>
+#include <heed/kernel/answers.hpp>
 #include <heed/kernel/bits.hpp>
+#include <heed/kernel/chunk.hpp>
 #include <heed/kernel/merge_stack.hpp>
 #include <heed/math/sizes.hpp>
 #include <heed/workspace.hpp>
@@ -13,9 +15,22 @@
 namespace heed::inline HEED_ABI::detail {
 
 /// Most rows prefetched ahead. Bounds the tail of the pointer list.
-inline constexpr Index max_ahead = 128;
+inline constexpr Index max_ahead = 256;
 /// The most keys that score_rows() takes at once.
 inline constexpr Index most_key_group = 32;
+
+/// Most chunks of a pass: the keys of all are scored before the first of their values is read.
+inline constexpr Index max_pass = 16;
+/// Most rows of a pass of several chunks.
+inline constexpr Index max_pass_rows = 8;
+
+/// What is known of a chunk of a pass after its keys were scored.
+struct PassChunk {
+  Chunk chunk;
+  Visibility seen;
+  bool sees = false;      ///< some row sees a key
+  bool in_place = false;  ///< keys and values are read where they lie
+};
 
 /// Sizes that decide how much scratch a worker needs: the same for every task of a call.
 struct TaskShape {
@@ -26,6 +41,7 @@ struct TaskShape {
   Index stream_width = 0;  ///< widest stream row that a preparation decodes; 0 without a preparation
   bool makes_values = false;
   Index max_rows = 0;  ///< rows of the largest task
+  Index pass = 1;      ///< most chunks of a pass
   int slots = 0;       ///< pending states per row
   MathSizes math;
 };
@@ -33,7 +49,7 @@ struct TaskShape {
 /// One worker's scratch. carve() gives the sizes.
 struct Scratch {
   std::byte* q = nullptr;  // Querys of the math
-  float* scores = nullptr;
+  float* scores = nullptr;  // [pass][max_rows][256]
   std::byte* weights = nullptr;      // Weights of the math, unless they take the place of scores
   std::byte* key_panel = nullptr;    // Panels of the math
   std::byte* value_panel = nullptr;  // the same
@@ -45,7 +61,8 @@ struct Scratch {
   MergeStack* stacks = nullptr;
   RowTarget* targets = nullptr;
   ChunkSum* sums = nullptr;
-  KeyBits* visible = nullptr;
+  KeyBits* visible = nullptr;   // [pass][max_rows]
+  PassChunk* chunks = nullptr;  // of the pass
   const std::byte** pointers = nullptr;
   const std::byte** factor_pointers = nullptr;
   float* key_factors = nullptr;    // [factors of a key][64], of the rows in key_panel
@@ -57,7 +74,7 @@ struct Scratch {
     const bool prepares = shape.stream_width > 0;
     Scratch s;
     s.q = carver.take<std::byte>(shape.max_rows * shape.math.query_row(shape.key_width));
-    s.scores = carver.take<float>(shape.max_rows * chunk_keys);
+    s.scores = carver.take<float>(shape.pass * shape.max_rows * chunk_keys);
     s.weights = carver.take<std::byte>(shape.max_rows * chunk_keys * shape.math.weight_bytes);
     s.key_panel = carver.take<std::byte>(shape.math.panel(shape.key_width));
     s.value_panel = carver.take<std::byte>(shape.math.panel(chunk_keys));
@@ -69,8 +86,9 @@ struct Scratch {
     s.stacks = carver.take<MergeStack>(shape.max_rows);
     s.targets = carver.take<RowTarget>(shape.max_rows);
     s.sums = carver.take<ChunkSum>(shape.max_rows);
-    s.visible = carver.take<KeyBits>(shape.max_rows);
-    s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead);
+    s.visible = carver.take<KeyBits>(shape.pass * shape.max_rows);
+    s.chunks = carver.take<PassChunk>(shape.pass);
+    s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead + most_key_group);
     s.factor_pointers = carver.take<const std::byte*>(2 * chunk_keys);
     s.key_factors = carver.take<float>(panel_keys * num_factors<Factors::per_block>(shape.key_width));
     s.value_factors = carver.take<float>(chunk_keys * num_factors<Factors::per_block>(panel_dims));

@@ -28,6 +28,13 @@ class VisibleKeys {
     return true;
   }
 
+  /// What find() found, but for the rows' bits; and how to speak of that chunk again. `bits` are those of the chunk.
+  /// \{
+  [[nodiscard]] const Visibility& found() const noexcept { return all_; }
+  void use(KeyBits* bits) noexcept { bits_ = bits; }
+  void recall(const Visibility& found) noexcept { all_ = found; }
+  /// \}
+
   /// true if every row sees every key of the chunk, from slot 0 on.
   [[nodiscard]] bool full() const noexcept { return all_.full; }
   /// From the first to the last row that sees a key.

@@ -23,11 +23,12 @@ inline constexpr int max_merges = 32;
 /// A view of the encoded rows of `count` keys, each by a pointer: contiguous, paged, strided and gathered rows are read
 /// by one loop. Nothing is owned.
 struct KeyRows {
-  const std::byte* const* row = nullptr;      ///< row[k]: where the row of key k starts
-  const std::byte* const* ahead = nullptr;    ///< ahead[k]: row to prefetch while key k is read; may lie in no object
-  Index count = 0;                            ///< number of keys
-  Index offset = 0;                           ///< the number of each row at which the view begins
-  const std::byte* const* factors = nullptr;  ///< factors[k]: the row's entry in the plane; null: there is no plane
+  const std::byte* const* row = nullptr;        ///< row[k]: where the row of key k starts
+  const std::byte* const* ahead = nullptr;      ///< ahead[k]: row to prefetch while key k is read; may lie in no object
+  Index count = 0;                              ///< number of keys
+  Index offset = 0;                             ///< the number of each row at which the view begins
+  const std::byte* const* factors = nullptr;    ///< factors[k]: the row's entry in the plane; null: there is no plane
+  const std::byte* const* far_ahead = nullptr;  ///< far_ahead[k]: the same as ahead, into L2. Null lists: no prefetch
 
   /// The entry of key k's row in the plane of factors; null if there is no plane.
   [[nodiscard]] const std::byte* factors_of(Index k) const noexcept {

@@ -30,7 +30,8 @@ struct ValuesInPlaceLoops {
     const Index block = rows <= 1 ? chunk_keys : 64;
     const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
       // Only the first rows find the values in memory; for the others they are in L1.
-      const Rows<C> load{values.row, r == 0 ? values.ahead : values.row, values.offset + first_dim, values.factors};
+      const Rows<C> load{values.row, r == 0 ? values.ahead : nullptr, values.offset + first_dim, values.factors,
+                         r == 0 ? values.far_ahead : nullptr};
       constexpr int vectors = R == 1 ? 8 : accumulators / 4;
       detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
         OutputLoops<V>::template accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here,
@@ -57,12 +58,15 @@ struct ValuesInPlaceLoops {
     const std::byte* const* ahead;
     Index first;
     const std::byte* const* entry;
+    const std::byte* const* far_ahead;
     [[gnu::always_inline]] Reg operator()(Index k, Index d) const {
       return C::template Reader<V>::load(row[k], first + d);
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
       const Index byte = C::offset_bytes(first + d / C::view_step * C::view_step);
-      if ((byte - C::offset_bytes(first)) % 64 == 0) detail::prefetch(ahead[k], byte);
+      if (ahead == nullptr || (byte - C::offset_bytes(first)) % 64 != 0) return;
+      detail::prefetch(ahead[k], byte);
+      if (far_ahead != nullptr) detail::prefetch_l2(far_ahead[k], byte);
     }
     [[gnu::always_inline]] float factor(Index k, Index d) const {
       return C::factor(row[k], entry == nullptr ? nullptr : entry[k], detail::factor_of<factors>(first + d));
