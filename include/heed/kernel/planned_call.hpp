@@ -40,7 +40,7 @@ struct CallScratch {
 
 /// What the loops do only for a policy with a preparation. A kernel of other policies has none of it.
 struct PreparedSteps {
-  void (*score)(void* block);                                 ///< makes rows of a chunk, and the scores of the keys
+  void (*score)(void* block);                               ///< makes rows of a chunk, and the scores of the keys
   void (*accumulate)(void* block, Index dim, Index width);  ///< adds the made values' dims from `dim` on
 };
 
