@@ -4,7 +4,7 @@
 #include <heed/compiled.hpp>
 
 #include "codec/codec_laws.hpp"
-#include "codec/signed_bytes.hpp"
+#include "codec/scaled_rows.hpp"
 #include "oracle/bound.hpp"
 #include "oracle/random.hpp"
 #include "sanitizers.hpp"
@@ -32,12 +32,13 @@ struct Half {
 /// Scores: those of F32 with q rounded to bf16. Outputs: those of F32, with weights rounded to bf16 if RoundsWeights. The sum
 /// of weights is that of the rounded ones.
 ///
-/// Error with a query in bf16: that of F32, and with rounded weights 2 u / (1 - u) sum_k p_k |v_k| more, u = 2^-9.
+/// Error with a query in bf16: that of F32, and with rounded weights 2 u / (1 - u) sum_k p_k |v_k| more, u = 2^-8.
 template <bool RoundsWeights>
 struct Toy {
   static constexpr const char* name = RoundsWeights ? "toy weights" : "toy";
   static constexpr Index query_numbers = 2;
   static constexpr Index panel_numbers = 2;
+  static constexpr Index weight_place(Index slot) { return slot; }
   struct Query {
     Half number[2];
   };
@@ -183,31 +184,6 @@ struct RoundedQueries {
   [[nodiscard]] Map query_map() const { return {policy.query_map(), policy.layout().key_width}; }
 };
 
-/// Signed bytes behind a factor at the head of the row.
-struct Scaled : heed_test::SignedBytes<4> {
-  static constexpr const char* name = "scaled";
-  static constexpr heed::Factors factors = heed::Factors::per_row;
-  static constexpr Index view_step = 4;
-  static constexpr Index row_alignment = 4;
-  static Index row_bytes(Index width) { return 4 + width; }
-  static Index factor_bytes(Index) { return 0; }
-  static void encode(const float* in, Index width, std::byte* row, std::byte*) {
-    float most = 0;
-    for (Index i = 0; i < width; ++i) most = std::max(most, std::abs(in[i]));
-    const float factor = most / 127;
-    std::memcpy(row, &factor, sizeof factor);
-    for (Index i = 0; i < width; ++i) {
-      row[4 + i] = std::byte(int(factor > 0 ? std::nearbyint(in[i] / factor) : 0) & 255);
-    }
-  }
-  static float factor(const std::byte* row, const std::byte*, Index) {
-    float factor;
-    std::memcpy(&factor, row, sizeof factor);
-    return factor;
-  }
-};
-static_assert(heed::Codec<Scaled>);
-
 /// The kernels of one backend.
 struct Kernels {
   const heed::Kernel* f32;
@@ -329,7 +305,7 @@ struct Sequence {
 };
 
 TEST(ToyMath, RoundedWeightsAreWithinTheBoundOfTheMath) {
-  constexpr double u = 0x1p-9, weights = 2 * u / (1 - u);
+  constexpr double u = 0x1p-8, weights = 2 * u / (1 - u);
   for (const Index queries : {Index{1}, Index{40}}) {
     const Sequence sequence(queries);
     const oracle::Answer want = oracle::attention(sequence.problem);

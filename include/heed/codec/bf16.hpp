@@ -46,13 +46,17 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
   struct Writer {
     using Words = typename V::Words;  ///< as in V
     using Ints = typename V::Ints;    ///< as in V
-    /// Writes V::width numbers to `to`, which may have any alignment.
-    [[gnu::always_inline]] static void store(std::byte* to, typename V::Reg numbers) {
+    /// from_float() of every number, in the lower half of its word.
+    [[gnu::always_inline]] static Words rounded(typename V::Reg numbers) {
       const Words bits = V::words(numbers), magnitude = bits & 0x7fffffffu;
       const Words is_nan = (Words)((Ints)magnitude > 0x7f800000), is_finite = (Words)((Ints)magnitude < 0x7f800000);
-      const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-      const Words overflows = (Words)((rounded & 0x7fffu) == 0x7f80u) & is_finite;  // all bits: -1
-      V::store_halves(to, V::narrow((is_nan & ((bits >> 16) | 0x40u)) | (~is_nan & (rounded + overflows))));
+      const Words to_nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+      const Words overflows = (Words)((to_nearest & 0x7fffu) == 0x7f80u) & is_finite;  // all bits: -1
+      return (is_nan & ((bits >> 16) | 0x40u)) | (~is_nan & (to_nearest + overflows));
+    }
+    /// Writes V::width numbers to `to`, which may have any alignment.
+    [[gnu::always_inline]] static void store(std::byte* to, typename V::Reg numbers) {
+      V::store_halves(to, V::narrow(rounded(numbers)));
     }
   };
 };

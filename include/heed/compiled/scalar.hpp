@@ -4,6 +4,7 @@
 
 #include <heed/attend.hpp>
 #include <heed/codec/codecs.hpp>
+#include <heed/math/maths.hpp>
 #include <heed/simd/scalar.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -17,5 +18,14 @@ extern template struct detail::Kernels<Scalar, Bf16, F16>;
 extern template struct detail::Kernels<Scalar, F16, F32>;
 extern template struct detail::Kernels<Scalar, F16, Bf16>;
 extern template struct detail::Kernels<Scalar, F16, F16>;
+extern template struct detail::Kernels<Scalar, F32, F32, math::Bf16>;
+extern template struct detail::Kernels<Scalar, F32, Bf16, math::Bf16>;
+extern template struct detail::Kernels<Scalar, F32, F16, math::Bf16>;
+extern template struct detail::Kernels<Scalar, Bf16, F32, math::Bf16>;
+extern template struct detail::Kernels<Scalar, Bf16, Bf16, math::Bf16>;
+extern template struct detail::Kernels<Scalar, Bf16, F16, math::Bf16>;
+extern template struct detail::Kernels<Scalar, F16, F32, math::Bf16>;
+extern template struct detail::Kernels<Scalar, F16, Bf16, math::Bf16>;
+extern template struct detail::Kernels<Scalar, F16, F16, math::Bf16>;
 
 }  // namespace heed::inline HEED_ABI

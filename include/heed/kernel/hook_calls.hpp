@@ -46,10 +46,12 @@ class HookCalls {
   void capped_logits(const HookRow& row, Interval slots, float* scores) {
     if (slots.size() > 0) hooks_->capped_logits(chunk_of(row, slots, scores));
   }
-  /// `weights` are those of a math's softmax(), 2^-8 exp(logit - max), and begin at slot 0.
-  template <class Weight>
-  void chunk(const HookRow& row, Interval slots, const Weight* weights, const SoftmaxState& state) {
-    for (Index k = slots.begin; k < slots.end; ++k) weights_[k] = float(weights[k]) * float(chunk_keys);
+  /// `weights` are those of softmax() of math `M`, 2^-8 exp(logit - max), and begin at slot 0.
+  template <class M>
+  void chunk(const HookRow& row, Interval slots, const typename M::Weight* weights, const SoftmaxState& state) {
+    for (Index k = slots.begin; k < slots.end; ++k) {
+      weights_[k] = float(weights[M::weight_place(k)]) * float(chunk_keys);
+    }
     const auto size = std::size_t(slots.size());
     hooks_->chunk(ChunkProbabilities{.row = called(row),
                                      .keys = {keys_ + slots.begin, size},

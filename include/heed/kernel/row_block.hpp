@@ -326,7 +326,7 @@ class RowBlock {
       }
       // 256 undoes the 2^-8 in the probabilities, exactly.
       const SoftmaxState state{chunk_sum.max, chunk_sum.sum * float(chunk_keys)};
-      if constexpr (ChunkSink<Hooks>) hooks_.chunk(hook_row(r), visible_.keys_of(r), weights(r), state);
+      if constexpr (ChunkSink<Hooks>) hooks_.template chunk<M>(hook_row(r), visible_.keys_of(r), weights(r), state);
       target.normalise = 1.0f / chunk_sum.sum;
       scratch_.stacks[r].template push<Backend>(chunk_.chunk().tree(), state, row_places(r), place_stride(),
                                                 shape_.state_width, target);

@@ -33,6 +33,7 @@ struct F32 {
   using Weight = float;
   static constexpr Index query_numbers = 1;
   static constexpr Index panel_numbers = 1;
+  [[nodiscard]] static constexpr Index weight_place(Index slot) noexcept { return slot; }
   /// \}
 
   /// The loops of the backend.

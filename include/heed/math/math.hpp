@@ -28,6 +28,7 @@ concept MathTypes = requires(const typename M::Weight& weight) {
   { float(weight) } -> std::same_as<float>;
   requires(M::query_numbers > 0);
   requires(M::panel_numbers > 0 && panel_keys % M::panel_numbers == 0);
+  { M::weight_place(Index{}) } -> std::same_as<Index>;
 };
 
 }  // namespace detail
@@ -41,6 +42,8 @@ concept MathTypes = requires(const typename M::Weight& weight) {
 ///     Panel, panel_numbers    a Panel holds panel_numbers numbers of a column of a packed panel: consecutive dims of one
 ///                             key, or consecutive keys of one value dim. panel_numbers divides 64
 ///     Weight                  a weight of the softmax; float(weight) is 2^-8 exp(logit - max) as the math rounds it
+///     weight_place(slot)      where the weight of a slot lies in a row of weights: `slot`, or another place among the 16 slots
+///                             from a multiple of 16 on
 ///     On<Backend>             the loops, on the vectors of a backend
 ///
 /// Logits are floats. If Weight is float, weights take the place of the logits. States of chunks are also floats, and the

@@ -71,11 +71,7 @@ struct KeysInPlaceLoops {
     for (Index first = range.begin; first < range.end; first += G * W) {
       const std::byte* row[std::size_t(G * W)];
       for (int j = 0; j < G * W; ++j) row[j] = keys.row[std::min(first + j, range.end - 1)];
-      // One line is prefetched per line read, row after row. Where rows lie together this is one stream for the
-      // hardware, and all rows of a group arrive in time.
-      const std::byte* const* fetch = (keys.ahead == nullptr ? keys.row : keys.ahead) + first;
-      const std::ptrdiff_t far = keys.far_ahead == nullptr ? 0 : keys.far_ahead - keys.ahead;
-      Index fetch_offset = first_byte;
+      detail::LineCursor ahead(keys, first, first_byte, end_byte);
       Reg sum[std::size_t(G)][std::size_t(R)], acc[std::size_t(G)][std::size_t(R)];
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
@@ -100,15 +96,7 @@ struct KeysInPlaceLoops {
           for (int i = 0; i < Step::numbers; ++i) {
             HEED_UNROLL
             for (int g = 0; g < G; ++g) {
-              if (i % numbers_per_line == 0) {
-                detail::prefetch(*fetch, fetch_offset);
-                if (far != 0) detail::prefetch_l2(fetch[far], fetch_offset);
-                fetch_offset += 64;
-                if (fetch_offset >= end_byte) {
-                  fetch_offset -= end_byte - first_byte;
-                  ++fetch;
-                }
-              }
+              if (i % numbers_per_line == 0) ahead.next();
             }
             HEED_UNROLL
             for (int r = 0; r < R; ++r) {

@@ -32,6 +32,16 @@ struct LogitLoops {
   /// Replaces s[k] by 2^-8 exp(s[k] - max) for k in [0, count) and returns max and sum. -inf becomes exactly 0, and so
   /// do the floats from `count` to the next multiple of 16. The sum has 16 parts, which become 8, 4, 2, 1.
   static ChunkSum softmax(float* s, Index count) {
+    return softmax_by(s, count, [s](Index k, Reg weights) __attribute__((always_inline)) {
+      V::store(s + k, weights);
+      return weights;
+    });
+  }
+
+  /// The same, but keep(k, weights) stores the weights of the W slots from k on, and returns the numbers that are added. It
+  /// may store them over the logits of these slots.
+  template <class Keep>
+  static ChunkSum softmax_by(float* s, Index count, const Keep& keep) {
     constexpr int parts = 16 / W;
     const Index padded = round_up(count, 16);
     if (count < padded) {  // by whole vectors: a load of what narrower stores just wrote would wait for them
@@ -53,10 +63,8 @@ struct LogitLoops {
     const float max = fold_lanes(best, [](Reg a, Reg b) { return V::max(a, b); });
     if (max == -detail::infinity) {  // nothing visible, unless a NaN hides behind the maximum
       float sum = 0;
-      for (Index k = 0; k < padded; ++k) {
-        sum += s[k] == max ? 0.0f : s[k];
-        s[k] = 0;
-      }
+      for (Index k = 0; k < padded; ++k) sum += s[k] == max ? 0.0f : s[k];
+      for (Index k = 0; k < padded; k += W) static_cast<void>(keep(k, V::set1(0)));
       return {sum != sum ? sum : max, sum};
     }
     const Reg m = V::set1(max);
@@ -69,8 +77,7 @@ struct LogitLoops {
         const Reg x = V::sub(V::load(s + k + i * W), m);
         using namespace detail::exponential;
         const Reg p = Functions<V>::template exp<softmax_bias>(x, softmax_floor);
-        V::store(s + k + i * W, p);
-        total[i] = V::add(total[i], p);
+        total[i] = V::add(total[i], keep(k + i * W, p));
       }
     }
     const float sum = fold_lanes(total, [](Reg a, Reg b) { return V::add(a, b); });

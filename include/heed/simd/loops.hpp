@@ -29,6 +29,7 @@ struct Loops : Functions<V>,
                ValuesInPlaceLoops<V>,
                DecodingLoops<V>,
                OutputLoops<V> {
+  using Vector = V;                             ///< the vector type
   using Reg = typename V::Reg;                  ///< W floats
   static constexpr int W = V::width;            ///< floats of a register
   static constexpr const char* name = V::name;  ///< for reports

@@ -18,7 +18,20 @@ struct OutputLoops {
 
   /// Normalises and merges the sums that accumulate_rows() or accumulate_panel() left with finish = false.
   static void finish(RowTarget* targets, Index rows, Index dims) {
-    for (Index r = 0; r < rows; ++r) finish_tile(targets[r], 0, dims);
+    for (Index r = 0; r < rows; ++r) finish_dims(targets[r], 0, dims);
+  }
+
+  /// The same for dims [first, first + dims) of one row. The sums are reloaded from L1: keeping them in registers would spill
+  /// accumulators and gained nothing.
+  static void finish_dims(const RowTarget& target, Index first, Index dims) {
+    for (Index d = first; d < first + dims; d += W) {
+      Reg x = V::mul(V::set1(target.normalise), V::load(target.out + d));
+      for (int j = 0; j < target.merges; ++j) {
+        const Merge& m = target.merge[j];
+        x = V::fma(V::set1(m.left_weight), V::load(m.left + d), V::mul(V::set1(m.right_weight), x));
+      }
+      V::store(target.out + d, x);
+    }
   }
 
   /// out[d] = fma(left_weight, left[d], right_weight * right[d]) for d in [0, n). Writes whole vectors.
@@ -79,22 +92,10 @@ struct OutputLoops {
       float* out = targets[r].out + out_dim;
       HEED_UNROLL
       for (int n = 0; n < N; ++n) V::store(out + n * W, tile.sum[r][n]);
-      if (phase.finish) finish_tile(targets[r], out_dim, N * W);
+      if (phase.finish) finish_dims(targets[r], out_dim, N * W);
     }
   }
 
- private:
-  // The sums are reloaded from L1. Keeping them in registers would spill accumulators and gained nothing.
-  static void finish_tile(const RowTarget& target, Index first, Index dims) {
-    for (Index d = first; d < first + dims; d += W) {
-      Reg x = V::mul(V::set1(target.normalise), V::load(target.out + d));
-      for (int j = 0; j < target.merges; ++j) {
-        const Merge& m = target.merge[j];
-        x = V::fma(V::set1(m.left_weight), V::load(m.left + d), V::mul(V::set1(m.right_weight), x));
-      }
-      V::store(target.out + d, x);
-    }
-  }
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <heed/simd/tile.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -20,5 +21,35 @@ namespace heed::inline HEED_ABI::detail {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(offset)), 0,
                      2);
 }
+
+/// Prefetches the rows ahead of a group of keys, one line for each line that is read, row after row. Where rows lie together
+/// this is one stream for the hardware, and all rows of a group arrive in time.
+class LineCursor {
+ public:
+  /// For keys from number `first` on, of whose rows the bytes [first_byte, end_byte) are read.
+  [[gnu::always_inline]] LineCursor(const KeyRows& keys, Index first, Index first_byte, Index end_byte)
+      : row_((keys.ahead == nullptr ? keys.row : keys.ahead) + first),
+        far_(keys.far_ahead == nullptr ? 0 : keys.far_ahead - keys.ahead),
+        offset_(first_byte),
+        end_(end_byte),
+        bytes_(end_byte - first_byte) {}
+
+  /// The next line.
+  [[gnu::always_inline]] void next() {
+    prefetch(*row_, offset_);
+    if (far_ != 0) prefetch_l2(row_[far_], offset_);
+    offset_ += 64;
+    if (offset_ >= end_) {
+      offset_ -= bytes_;
+      ++row_;
+    }
+  }
+
+ private:
+  const std::byte* const* row_;
+  std::ptrdiff_t far_;
+  Index offset_;
+  Index end_, bytes_;
+};
 
 }  // namespace heed::inline HEED_ABI::detail

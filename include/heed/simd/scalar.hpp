@@ -186,6 +186,15 @@ struct Scalar {
     }
   }
 
+  /// A sum of element `at`, normalised and merged.
+  static float merged(float sum, const RowTarget& target, Index at) noexcept {
+    float x = target.normalise * sum;
+    for (int j = 0; j < target.merges; ++j) {
+      x = fma(target.merge[j].left_weight, target.merge[j].left[at], target.merge[j].right_weight * x);
+    }
+    return x;
+  }
+
   /// Output of two merged states: out[d] = fma(left_weight, left[d], right_weight * right[d]).
   static void merge(float left_weight, const float* left, float right_weight, const float* right, Index n, float* out) {
     for (Index d = 0; d < n; ++d) out[d] = fma(left_weight, left[d], right_weight * right[d]);
@@ -256,14 +265,6 @@ struct Scalar {
       total += sum;
     }
     return total;
-  }
-
-  static float merged(float sum, const RowTarget& target, Index at) noexcept {
-    float x = target.normalise * sum;
-    for (int j = 0; j < target.merges; ++j) {
-      x = fma(target.merge[j].left_weight, target.merge[j].left[at], target.merge[j].right_weight * x);
-    }
-    return x;
   }
 };
 
