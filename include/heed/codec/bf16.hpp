@@ -33,6 +33,7 @@ struct Bf16 : ElementCodec<Bf16, std::uint16_t> {
     using Reg = typename V::Reg;
     static constexpr int group_words = 1;
     static constexpr int group_numbers = 2;
+    static constexpr bool two_by_shifts = true;  // number() of a word costs less than load() of a number
     [[gnu::always_inline]] static Reg number(const Reg* group, int i) {
       return V::floats(i == 0 ? V::words(*group) << 16 : V::words(*group) & 0xffff0000u);
     }

@@ -19,15 +19,26 @@ template <class Tile>
   for (; r < rows; ++r) tile(std::integral_constant<int, 1>{}, r);
 }
 
-/// Cuts the rows from `r` on into tiles of 4, then of 3, 2 or 1: each tile transposes or loads all keys once.
-template <class Tile>
-[[gnu::always_inline]] inline void for_few_rows(Index rows, Index r, const Tile& tile) {
-  for (; r + 4 <= rows; r += 4) tile(std::integral_constant<int, 4>{}, r);
+/// Cuts `rows` into tiles of Most, and one of the rest: each tile transposes or loads all keys once.
+template <int Most, class Tile>
+[[gnu::always_inline]] inline void for_few_rows(Index rows, const Tile& tile) {
+  static_assert(Most == 4 || Most == 8);
+  Index r = 0;
+  for (; r + Most <= rows; r += Most) tile(std::integral_constant<int, Most>{}, r);
   switch (rows - r) {
-    case 3: return tile(std::integral_constant<int, 3>{}, r);
-    case 2: return tile(std::integral_constant<int, 2>{}, r);
     case 1: return tile(std::integral_constant<int, 1>{}, r);
-    default: return;
+    case 2: return tile(std::integral_constant<int, 2>{}, r);
+    case 3: return tile(std::integral_constant<int, 3>{}, r);
+    default: break;
+  }
+  if constexpr (Most == 8) {
+    switch (rows - r) {
+      case 4: return tile(std::integral_constant<int, 4>{}, r);
+      case 5: return tile(std::integral_constant<int, 5>{}, r);
+      case 6: return tile(std::integral_constant<int, 6>{}, r);
+      case 7: return tile(std::integral_constant<int, 7>{}, r);
+      default: break;
+    }
   }
 }
 

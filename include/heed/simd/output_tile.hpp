@@ -6,6 +6,7 @@
 
 #include <heed/factors.hpp>
 #include <heed/simd/register_tile.hpp>
+#include <heed/simd/sum_order.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -43,19 +44,18 @@ struct OutputLoops {
   }
 
   /// Sums of R rows and N vectors of value dims from `d` on, which go to the targets' dims from `out_dim` on.
-  /// load(k, d) is a vector of value k. Prefetches one line per key from `fetch` on, unless it is null.
+  /// load.values(k, d, v) fills N vectors with dims of value k, in the order Load::Order<N>. Prefetches one line per key from
+  /// `fetch` on, unless it is null.
   template <int R, int N, class Load>
   static void accumulate_tile(const float* p, Interval keys, Index d, Index out_dim, RowTarget* targets,
                               Accumulate phase, const Load& load, const std::byte* fetch) {
     const Index fetch_step = fetch == nullptr ? 0 : 64;
+    using Order = typename Load::template Order<N>;
     RegisterTile<V, R, N> tile;
     tile.clear();
     if (phase.resume) {
       HEED_UNROLL
-      for (int r = 0; r < R; ++r) {
-        HEED_UNROLL
-        for (int n = 0; n < N; ++n) tile.sum[r][n] = V::load(targets[r].out + out_dim + n * W);
-      }
+      for (int r = 0; r < R; ++r) Order::load(targets[r].out + out_dim, tile.sum[r]);
     }
     for (Index k = keys.begin; k < keys.end; ++k) {
       if constexpr (!Load::in_place) {
@@ -63,11 +63,7 @@ struct OutputLoops {
         fetch += fetch_step;
       }
       Reg v[std::size_t(N)];
-      HEED_UNROLL
-      for (int n = 0; n < N; ++n) {
-        load.prefetch(k, d + n * W);
-        v[n] = load(k, d + n * W);
-      }
+      load.template values<N>(k, d, v);
       if constexpr (Load::factors == Factors::none) {
         tile.add(p + k, chunk_keys, static_cast<const Reg*>(v));
       } else {
@@ -90,8 +86,7 @@ struct OutputLoops {
     HEED_UNROLL
     for (int r = 0; r < R; ++r) {
       float* out = targets[r].out + out_dim;
-      HEED_UNROLL
-      for (int n = 0; n < N; ++n) V::store(out + n * W, tile.sum[r][n]);
+      Order::store(tile.sum[r], out);
       if (phase.finish) finish_dims(targets[r], out_dim, N * W);
     }
   }

@@ -59,8 +59,13 @@ struct ValuePanelLoops {
     static constexpr Factors factors = F;
     const float* panel;
     [[no_unique_address]] PanelFactors<F> of_panel;
-    [[gnu::always_inline]] Reg operator()(Index k, Index d) const { return V::load(panel + k * panel_dims + d); }
-    [[gnu::always_inline]] void prefetch(Index, Index) const {}
+    template <int N>
+    using Order = detail::PlainOrder<V, N>;
+    template <int N>
+    [[gnu::always_inline]] void values(Index k, Index d, Reg* v) const {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) v[n] = V::load(panel + k * panel_dims + d + n * W);
+    }
     // The factor of code d of key k.
     [[gnu::always_inline]] float factor(Index k, Index d) const {
       return of_panel.at[detail::factor_of<F>(d) * chunk_keys + k];

@@ -18,7 +18,7 @@ template <class V>
 struct ValuesInPlaceLoops {
   using Reg = typename V::Reg;        ///< W floats
   static constexpr int W = V::width;  ///< floats of a register
-  /// Accumulators of a tile of several rows.
+  /// Accumulators of a tile.
   static constexpr int accumulators = V::registers >= 32 ? 16 : 8;
 
   /// targets[r].out[first_dim + d] = sum over k in `keys` of p[r][k] * (number first_dim + d of value k), as
@@ -28,22 +28,20 @@ struct ValuesInPlaceLoops {
   static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
                               Index dims, RowTarget* targets, Accumulate phase) {
     const Index block = rows <= 1 ? chunk_keys : 64;
-    const auto group = [&]<int R>(std::integral_constant<int, R>, Index r, Interval part, Accumulate here) {
-      // Only the first rows find the values in memory; for the others they are in L1.
-      const Rows<C> load{values.row, r == 0 ? values.ahead : nullptr, values.offset + first_dim, values.factors,
-                         r == 0 ? values.far_ahead : nullptr};
-      constexpr int vectors = R == 1 ? 8 : accumulators / 4;
-      detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
-        OutputLoops<V>::template accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here,
-                                                       load, nullptr);
-      });
-    };
     Index begin = keys.begin;
     do {
       const Interval part{begin, std::min(begin + block, keys.end)};
       const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
-      detail::for_few_rows(
-          rows, 0, [&]<int R>(std::integral_constant<int, R> tile, Index r) { group(tile, r, part, here); });
+      detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+        // Only the first rows find the values in memory; for the others they are in L1.
+        const Rows<C> load{values.row, r == 0 ? values.ahead : nullptr, values.offset + first_dim, values.factors,
+                           r == 0 ? values.far_ahead : nullptr};
+        constexpr int vectors = accumulators / (R == 1 ? 2 : R <= 4 ? 4 : 8);
+        detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
+          OutputLoops<V>::template accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here,
+                                                         load, nullptr);
+        });
+      });
       begin = part.end;
     } while (begin < keys.end);  // at least once: an empty range still starts, parks or finishes
   }
@@ -59,8 +57,26 @@ struct ValuesInPlaceLoops {
     Index first;
     const std::byte* const* entry;
     const std::byte* const* far_ahead;
-    [[gnu::always_inline]] Reg operator()(Index k, Index d) const {
-      return C::template Reader<V>::load(row[k], first + d);
+    using Read = typename C::template Reader<V>;
+    // true if words of a row make registers of numbers faster than load().
+    template <int N>
+    static constexpr bool by_words = N % 2 == 0 && requires { Read::two_by_shifts; };
+    template <int N>
+    using Order = typename detail::OrderOf<V, N, detail::EvenThenOdd, by_words<N>>::type;
+    template <int N>
+    [[gnu::always_inline]] void values(Index k, Index d, Reg* v) const {
+      HEED_UNROLL
+      for (int n = 0; n < N; ++n) {
+        prefetch(k, d + n * W);
+        if constexpr (by_words<N>) {
+          if (n % 2 != 0) continue;
+          const Reg words = V::load_words(row[k] + C::offset_bytes(first + d + n * W));
+          v[n] = Read::number(&words, 0);
+          v[n + 1] = Read::number(&words, 1);
+        } else {
+          v[n] = Read::load(row[k], first + d + n * W);
+        }
+      }
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
       const Index byte = C::offset_bytes(first + d / C::view_step * C::view_step);

@@ -64,14 +64,11 @@ struct Bf16KeyLoops {
   template <class C>
   static void score_rows(const Bf16Pair* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
-    const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) {
+    detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
       // Few sums wait for each other: an addition takes 6 cycles. So one or two rows score two groups of keys at once.
       constexpr int groups = W == 16 && Dots::native && R <= 2 ? 2 : 1;
       score_rows_tile<C, R, groups>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    };
-    Index r = 0;
-    for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
-    detail::for_few_rows(rows, r, tile);
+    });
   }
 
  private:

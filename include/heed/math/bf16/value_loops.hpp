@@ -71,7 +71,7 @@ struct Bf16ValueLoops {
     do {
       const Interval part{begin, std::min(begin / block * block + block, keys.end)};
       const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
-      const auto tile = [&]<int R>(std::integral_constant<int, R>, Index r) {
+      detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
         // Only the first rows find the values in memory; for the others they are in L1.
         const detail::StoredPairs<V, C> load{values, first_dim, r == 0};
         constexpr int most = V::registers >= 32 ? 16 : 8;  // sums
@@ -79,10 +79,7 @@ struct Bf16ValueLoops {
         detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
           accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, nullptr);
         });
-      };
-      Index r = 0;
-      for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
-      detail::for_few_rows(rows, r, tile);
+      });
       begin = part.end;
     } while (begin < keys.end);  // at least once: an empty range still starts, parks or finishes
   }

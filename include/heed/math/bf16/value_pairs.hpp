@@ -3,11 +3,11 @@
 #pragma once
 
 #include <type_traits>
-#include <utility>
 
 #include <heed/factors.hpp>
 #include <heed/math/bf16/pairs.hpp>
 #include <heed/simd/prefetch.hpp>
+#include <heed/simd/sum_order.hpp>
 #include <heed/simd/tile.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -48,19 +48,6 @@ template <class V, class C>
 }
 /// \}
 
-/// Sums in the order of their dims.
-template <class V, int N>
-struct PlainOrder {
-  [[gnu::always_inline]] static void load(const float* from, typename V::Reg* sum) {
-    HEED_UNROLL
-    for (int n = 0; n < N; ++n) sum[n] = V::load(from + n * V::width);
-  }
-  [[gnu::always_inline]] static void store(const typename V::Reg* sum, float* to) {
-    HEED_UNROLL
-    for (int n = 0; n < N; ++n) V::store(to + n * V::width, sum[n]);
-  }
-};
-
 /// Pairs of a packed panel.
 template <class V>
 struct PanelPairs {
@@ -75,7 +62,8 @@ struct PanelPairs {
   /// \{
   template <int N>
   [[gnu::always_inline]] void pairs(Index k, Index d, Words* v) const {
-    __builtin_memcpy(v, panel + k / 2 * panel_dims + d, sizeof(Words) * N);
+    HEED_UNROLL
+    for (int n = 0; n < N; ++n) __builtin_memcpy(v + n, panel + k / 2 * panel_dims + d + n * V::width, sizeof(Words));
   }
   template <int N>
   [[gnu::always_inline]] void second(Index k, Index d, Words* v) const {
@@ -102,29 +90,8 @@ struct StoredPairs {
   template <int N>
   static constexpr bool interleaves = std::is_same_v<C, heed::Bf16> && V::width == 16 && N % 2 == 0 && PairDots<V>::native;
 
-  /// What interleaving leaves: of 32 dims, the first register has the lower halves of each 8, the second the upper ones.
   template <int N>
-  struct InterleavedOrder {
-    [[gnu::always_inline]] static void load(const float* from, Reg* sum) {
-      HEED_UNROLL
-      for (int n = 0; n < N; n += 2) {
-        const Words a = V::words(V::load(from + n * 16)), b = V::words(V::load(from + n * 16 + 16));
-        sum[n] = shuffle(a, b, [](int at) { return at / 4 * 8 + at % 4; });
-        sum[n + 1] = shuffle(a, b, [](int at) { return at / 4 * 8 + 4 + at % 4; });
-      }
-    }
-    [[gnu::always_inline]] static void store(const Reg* sum, float* to) {
-      HEED_UNROLL
-      for (int n = 0; n < N; n += 2) {
-        const Words low = V::words(sum[n]), high = V::words(sum[n + 1]);
-        V::store(to + n * 16, shuffle(low, high, [](int at) { return at / 8 * 4 + at % 4 + at / 4 % 2 * 16; }));
-        V::store(to + n * 16 + 16,
-                 shuffle(low, high, [](int at) { return at / 8 * 4 + at % 4 + at / 4 % 2 * 16 + 8; }));
-      }
-    }
-  };
-  template <int N>
-  using Order = std::conditional_t<interleaves<N>, InterleavedOrder<N>, PlainOrder<V, N>>;
+  using Order = typename OrderOf<V, N, FourAndFour, interleaves<N>>::type;
 
   const KeyRows& rows;
   Index first_dim;
@@ -188,14 +155,6 @@ struct StoredPairs {
 #else
     static_cast<void>(lower), static_cast<void>(upper), static_cast<void>(v);
 #endif
-  }
-  // Register whose lane `i` is word at(i) of a and b, which are counted together.
-  template <class At>
-  [[gnu::always_inline]] static Reg shuffle(Words a, Words b, At) {
-    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      return V::floats((Words)__builtin_shufflevector(a, b, At{}(I)...));
-    }
-    (std::make_integer_sequence<int, V::width>{});
   }
   // The lines of N registers of dims, each once for all tiles of dims.
   template <int N>
