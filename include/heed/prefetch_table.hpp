@@ -18,21 +18,18 @@ struct PrefetchDistance {
 
 /// Distances for keys and values that are read in place, by the number of query rows that read them together.
 struct PrefetchTable {
-  PrefetchDistance keys_of_one = {8192, 0};     ///< one row
-  PrefetchDistance values_of_one = {8192, 0};   ///< one row
-  PrefetchDistance keys_of_two = {12288, 0};    ///< two rows
-  PrefetchDistance values_of_two = {12288, 0};  ///< two rows
-  PrefetchDistance keys = {12288, 0};           ///< three and more rows
-  PrefetchDistance values = {12288, 0};         ///< three and more rows
-  Index chunks = 1;                             ///< chunks whose keys are read before their values, 1 to 16
+  PrefetchDistance keys_of_one = {8192, 0};    ///< one query row
+  PrefetchDistance values_of_one = {8192, 0};  ///< one query row, whose math reads one value after the other
+  PrefetchDistance keys = {12288, 0};          ///< other cases
+  PrefetchDistance values = {12288, 0};        ///< other cases
+  Index chunks = 1;                            ///< most chunks whose keys are read before their values, 1 to 16
+  Index in_place_rows = 8;                     ///< most query rows that read in place; a math may allow fewer
 
-  /// The distance for so many query rows.
+  /// The distances for `rows` query rows. `at_once`: values that the math reads together.
   /// \{
-  [[nodiscard]] const PrefetchDistance& of_keys(Index rows) const noexcept {
-    return rows == 1 ? keys_of_one : rows == 2 ? keys_of_two : keys;
-  }
-  [[nodiscard]] const PrefetchDistance& of_values(Index rows) const noexcept {
-    return rows == 1 ? values_of_one : rows == 2 ? values_of_two : values;
+  [[nodiscard]] const PrefetchDistance& of_keys(Index rows) const noexcept { return rows == 1 ? keys_of_one : keys; }
+  [[nodiscard]] const PrefetchDistance& of_values(Index rows, Index at_once) const noexcept {
+    return rows == 1 && at_once == 1 ? values_of_one : values;
   }
   /// \}
 };
@@ -59,15 +56,14 @@ struct CpuModel {
   return found;
 }
 
-/// Zen 4: the hardware prefetches values for one or two rows best when it is left alone. Software prefetches into L1 far
-/// ahead, or in another order than memory's, halve its bandwidth (docs/measurements.md).
-inline constexpr PrefetchTable zen4_prefetch{.keys_of_one = {8192, 0},
+/// Zen 4: the hardware prefetches values for one row best when it is left alone. Software prefetches into L1 far ahead, or
+/// in another order than memory's, halve its bandwidth (docs/measurements.md).
+inline constexpr PrefetchTable zen4_prefetch{.keys_of_one = {4096, 32768},
                                              .values_of_one = {0, 0},
-                                             .keys_of_two = {8192, 0},
-                                             .values_of_two = {0, 0},
                                              .keys = {4096, 32768},
                                              .values = {4096, 32768},
-                                             .chunks = 16};
+                                             .chunks = 16,
+                                             .in_place_rows = 64};
 
 [[nodiscard]] inline PrefetchTable prefetch_of(const CpuModel& cpu) noexcept {
   const bool zen4 = cpu.amd && cpu.family == 0x19 && ((cpu.model >= 0x10 && cpu.model <= 0x1f) || cpu.model >= 0x60);

@@ -84,14 +84,7 @@ class LocatedRows {
   [[nodiscard]] const KeyRows& all() const noexcept { return rows_; }
   /// Those of some of the slots.
   [[nodiscard]] KeyRows of(Interval slots) const noexcept {
-    const Index skip = slots.begin - slots_.begin;
-    const auto from = [skip](const std::byte* const* list) { return list == nullptr ? nullptr : list + skip; };
-    return {.row = rows_.row + skip,
-            .ahead = from(rows_.ahead),
-            .count = slots.size(),
-            .offset = rows_.offset,
-            .factors = from(rows_.factors),
-            .far_ahead = from(rows_.far_ahead)};
+    return rows_.from(slots.begin - slots_.begin, slots.size());
   }
   /// The pointers of the rows from a slot on. Prepared rows take the place of stored ones.
   [[nodiscard]] const std::byte** pointers(Index slot) const noexcept { return row_ + (slot - slots_.begin); }

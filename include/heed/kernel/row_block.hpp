@@ -32,6 +32,8 @@ class RowBlock {
         preparation_(preparation),
         prepared_(prepared),
         options_(options),
+        prefetch_(options.prefetch != nullptr ? *options.prefetch : machine_prefetch()),
+        few_rows_(std::min<Index>(Loops::few_rows, prefetch_.in_place_rows)),
         shape_(shape),
         scratch_(scratch),
         rows_(shape),
@@ -89,15 +91,11 @@ class RowBlock {
     }
   }
 
-  // How far ahead this block's rows prefetch.
-  [[nodiscard]] const PrefetchTable& prefetch() const noexcept {
-    return options_.prefetch != nullptr ? *options_.prefetch : machine_prefetch();
-  }
   // Values that a preparation makes are used at once. Hooks are called for one chunk after the other.
   [[nodiscard]] Index chunks_of_pass() const noexcept {
     const bool shares_rows = layout_.key.stream == layout_.value.stream;  // its values are in the cache after its keys
-    if (AttendHooks<Hooks> || preparation_.makes_values || shares_rows || rows_.count() > Loops::few_rows) return 1;
-    return std::clamp<Index>(prefetch().chunks, 1, shape_.pass);
+    if (AttendHooks<Hooks> || preparation_.makes_values || shares_rows || rows_.count() > few_rows_) return 1;
+    return std::clamp<Index>(prefetch_.chunks, 1, shape_.pass);
   }
   // Chunk number `n` of the task, far ones first.
   [[nodiscard]] Chunk chunk_at(Index n) const noexcept {
@@ -156,8 +154,8 @@ class RowBlock {
                .readable_bytes = values_.readable_bytes(),
                .cached = layout_.key.stream == layout_.value.stream};
     }
-    const bool many = visible_.rows().size() > Loops::few_rows;
-    const PrefetchDistance distance = prefetch().of_keys(visible_.rows().size());
+    const bool many = visible_.rows().size() > few_rows_;
+    const PrefetchDistance distance = prefetch_.of_keys(visible_.rows().size());
     bool whole = keys_.find(chunk_, slots, after, distance, scratch_.pointers, scratch_.factor_pointers);
     if (alone) {
       locate_values(chunks, n, all, keys_.following());
@@ -185,7 +183,7 @@ class RowBlock {
     } else if (rows_.task().next_head) {
       after = {.chunk = chunk_at(0), .view = &layout_.key, .next_head = true};
     }
-    values_.find(chunk_, slots_of(visible_.found()), after, prefetch().of_values(visible_.rows().size()),
+    values_.find(chunk_, slots_of(visible_.found()), after, prefetch_.of_values(visible_.rows().size(), M::panel_numbers),
                  there != nullptr ? there : scratch_.pointers, scratch_.factor_pointers + chunk_keys, there != nullptr);
   }
   // Whole panels up to the last key that some row sees.
@@ -345,7 +343,7 @@ class RowBlock {
                                                {keys.begin - first, keys.end - first}, 0, width,
                                                scratch_.targets + rows.begin, phase);
           },
-          Loops::few_rows);
+          few_rows_);
       return;
     }
     for (Index dim = 0; dim < width; dim += panel_dims) {
@@ -392,6 +390,8 @@ class RowBlock {
   const PreparationRef& preparation_;
   const PreparedSteps* prepared_;
   const AttendOptions& options_;
+  const PrefetchTable& prefetch_;
+  const Index few_rows_;  // most rows that read in place
   const TaskShape& shape_;
   const Scratch& scratch_;
 

@@ -21,8 +21,8 @@ inline constexpr Index most_key_group = 32;
 
 /// Most chunks of a pass: the keys of all are scored before the first of their values is read.
 inline constexpr Index max_pass = 16;
-/// Most rows of a pass of several chunks.
-inline constexpr Index max_pass_rows = 8;
+/// Most rows of logits of a pass of several chunks. They take 128 KiB, so they stay in L2.
+inline constexpr Index max_pass_rows = 128;
 
 /// What is known of a chunk of a pass after its keys were scored.
 struct PassChunk {

@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include <heed/floats.hpp>
 #include <heed/math/bf16/key_loops.hpp>
 #include <heed/math/bf16/pairs.hpp>
 #include <heed/math/bf16/scalar_loops.hpp>
@@ -65,8 +66,8 @@ struct Bf16 {
   /// The loops of the backend.
   template <class Backend>
   struct On : detail::Bf16LoopsOf<Backend>::type {
-    /// As in the backend.
-    static constexpr Index few_rows = Backend::few_rows;
+    /// As in the backend. A panel of pairs is made faster than one of floats, so it pays for fewer rows.
+    static constexpr Index few_rows = detail::smaller<Index>(Backend::few_rows, 16);
 
     /// Rounds rows of floats.
     static void queries(const float* q, Index rows, Index width, Bf16Pair* out) noexcept {

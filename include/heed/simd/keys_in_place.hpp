@@ -24,9 +24,15 @@ struct KeysInPlaceLoops {
   template <class C>
   static void score_rows(const float* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
-    detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
-      score_rows_tile<C, R>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    });
+    // The keys of a block stay in L1 for the second tile of rows and those after it.
+    const Index block = rows <= 8 ? keys.count : panel_keys;
+    for (Index first = 0; first < keys.count; first += block) {
+      KeyRows part = keys.from(first, std::min(block, keys.count - first));
+      detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+        score_rows_tile<C, R>(q + r * q_stride, q_stride, part, width, scale, s + r * chunk_keys + first);
+        part.ahead = part.far_ahead = nullptr;
+      });
+    }
   }
 
  private:

@@ -38,8 +38,9 @@ struct Loops : Functions<V>,
   /// Products of ternary weights.
   using Ternary = typename detail::TernaryOf<W>::type;
 
-  /// Up to this many query rows read keys and values in place. More rows read packed panels.
-  static constexpr Index few_rows = 8;
+  /// Up to this many query rows may read keys and values in place. More rows read packed panels. With 16 registers tiles of
+  /// 8 rows spill, which a panel does not.
+  static constexpr Index few_rows = V::registers >= 32 ? 64 : 8;
 
   /// y = x m, row by row.
   static void linear(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {

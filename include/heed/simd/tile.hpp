@@ -30,6 +30,16 @@ struct KeyRows {
   const std::byte* const* factors = nullptr;    ///< factors[k]: the row's entry in the plane; null: there is no plane
   const std::byte* const* far_ahead = nullptr;  ///< far_ahead[k]: the same as ahead, into L2. Null lists: no prefetch
 
+  /// `number` keys from number `first` on.
+  [[nodiscard]] KeyRows from(Index first, Index number) const noexcept {
+    const auto part = [first](const std::byte* const* list) { return list == nullptr ? nullptr : list + first; };
+    return {.row = part(row),
+            .ahead = part(ahead),
+            .count = number,
+            .offset = offset,
+            .factors = part(factors),
+            .far_ahead = part(far_ahead)};
+  }
   /// The entry of key k's row in the plane of factors; null if there is no plane.
   [[nodiscard]] const std::byte* factors_of(Index k) const noexcept {
     return factors == nullptr ? nullptr : factors[k];

@@ -36,7 +36,7 @@ struct ValuesInPlaceLoops {
         // Only the first rows find the values in memory; for the others they are in L1.
         const Rows<C> load{values.row, r == 0 ? values.ahead : nullptr, values.offset + first_dim, values.factors,
                            r == 0 ? values.far_ahead : nullptr};
-        constexpr int vectors = accumulators / (R == 1 ? 2 : R <= 4 ? 4 : 8);
+        constexpr int vectors = accumulators / (R <= 2 ? 2 : R <= 4 ? 4 : 8);
         detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
           OutputLoops<V>::template accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here,
                                                          load, nullptr);

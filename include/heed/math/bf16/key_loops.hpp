@@ -64,11 +64,15 @@ struct Bf16KeyLoops {
   template <class C>
   static void score_rows(const Bf16Pair* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
-    detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
-      // Few sums wait for each other: an addition takes 6 cycles. So one or two rows score two groups of keys at once.
-      constexpr int groups = W == 16 && Dots::native && R <= 2 ? 2 : 1;
-      score_rows_tile<C, R, groups>(q + r * q_stride, q_stride, keys, width, scale, s + r * chunk_keys);
-    });
+    // The keys of a block stay in L1 for the second tile of rows and those after it.
+    const Index block = rows <= 8 ? keys.count : panel_keys;
+    for (Index first = 0; first < keys.count; first += block) {
+      KeyRows part = keys.from(first, std::min(block, keys.count - first));
+      detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+        score_rows_tile<C, R>(q + r * q_stride, q_stride, part, width, scale, s + r * chunk_keys + first);
+        part.ahead = part.far_ahead = nullptr;
+      });
+    }
   }
 
  private:
@@ -176,73 +180,48 @@ struct Bf16KeyLoops {
     }
   }
 
-  // Scores of R rows and all keys, which are read where they lie, G groups of W keys at once.
-  template <class C, int R, int G>
-  static void score_rows_tile(const Bf16Pair* q, Index q_stride, const KeyRows& keys, Index width, float scale,
+  // Scores of R rows and all keys, which are read where they lie, W keys at once.
+  template <class C, int R>
+  static void score_rows_tile(const Bf16Pair* q, Index q_stride, const KeyRows& rows, Index width, float scale,
                               float* s) {
-    const Index rest = keys.count % (G * W);
-    const Index last = G > 1 && rest > 0 && rest <= W ? keys.count - rest : keys.count;
-    score_key_groups<C, R, G>(q, q_stride, keys, {0, last}, width, scale, s);
-    if (last < keys.count) score_key_groups<C, R, 1>(q, q_stride, keys, {last, keys.count}, width, scale, s);
-  }
-
-  template <class C, int R, int G>
-  static void score_key_groups(const Bf16Pair* q, Index q_stride, const KeyRows& keys, Interval range, Index width,
-                               float scale, float* s) {
     using Step = KeyBlock<V, C>;
     constexpr int pairs = Step::numbers / 2;
     constexpr int lines = std::max(W * Step::words * 4 / 64, 1);  // of W rows, in one block
-    const Index first_byte = C::offset_bytes(keys.offset);
-    const Index end_byte = first_byte + round_up(detail::view_bytes<C>(keys.offset, width), 4);
+    const Index first_byte = C::offset_bytes(rows.offset);
+    const Index end_byte = first_byte + round_up(detail::view_bytes<C>(rows.offset, width), 4);
     const Index whole = width / Step::numbers * Step::numbers;
-    for (Index first = range.begin; first < range.end; first += G * W) {
-      Keys<C> group[std::size_t(G)];
+    for (Index first = 0; first < rows.count; first += W) {
+      Keys<C> keys;
+      keys.start(rows, first, rows.count);
+      detail::LineCursor ahead(rows, first, first_byte, end_byte);
+      Reg sum[std::size_t(R)];
       HEED_UNROLL
-      for (int g = 0; g < G; ++g) group[g].start(keys, first + g * W, range.end);
-      detail::LineCursor ahead(keys, first, first_byte, end_byte);
-      Reg sum[std::size_t(G)][std::size_t(R)];
-      HEED_UNROLL
-      for (int g = 0; g < G; ++g) {
-        HEED_UNROLL
-        for (int r = 0; r < R; ++r) sum[g][r] = V::set1(0);
-      }
+      for (int r = 0; r < R; ++r) sum[r] = V::set1(0);
       for (Index d = 0; d < whole; d += Step::numbers) {
-        Words pair[std::size_t(G)][std::size_t(pairs)];
-        HEED_UNROLL
-        for (int g = 0; g < G; ++g) group[g].load(d, pair[g]);
+        Words pair[std::size_t(pairs)];
+        keys.load(d, pair);
         const Bf16Pair* x = q + d / 2;
         HEED_UNROLL
         for (int i = 0; i < pairs; ++i) {
           HEED_UNROLL
-          for (int line = G * (i * lines / pairs); line < G * ((i + 1) * lines / pairs); ++line) ahead.next();
+          for (int line = i * lines / pairs; line < (i + 1) * lines / pairs; ++line) ahead.next();
           HEED_UNROLL
-          for (int r = 0; r < R; ++r) {
-            HEED_UNROLL
-            for (int g = 0; g < G; ++g) {
-              sum[g][r] = Dots::dot_at(sum[g][r], words(x + r * q_stride + i), pair[g][i]);
-            }
-          }
+          for (int r = 0; r < R; ++r) sum[r] = Dots::dot_at(sum[r], words(x + r * q_stride + i), pair[i]);
         }
       }
       if (whole < width) {
-        HEED_UNROLL
-        for (int g = 0; g < G; ++g) {
-          Bf16Pair rest[std::size_t(pairs)][std::size_t(panel_keys)];
-          group[g].copy_rest(whole, width, rest[0]);
-          for (Index i = 0; i < detail::bf16_pairs(width - whole); ++i) {
-            HEED_UNROLL
-            for (int r = 0; r < R; ++r) {
-              sum[g][r] = Dots::dot_at(sum[g][r], words(q + r * q_stride + whole / 2 + i), load(rest[i]));
-            }
+        Bf16Pair rest[std::size_t(pairs)][std::size_t(panel_keys)];
+        keys.copy_rest(whole, width, rest[0]);
+        for (Index i = 0; i < detail::bf16_pairs(width - whole); ++i) {
+          HEED_UNROLL
+          for (int r = 0; r < R; ++r) {
+            sum[r] = Dots::dot_at(sum[r], words(q + r * q_stride + whole / 2 + i), load(rest[i]));
           }
         }
       }
       const Reg factor = V::set1(scale);
       HEED_UNROLL
-      for (int g = 0; g < G; ++g) {
-        HEED_UNROLL
-        for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first + g * W, V::mul(sum[g][r], factor));
-      }
+      for (int r = 0; r < R; ++r) V::store(s + r * chunk_keys + first, V::mul(sum[r], factor));
     }
   }
 };

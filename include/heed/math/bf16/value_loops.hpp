@@ -75,7 +75,7 @@ struct Bf16ValueLoops {
         // Only the first rows find the values in memory; for the others they are in L1.
         const detail::StoredPairs<V, C> load{values, first_dim, r == 0};
         constexpr int most = V::registers >= 32 ? 16 : 8;  // sums
-        constexpr int vectors = R == 1 ? most / 2 : most / (R <= 4 ? 4 : 8);
+        constexpr int vectors = most / (R <= 2 ? 2 : R <= 4 ? 4 : 8);
         detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
           accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here, load, nullptr);
         });
