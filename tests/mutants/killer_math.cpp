@@ -24,6 +24,7 @@ float eighths(float x) { return std::nearbyint(x * 8) / 8; }
 struct Pairs {
   static constexpr const char* name = "pairs";
   static constexpr Index query_numbers = 2, panel_numbers = 2;
+  static constexpr Index weight_place(Index slot) { return slot; }
   struct Query {
     float number[2];
   };

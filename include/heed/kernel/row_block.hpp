@@ -8,6 +8,7 @@
 #include <heed/factors.hpp>
 #include <heed/floats.hpp>
 #include <heed/kernel/hook_calls.hpp>
+#include <heed/kernel/pass_rows.hpp>
 #include <heed/kernel/planned_call.hpp>
 #include <heed/kernel/prepared_rows.hpp>
 #include <heed/math/f32.hpp>
@@ -39,8 +40,7 @@ class RowBlock {
         rows_(shape),
         chunk_(layout, scratch.positions, scratch.far_list),
         visible_(scratch.visible),
-        keys_(layout, layout.key, preparation.object != nullptr),
-        values_(layout, layout.value, preparation.makes_values),
+        pass_(layout, preparation, prefetch_, M::panel_numbers, scratch),
         scores_(scratch.scores) {}
 
   /// The steps of PreparedSteps. `block` is a RowBlock of this class.
@@ -61,8 +61,8 @@ class RowBlock {
     gather_queries();
     for (Index r = 0; r < rows_.count(); ++r) scratch_.stacks[r].reset();
     chunk_.start(job, task.kv_head);
-    const Index all = task.far_chunks.size() + task.near_chunks.size(), pass = chunks_of_pass();
-    for (Index begin = 0; begin < all; begin += pass) run_pass({begin, std::min(begin + pass, all)}, all);
+    const Index all = rows_.num_chunks(), pass = chunks_of_pass();
+    for (Index begin = 0; begin < all; begin += pass) run_pass({begin, std::min(begin + pass, all)});
   }
 
   /// The state of row `r` of the task, and its normalised output (null if the row saw no key).
@@ -97,25 +97,18 @@ class RowBlock {
     if (AttendHooks<Hooks> || preparation_.makes_values || shares_rows || rows_.count() > few_rows_) return 1;
     return std::clamp<Index>(prefetch_.chunks, 1, shape_.pass);
   }
-  // Chunk number `n` of the task, far ones first.
-  [[nodiscard]] Chunk chunk_at(Index n) const noexcept {
-    const Interval far = rows_.task().far_chunks;
-    return n < far.size() ? rows_.job().far_chunk(far.begin + n)
-                          : rows_.job().near_chunk(rows_.task().near_chunks.begin + n - far.size());
-  }
-
-  // A pass: the scores of some chunks, then their values. Keys and values are two streams in memory, and to change from one
-  // to the other is slow: 3000 cycles on Zen 4. Chunks are numbered in the task, which has `all`.
-  void run_pass(Interval chunks, Index all) {
+  void run_pass(Interval chunks) {
+    pass_.start(rows_, chunk_, chunks);
     for (Index n = chunks.begin; n < chunks.end; ++n) {
-      use(n - chunks.begin);
-      PassChunk& here = scratch_.chunks[n - chunks.begin];
-      here.chunk = chunk_at(n);
-      chunk_.move_to(here.chunk);
-      here.sees = visible_.find(rows_, chunk_);
-      if (!here.sees) continue;
-      here.seen = visible_.found();
-      here.in_place = locate_keys(chunks, n, all);
+      use(n);
+      here_->chunk = rows_.chunk(n);
+      chunk_.move_to(here_->chunk);
+      here_->any = visible_.find(rows_, chunk_);
+      if (!here_->any) continue;
+      here_->visible = visible_.found();
+      const bool whole = pass_.locate_keys(n);
+      here_->in_place = whole && !preparation_.makes_values && visible_.rows().size() <= few_rows_;
+      if (here_->in_place && n == 0 && here_->chunk.is_far) pass_.prefetch_first_keys();
       if (preparation_.object != nullptr) {
         prepared_->score(this);
       } else {
@@ -125,88 +118,26 @@ class RowBlock {
       modify_logits();
     }
     for (Index n = chunks.begin; n < chunks.end; ++n) {
-      const PassChunk& here = scratch_.chunks[n - chunks.begin];
-      if (!here.sees) continue;
+      use(n);
+      if (!here_->any) continue;
       if (chunks.size() > 1) {
-        use(n - chunks.begin);
-        chunk_.move_to(here.chunk);
-        visible_.recall(here.seen);
-        locate_values(chunks, n, all);
+        chunk_.move_to(here_->chunk);
+        visible_.recall(here_->visible);
+        pass_.locate_values(n);
       }
       softmax_and_place();
       accumulate();
     }
   }
-  // Locates the keys of chunk number `n`, and if it is a pass of its own its values. Returns true if they are read in place.
-  bool locate_keys(Interval chunks, Index n, Index all) {
-    const bool alone = chunks.size() == 1;
-    const Interval slots = slots_of(visible_.found());
-    FollowingRows after;
-    if (n + 1 < chunks.end) {
-      const Chunk next = chunk_at(n + 1);
-      after = {.chunk = next, .slots = next.slots, .view = &layout_.key};
-    } else {
-      const PassChunk* first = scratch_.chunks;
-      while (!first->sees) ++first;
-      after = {.chunk = first->chunk,
-               .slots = slots_of(first->seen),
-               .view = &layout_.value,
-               .readable_bytes = values_.readable_bytes(),
-               .cached = layout_.key.stream == layout_.value.stream};
-    }
-    const bool many = visible_.rows().size() > few_rows_;
-    const PrefetchDistance distance = prefetch_.of_keys(visible_.rows().size());
-    bool whole = keys_.find(chunk_, slots, after, distance, scratch_.pointers, scratch_.factor_pointers);
-    if (alone) {
-      locate_values(chunks, n, all, keys_.following());
-      whole &= keys_.following_readable();
-    } else {
-      whole &= chunk_.readable(here_->chunk, slots, layout_.value, values_.readable_bytes());
-    }
-    const bool in_place = whole && !preparation_.makes_values && !many;
-    // No earlier chunk prefetched these rows, and hardware does not predict scattered rows. With fewer rows than the
-    // prefetch distance, the first rows of what follows would also arrive late.
-    if (in_place && n == 0 && here_->chunk.is_far) keys_.prefetch_first(distance.l1_bytes);
-    return in_place;
-  }
-  // Locates the values of chunk number `n`. `there`: the pointers are already there.
-  void locate_values(Interval chunks, Index n, Index all, const std::byte** there = nullptr) {
-    FollowingRows after;
-    Index next = n + 1;
-    while (next < chunks.end && !scratch_.chunks[next - chunks.begin].sees) ++next;
-    if (next < chunks.end) {
-      const PassChunk& chunk = scratch_.chunks[next - chunks.begin];
-      after = {.chunk = chunk.chunk, .slots = slots_of(chunk.seen), .view = &layout_.value};
-    } else if (next < all) {
-      const Chunk chunk = chunk_at(next);
-      after = {.chunk = chunk, .slots = chunk.slots, .view = &layout_.key};
-    } else if (rows_.task().next_head) {
-      after = {.chunk = chunk_at(0), .view = &layout_.key, .next_head = true};
-    }
-    values_.find(chunk_, slots_of(visible_.found()), after, prefetch_.of_values(visible_.rows().size(), M::panel_numbers),
-                 there != nullptr ? there : scratch_.pointers, scratch_.factor_pointers + chunk_keys, there != nullptr);
-  }
-  // Whole panels up to the last key that some row sees.
-  [[nodiscard]] static Interval slots_of(const Visibility& seen) noexcept {
-    return {seen.keys.begin / panel_keys * panel_keys, seen.keys.end};
-  }
-  // The part of the following rows that is prefetched while keys of `slots` are scored, or value dims from `dim` on are
-  // added.
-  [[nodiscard]] Ahead following_keys(Interval slots) const noexcept {
-    const Index first = keys_.slots().begin, all = keys_.slots().size();
-    return keys_.following(slots.begin - first, slots.end - first, all, values_.lines(), values_.start());
-  }
-  [[nodiscard]] Ahead following_values(Index dim, Index width) const noexcept {
-    return values_.following(dim, std::min(dim + panel_dims, width), width, keys_.lines(), keys_.start());
-  }
-  // Scores and visible keys of chunk number `number` of the pass are meant from here on.
-  void use(Index number) noexcept {
+  // From here on chunk number `n` of the task is meant.
+  void use(Index n) noexcept {
+    const Index number = n - pass_.chunks().begin;
     scores_ = scratch_.scores + number * shape_.max_rows * chunk_keys;
     visible_.use(scratch_.visible + number * shape_.max_rows);
-    here_ = scratch_.chunks + number;
+    here_ = &pass_.at(n);
   }
   void prepare(Interval slots) {
-    PreparedRows<Backend, K>(layout_, preparation_, shape_, scratch_).make(rows_, chunk_, keys_, values_, slots);
+    PreparedRows<Backend, K>(layout_, preparation_, shape_, scratch_).make(rows_, chunk_, pass_.keys(), pass_.values(), slots);
   }
 
   // --- logits and probabilities ------------------------------------------------------------------------------------
@@ -232,7 +163,7 @@ class RowBlock {
   }
   // The same with keys that are made first. Made values need a packed panel.
   void compute_prepared_scores() {
-    if (preparation_.makes_values) prepare(keys_.slots());
+    if (preparation_.makes_values) prepare(pass_.keys().slots());
     for (Index panel = 0; panel < chunk_panels; ++panel) {
       const Interval rows = visible_.panel_rows(panel), slots = visible_.panel_keys_of(panel);
       if (rows.size() <= 0) continue;
@@ -249,15 +180,15 @@ class RowBlock {
   template <class C>
   void score_in_place(Interval slots) {
     const Interval rows = visible_.rows();
-    Loops::template score_rows<C>(queries(rows.begin), query_stride(), rows.size(), keys_.of(slots),
+    Loops::template score_rows<C>(queries(rows.begin), query_stride(), rows.size(), pass_.keys().of(slots),
                                   shape_.key_width, layout_.scale, scores(rows.begin) + slots.begin);
   }
   // Scores of `rows` with the keys of a panel, which are packed first.
   template <class C>
   void score_packed(Interval rows, Interval slots) {
     const Index width = shape_.key_width;
-    const KeyRows keys = keys_.of(slots);
-    const Ahead next = following_keys(slots);
+    const KeyRows keys = pass_.keys().of(slots);
+    const Ahead next = pass_.during_keys(slots);
     Panel* const panel = reinterpret_cast<Panel*>(scratch_.key_panel);
     Loops::template pack_keys<C>(keys, width, panel);
     PanelFactors<C::factors> factors;
@@ -336,10 +267,10 @@ class RowBlock {
   void accumulate() {
     const Index width = shape_.value_width;
     if (here_->in_place) {
-      const Index first = values_.slots().begin;
+      const Index first = pass_.values().slots().begin;
       visible_.each_run(
           [&](Interval rows, Interval keys, Accumulate phase) {
-            Loops::template accumulate_rows<V>(weights(rows.begin) + first, rows.size(), values_.all(),
+            Loops::template accumulate_rows<V>(weights(rows.begin) + first, rows.size(), pass_.values().all(),
                                                {keys.begin - first, keys.end - first}, 0, width,
                                                scratch_.targets + rows.begin, phase);
           },
@@ -366,13 +297,13 @@ class RowBlock {
     for (Index panel = 0; panel < chunk_panels; ++panel) {
       if (visible_.panel_rows(panel).size() <= 0) continue;
       const Interval slots = visible_.panel_keys_of(panel);
-      const KeyRows rows = values_.of(slots);
+      const KeyRows rows = pass_.values().of(slots);
       Loops::template pack_values<C>(rows, dim, dims, value_panel() + slots.begin / M::panel_numbers * panel_dims);
       if constexpr (C::factors != Factors::none) {
         read_factors<C>(rows, dim, dims, slots.size(), chunk_keys, scratch_.value_factors + slots.begin);
       }
     }
-    accumulate_panels(dim, dims, following_values(dim, width), factors);
+    accumulate_panels(dim, dims, pass_.during_values(dim, width), factors);
   }
   template <Factors F>
   void accumulate_panels(Index dim, Index dims, const Ahead& next, const PanelFactors<F>& factors) {
@@ -398,10 +329,9 @@ class RowBlock {
   TaskRows rows_;
   ChunkKeys chunk_;
   VisibleKeys visible_;
-  LocatedRows<K> keys_;
-  LocatedRows<V> values_;
-  float* scores_;                // of the chunk
-  PassChunk* here_ = nullptr;    // the chunk
+  PassRows<K, V> pass_;
+  float* scores_;              // of the chunk
+  PassChunk* here_ = nullptr;  // the chunk
   [[no_unique_address]] HookCalls<Hooks> hooks_;
 };
 

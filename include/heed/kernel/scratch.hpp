@@ -27,8 +27,8 @@ inline constexpr Index max_pass_rows = 128;
 /// What is known of a chunk of a pass after its keys were scored.
 struct PassChunk {
   Chunk chunk;
-  Visibility seen;
-  bool sees = false;      ///< some row sees a key
+  bool any = false;       ///< some row sees a key. The rest is unknown if none does
+  Visibility visible;     ///< but for the bits of rows, which lie in Scratch::visible
   bool in_place = false;  ///< keys and values are read where they lie
 };
 

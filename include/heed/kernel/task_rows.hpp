@@ -42,18 +42,14 @@ class TaskRows {
     return job_->mask.text_position(query_position(query));
   }
 
-  /// The first chunk of the task, which has one.
-  [[nodiscard]] Chunk first_chunk() const noexcept {
-    return task_->far_chunks.size() > 0 ? job_->far_chunk(task_->far_chunks.begin)
-                                        : job_->near_chunk(task_->near_chunks.begin);
+  /// The chunks of the task, far ones first, and their number.
+  /// \{
+  [[nodiscard]] Chunk chunk(Index n) const noexcept {
+    const Interval far = task_->far_chunks;
+    return n < far.size() ? job_->far_chunk(far.begin + n) : job_->near_chunk(task_->near_chunks.begin + n - far.size());
   }
-  /// The chunk of the task that is read after `chunk`. It has no slots if that is the last one.
-  [[nodiscard]] Chunk chunk_after(const Chunk& chunk) const noexcept {
-    const Index next = chunk.number + 1;
-    if (chunk.is_far && next < task_->far_chunks.end) return job_->far_chunk(next);
-    if (!chunk.is_far && next < task_->near_chunks.end) return job_->near_chunk(next);
-    return chunk.is_far && task_->near_chunks.size() > 0 ? job_->near_chunk(task_->near_chunks.begin) : Chunk{};
-  }
+  [[nodiscard]] Index num_chunks() const noexcept { return task_->far_chunks.size() + task_->near_chunks.size(); }
+  /// \}
 
  private:
   [[nodiscard]] Index query_position(Index query) const {

@@ -34,10 +34,10 @@ struct Bf16LoopsOf<Backend> {
 namespace math {
 
 /// Queries, keys, weights and values are bf16 numbers. Their products are exact, and sums are floats. A query is rounded
-/// once. Rows of codec Bf16 are read as they are; numbers of other rows are rounded when they are read. All rounding is to
-/// nearest even. In the table a sum is that of a fused multiply-add, and a subnormal operand or result counts as 0 of its
-/// sign: the AVX512-BF16 instruction computes so. Other instruction sets compute the same sums of floats. math/bf16/
-/// scalar_loops.hpp is the definition.
+/// once. Numbers of rows that are not of codec Bf16 are rounded when they are read. All rounding is to nearest even. In the
+/// table a sum is that of a fused multiply-add, and a subnormal operand or result counts as 0 of its sign: the AVX512-BF16
+/// instruction computes so. Other instruction sets compute the same sums of floats. The definition is
+/// math/bf16/scalar_loops.hpp.
 ///
 ///     score(row, key)  one accumulator. Pairs of dims (2 i, 2 i + 1) ascending; of a pair dim 2 i + 1 is added first. An odd
 ///                      last dim is paired with 0. Then times `scale`

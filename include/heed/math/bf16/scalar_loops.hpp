@@ -102,7 +102,7 @@ struct Bf16ScalarLoops {
     detail::decode_row<C>(rows.row[k], rows.factors_of(k), rows.offset + 2 * i, count, number);
     return detail::bf16_pair(number[0], number[1]);
   }
-  // One number of a pair of values, beside a hidden one.
+  // One number of a pair of values, as the upper one. The lower one is hidden.
   static Bf16Pair upper_if(bool upper, Bf16Pair pair) {
     return {(upper ? pair.bits & 0xffff0000u : pair.bits << 16) | detail::negative_zero_bf16};
   }

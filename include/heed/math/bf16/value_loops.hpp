@@ -135,7 +135,7 @@ struct Bf16ValueLoops {
       if (phase.finish) OutputLoops<V>::finish_dims(targets[r], out_dim, N * W);
     }
   }
-  // Adds one value of a pair. The other one is hidden, so its weight is left out too: it may belong to another key.
+  // Adds one value of a pair. The other value is hidden. Its weight is left out: it may be that of another key.
   template <int R, int N>
   [[gnu::always_inline]] static void add_part(const Bf16Weight* p, std::uint32_t kept, const Words* v,
                                               RegisterTile<V, R, N>& tile) {
