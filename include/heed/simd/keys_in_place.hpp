@@ -28,7 +28,7 @@ struct KeysInPlaceLoops {
     const Index block = rows <= 8 ? keys.count : panel_keys;
     for (Index first = 0; first < keys.count; first += block) {
       KeyRows part = keys.from(first, std::min(block, keys.count - first));
-      detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+      detail::for_key_rows(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
         score_rows_tile<C, R>(q + r * q_stride, q_stride, part, width, scale, s + r * chunk_keys + first);
         part.ahead = part.far_ahead = nullptr;
       });

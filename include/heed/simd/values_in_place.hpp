@@ -32,7 +32,7 @@ struct ValuesInPlaceLoops {
     do {
       const Interval part{begin, std::min(begin + block, keys.end)};
       const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
-      detail::for_few_rows<8>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+      detail::for_value_rows(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
         // Only the first rows find the values in memory; for the others they are in L1.
         const Rows<C> load{values.row, r == 0 ? values.ahead : nullptr, values.offset + first_dim, values.factors,
                            r == 0 ? values.far_ahead : nullptr};
