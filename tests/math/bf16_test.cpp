@@ -244,7 +244,7 @@ TEST(Bf16Math, WeightsHaveTheBitsOfTheDefinition) {
   oracle::Random random(23);
   for (const Index count : {1, 2, 15, 16, 17, 100, 255, 256}) {
     for (int kind = 0; kind < 4; ++kind) {
-      std::vector<float> logits(256, 7.0f);
+      std::vector<float> logits(256, 7.0f);  // what follows the keys must not matter
       for (Index k = 0; k < count; ++k) {
         logits[std::size_t(k)] = kind == 1 || (kind == 2 && k % 3 != 0) ? -heed::detail::infinity : float(random.gaussian()) * 20;
       }
@@ -252,14 +252,14 @@ TEST(Bf16Math, WeightsHaveTheBitsOfTheDefinition) {
       std::vector<float> s = logits;
       std::vector<heed::Bf16Weight> want(256), got(256);
       const heed::ChunkSum sum = Definition::softmax(s.data(), count, want.data());
-      const Index padded = heed::round_up(count, 16);
+      const Index padded = heed::round_up(count, 32);
       if (kind == 0) {
         double total = 0;
         for (Index k = 0; k < padded; ++k) {
           const double weight = double(float(want[std::size_t(M::weight_place(k))]));
           total += weight;
           const double exact = k < count ? std::exp(double(logits[std::size_t(k)]) - double(sum.max)) / 256 : 0;
-          EXPECT_LE(std::abs(weight - exact), exact * 0x1.0001p-8 + 0x1p-126) << k;
+          EXPECT_LE(std::abs(weight - exact), exact * (0x1p-8 + 5e-6) + 0x1p-126) << k;
         }
         EXPECT_LE(std::abs(total - double(sum.sum)), total * 1e-6);
       }
@@ -323,7 +323,7 @@ double worst_of(Index heads, Index kv_heads, Index width, Index v_width, Index k
     for (std::size_t i = 0; i < out.size(); ++i) {
       const double size = want.logit_size[i / std::size_t(v_width)];
       const double bound =
-          oracle::eps32 * std::abs(want.o[i]) + (0x1p-7 + 16 * oracle::eps32 * (1 + size)) * want.abs_values[i];
+          oracle::eps32 * std::abs(want.o[i]) + (0x1p-7 + 0x1p-16 + 16 * oracle::eps32 * (1 + size)) * want.abs_values[i];
       worst = std::max(worst, oracle::ratio(double(out[i]), want.o[i], bound));
     }
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)

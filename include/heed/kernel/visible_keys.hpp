@@ -51,12 +51,12 @@ class VisibleKeys {
 
   /// From the first key that a row sees to the last.
   [[nodiscard]] Interval keys_of(Index row) const noexcept { return all_.full ? all_.keys : bits_[row].hull(); }
-  /// The same, begun at a multiple of 16: what softmax reads. The sum has 16 parts, and slot % 16 decides in which part
-  /// a key is added. Hidden slots weigh 0.
+  /// The same, begun at a multiple of 32: what softmax reads. The sum has 16 parts, and slot % 16 decides in which part
+  /// a key is added, or slot % 32 / 2 in math::Bf16. Hidden slots weigh 0.
   [[nodiscard]] Interval softmax_keys_of(Index row) const noexcept {
     if (all_.full) return all_.keys;
     const Interval hull = bits_[row].hull();
-    return {hull.begin / 16 * 16, hull.end};
+    return {hull.begin / 32 * 32, hull.end};
   }
 
   /// Hides the keys of `slots` that a row does not see. logits [256] are the row's.

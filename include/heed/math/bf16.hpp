@@ -42,13 +42,15 @@ namespace math {
 ///     score(row, key)  one accumulator. Pairs of dims (2 i, 2 i + 1) ascending; of a pair dim 2 i + 1 is added first. An odd
 ///                      last dim is paired with 0. Then times `scale`
 ///     m                maximum of the chunk's visible logits
-///     p                2^-8 exp(s - m), rounded to bf16; exactly 0 for hidden keys and below 2^-118
-///     l                the sum of the rounded p; 16 lanes, as in math::F32
+///     p                2^-8 exp(s - m), by a polynomial of degree 4, rounded to bf16; exactly 0 for hidden keys and below
+///                      2^-118
+///     l                the sum of the rounded p: 16 parts, part j adds slots 32 i + 2 j and 32 i + 2 j + 1, i ascending; then
+///                      parts are halved, as in math::F32
 ///     o[d]             one accumulator, keys ascending
 ///
 /// Error against float64 attention on the rounded queries and rows, with eps32 = 2^-23:
 ///
-///     |out - R| <= eps32 |R| + (2^-7 + 16 eps32 (1 + max_k sum_j |q_j k_j| scale)) sum_k p_k |v_k|
+///     |out - R| <= eps32 |R| + (2^-7 + 2^-16 + 16 eps32 (1 + max_k sum_j |q_j k_j| scale)) sum_k p_k |v_k|
 ///
 /// A query that is not bf16 adds the error of its own rounding: relative 2^-8 in every q_j.
 struct Bf16 {

@@ -58,7 +58,8 @@ concept MathTypes = requires(const typename M::Weight& weight) {
 ///     score_rows<K>(q, q_stride, rows, keys, width, scale, s)
 ///     softmax(s, count, p)                                    weights of `count` logits, the largest logit, and the sum
 ///                                                             of the rounded weights, which multiply values.
-///                                                             Weights up to the next multiple of 16 are 0
+///                                                             Weights up to the next multiple of 16 are 0, and logits
+///                                                             up to the next multiple of 32 may be overwritten
 ///     pack_values<V>(values, first_dim, dims, panel)          panel [ceil(count / panel_numbers)][64]
 ///     accumulate_panel(p, rows, panel, keys, first_dim, dims, targets, phase, ahead, factors)
 ///     accumulate_rows<V>(p, rows, values, keys, first_dim, dims, targets, phase)

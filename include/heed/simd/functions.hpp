@@ -20,11 +20,11 @@ struct Functions {
     using namespace detail::exponential;
     const Reg magic = V::set1(round_magic);
     const Reg shifted = V::fma(x, V::set1(log2e_high), magic);  // round(x log2 e) in the low bits
-    const Reg k = V::sub(shifted, magic);
     Reg f;
     if constexpr (V::has_fma) {
-      f = V::fma(x, V::set1(log2e_low), V::fma(x, V::set1(log2e_high), V::sub(V::set1(0), k)));
+      f = V::fma(x, V::set1(log2e_low), V::fma(x, V::set1(log2e_high), V::sub(magic, shifted)));
     } else {
+      const Reg k = V::sub(shifted, magic);
       f = V::sub(V::sub(x, V::mul(k, V::set1(ln2_high))), V::mul(k, V::set1(ln2_low)));
       f = V::mul(f, V::set1(log2e_high));
     }

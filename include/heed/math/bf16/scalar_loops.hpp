@@ -5,6 +5,7 @@
 #include <heed/factors.hpp>
 #include <heed/math/bf16/pairs.hpp>
 #include <heed/math/bf16/value_pairs.hpp>
+#include <heed/math/bf16/weight_loop.hpp>
 #include <heed/simd/panel_factors.hpp>
 #include <heed/simd/scalar.hpp>
 #include <heed/simd/tile.hpp>
@@ -12,7 +13,7 @@
 namespace heed::inline HEED_ABI {
 
 /// The loops of math::Bf16 without SIMD. simd/scalar.hpp has the arguments.
-struct Bf16ScalarLoops {
+struct Bf16ScalarLoops : Bf16ScalarWeights {
   /// As Bf16KeyLoops::pack_keys().
   template <class C>
   static void pack_keys(const KeyRows& rows, Index width, Bf16Pair* panel) {
@@ -49,20 +50,6 @@ struct Bf16ScalarLoops {
     }
   }
   /// \}
-
-  /// As Bf16WeightLoop::softmax(). The sum has 16 parts, as that of Scalar::softmax().
-  static ChunkSum softmax(float* s, Index count, Bf16Weight* p) {
-    const ChunkSum exact = Scalar::softmax(s, count);
-    float lane[16] = {};
-    for (Index k = 0; k < round_up(count, 16); ++k) {
-      p[k ^ 1].bits = heed::Bf16::from_float(s[k]);
-      lane[k % 16] += float(p[k ^ 1]);
-    }
-    for (int half = 8; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    }
-    return {exact.max, lane[0]};
-  }
 
   /// As Bf16ValueLoops::pack_values().
   template <class C>
