@@ -19,11 +19,14 @@ template <class Tile>
   for (; r < rows; ++r) tile(std::integral_constant<int, 1>{}, r);
 }
 
-/// Cuts `rows` into tiles of 8, then of 4 and of the rest, for values: each tile loads all values of a block once.
-template <class Tile>
+/// Cuts `rows` into tiles of Most (8, or 4 where registers are few), then of 4 and of the rest, for values: each tile loads
+/// all values of a block once.
+template <int Most, class Tile>
 [[gnu::always_inline]] inline void for_value_rows(Index rows, const Tile& tile) {
   Index r = 0;
-  for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
+  if constexpr (Most == 8) {
+    for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
+  }
   for (; r + 4 <= rows; r += 4) tile(std::integral_constant<int, 4>{}, r);
   switch (rows - r) {
     case 1: return tile(std::integral_constant<int, 1>{}, r);
@@ -32,21 +35,26 @@ template <class Tile>
     default: return;
   }
 }
-/// Cuts `rows` into tiles of 8 and of the rest, for keys: each tile transposes all keys of a block once, which costs more
+/// Cuts `rows` into tiles of Most and of the rest, for keys: each tile transposes all keys of a block once, which costs more
 /// than the small tiles of a second cut would save.
-template <class Tile>
+template <int Most, class Tile>
 [[gnu::always_inline]] inline void for_key_rows(Index rows, const Tile& tile) {
   Index r = 0;
-  for (; r + 8 <= rows; r += 8) tile(std::integral_constant<int, 8>{}, r);
+  for (; r + Most <= rows; r += Most) tile(std::integral_constant<int, Most>{}, r);
   switch (rows - r) {
     case 1: return tile(std::integral_constant<int, 1>{}, r);
     case 2: return tile(std::integral_constant<int, 2>{}, r);
     case 3: return tile(std::integral_constant<int, 3>{}, r);
-    case 4: return tile(std::integral_constant<int, 4>{}, r);
-    case 5: return tile(std::integral_constant<int, 5>{}, r);
-    case 6: return tile(std::integral_constant<int, 6>{}, r);
-    case 7: return tile(std::integral_constant<int, 7>{}, r);
-    default: return;
+    default: break;
+  }
+  if constexpr (Most == 8) {
+    switch (rows - r) {
+      case 4: return tile(std::integral_constant<int, 4>{}, r);
+      case 5: return tile(std::integral_constant<int, 5>{}, r);
+      case 6: return tile(std::integral_constant<int, 6>{}, r);
+      case 7: return tile(std::integral_constant<int, 7>{}, r);
+      default: break;
+    }
   }
 }
 

@@ -13,6 +13,10 @@ namespace heed::inline HEED_ABI {
 template <class V>
 inline constexpr int tile_vectors = V::registers >= 32 ? 4 : 2;
 
+/// Most rows of a tile that reads in place.
+template <class V>
+inline constexpr int tile_rows = V::registers >= 32 ? 8 : 4;
+
 /// R rows of N vectors of sums. What is stored of them, and where a factor joins, is the business of its users.
 template <class V, int R, int N>
 struct RegisterTile {

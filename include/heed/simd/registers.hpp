@@ -156,41 +156,18 @@ struct Registers {
   static constexpr bool has_fma = false;
 #endif
 
-  /// Words per row of one transposed block. With 16 lanes only 8: two blocks and their accumulators then fit in 32
-  /// registers, which hides the latency of the additions.
-  static constexpr int block_words = W == 16 ? 8 : W;
+  /// Words per row of one transposed block. With 16 lanes 8: a block and its accumulators fit in 32 registers. With fewer
+  /// lanes 4: they fit in 16 registers, and 128-bit halves need no exchange.
+  static constexpr int block_words = W == 16 ? 8 : 4;
 
   /// Reads N words of each of W rows, from byte `offset` on: lane j of block[c] is word c of row j. N is block_words or 4.
   template <int N = block_words>
   [[gnu::always_inline]] static void load_block(const std::byte* const* row, Index offset, Reg* block) {
     static_assert(N == block_words || N == 4, "a block has block_words words, or 4");
-    if constexpr (N < block_words) {
+    if constexpr (N == 4) {
       load_four(row, offset, block);
-      return;
-    }
-    Reg x[std::size_t(block_words)], t[std::size_t(block_words)];
-    HEED_UNROLL
-    for (int j = 0; j < block_words; ++j) {
-      if constexpr (W == 16) {  // rows 0-3 and 4-7, then 8-11 and 12-15, in the halves of a register
-        const int first = j < 4 ? j : j + 4;
-        x[j] = join(load_eight(row[first] + offset), load_eight(row[first + 4] + offset));
-      } else {
-        x[j] = load_words(row[j] + offset);
-      }
-    }
-    HEED_UNROLL
-    for (int r = 0; r < block_words; r += 4) transpose_four(x + r, t + r);
-    HEED_UNROLL
-    for (int c = 0; c < 4; ++c) {  // then the 128-bit blocks themselves
-      if constexpr (W == 4) {
-        block[c] = t[c];
-      } else if constexpr (W == 8) {
-        block[c] = lanes<0, 0>(t[c], t[4 + c]);
-        block[4 + c] = lanes<1, 1>(t[c], t[4 + c]);
-      } else {
-        block[c] = every_other<0>(t[c], t[4 + c]);
-        block[4 + c] = every_other<1>(t[c], t[4 + c]);
-      }
+    } else {
+      load_eight(row, offset, block);
     }
   }
 
@@ -211,17 +188,46 @@ struct Registers {
     Reg x[4];
     HEED_UNROLL
     for (int j = 0; j < 4; ++j) {
-      Four part[std::size_t(W / 4)];
-      HEED_UNROLL
-      for (int i = 0; i < W / 4; ++i) std::memcpy(&part[i], row[j + 4 * i] + offset, sizeof part[i]);
-      std::memcpy(&x[j], part, sizeof x[j]);
+      const Four a = four_words(row[j] + offset);
+      if constexpr (W == 4) {
+        x[j] = (Reg)a;
+      } else {
+        const Eight low = join(a, four_words(row[j + 4] + offset));
+        if constexpr (W == 8) {
+          x[j] = (Reg)low;
+        } else {
+          x[j] = join(low, join(four_words(row[j + 8] + offset), four_words(row[j + 12] + offset)));
+        }
+      }
     }
     transpose_four(x, block);
   }
-  [[gnu::always_inline]] static Eight load_eight(const std::byte* from) {
-    Eight x;
+  // For 16 lanes: rows 0-3 and 4-7, then 8-11 and 12-15, in the halves of a register.
+  [[gnu::always_inline]] static void load_eight(const std::byte* const* row, Index offset, Reg* block) {
+    Reg x[8], t[8];
+    HEED_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      const int first = j < 4 ? j : j + 4;
+      Eight low, high;
+      std::memcpy(&low, row[first] + offset, sizeof low);
+      std::memcpy(&high, row[first + 4] + offset, sizeof high);
+      x[j] = join(low, high);
+    }
+    HEED_UNROLL
+    for (int r = 0; r < 8; r += 4) transpose_four(x + r, t + r);
+    HEED_UNROLL
+    for (int c = 0; c < 4; ++c) {  // then the 128-bit blocks themselves
+      block[c] = every_other<0>(t[c], t[4 + c]);
+      block[4 + c] = every_other<1>(t[c], t[4 + c]);
+    }
+  }
+  [[gnu::always_inline]] static Four four_words(const std::byte* from) {
+    Four x;
     std::memcpy(&x, from, sizeof x);
     return x;
+  }
+  [[gnu::always_inline]] static Eight join(Four low, Four high) {
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
   }
   [[gnu::always_inline]] static Reg join(Eight low, Eight high) {
     return (Reg)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -253,14 +259,6 @@ struct Registers {
                                             : At % 4 == 2 ? P2
                                                           : P3) +
                                            At / 4 * 4)...);
-    }
-    (std::make_integer_sequence<int, W>{});
-  }
-  // 128-bit block A of a, then block B of b (8 lanes)
-  template <int A, int B>
-  [[gnu::always_inline]] static Reg lanes(Reg a, Reg b) {
-    return [&]<int... At>(std::integer_sequence<int, At...>) __attribute__((always_inline)) {
-      return (Reg)__builtin_shufflevector(words(a), words(b), (At < 4 ? 4 * A + At : W + 4 * B + At - 4)...);
     }
     (std::make_integer_sequence<int, W>{});
   }

@@ -27,16 +27,17 @@ struct ValuesInPlaceLoops {
   template <class C>
   static void accumulate_rows(const float* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
                               Index dims, RowTarget* targets, Accumulate phase) {
-    const Index block = rows <= 1 ? chunk_keys : 64;
+    constexpr bool many_registers = V::registers >= 32;
+    const Index block = rows <= 1 ? (many_registers ? chunk_keys : 16) : (many_registers ? 64 : 32);
     Index begin = keys.begin;
     do {
       const Interval part{begin, std::min(begin + block, keys.end)};
       const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
-      detail::for_value_rows(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+      detail::for_value_rows<tile_rows<V>>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
         // Only the first rows find the values in memory; for the others they are in L1.
         const Rows<C> load{values.row, r == 0 ? values.ahead : nullptr, values.offset + first_dim, values.factors,
                            r == 0 ? values.far_ahead : nullptr};
-        constexpr int vectors = accumulators / (R <= 2 ? 2 : R <= 4 ? 4 : 8);
+        constexpr int vectors = many_registers ? 16 / (R <= 2 ? 2 : R <= 4 ? 4 : 8) : 8 / (R == 3 ? 4 : R);
         detail::for_dims<W, vectors>(dims, [&]<int N>(std::integral_constant<int, N>, Index d) {
           OutputLoops<V>::template accumulate_tile<R, N>(p + r * chunk_keys, part, d, first_dim + d, targets + r, here,
                                                          load, nullptr);

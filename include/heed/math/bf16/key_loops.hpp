@@ -65,10 +65,10 @@ struct Bf16KeyLoops {
   static void score_rows(const Bf16Pair* q, Index q_stride, Index rows, const KeyRows& keys, Index width, float scale,
                          float* s) {
     // The keys of a block stay in L1 for the second tile of rows and those after it.
-    const Index block = rows <= 8 ? keys.count : panel_keys;
+    const Index block = rows <= tile_rows<V> ? keys.count : panel_keys;
     for (Index first = 0; first < keys.count; first += block) {
       KeyRows part = keys.from(first, std::min(block, keys.count - first));
-      detail::for_key_rows(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+      detail::for_key_rows<tile_rows<V>>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
         score_rows_tile<C, R>(q + r * q_stride, q_stride, part, width, scale, s + r * chunk_keys + first);
         part.ahead = part.far_ahead = nullptr;
       });

@@ -71,7 +71,7 @@ struct Bf16ValueLoops {
     do {
       const Interval part{begin, std::min(begin / block * block + block, keys.end)};
       const Accumulate here{phase.resume || begin > keys.begin, phase.finish && part.end == keys.end};
-      detail::for_value_rows(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
+      detail::for_value_rows<tile_rows<V>>(rows, [&]<int R>(std::integral_constant<int, R>, Index r) {
         // Only the first rows find the values in memory; for the others they are in L1.
         const detail::StoredPairs<V, C> load{values, first_dim, r == 0};
         constexpr int most = V::registers >= 32 ? 16 : 8;  // sums
