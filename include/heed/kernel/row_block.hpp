@@ -97,6 +97,7 @@ class RowBlock {
     if (AttendHooks<Hooks> || preparation_.makes_values || shares_rows || rows_.count() > few_rows_) return 1;
     return std::clamp<Index>(prefetch_.chunks, 1, shape_.pass);
   }
+  // The scores of all `chunks`, then their weights and values, one chunk after the other.
   void run_pass(Interval chunks) {
     pass_.start(rows_, chunk_, chunks);
     for (Index n = chunks.begin; n < chunks.end; ++n) {
@@ -137,7 +138,8 @@ class RowBlock {
     here_ = &pass_.at(n);
   }
   void prepare(Interval slots) {
-    PreparedRows<Backend, K>(layout_, preparation_, shape_, scratch_).make(rows_, chunk_, pass_.keys(), pass_.values(), slots);
+    PreparedRows<Backend, K> prepared(layout_, preparation_, shape_, scratch_);
+    prepared.make(rows_, chunk_, pass_.keys(), pass_.values(), slots);
   }
 
   // --- logits and probabilities ------------------------------------------------------------------------------------

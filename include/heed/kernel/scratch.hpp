@@ -48,8 +48,8 @@ struct TaskShape {
 
 /// One worker's scratch. carve() gives the sizes.
 struct Scratch {
-  std::byte* q = nullptr;  // Querys of the math
-  float* scores = nullptr;  // [pass][max_rows][256]
+  std::byte* q = nullptr;            // Querys of the math
+  float* scores = nullptr;           // [pass][max_rows][256]
   std::byte* weights = nullptr;      // Weights of the math, unless they take the place of scores
   std::byte* key_panel = nullptr;    // Panels of the math
   std::byte* value_panel = nullptr;  // the same

@@ -68,7 +68,8 @@ class Tasks {
     number_tasks();
     // The far list and the near list may begin and end within a span. So there may be more parts than max_partials().
     for (; cuts && num_tasks_ > max_partials(); number_tasks()) span_ *= 2;
-    shape_.pass = std::clamp<Index>(std::min(most_chunks, max_pass_rows / std::max<Index>(shape_.max_rows, 1)), 1, max_pass);
+    const Index fitting = max_pass_rows / std::max<Index>(shape_.max_rows, 1);
+    shape_.pass = std::clamp<Index>(std::min(most_chunks, fitting), 1, max_pass);
     shape_.key_width = layout_.key_width;
     shape_.value_width = layout_.value_width;
     shape_.state_width = round_up(layout_.value_width, state_align);

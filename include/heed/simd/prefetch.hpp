@@ -29,7 +29,7 @@ class LineCursor {
   /// For keys from number `first` on, of whose rows the bytes [first_byte, end_byte) are read.
   [[gnu::always_inline]] LineCursor(const KeyRows& keys, Index first, Index first_byte, Index end_byte)
       : row_((keys.ahead == nullptr ? keys.row : keys.ahead) + first),
-        far_(keys.far_ahead == nullptr ? 0 : keys.far_ahead - keys.ahead),
+        far_(keys.far_ahead == nullptr ? nullptr : keys.far_ahead + first),
         offset_(first_byte),
         end_(end_byte),
         bytes_(end_byte - first_byte) {}
@@ -37,17 +37,18 @@ class LineCursor {
   /// The next line.
   [[gnu::always_inline]] void next() {
     prefetch(*row_, offset_);
-    if (far_ != 0) prefetch_l2(row_[far_], offset_);
+    if (far_ != nullptr) prefetch_l2(*far_, offset_);
     offset_ += 64;
     if (offset_ >= end_) {
       offset_ -= bytes_;
       ++row_;
+      if (far_ != nullptr) ++far_;
     }
   }
 
  private:
   const std::byte* const* row_;
-  std::ptrdiff_t far_;
+  const std::byte* const* far_;
   Index offset_;
   Index end_, bytes_;
 };

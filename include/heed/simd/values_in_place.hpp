@@ -81,8 +81,8 @@ struct ValuesInPlaceLoops {
     }
     [[gnu::always_inline]] void prefetch(Index k, Index d) const {
       const Index byte = C::offset_bytes(first + d / C::view_step * C::view_step);
-      if (ahead == nullptr || (byte - C::offset_bytes(first)) % 64 != 0) return;
-      detail::prefetch(ahead[k], byte);
+      if ((byte - C::offset_bytes(first)) % 64 != 0) return;
+      if (ahead != nullptr) detail::prefetch(ahead[k], byte);
       if (far_ahead != nullptr) detail::prefetch_l2(far_ahead[k], byte);
     }
     [[gnu::always_inline]] float factor(Index k, Index d) const {

@@ -159,14 +159,14 @@ struct StoredPairs {
   // The lines of N registers of dims, each once for all tiles of dims.
   template <int N>
   [[gnu::always_inline]] void prefetch(Index k, Index d) const {
-    if (!fetches || rows.ahead == nullptr) return;
+    if (!fetches) return;
     const Index begin = C::offset_bytes(rows.offset + first_dim);
     HEED_UNROLL
     for (int n = 0; n < N; ++n) {
       const Index dim = rows.offset + first_dim + d + n * V::width;
       const Index byte = C::offset_bytes(dim / C::view_step * C::view_step);
       if ((byte - begin) % 64 != 0) continue;
-      detail::prefetch(rows.ahead[k], byte);
+      if (rows.ahead != nullptr) detail::prefetch(rows.ahead[k], byte);
       if (rows.far_ahead != nullptr) prefetch_l2(rows.far_ahead[k], byte);
     }
   }
