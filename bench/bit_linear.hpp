@@ -2,13 +2,12 @@
 /// One benchmark: a whole BitLinear, norm and quantiser included.
 #pragma once
 
-#include <chrono>
-#include <cmath>
 #include <string>
 #include <vector>
 
+#include "bandwidth.hpp"
 #include "cold.hpp"
-#include "limits.hpp"
+#include "layer_calls.hpp"
 #include "ternary_weights.hpp"
 
 namespace bench {
@@ -53,47 +52,24 @@ void run_bit_linear(benchmark::State& state, const TernaryTask& task, Index thre
   auto& fixture = keep_last<TernaryLayers<L>>(kept + L::name, task.out, task.in, task.tokens,
                                               task.cold ? cold_weight_bytes : Index{0});
   heed::ThreadPool& executor = pool(threads);
-  const auto call = [&](std::size_t layer) {
-    return heed::bit_linear<Backend>(fixture.layers[layer], fixture.x, fixture.y, fixture.workspace, executor);
+  const auto call = [&](Index layer) {
+    return heed::bit_linear<Backend>(fixture.layers[std::size_t(layer)], fixture.x, fixture.y, fixture.workspace,
+                                     executor);
   };
-  double worst = 0;
-  if (!checked) {
-    heed::check(call(0));
-    if (!check_answer(state, fixture.expected[0].worst(fixture.y), worst)) return;
-    checked = true;
-  }
   heed::check(call(0));  // the workspace may belong to other loops
-  std::fill(fixture.y.begin(), fixture.y.end(), std::nanf(""));
-
-  LimitsAround limits(threads, task.smoke ? 1 : 3, {Limit::read_dram, Limit::dot_int8});
-  // The last iteration is layer 0's, whose answer is known: what was timed is checked too.
-  std::size_t layer = std::size_t(state.max_iterations) % fixture.layers.size();
-  const auto start = std::chrono::steady_clock::now();
-  for (auto _ : state) {
-    layer = layer == 0 ? fixture.layers.size() - 1 : layer - 1;
-    if (const heed::Status status = call(layer); !status.ok()) {
-      count_failure();
-      state.SkipWithError(status.message().c_str());
-      break;
-    }
-  }
-  const auto elapsed = std::chrono::steady_clock::now() - start;
-  if (state.error_occurred()) return;
-  limits.close();
-  if (!check_answer(state, fixture.expected[0].worst(fixture.y), worst)) return;
-
-  const double calls = double(state.iterations()) / std::chrono::duration<double>(elapsed).count() * 1e-9;
-  const double weights = double(task.out * task.in), operations = 2 * weights * double(task.tokens);
-  const double peak = limits.of(Limit::dot_int8), bandwidth = limits.of(Limit::read_dram);
-  auto& out = state.counters;
-  out["GFLOPs"] = operations * calls;
-  out["limit_int8"] = peak;
-  if (peak > 0) out["frac_int8"] = operations * calls / peak;
-  out["Gweights"] = weights * calls;
-  out["GBps"] = double(fixture.layers[0].weights().bytes()) * calls;
-  out["limit_GBps"] = bandwidth;
-  if (task.cold) out["frac_bandwidth"] = double(fixture.layers[0].weights().bytes()) * calls / bandwidth;
-  out["err_bound"] = worst;
+  const auto layers = Index(fixture.layers.size());
+  const Index bytes = fixture.layers[0].weights().bytes();
+  const double weights = double(task.out * task.in);
+  const LayerCalls calls{.layers = layers,
+                         .threads = threads,
+                         .work = {.source = source_of(bytes * layers, threads),
+                                  .bytes = double(bytes),
+                                  .operations = {{Limit::dot_int8, 2 * weights * double(task.tokens)}}},
+                         .limit_samples = task.smoke ? 1 : 3,
+                         .out = fixture.y,
+                         .checked = &checked};
+  if (!run_layers(state, calls, call, [&] { return fixture.expected[0].worst(fixture.y); })) return;
+  state.counters["Gweights"] = weights / double(bytes) * state.counters["GBps"];
 }
 
 /// Registers ternary/<gemv|gemm>/<layout>[/<loops>]/<cache|cold|n:N>/<out>x<in>/threads:T for every thread count.

@@ -1,6 +1,7 @@
 #include "check.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "oracle/bound.hpp"
@@ -34,14 +35,18 @@ Expected::Expected(const heed::AttentionLayout& layout, std::span<const float> q
   }
 }
 
-double Expected::worst(std::span<const float> out) const {
+double Expected::worst(std::span<const float> out, const ErrorBound& bound) const {
   double worst = rows_.empty() ? oracle::infinity : 0;
   for (const Row& row : rows_) {
     const std::size_t width = row.answer.o.size();
     const auto got = out.subspan(std::size_t(row.at) * width, width);
     std::vector<float> seen(got.begin(), got.end());
-    if (corrupt) seen.back() += 1e-3f;
-    worst = std::max(worst, oracle::worst_output(seen, row.answer));
+    if (corrupt) seen.back() += 1;
+    const double relative = bound.weights + bound.logits * (1 + row.answer.logit_size[0]);
+    for (std::size_t i = 0; i < width; ++i) {
+      const double want = row.answer.o[i], permitted = eps32 * std::abs(want) + relative * row.answer.abs_values[i];
+      worst = std::max(worst, oracle::ratio(seen[i], want, permitted));
+    }
   }
   return worst;
 }

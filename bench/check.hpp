@@ -18,6 +18,16 @@ using heed::Index;
 /// Reads the stored key and value of one key of one KV head as float64.
 using ReadRow = heed::FunctionRef<void(Index kv_head, Index key, double* k, double* v)>;
 
+inline constexpr double eps32 = 0x1p-23;
+
+/// The error that an output may have, where R is the right one and s = max_k sum_j |q_j k_j| scale:
+///
+///     eps32 |R| + (weights + logits (1 + s)) sum_k p_k |v_k|
+struct ErrorBound {
+  double weights = 0;
+  double logits = 4 * eps32;
+};
+
 /// The right answer for three (query, head) rows, spread over queries and heads, from the keys the cache holds.
 /// The queries are those of the last keys.
 class Expected {
@@ -25,9 +35,8 @@ class Expected {
   Expected() = default;
   Expected(const heed::AttentionLayout& layout, std::span<const float> q, Index num_keys, ReadRow read);
 
-  /// The worst error over the permitted error (tests/oracle/bound.hpp) in `out` [queries][heads][value_width]:
-  /// at most 1 is right. A NaN is infinite.
-  [[nodiscard]] double worst(std::span<const float> out) const;
+  /// The worst error over the permitted error in `out` [queries][heads][value_width]: at most 1 is right. A NaN is infinite.
+  [[nodiscard]] double worst(std::span<const float> out, const ErrorBound& bound) const;
 
  private:
   struct Row {

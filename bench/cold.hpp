@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <heed/cache/kv_cache.hpp>
+#include <heed/codec/bf16.hpp>
 #include <heed/workspace.hpp>
 
 #include "check.hpp"
@@ -28,7 +29,7 @@ inline std::pair<std::string, std::shared_ptr<void>>& last_kept() {
   return kept;
 }
 
-/// Queries, where the answer goes and what it should be. Kept between repetitions: fresh memory would be timed too.
+/// Queries, which are bf16 numbers so that no math rounds them, where the answer goes and what it should be. Kept between repetitions: fresh memory would be timed too.
 struct Problem {
   std::vector<float> q;
   std::vector<float> out;
@@ -36,11 +37,20 @@ struct Problem {
   heed::Workspace workspace;
 };
 
+/// Layers of `keys` keys that hold more than cold_bytes.
+template <class P, class C>
+[[nodiscard]] Index cold_layers(const P& policy, Index keys) {
+  const auto one = heed::value_or_throw(heed::KvCache<P, C>::create(policy, {.layers = 1}));
+  return cold_bytes / (keys * one.row_bytes_per_token()) + 1;
+}
+
 template <class P, class C>
 class ColdCache {
  public:
-  /// `keys` Gaussian keys and values in at least `bytes` bytes of layers.
-  ColdCache(const P& policy, Index keys, Index bytes) : layout_(policy.layout()), cache_(make(policy, keys, bytes)) {
+  /// `keys` Gaussian keys and values in each of `layers` layers.
+  ColdCache(const P& policy, Index keys, Index layers)
+      : layout_(policy.layout()),
+        cache_(heed::value_or_throw(heed::KvCache<P, C>::create(policy, {.layers = layers, .capacity = keys}))) {
     Gaussians numbers(2);
     Index widest = 1;
     for (int s = 0; s < layout_.num_streams; ++s) widest = std::max(widest, row_floats(s));
@@ -67,7 +77,7 @@ class ColdCache {
       Gaussians numbers(3);
       while (Index(p.q.size()) < queries * layout_.num_heads * layout_.key_width) {
         const auto row = numbers.next(layout_.key_width);
-        p.q.insert(p.q.end(), row.begin(), row.end());
+        for (const float x : row) p.q.push_back(heed::Bf16::to_float(heed::Bf16::from_float(x)));
       }
       p.out.resize(std::size_t(queries * layout_.num_heads * layout_.value_width));
       const auto read = [&](Index kv_head, Index key, double* k, double* v) {
@@ -81,12 +91,6 @@ class ColdCache {
   }
 
  private:
-  static heed::KvCache<P, C> make(const P& policy, Index keys, Index bytes) {
-    const auto one = heed::value_or_throw(heed::KvCache<P, C>::create(policy, {.layers = 1}));
-    const Index layers = bytes / (keys * one.row_bytes_per_token()) + 1;
-    return heed::value_or_throw(heed::KvCache<P, C>::create(policy, {.layers = layers, .capacity = keys}));
-  }
-
   [[nodiscard]] Index row_floats(int stream) const {
     const heed::StreamShape& shape = layout_.streams[std::size_t(stream)];
     return shape.num_heads * shape.width;

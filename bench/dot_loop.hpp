@@ -62,6 +62,16 @@ struct DotBf16 {
   static Reg operand() { return _mm512_set1_ps(0x1p-10f); }  // every other bf16 is 0, which costs the same
   static Reg step(Reg acc, Reg x, Reg y) { return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)y); }
 };
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+struct DotBf16 {
+  using Reg = float32x4_t;
+  static constexpr int chains = 24;
+  static constexpr double operations = 16;
+  static Reg operand() { return vdupq_n_f32(0x1p-10f); }
+  static Reg step(Reg acc, Reg x, Reg y) {
+    return vbfdotq_f32(acc, vreinterpretq_bf16_f32(x), vreinterpretq_bf16_f32(y));
+  }
+};
 #else
 using DotBf16 = Absent;
 #endif
@@ -85,6 +95,14 @@ struct DotInt8 {
     const Reg pairs = _mm256_maddubs_epi16(_mm256_xor_si256(x, acc), y);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
+};
+#elif defined(__ARM_FEATURE_DOTPROD)
+struct DotInt8 {
+  using Reg = int32x4_t;
+  static constexpr int chains = 24;
+  static constexpr double operations = 32;
+  static Reg operand() { return vreinterpretq_s32_s8(vdupq_n_s8(1)); }
+  static Reg step(Reg acc, Reg x, Reg y) { return vdotq_s32(acc, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(y)); }
 };
 #else
 using DotInt8 = Absent;

@@ -5,6 +5,8 @@
 #include <string>
 #include <thread>
 
+#include <benchmark/benchmark.h>
+
 namespace bench {
 
 std::vector<Index> thread_counts() {
@@ -17,6 +19,13 @@ heed::ThreadPool& pool(Index threads) {
   auto& made = pools[threads];
   if (made == nullptr) made = heed::value_or_throw(heed::ThreadPool::create(threads));
   return *made;
+}
+
+Index cache_bytes(int level) {
+  for (const auto& cache : benchmark::CPUInfo::Get().caches) {
+    if (cache.level == level && cache.type != "Instruction") return cache.size;
+  }
+  return 0;
 }
 
 std::string cpu_name() {

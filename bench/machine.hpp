@@ -1,7 +1,8 @@
 /// \file
-/// The threads benchmarks run on.
+/// The threads and the caches that benchmarks run on.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include <heed/exec/thread_pool.hpp>
@@ -16,6 +17,9 @@ using heed::Index;
 
 /// A pool that lives as long as the program. With one worker it runs everything in the calling thread.
 [[nodiscard]] heed::ThreadPool& pool(Index threads);
+
+/// Bytes of one data cache of that level; 0 if there is none.
+[[nodiscard]] Index cache_bytes(int level);
 
 /// Name of the CPU, or "unknown".
 [[nodiscard]] std::string cpu_name();

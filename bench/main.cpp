@@ -1,7 +1,7 @@
 /// \file
 /// heed_bench: attention and ternary products beside the limits of the machine it runs on.
 ///
-///     heed_bench                                      everything, about four minutes on an idle machine
+///     heed_bench                                      everything, about five minutes on an idle machine
 ///     heed_bench --benchmark_filter=decode/gqa        some of it
 ///     heed_bench --benchmark_out=r.json --benchmark_context=commit=$(git rev-parse --short HEAD)
 ///
@@ -15,6 +15,7 @@
 
 #include <heed/config.hpp>
 
+#include "bandwidth.hpp"
 #include "check.hpp"
 #include "limits.hpp"
 #include "table.hpp"

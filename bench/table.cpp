@@ -19,18 +19,31 @@ void print(const Run& run, const char* counter, const char* format, double facto
   }
 }
 
+/// The limit that binds: the label has the source of the bytes, a blank, and the instructions.
+std::string binding_limit(const Run& run) {
+  const auto fraction = [&](const char* counter) {
+    const auto at = run.counters.find(counter);
+    return at == run.counters.end() ? 0.0 : at->second.value;
+  };
+  const std::size_t blank = run.report_label.find(' ');
+  if (blank == std::string::npos) return run.report_label;
+  return fraction("frac_peak") > fraction("frac_bandwidth") ? run.report_label.substr(blank + 1)
+                                                            : run.report_label.substr(0, blank);
+}
+
 void print(const Run& run, double spread) {
   const double microseconds = run.real_accumulated_time * 1e6 / (run.iterations > 0 ? double(run.iterations) : 1.0);
   std::printf("%-58s %10.*f %5.1f", run.run_name.str().c_str(), microseconds < 100 ? 2 : 1, microseconds, 100 * spread);
   print(run, "GBps", " %7.1f", 1, 7);
   print(run, "frac_bandwidth", " %6.1f", 100, 6);
   print(run, "GFLOPs", " %8.1f", 1, 8);
-  print(run, "frac_peak", " %6.1f", 100, 6);
-  print(run, "err_bound", " %8.4f", 1, 8);
-  print(run, "kv_bytes_per_token", " %7.0f", 1, 7);
-  if (run.counters.contains("frac_int8") || run.counters.contains("Gweights")) {  // others end here, without blanks
-    print(run, "Gweights", " %7.1f", 1, 7);
-    print(run, "frac_int8", " %6.1f", 100, 6);
+  if (run.counters.contains("frac_roof")) {  // limits end here, without blanks
+    print(run, "frac_peak", " %6.1f", 100, 6);
+    print(run, "frac_roof", " %6.1f", 100, 6);
+    std::printf(" %-9s", binding_limit(run).c_str());
+    print(run, "err_bound", " %8.4f", 1, 8);
+    print(run, "kv_bytes_per_token", " %7.0f", 1, 7);
+    if (run.counters.contains("Gweights")) print(run, "Gweights", " %7.1f", 1, 7);
   }
   std::printf("\n");
 }
@@ -46,12 +59,13 @@ bool Table::ReportContext(const Context& context) {
   std::printf("\n");
   for (const auto& [name, text] : facts_) std::printf("%s: %s\n", name.c_str(), text.c_str());
   std::printf(
-      "\nus: median of one call; +-%%: spread of the repetitions; %%BW: KV bytes read once, of the DRAM read limit;\n"
-      "%%FMA: useful operations, of the fp32 FMA limit; both limits at as many threads, moments before and after;\n"
-      "err: of the permitted error; B/token: KV cache of one layer; ternary products: GB/s and %%BW are of packed\n"
-      "weights, GFLOP/s integer operations, Gw/s 1e9 weights a second, %%int8 of the int8 dot limit\n\n"
-      "%-58s %10s %5s %7s %6s %8s %6s %8s %7s %7s %6s\n",
-      "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%FMA", "err", "B/token", "Gw/s", "%int8");
+      "\nus: median of one call; +-%%: spread of the repetitions; GB/s: KV rows or packed weights, each read once;\n"
+      "%%BW: of the read limit of the memory that holds them; GFLOP/s: useful operations; %%peak: of the peak of the\n"
+      "math's instructions; %%roof: time at the limits over time taken; bound: the limit that binds; limits at as\n"
+      "many threads, moments before and after; err: of the permitted error; B/token: KV cache of one layer;\n"
+      "Gw/s: 1e9 ternary weights a second\n\n"
+      "%-58s %10s %5s %7s %6s %8s %6s %6s %-9s %8s %7s %7s\n",
+      "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%peak", "%roof", "bound", "err", "B/token", "Gw/s");
   return true;
 }
 

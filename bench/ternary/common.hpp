@@ -12,7 +12,7 @@
 
 #include <heed/heed.hpp>
 
-#include "limits.hpp"
+#include "limits_around.hpp"
 #include "ternary_weights.hpp"
 
 namespace bench {

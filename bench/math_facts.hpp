@@ -1,0 +1,50 @@
+/// \file
+/// What is measured of each math: the instructions that it multiplies with, whose peak is the most that it can do, and the
+/// error that its header permits.
+#pragma once
+
+#include <algorithm>
+#include <string_view>
+
+#include <heed/math/maths.hpp>
+
+#include "check.hpp"
+#include "limits.hpp"
+
+namespace bench {
+
+struct MathFacts {
+  std::string_view math;          ///< its name
+  Limit scores = Limit::fma_f32;  ///< queries with keys
+  Limit values = Limit::fma_f32;  ///< weights with values
+  ErrorBound bound;               ///< for queries and rows that the math does not round
+  double prepared = 0;            ///< added to bound.logits if keys or values are made, because the math rounds them
+};
+
+inline constexpr MathFacts all_math_facts[] = {
+    {.math = "f32", .scores = Limit::fma_f32, .values = Limit::fma_f32, .bound = {.weights = 0, .logits = 4 * eps32}},
+    // A made number is off by 2^-9 of it, so a logit by 2^-9 s, and its weight by twice that.
+    {.math = "bf16",
+     .scores = Limit::dot_bf16,
+     .values = Limit::dot_bf16,
+     .bound = {.weights = 0x1p-7 + 0x1p-16, .logits = 16 * eps32},
+     .prepared = 0x1p-8},
+};
+
+[[nodiscard]] constexpr const MathFacts* find_math_facts(std::string_view math) {
+  const auto* const at = std::ranges::find(all_math_facts, math, &MathFacts::math);
+  return at == std::ranges::end(all_math_facts) ? nullptr : at;
+}
+static_assert([](auto names) { return std::ranges::all_of(names, find_math_facts); }(heed::Maths::names()),
+              "a math of the list Maths has no line in all_math_facts");
+
+/// Of a math in this build: where an instruction is missing, multiply-adds of floats take its place.
+[[nodiscard]] inline MathFacts math_facts(std::string_view math) {
+  MathFacts facts = *find_math_facts(math);
+  for (Limit* const limit : {&facts.scores, &facts.values}) {
+    if (!exists(*limit)) *limit = Limit::fma_f32;
+  }
+  return facts;
+}
+
+}  // namespace bench
