@@ -84,16 +84,16 @@ void expect_same_bits(const heed::Kernel& kernel, const heed::AnyRule& rule, con
     const auto ask = [&](const heed::AttendOptions& options, auto& executor) {
       std::vector<float> out(std::size_t(queries * S::heads * S::v_width), std::nanf(""));
       const heed::Status status =
-          mask != nullptr
-              ? heed::attend(kernel, rows.policy, q, keys, *mask, out, workspace, executor, options)
-              : heed::attend(kernel, rows.policy, q, keys, out, workspace, executor, options);
+          mask != nullptr ? heed::attend(kernel, rows.policy, q, keys, *mask, out, workspace, executor, options)
+                          : heed::attend(kernel, rows.policy, q, keys, out, workspace, executor, options);
       EXPECT_TRUE(status.ok()) << status.message();
       return out;
     };
     heed::SerialExecutor serial;
     const heed::PrefetchTable plain;
     const std::vector<float> want = ask({.prefetch = &plain}, serial);
-    EXPECT_TRUE(heed::detail::same_bits(want.data(), ask({}, serial).data(), Index(want.size()))) << "the machine's table";
+    EXPECT_TRUE(heed::detail::same_bits(want.data(), ask({}, serial).data(), Index(want.size())))
+        << "the machine's table";
     const std::vector<heed::PrefetchTable> all = tables();
     const std::size_t stride = kernel.backend == heed::Scalar::name ? 5 : 1;  // its loops prefetch nothing
     for (std::size_t t = 0; t < all.size(); t += stride) {
@@ -107,8 +107,8 @@ void expect_same_bits(const heed::Kernel& kernel, const heed::AnyRule& rule, con
 TEST(PrefetchTable, ChangesNoBit) {
   const Gaps gaps;
   const heed::MaskRef mask = gaps;
-  const heed::AnyRule rules[] = {heed::Causal{}, heed::SlidingWindow{700}, heed::SinkWindow{.initial = 300, .window = 400},
-                                 heed::Anchors{{2}}};
+  const heed::AnyRule rules[] = {heed::Causal{}, heed::SlidingWindow{700},
+                                 heed::SinkWindow{.initial = 300, .window = 400}, heed::Anchors{{2}}};
   heed::Backends::for_each([&]<class Backend>() {
     heed::Maths::for_each([&]<class M>() {
       for (const heed::AnyRule& rule : rules) {

@@ -35,10 +35,10 @@ bool same(float a, float b) { return (a != a && b != b) || bits_of(a) == bits_of
 std::uint16_t any_bf16(oracle::Random& random, bool finite = false) {
   const auto bits = std::uint16_t(random.below(65536));
   const auto kind = random.below(16);
-  if (kind == 0) return bits & 0x807f;                      // subnormal or zero
-  if (kind == 1) return bits & 0x8000;                      // zero
-  if (kind == 2 && !finite) return (bits & 0x8000) | 0x7f80;  // infinite
-  if (kind == 3 && !finite) return bits | 0x7fc0;           // NaN
+  if (kind == 0) return bits & 0x807f;                            // subnormal or zero
+  if (kind == 1) return bits & 0x8000;                            // zero
+  if (kind == 2 && !finite) return (bits & 0x8000) | 0x7f80;      // infinite
+  if (kind == 3 && !finite) return bits | 0x7fc0;                 // NaN
   if (kind == 4) return std::uint16_t((bits & 0x80ff) | 0x1f00);  // products near the smallest normal number
   return std::uint16_t((bits & 0x807f) | ((120 + bits % 14) << 7));
 }
@@ -184,10 +184,11 @@ void expect_outputs(const char* codec) {
       std::vector<heed::Bf16Weight> p(std::size_t(rows * 256));
       for (auto& weight : p) weight.bits = heed::Bf16::from_float(float(random.uniform()) * 0x1p-8f);
       // Some cuts of the keys into ranges: at odd slots, in the middle of pairs, and with hidden keys between them.
-      const std::vector<std::vector<Interval>> cuts[] = {{{{0, 94}}, {{0, 1}, {1, 2}, {2, 63}, {63, 94}}, {{0, 40}, {40, 94}}},
-                                                         {{{7, 95}}, {{7, 8}, {8, 15}, {15, 95}}, {{7, 64}, {64, 95}}},
-                                                         {{{3, 4}}, {{3, 3}, {3, 4}}},
-                                                         {{{5, 20}, {21, 50}}, {{5, 6}, {6, 20}, {21, 22}, {22, 50}}}};
+      const std::vector<std::vector<Interval>> cuts[] = {
+          {{{0, 94}}, {{0, 1}, {1, 2}, {2, 63}, {63, 94}}, {{0, 40}, {40, 94}}},
+          {{{7, 95}}, {{7, 8}, {8, 15}, {15, 95}}, {{7, 64}, {64, 95}}},
+          {{{3, 4}}, {{3, 3}, {3, 4}}},
+          {{{5, 20}, {21, 50}}, {{5, 6}, {6, 20}, {21, 22}, {22, 50}}}};
       for (const auto& ways : cuts) {
         Targets want(rows, width);
         const auto run = [&](const std::vector<Interval>& ranges, const auto& accumulate) {
@@ -246,7 +247,8 @@ TEST(Bf16Math, WeightsHaveTheBitsOfTheDefinition) {
     for (int kind = 0; kind < 4; ++kind) {
       std::vector<float> logits(256, 7.0f);  // what follows the keys must not matter
       for (Index k = 0; k < count; ++k) {
-        logits[std::size_t(k)] = kind == 1 || (kind == 2 && k % 3 != 0) ? -heed::detail::infinity : float(random.gaussian()) * 20;
+        logits[std::size_t(k)] =
+            kind == 1 || (kind == 2 && k % 3 != 0) ? -heed::detail::infinity : float(random.gaussian()) * 20;
       }
       if (kind == 3) logits[std::size_t(count / 2)] = std::nanf("");
       std::vector<float> s = logits;
@@ -322,8 +324,8 @@ double worst_of(Index heads, Index kv_heads, Index width, Index v_width, Index k
     heed::check(heed::attend<Backend, M>(policy, q, source, heed::Causal{}, out, workspace, serial));
     for (std::size_t i = 0; i < out.size(); ++i) {
       const double size = want.logit_size[i / std::size_t(v_width)];
-      const double bound =
-          oracle::eps32 * std::abs(want.o[i]) + (0x1p-7 + 0x1p-16 + 16 * oracle::eps32 * (1 + size)) * want.abs_values[i];
+      const double bound = oracle::eps32 * std::abs(want.o[i]) +
+                           (0x1p-7 + 0x1p-16 + 16 * oracle::eps32 * (1 + size)) * want.abs_values[i];
       worst = std::max(worst, oracle::ratio(double(out[i]), want.o[i], bound));
     }
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)

@@ -340,8 +340,7 @@ class RowBlock {
 /// The steps of a RowBlock for policies with a preparation. It does not refer to them itself, so they are compiled only
 /// where a kernel points at this.
 template <class Backend, Codec K, Codec V, class M = math::F32, class Hooks = NoHooks>
-inline constexpr PreparedSteps prepared_steps{
-    .score = &RowBlock<Backend, K, V, M, Hooks>::score_prepared,
-    .accumulate = &RowBlock<Backend, K, V, M, Hooks>::accumulate_prepared};
+inline constexpr PreparedSteps prepared_steps{.score = &RowBlock<Backend, K, V, M, Hooks>::score_prepared,
+                                              .accumulate = &RowBlock<Backend, K, V, M, Hooks>::accumulate_prepared};
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -46,7 +46,8 @@ class TaskRows {
   /// \{
   [[nodiscard]] Chunk chunk(Index n) const noexcept {
     const Interval far = task_->far_chunks;
-    return n < far.size() ? job_->far_chunk(far.begin + n) : job_->near_chunk(task_->near_chunks.begin + n - far.size());
+    return n < far.size() ? job_->far_chunk(far.begin + n)
+                          : job_->near_chunk(task_->near_chunks.begin + n - far.size());
   }
   [[nodiscard]] Index num_chunks() const noexcept { return task_->far_chunks.size() + task_->near_chunks.size(); }
   /// \}

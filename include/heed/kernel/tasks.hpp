@@ -26,14 +26,14 @@ inline constexpr Index tasks_per_worker = 4;
 
 /// One task: rows of one KV head of one job over some of its far and near chunks.
 struct Task {
-  Index job = 0;         ///< number of the job
-  Index kv_head = 0;     ///< KV head that the rows read
-  Interval rows;         ///< rows (query, head) of the KV head; row r is query r / heads_per_group()
-  Index row_block = 0;   ///< number of the block of rows
+  Index job = 0;           ///< number of the job
+  Index kv_head = 0;       ///< KV head that the rows read
+  Interval rows;           ///< rows (query, head) of the KV head; row r is query r / heads_per_group()
+  Index row_block = 0;     ///< number of the block of rows
   bool next_head = false;  ///< the same worker goes on with the next KV head
-  Interval far_chunks;   ///< chunk numbers
-  Interval near_chunks;  ///< chunk numbers
-  Index part = -1;       ///< index of the partial state that the task writes; -1: it writes the final output
+  Interval far_chunks;     ///< chunk numbers
+  Interval near_chunks;    ///< chunk numbers
+  Index part = -1;         ///< index of the partial state that the task writes; -1: it writes the final output
 };
 
 /// The tasks of a call. Task n is computed from n: there is no list of tasks.

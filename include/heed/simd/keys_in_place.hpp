@@ -123,7 +123,9 @@ struct KeysInPlaceLoops {
       HEED_UNROLL
       for (int g = 0; g < G; ++g) {
         factor[g] = V::set1(scale);
-        if constexpr (C::factors == Factors::per_row) factor[g] = V::mul(lane_factors<C>(keys, first + g * W, 0), factor[g]);
+        if constexpr (C::factors == Factors::per_row) {
+          factor[g] = V::mul(lane_factors<C>(keys, first + g * W, 0), factor[g]);
+        }
       }
       each([&](int r, int g) __attribute__((always_inline)) {
         V::store(s + r * chunk_keys + first + g * W, V::mul(sum[r][g], factor[g]));

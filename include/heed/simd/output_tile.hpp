@@ -90,7 +90,6 @@ struct OutputLoops {
       if (phase.finish) finish_dims(targets[r], out_dim, N * W);
     }
   }
-
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -19,10 +19,10 @@ namespace heed::inline HEED_ABI {
 /// The loops over keys, on the vector type `V`. A key that is not stored in bf16 is decoded, and its numbers are rounded.
 template <class V>
 struct Bf16KeyLoops {
-  using Reg = typename V::Reg;          ///< W sums
-  using Words = typename V::Words;      ///< W pairs
-  using Dots = detail::PairDots<V>;     ///< sums of products
-  static constexpr int W = V::width;    ///< lanes of a register
+  using Reg = typename V::Reg;        ///< W sums
+  using Words = typename V::Words;    ///< W pairs
+  using Dots = detail::PairDots<V>;   ///< sums of products
+  static constexpr int W = V::width;  ///< lanes of a register
   static_assert(panel_keys % W == 0);
 
   /// panel[i][k] = pair i of key k. panel [ceil(width / 2)][64], at most 64 keys. The panel is filled to whole tiles: the
@@ -47,8 +47,8 @@ struct Bf16KeyLoops {
   /// s[r][k] = scale * (q[r] . key k) for keys [0, count) of a packed panel, as KeyPanelLoops::score_panel() does. Numbers in
   /// the panel have no factors.
   template <Factors F = Factors::none>
-  static void score_panel(const Bf16Pair* q, Index q_stride, Index rows, const Bf16Pair* panel, Index width, Index count,
-                          float scale, float* s, const Ahead& ahead, PanelFactors<F> = {}) {
+  static void score_panel(const Bf16Pair* q, Index q_stride, Index rows, const Bf16Pair* panel, Index width,
+                          Index count, float scale, float* s, const Ahead& ahead, PanelFactors<F> = {}) {
     const Index pairs = detail::bf16_pairs(width);
     Index loop = 0;
     for (Index key = 0; key < count; key += tile_vectors<V> * W) {
@@ -94,9 +94,9 @@ struct Bf16KeyLoops {
     [[gnu::always_inline]] void load(Index d, Words* pair) const {
       Reg t[std::size_t(Step::words)];
       // In words, which are not cut.
-      V::template load_block<Step::words>(row_, C::offset_bytes(offset_ + d / score_dims * score_dims) +
-                                                    d % score_dims / Step::numbers * Step::words * 4,
-                                          t);
+      V::template load_block<Step::words>(
+          row_,
+          C::offset_bytes(offset_ + d / score_dims * score_dims) + d % score_dims / Step::numbers * Step::words * 4, t);
       HEED_UNROLL
       for (int i = 0; i < Step::numbers / 2; ++i) {
         if constexpr (std::is_same_v<C, heed::Bf16>) {

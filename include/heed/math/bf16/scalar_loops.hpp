@@ -24,8 +24,8 @@ struct Bf16ScalarLoops : Bf16ScalarWeights {
   /// s[r][k] = scale * (q[r] . key k). One sum for all pairs, in order.
   /// \{
   template <Factors F = Factors::none>
-  static void score_panel(const Bf16Pair* q, Index q_stride, Index rows, const Bf16Pair* panel, Index width, Index count,
-                          float scale, float* s, const Ahead&, PanelFactors<F> = {}) {
+  static void score_panel(const Bf16Pair* q, Index q_stride, Index rows, const Bf16Pair* panel, Index width,
+                          Index count, float scale, float* s, const Ahead&, PanelFactors<F> = {}) {
     for (Index r = 0; r < rows; ++r) {
       for (Index k = 0; k < count; ++k) {
         float sum = 0;
@@ -74,9 +74,8 @@ struct Bf16ScalarLoops : Bf16ScalarWeights {
   template <class C>
   static void accumulate_rows(const Bf16Weight* p, Index rows, const KeyRows& values, Interval keys, Index first_dim,
                               Index dims, RowTarget* targets, Accumulate phase) {
-    accumulate(p, rows, keys, first_dim, dims, targets, phase, [&](Index k, Index d) {
-      return upper_if(true, detail::value_pair<C>(values, k, k, first_dim + d));
-    });
+    accumulate(p, rows, keys, first_dim, dims, targets, phase,
+               [&](Index k, Index d) { return upper_if(true, detail::value_pair<C>(values, k, k, first_dim + d)); });
   }
   /// \}
 

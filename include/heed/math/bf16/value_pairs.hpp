@@ -88,7 +88,8 @@ struct StoredPairs {
   static constexpr bool in_place = true;
   /// true if pairs of two registers of dims are made by two instructions, which leave the dims in another order.
   template <int N>
-  static constexpr bool interleaves = std::is_same_v<C, heed::Bf16> && V::width == 16 && N % 2 == 0 && PairDots<V>::native;
+  static constexpr bool interleaves =
+      std::is_same_v<C, heed::Bf16> && V::width == 16 && N % 2 == 0 && PairDots<V>::native;
 
   template <int N>
   using Order = typename OrderOf<V, N, FourAndFour, interleaves<N>>::type;

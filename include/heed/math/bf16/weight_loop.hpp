@@ -36,7 +36,8 @@ inline constexpr Index bf16_sum_slots = 32;
   y = Scalar::fma(y, f, bf16_exponential::c2);
   y = Scalar::fma(y, f, bf16_exponential::c1);
   y = Scalar::fma(y, f, 1.0f);
-  const auto power = bits_as<float>((bits_as<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + softmax_bias) << 23));
+  const auto power =
+      bits_as<float>((bits_as<std::uint32_t>(shifted) << 23) + (std::uint32_t(127 + softmax_bias) << 23));
   return x < softmax_floor ? 0.0f : y * power;
 }
 
@@ -73,9 +74,9 @@ struct Bf16ScalarWeights {
 /// The same on the vector type `V`.
 template <class V>
 struct Bf16WeightLoop {
-  using Reg = typename V::Reg;         ///< W floats
-  using Words = typename V::Words;     ///< W pairs
-  using Dots = detail::PairDots<V>;    ///< sums of products
+  using Reg = typename V::Reg;          ///< W floats
+  using Words = typename V::Words;      ///< W pairs
+  using Dots = detail::PairDots<V>;     ///< sums of products
   static constexpr Index W = V::width;  ///< floats of a register
 
   /// As Bf16ScalarWeights::softmax().
