@@ -109,11 +109,13 @@ inline void read_row(const heed::MlaExpanded& policy, heed::Index head, heed::In
                      double* k, double* v) {
   const heed::Mla& mla = policy.mla;
   const heed::Index nope = mla.qk_nope_head_dim, width = nope + mla.v_head_dim;
-  const float* weights = mla.weights.w_ukv.data() + head * mla.kv_lora_rank * width;
+  const heed::Index at = head * mla.kv_lora_rank * width;
+  const heed::Matrix to_keys = mla.to_keys().moved(at), to_values = mla.to_values().moved(at);
   std::fill_n(k, nope, 0.0);
   std::fill_n(v, mla.v_head_dim, 0.0);
-  for (heed::Index r = 0; r < mla.kv_lora_rank; ++r, weights += width) {
-    for (heed::Index n = 0; n < width; ++n) (n < nope ? k[n] : v[n - nope]) += double(row[r]) * double(weights[n]);
+  for (heed::Index r = 0; r < mla.kv_lora_rank; ++r) {
+    for (heed::Index n = 0; n < nope; ++n) k[n] += double(row[r]) * double(to_keys.number(r, n));
+    for (heed::Index n = 0; n < mla.v_head_dim; ++n) v[n] += double(row[r]) * double(to_values.number(r, n));
   }
   std::copy_n(row + mla.kv_lora_rank, mla.qk_rope_head_dim, k + nope);
 }

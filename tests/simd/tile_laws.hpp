@@ -85,21 +85,47 @@ TYPED_TEST_P(TileLaws, ScoreRows) {
   });
 }
 
+/// Where the number of an input and an output lies in panels of 64 outputs, the last one narrower.
+inline Index panel_index(Index in, Index out, Index i, Index o) {
+  Index before = 0;
+  while (o >= 64) before += 64 * in, o -= 64, out -= 64;
+  return before + i * std::min<Index>(out, 64) + o;
+}
+
 TYPED_TEST_P(TileLaws, Linear) {
   oracle::Random random(11);
-  for (int i = 0; i < 120; ++i) {
-    const Index in = i % 10 == 0 ? 0 : 1 + random.below(i % 8 == 0 ? 600 : 80);
-    const Index out = 1 + random.below(i % 8 == 1 ? 600 : 90), rows = 1 + random.below(20);
+  for (int i = 0; i < 240; ++i) {
+    const bool is_bf16 = i % 2 == 1, panels = i / 2 % 2 == 1;
+    const Index in = i % 10 == 0 ? 0 : 1 + random.below(i % 8 < 2 ? 600 : 80);
+    const Index out = 1 + random.below(i % 8 > 5 ? 600 : 90), rows = 1 + random.below(20);
     const Index stride = out + random.below(5), x_stride = in + random.below(5), y_stride = out + random.below(5);
-    const std::vector<float> weights = random.gaussians(in * stride + 1), x = random.gaussians(rows * x_stride + 1);
-    std::vector<float> got(std::size_t(rows * y_stride), nan), want = got, alone(std::size_t(out), nan);
-    const heed::Matrix m{weights.data(), in, out, stride};
+    std::vector<float> weights = random.gaussians(in * stride + 1);
+    const std::vector<float> x = random.gaussians(rows * x_stride + 1);
+    std::vector<std::uint16_t> halves;
+    for (float& w : weights) {
+      halves.push_back(heed::Bf16::from_float(w));
+      if (is_bf16) w = heed::Bf16::to_float(halves.back());
+    }
+    std::vector<float> got(std::size_t(rows * y_stride), nan), want = got, widened = got, alone(std::size_t(out), nan);
+    heed::Matrix floats{.data = weights.data(), .in = in, .out = out, .stride = stride, .panels = panels}, m = floats;
+    if (is_bf16) m.data = nullptr, m.bf16 = halves.data();
     TypeParam::linear(m, rows, x.data(), x_stride, got.data(), y_stride);
     Scalar::linear(m, rows, x.data(), x_stride, want.data(), y_stride);
     ASSERT_TRUE(same(got.data(), want.data(), rows * y_stride)) << in << " to " << out << ", " << rows << " rows";
+    TypeParam::linear(floats, rows, x.data(), x_stride, widened.data(), y_stride);
+    ASSERT_TRUE(same(got.data(), widened.data(), rows * y_stride)) << "of floats";
     const Index row = random.below(rows);
     TypeParam::linear(m, 1, x.data() + row * x_stride, x_stride, alone.data(), out);
     ASSERT_TRUE(same(alone.data(), &got[std::size_t(row * y_stride)], out)) << "row " << row << " alone";
+    if (!panels) continue;
+    // The same numbers as a matrix of one panel after the other.
+    std::vector<float> plain(std::size_t(in * out + 1));
+    for (Index a = 0; a < in; ++a) {
+      for (Index o = 0; o < out; ++o)
+        plain[std::size_t(a * out + o)] = weights[std::size_t(panel_index(in, out, a, o))];
+    }
+    TypeParam::linear({.data = plain.data(), .in = in, .out = out}, rows, x.data(), x_stride, widened.data(), y_stride);
+    ASSERT_TRUE(same(got.data(), widened.data(), rows * y_stride)) << "without panels";
   }
 }
 
@@ -254,7 +280,8 @@ TYPED_TEST_P(TileLaws, WidensEveryHalf) {
   });
 }
 
-REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, DecodeRows, ScoreRows, ScorePanel, Softmax, AddBias,
-                            SoftCap, AccumulatePanel, AccumulateRows, FinishAndMerge, WidensEveryHalf);
+REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, DecodeRows, ScoreRows, ScorePanel,
+                            Softmax, AddBias, SoftCap, AccumulatePanel, AccumulateRows, FinishAndMerge,
+                            WidensEveryHalf);
 
 }  // namespace heed_test

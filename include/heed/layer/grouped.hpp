@@ -26,11 +26,12 @@ struct GroupedTensors {
 /// Immutable: threads may share it. If it was moved from, its calls return wrong_state, and its policy is Gqa().
 class GroupedLayer {
  public:
-  /// `rope` is the rotation of a head; empty if the model has none. invalid_argument naming a tensor or option, or
-  /// out_of_memory.
+  /// `rope` is the rotation of a head; empty if the model has none. `weights` says how the projections are stored.
+  /// invalid_argument naming a tensor or option, or out_of_memory.
   [[nodiscard]] static Result<GroupedLayer> create(Index hidden_size, const Gqa& shape,
                                                    const std::optional<RopeOptions>& rope,
-                                                   const GroupedTensors& tensors) {
+                                                   const GroupedTensors& tensors,
+                                                   WeightType weights = WeightType::f32) {
     if (Status s = detail::first_failure({detail::check_width("hidden_size", hidden_size), shape.validate()});
         !s.ok()) {
       return s;
@@ -40,10 +41,10 @@ class GroupedLayer {
     if (Status s = detail::take_head_rope(layer.rope_, rope, shape.head_dim); !s.ok()) return s;
     const Index q = shape.num_heads * shape.head_dim, k = shape.num_kv_heads * shape.head_dim;
     const Index v = shape.num_kv_heads * shape.v_head_dim, o = shape.num_heads * shape.v_head_dim;
-    Status s = detail::take(layer.q_, Projection::create("q_proj", tensors.q_proj, q, hidden_size));
-    if (s.ok()) s = detail::take(layer.k_, Projection::create("k_proj", tensors.k_proj, k, hidden_size));
-    if (s.ok()) s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, v, hidden_size));
-    if (s.ok()) s = detail::take(layer.o_, Projection::create("o_proj", tensors.o_proj, hidden_size, o));
+    Status s = detail::take(layer.q_, Projection::create("q_proj", tensors.q_proj, q, hidden_size, weights));
+    if (s.ok()) s = detail::take(layer.k_, Projection::create("k_proj", tensors.k_proj, k, hidden_size, weights));
+    if (s.ok()) s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, v, hidden_size, weights));
+    if (s.ok()) s = detail::take(layer.o_, Projection::create("o_proj", tensors.o_proj, hidden_size, o, weights));
     if (!s.ok()) return s;
     return layer;
   }

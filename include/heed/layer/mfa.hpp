@@ -30,6 +30,7 @@ struct MfaLayerOptions {
   Index share_q_dim = 0;                 ///< width of the query latent
   double inter_norm_eps = 1e-5;          ///< eps of inter_norm
   std::optional<RopeOptions> rope = {};  ///< rotation of a head; empty: none
+  WeightType weights = WeightType::f32;  ///< how the projections are stored
 
   /// head_dim^-1/2, times YaRN's factor on the logit if the model has one.
   [[nodiscard]] float scale() const noexcept {
@@ -66,11 +67,11 @@ class MfaProjections {
     std::optional<Rope> rope;
     if (s.ok()) s = take_head_rope(rope, options.rope, dim);
     if (rope) made.rope_ = std::make_unique<const Rope>(*std::move(rope));
-    if (s.ok()) s = take(made.q_down_, Projection::create("q_proj", tensors.q_proj, latent, hidden));
+    if (s.ok()) s = take(made.q_down_, Projection::create("q_proj", tensors.q_proj, latent, hidden, options.weights));
     if (s.ok()) s = take(made.norm_, RmsNorm::create("inter_norm", tensors.inter_norm, latent, options.inter_norm_eps));
-    if (s.ok()) s = take(made.q_up_, Projection::create("wq", tensors.wq, heads_width, latent));
-    if (s.ok()) s = take(made.k_, Projection::create("k_proj", tensors.k_proj, dim, hidden));
-    if (s.ok()) s = take(made.o_, Projection::create("o_proj", tensors.o_proj, hidden, heads_width));
+    if (s.ok()) s = take(made.q_up_, Projection::create("wq", tensors.wq, heads_width, latent, options.weights));
+    if (s.ok()) s = take(made.k_, Projection::create("k_proj", tensors.k_proj, dim, hidden, options.weights));
+    if (s.ok()) s = take(made.o_, Projection::create("o_proj", tensors.o_proj, hidden, heads_width, options.weights));
     if (!s.ok()) return s;
     return made;
   }
@@ -125,7 +126,8 @@ class MfaLayer {
         Mfa{.num_heads = options.num_attention_heads, .head_dim = options.head_dim, .scale = options.scale()};
     Status s = detail::take(layer.shared_, detail::MfaProjections::create(options, tensors));
     if (s.ok()) {
-      s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, options.head_dim, options.hidden_size));
+      s = detail::take(layer.v_, Projection::create("v_proj", tensors.v_proj, options.head_dim, options.hidden_size,
+                                                    options.weights));
     }
     if (!s.ok()) return s;
     return layer;

@@ -37,6 +37,7 @@ struct MlaLayerOptions {
   double rope_theta = 0;                       ///< base of the frequencies; must be set
   std::optional<Yarn> yarn = {};               ///< rope_scaling of type "yarn"; empty: none
   Index table_positions = 65536;               ///< see RopeOptions
+  WeightType weights = WeightType::f32;        ///< how the projections and the up-projections are stored
 };
 
 /// The tensors of a layer; names are Hugging Face's without "self_attn." and ".weight". Shapes [out, in]; norms [1,
@@ -52,14 +53,16 @@ struct MlaTensors {
   Tensor o_proj;              ///< [hidden_size, num_heads * v_head_dim]
 };
 
-/// Owns the up-projections of a layer in the order of MlaWeights: num_heads * kv_lora_rank * (2 nope + v) floats.
+/// Owns the up-projections of a layer as MlaWeights with panels: num_heads * kv_lora_rank * (2 nope + v) numbers of a
+/// WeightType.
 class PackedMlaWeights {
  public:
   PackedMlaWeights() = default;
 
   /// From kv_b_proj: per head, qk_nope_head_dim rows of W_UK, then v_head_dim rows of W_UV. invalid_argument naming a
   /// wrong shape, or out_of_memory.
-  [[nodiscard]] static Result<PackedMlaWeights> create(const Mla& shape, const Tensor& kv_b_proj) {
+  [[nodiscard]] static Result<PackedMlaWeights> create(const Mla& shape, const Tensor& kv_b_proj,
+                                                       WeightType type = WeightType::f32) {
     const Index heads = shape.num_heads, rank = shape.kv_lora_rank;
     const Index nope = shape.qk_nope_head_dim, width = (Count(nope) + shape.v_head_dim).value();
     const Index rows = (Count(heads) * width).value();
@@ -67,25 +70,25 @@ class PackedMlaWeights {
     if (Status s = check_tensor("kv_b_proj", kv_b_proj, rows, rank); !s.ok()) return s;
     if (nope < 0 || nope > width) return detail::check_range("qk_nope_head_dim", nope, 0, width);
     PackedMlaWeights packed;
-    Status s = detail::take(packed.uk_, detail::Floats::create(Count(heads) * nope * rank, "kv_b_proj"));
-    if (s.ok()) s = detail::take(packed.ukv_, detail::Floats::create(Count(heads) * rank * width, "kv_b_proj"));
+    Status s = detail::take(packed.uk_, detail::Weights::create(Count(heads) * nope * rank, type, "kv_b_proj"));
+    if (s.ok()) s = detail::take(packed.ukv_, detail::Weights::create(Count(heads) * rank * width, type, "kv_b_proj"));
     if (!s.ok()) return s;
     for (Index h = 0; h < heads; ++h) {
-      const float* from = kv_b_proj.data.data() + h * width * rank;
-      detail::copy(from, from + nope * rank, packed.uk_.data() + h * nope * rank);
-      float* to = packed.ukv_.data() + h * rank * width;
-      for (Index n = 0; n < width; ++n) {
-        for (Index r = 0; r < rank; ++r) to[r * width + n] = from[n * rank + r];
-      }
+      const float* const from = kv_b_proj.data.data() + h * width * rank;
+      packed.uk_.set_panels_transposed(h * nope * rank, from, rank, nope);
+      packed.ukv_.set_panels(h * rank * width, from, nope, rank);
+      packed.ukv_.set_panels(h * rank * width + rank * nope, from + nope * rank, width - nope, rank);
     }
     return packed;
   }
 
   /// The packed weights. They point into memory of this object, also after it is moved.
-  [[nodiscard]] MlaWeights weights() const noexcept { return {uk_.span(), ukv_.span()}; }
+  [[nodiscard]] MlaWeights weights() const noexcept {
+    return {uk_.floats(), ukv_.floats(), uk_.bf16(), ukv_.bf16(), true};
+  }
 
  private:
-  detail::Floats uk_, ukv_;
+  detail::Weights uk_, ukv_;
 };
 
 /// attend() with MLA in the given form; automatic is mla_expands(). Both forms read the same cache. Their results agree
@@ -137,6 +140,7 @@ class MlaLayer {
             .v_head_dim = options.v_head_dim};
     const double yarn_factor = options.yarn ? options.yarn->softmax_factor() : 1;
     mla.scale = float(yarn_factor / std::sqrt(double(options.qk_nope_head_dim) + double(rope)));
+    const WeightType type = options.weights;
     Status s = detail::first_failure({detail::check_width("hidden_size", hidden),
                                       detail::check_width("qk_rope_head_dim", rope), mla.validate(),
                                       detail::check_range("q_lora_rank", q_rank, 0, detail::most_width)});
@@ -148,26 +152,26 @@ class MlaLayer {
                                                 .table_positions = options.table_positions}));
     const Index q_width = heads * mla.qk_head_dim();
     if (q_rank == 0) {
-      if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_proj", tensors.q_proj, q_width, hidden));
+      if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_proj", tensors.q_proj, q_width, hidden, type));
     } else {
-      if (s.ok()) s = detail::take(layer.q_a_, Projection::create("q_a_proj", tensors.q_a_proj, q_rank, hidden));
+      if (s.ok()) s = detail::take(layer.q_a_, Projection::create("q_a_proj", tensors.q_a_proj, q_rank, hidden, type));
       if (s.ok()) {
         s = detail::take(layer.q_norm_,
                          RmsNorm::create("q_a_layernorm", tensors.q_a_layernorm, q_rank, options.q_a_layernorm_eps));
       }
-      if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_b_proj", tensors.q_b_proj, q_width, q_rank));
+      if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_b_proj", tensors.q_b_proj, q_width, q_rank, type));
     }
     if (s.ok()) {
-      s = detail::take(layer.kv_a_,
-                       Projection::create("kv_a_proj_with_mqa", tensors.kv_a_proj_with_mqa, mla.row_width(), hidden));
+      s = detail::take(layer.kv_a_, Projection::create("kv_a_proj_with_mqa", tensors.kv_a_proj_with_mqa,
+                                                       mla.row_width(), hidden, type));
     }
     if (s.ok()) {
       s = detail::take(layer.kv_norm_,
                        RmsNorm::create("kv_a_layernorm", tensors.kv_a_layernorm, rank, options.kv_a_layernorm_eps));
     }
-    if (s.ok()) s = detail::take(layer.weights_, PackedMlaWeights::create(mla, tensors.kv_b_proj));
+    if (s.ok()) s = detail::take(layer.weights_, PackedMlaWeights::create(mla, tensors.kv_b_proj, type));
     if (s.ok()) {
-      s = detail::take(layer.o_, Projection::create("o_proj", tensors.o_proj, hidden, heads * mla.v_head_dim));
+      s = detail::take(layer.o_, Projection::create("o_proj", tensors.o_proj, hidden, heads * mla.v_head_dim, type));
     }
     if (!s.ok()) return s;
     mla.weights = layer.weights_.weights();

@@ -34,6 +34,7 @@ struct MtpOptions {
   double rms_norm_eps = 1e-6;  ///< eps of the three norms
   /// true: the embedding of the slot at position 0 counts as zero, as in vLLM. Other engines use the embedding.
   bool zero_first_embedding = false;
+  WeightType weights = WeightType::f32;  ///< how the projection is stored
 };
 
 /// The module without its decoder layer, which the caller supplies: combine(), the layer, finish(). Owns its weights.
@@ -51,7 +52,7 @@ class MtpModule {
     norm("enorm", tensors.enorm, made.enorm_);
     norm("hnorm", tensors.hnorm, made.hnorm_);
     norm("shared_head.norm", tensors.shared_head_norm, made.head_norm_);
-    if (s.ok()) s = detail::take(made.eh_proj_, Projection::create("eh_proj", tensors.eh_proj, width, 2 * width));
+    if (s.ok()) s = detail::take(made.eh_proj_, Projection::create("eh_proj", tensors.eh_proj, width, 2 * width, options.weights));
     if (!s.ok()) return s;
     made.zero_first_ = options.zero_first_embedding;
     return made;

@@ -13,7 +13,7 @@ namespace heed::inline HEED_ABI {
 /// m, or all share one. Without a matrix (matrix.in = 0) it copies t.
 struct MatrixMap {
   Matrix matrix = {};     ///< the matrix of head 0; its memory is not owned
-  Index head_stride = 0;  ///< floats from one head's matrix to the next; 0: all heads share one matrix
+  Index head_stride = 0;  ///< numbers from one head's matrix to the next; 0: all heads share one matrix
   Index tail = 0;         ///< trailing numbers that are copied
 
   /// What HeadMap asks for (concepts.hpp).
@@ -23,8 +23,7 @@ struct MatrixMap {
   void apply(Index head, Index rows, const float* in, Index in_stride, float* out, Index out_stride,
              Linear linear) const {
     if (matrix.in > 0) {
-      linear({matrix.data + head * head_stride, matrix.in, matrix.out, matrix.stride}, rows, in, in_stride, out,
-             out_stride);
+      linear(matrix.moved(head * head_stride), rows, in, in_stride, out, out_stride);
     }
     for (Index r = 0; r < rows && tail > 0; ++r) {
       std::memcpy(out + r * out_stride + matrix.out, in + r * in_stride + matrix.in, std::size_t(tail) * sizeof(float));

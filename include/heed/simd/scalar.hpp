@@ -204,7 +204,7 @@ struct Scalar {
   static void linear(const Matrix& m, Index rows, const float* x, Index x_stride, float* y, Index y_stride) {
     for (Index r = 0; r < rows; ++r) {
       for (Index o = 0; o < m.out; ++o) {
-        y[r * y_stride + o] = dot(x + r * x_stride, m.in, [&](Index i) { return m.data[i * m.stride + o]; });
+        y[r * y_stride + o] = dot(x + r * x_stride, m.in, [&](Index i) { return m.number(i, o); });
       }
     }
   }
