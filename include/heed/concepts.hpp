@@ -67,7 +67,8 @@ concept AttentionPolicy = requires(const P& policy) {
 /// positions  [count]: positions of the rows in their text
 /// linear     the backend's matrix product
 ///
-/// Two members are optional. `idle()` is true if there is nothing to make: the kernel then reads the stored rows.
+/// Three members are optional. `idle()` is true if there is nothing to make: the kernel then reads the stored rows.
+/// `turns()` is a KeyTurns if keys are those of the key view, rotated: the kernel may then rotate them itself.
 /// `rotates_keys()` is true if keys are stored un-rotated: a cache may then give them in-cache rank positions.
 template <class T>
 concept RowPreparation = requires(const T& t, Index kv_head, Index count, const float* rows, const Index* positions,

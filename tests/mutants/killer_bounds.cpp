@@ -59,6 +59,9 @@ void sizes() {
   killer::expect(!heed::check_tensor("w", {{}, n, n}, n, n).ok(), "sizes: a product that overflows", "2^32 x 2^32");
   killer::expect((heed::Count(3) * 5 + 2).value() == 17, "sizes: small", "3 * 5 + 2");
   killer::expect(!heed::Projection::create("w", {{}, 0, 5}, 0, 5).ok(), "projection: of nothing", "[0, 5]");
+  const float weight = 1;
+  killer::expect(!heed::Projection::create("w", {{&weight, 1}, 1, 1}, 1, 1, heed::WeightType(7)).ok(),
+                 "projection: of no type", "7");
   Wild wild{policy.layout()};
   killer::expect(heed::workspace_bytes(wild, 1, 1, 1).ok(), "layout: good", "of another policy");
   wild.shape.streams[0].width = Index{1} << 40;

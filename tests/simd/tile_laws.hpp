@@ -3,6 +3,8 @@
 /// One file per backend instantiates them.
 #pragma once
 
+#include <heed/rope/rope.hpp>
+
 #include "lists/plain_codecs.hpp"
 #include "simd/tiles.hpp"
 
@@ -127,6 +129,48 @@ TYPED_TEST_P(TileLaws, Linear) {
     TypeParam::linear({.data = plain.data(), .in = in, .out = out}, rows, x.data(), x_stride, widened.data(), y_stride);
     ASSERT_TRUE(same(got.data(), widened.data(), rows * y_stride)) << "without panels";
   }
+}
+
+/// Keys that turn while they are scored have the scores of turned keys.
+TYPED_TEST_P(TileLaws, ScoreTurnedRows) {
+  oracle::Random random(14);
+  PlainCodecs::for_each([&]<class C>() {
+    for (int i = 0; i < 60; ++i) {
+      const bool interleaved = i % 2 == 1;
+      const Index step = interleaved ? 32 : 64, blocks = 1 + random.below(3), after = 32 * random.below(3);
+      const heed::RopeOptions options{
+          .head_dim = 32 * (i % 3) + step * blocks + after,
+          .rotary_dim = step * blocks,
+          .rotary_offset = 32 * (i % 3),
+          .layout = interleaved ? heed::RopeLayout::interleaved : heed::RopeLayout::half_split,
+          .theta = 1e4,
+          .read_positions = 1000};
+      const auto rope = heed::value_or_throw(heed::Rope::create(options));
+      const Index width = options.head_dim, rows = 1 + random.below(TypeParam::few_rows);
+      const Index count = 1 + random.below(heed::chunk_keys), position = 16 * random.below(40);
+      const Index view = i % 3 * random.below(40);
+      ASSERT_TRUE(TypeParam::template can_turn<C>(rope.turns(), width));
+      const Rows<C> keys(random, count, view + width, C::offset_bytes(view) + heed::round_up(C::row_bytes(width), 64));
+      const std::vector<float> q = random.gaussians(rows * width);
+      std::vector<float> got(std::size_t(rows * heed::chunk_keys), nan), want = got;
+      TypeParam::template score_turned_rows<C>(q.data(), width, rows, keys.keys(view), width, rope.turns(), position,
+                                               0.3f, got.data());
+      std::vector<float> turned(std::size_t(count * width));
+      std::vector<const std::byte*> pointers;
+      for (Index k = 0; k < count; ++k) {
+        float* const key = turned.data() + k * width;
+        C::codes(keys.keys(view).row[k], view, width, key);
+        rope.apply(position + k, key);
+        pointers.push_back(reinterpret_cast<const std::byte*>(key));
+      }
+      Scalar::score_rows<heed::F32>(q.data(), width, rows, {.row = pointers.data(), .count = count}, width, 0.3f,
+                                    want.data());
+      for (Index r = 0; r < rows; ++r) {
+        ASSERT_TRUE(same(&got[std::size_t(r * heed::chunk_keys)], &want[std::size_t(r * heed::chunk_keys)], count))
+            << C::name << " rows " << rows << " count " << count << " width " << width;
+      }
+    }
+  });
 }
 
 TYPED_TEST_P(TileLaws, ScorePanel) {
@@ -280,7 +324,7 @@ TYPED_TEST_P(TileLaws, WidensEveryHalf) {
   });
 }
 
-REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, DecodeRows, ScoreRows, ScorePanel,
+REGISTER_TYPED_TEST_SUITE_P(TileLaws, Linear, PackKeys, PackValues, DecodeRows, ScoreRows, ScoreTurnedRows, ScorePanel,
                             Softmax, AddBias, SoftCap, AccumulatePanel, AccumulateRows, FinishAndMerge,
                             WidensEveryHalf);
 

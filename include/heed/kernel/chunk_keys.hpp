@@ -77,6 +77,19 @@ class ChunkKeys {
     return positions_;
   }
 
+  /// Position of slot 0 in the text, if the keys of slots [slots().begin, slots().end) have consecutive positions there;
+  /// else -1. It asks for two positions instead of all.
+  [[nodiscard]] Index consecutive_from() {
+    const Interval slots = chunk_.slots;
+    if (job_->mask.has_text_positions() || slots.size() <= 0) return -1;
+    const Index* const list = chunk_.is_far ? far_list(chunk_) : nullptr;
+    const auto position = [&](Index slot) {
+      return job_->source.position(list != nullptr ? list[slot] : chunk_.first + slot);
+    };
+    const Index first = position(slots.begin);  // positions are strictly increasing
+    return position(slots.end - 1) - first == slots.size() - 1 ? first - slots.begin : -1;
+  }
+
   /// Writes the indices in the source of the keys in slots [slots().begin, slots().end) to keys[slot].
   void source_keys(Index* keys) {
     const Index* const list = chunk_.is_far ? far_list(chunk_) : nullptr;

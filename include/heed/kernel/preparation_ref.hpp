@@ -3,6 +3,7 @@
 #pragma once
 
 #include <heed/concepts.hpp>
+#include <heed/turns.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -14,6 +15,7 @@ struct PreparationRef {
                         Linear linear);
   Make keys = nullptr;
   Make values = nullptr;
+  KeyTurns turns;  ///< what `keys` does, if it rotates by a table
 
   [[nodiscard]] static PreparationRef to(const Identity&) noexcept { return {}; }
   template <RowPreparation T>
@@ -21,16 +23,24 @@ struct PreparationRef {
     if constexpr (requires { t.idle(); }) {
       if (t.idle()) return {};
     }
-    return {.object = &t,
-            .makes_values = t.makes_values(),
-            .keys = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out,
-                       Linear linear) {
-              static_cast<const T*>(o)->keys(head, count, rows, positions, out, linear);
-            },
-            .values = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out,
-                         Linear linear) {
-              static_cast<const T*>(o)->values(head, count, rows, positions, out, linear);
-            }};
+    return {
+        .object = &t,
+        .makes_values = t.makes_values(),
+        .keys = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out,
+                   Linear linear) { static_cast<const T*>(o)->keys(head, count, rows, positions, out, linear); },
+        .values = [](const void* o, Index head, Index count, const float* rows, const Index* positions, float* out,
+                     Linear linear) { static_cast<const T*>(o)->values(head, count, rows, positions, out, linear); },
+        .turns = turns_of(t)};
+  }
+
+ private:
+  template <class T>
+  [[nodiscard]] static KeyTurns turns_of(const T& t) {
+    if constexpr (requires {
+                    { t.turns() } -> std::same_as<KeyTurns>;
+                  })
+      return t.turns();
+    return {};
   }
 };
 

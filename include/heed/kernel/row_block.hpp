@@ -165,6 +165,7 @@ class RowBlock {
   }
   // The same with keys that are made first. Made values need a packed panel.
   void compute_prepared_scores() {
+    if (turns_in_place()) return;
     if (preparation_.makes_values) prepare(pass_.keys().slots());
     for (Index panel = 0; panel < chunk_panels; ++panel) {
       const Interval rows = visible_.panel_rows(panel), slots = visible_.panel_keys_of(panel);
@@ -176,6 +177,30 @@ class RowBlock {
         score_packed<F32>(rows, slots);
       }
     }
+  }
+
+  // true if the loops can rotate keys of this codec while they score them, in this math.
+  static constexpr bool loops_turn =
+      std::is_same_v<M, math::F32> && K::factors == Factors::none && requires(const KeyTurns& turns) {
+    Loops::template can_turn<K>(turns, Index{});
+  };
+  // Scores keys that a table rotates while they are read. Returns false if they must be made first.
+  bool turns_in_place() {
+    if constexpr (loops_turn) {
+      const KeyTurns& turns = preparation_.turns;
+      if (!here_->in_place || visible_.rows().size() > Loops::most_turned_rows) return false;
+      if (!Loops::template can_turn<K>(turns, shape_.key_width)) return false;
+      const Interval slots{visible_.keys().begin / most_key_group * most_key_group, visible_.keys().end};
+      const Index from = chunk_.consecutive_from();
+      if (from < 0 || from % KeyTurns::group != 0 || from + slots.end > turns.positions) return false;
+      const Interval rows = visible_.rows();
+      KeyRows keys = pass_.keys().of(slots);
+      keys.offset = layout_.key.offset;
+      Loops::template score_turned_rows<K>(queries(rows.begin), query_stride(), rows.size(), keys, shape_.key_width,
+                                           turns, from + slots.begin, layout_.scale, scores(rows.begin) + slots.begin);
+      return true;
+    }
+    return false;
   }
 
   // Scores of all rows with keys that are read where they lie.

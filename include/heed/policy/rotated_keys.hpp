@@ -54,6 +54,11 @@ struct KeyRotation {
   }
 
   void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}
+  [[nodiscard]] KeyTurns turns() const noexcept {
+    KeyTurns turns = rope->turns();
+    if (rope->options().head_dim != key.width) turns.first += offset;
+    return turns;
+  }
   /// \}
 };
 

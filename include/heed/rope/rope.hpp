@@ -19,6 +19,7 @@
 #include <heed/moved.hpp>
 #include <heed/rope/yarn.hpp>
 #include <heed/status.hpp>
+#include <heed/turns.hpp>
 #include <heed/types.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -41,8 +42,12 @@ struct RopeOptions {
   double linear_factor = 1;               ///< linear scaling: positions are divided by it
   std::optional<Yarn> yarn = {};          ///< YaRN's options; empty: none
   Index table_positions = 65536;          ///< positions below this are looked up in tables; others are computed, slower
+  /// Positions below this, rounded up to 16, have their angles in a table by which the kernel rotates keys while it reads
+  /// them: rotary_dim * 4 bytes each. For caches of un-rotated keys, in-cache ranks above all: as many as the keys that a
+  /// query sees. It changes no bit. 0: none.
+  Index read_positions = 0;
 
-  static constexpr Index max_table_positions = Index{1} << 31;  ///< limit of table_positions
+  static constexpr Index max_table_positions = Index{1} << 31;  ///< limit of both
 
   /// invalid_argument naming the member and its value.
   [[nodiscard]] Status validate() const {
@@ -70,6 +75,10 @@ struct RopeOptions {
     }
     if (table_positions < 0 || table_positions > max_table_positions) {
       return fail(StatusCode::invalid_argument, "table_positions is ", table_positions, ", must be 0 to ",
+                  max_table_positions);
+    }
+    if (read_positions < 0 || read_positions > max_table_positions) {
+      return fail(StatusCode::invalid_argument, "read_positions is ", read_positions, ", must be 0 to ",
                   max_table_positions);
     }
     return yarn ? yarn->validate() : Status{};
@@ -111,6 +120,7 @@ class Rope {
     }
     rope.fill_table(rows);
     if (Status status = rope.check_table(); !status.ok()) return status;
+    if (Status status = rope.make_turns(); !status.ok()) return status;
     return rope;
   }
 
@@ -120,6 +130,17 @@ class Rope {
   [[nodiscard]] std::span<const double> frequencies() const noexcept { return {table_.get(), std::size_t(pairs_)}; }
   /// Length of a rotated pair over its length before the rotation: Yarn::amplitude(), or 1 without YaRN.
   [[nodiscard]] double amplitude() const noexcept { return amplitude_; }
+
+  /// The rotation of a row for the kernel: without angles unless options().read_positions was given. It points into this
+  /// Rope, also after it is moved.
+  [[nodiscard]] KeyTurns turns() const noexcept {
+    if (pairs_ == 0) return {};
+    return {.angles = turns_.get(),
+            .positions = turns_ == nullptr ? 0 : round_up(options_->read_positions, KeyTurns::group),
+            .pairs = pairs_,
+            .first = options_->rotary_offset,
+            .interleaved = options_->layout == RopeLayout::interleaved};
+  }
 
   /// Rotates one row of head_dim floats in place.
   void apply(Index position, float* row, RopeDirection direction = RopeDirection::forward) const noexcept {
@@ -186,7 +207,7 @@ class Rope {
   /// Alignment of the table. If no vector crosses a cache line, a rotation takes 41 ns instead of 58 (256 numbers).
   static constexpr std::align_val_t table_alignment{64};
   struct Free {
-    void operator()(double* table) const noexcept { ::operator delete(table, table_alignment); }
+    void operator()(void* table) const noexcept { ::operator delete(table, table_alignment); }
   };
   /// Limit of a table: 512 GiB.
   static constexpr Index max_numbers = Index{1} << 36;
@@ -212,6 +233,38 @@ class Rope {
     for (Index r = 0; r < rows; ++r) {
       evaluate(r < block ? r : (r - block) * block, 0, pairs_, table_row(r), table_row(r) + pairs_);
     }
+  }
+
+  // The table of turns(), with the numbers that rotate_part() would use.
+  [[nodiscard]] Status make_turns() {
+    const Index positions = round_up(options_->read_positions, KeyTurns::group);
+    if (positions == 0) return {};
+    const Count numbers = Count(positions) * options_->rotary_dim;
+    if (numbers.value() <= max_numbers) {
+      const std::size_t bytes = std::size_t(numbers.value()) * sizeof(float);
+      turns_.reset(static_cast<float*>(::operator new(bytes, table_alignment, std::nothrow)));
+    }
+    if (turns_ == nullptr) {
+      return fail(StatusCode::out_of_memory, "no memory for the table of rotary_dim ", options_->rotary_dim,
+                  " and read_positions ", options_->read_positions);
+    }
+    alignas(64) std::array<double, 2 * batch> high;
+    alignas(64) std::array<float, 2 * batch> turn;
+    for (Index first = 0; first < pairs_; first += batch) {
+      const Index count = std::min(batch, pairs_ - first);
+      for (Index position = 0; position < positions; ++position) {
+        const Index multiple = position & ~(block - 1);
+        if (position == multiple) coarse(multiple, first, count, amplitude_, high.data());
+        combine(high.data(), table_row(position - multiple) + first, count, turn.data());
+        float* to = turns_.get() + (position / KeyTurns::group * pairs_ + first) * 2 * KeyTurns::group +
+                    position % KeyTurns::group;
+        for (Index i = 0; i < count; ++i, to += 2 * KeyTurns::group) {
+          to[0] = turn[std::size_t(i)];
+          to[KeyTurns::group] = turn[std::size_t(batch + i)];
+        }
+      }
+    }
+    return {};
   }
 
   // invalid_argument if options that are right alone make numbers together that no row can be rotated by.
@@ -337,6 +390,7 @@ class Rope {
   Index table_rows_ = 0;
   double amplitude_ = 1;
   std::unique_ptr<double[], Free> table_;
+  std::unique_ptr<float[], Free> turns_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -10,6 +10,7 @@
 #include <heed/simd/gates.hpp>
 #include <heed/simd/key_panel.hpp>
 #include <heed/simd/keys_in_place.hpp>
+#include <heed/simd/keys_turned.hpp>
 #include <heed/simd/linear.hpp>
 #include <heed/simd/logits.hpp>
 #include <heed/simd/output_tile.hpp>
@@ -25,6 +26,7 @@ struct Loops : Functions<V>,
                LogitLoops<V>,
                KeyPanelLoops<V>,
                KeysInPlaceLoops<V>,
+               KeysTurnedLoops<V>,
                ValuePanelLoops<V>,
                ValuesInPlaceLoops<V>,
                DecodingLoops<V>,
