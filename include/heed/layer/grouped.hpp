@@ -27,18 +27,21 @@ struct GroupedTensors {
 class GroupedLayer {
  public:
   /// `rope` is the rotation of a head; empty if the model has none. `weights` says how the projections are stored.
+  /// `shared_rope` takes the place of `rope` in models whose layers share one; it is not owned and must outlive the layer.
   /// invalid_argument naming a tensor or option, or out_of_memory.
   [[nodiscard]] static Result<GroupedLayer> create(Index hidden_size, const Gqa& shape,
                                                    const std::optional<RopeOptions>& rope,
-                                                   const GroupedTensors& tensors,
-                                                   WeightType weights = WeightType::f32) {
+                                                   const GroupedTensors& tensors, WeightType weights = WeightType::f32,
+                                                   const Rope* shared_rope = nullptr) {
     if (Status s = detail::first_failure({detail::check_width("hidden_size", hidden_size), shape.validate()});
         !s.ok()) {
       return s;
     }
     GroupedLayer layer;
     layer.policy_ = shape;
-    if (Status s = detail::take_head_rope(layer.rope_, rope, shape.head_dim); !s.ok()) return s;
+    if (Status s = detail::take(layer.rope_, detail::HeadRope::create(rope, shared_rope, shape.head_dim)); !s.ok()) {
+      return s;
+    }
     const Index q = shape.num_heads * shape.head_dim, k = shape.num_kv_heads * shape.head_dim;
     const Index v = shape.num_kv_heads * shape.v_head_dim, o = shape.num_heads * shape.v_head_dim;
     Status s = detail::take(layer.q_, Projection::create("q_proj", tensors.q_proj, q, hidden_size, weights));
@@ -53,9 +56,7 @@ class GroupedLayer {
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
   /// The policy for caches of un-rotated keys. It points into this layer, which must not move or end before it. Not
   /// valid if the layer has no rotation.
-  [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
-    return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
-  }
+  [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept { return {.policy = *policy_, .rope = rope_.get()}; }
   /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return q_.in(); }
 
@@ -77,9 +78,9 @@ class GroupedLayer {
     q_.apply<Backend>(tokens, x.data(), q.data(), executor);
     k_.apply<Backend>(tokens, x.data(), k.data(), executor);
     v_.apply<Backend>(tokens, x.data(), v.data(), executor);
-    if (rope_) {
-      rope_->rotate(positions.data(), tokens, policy_->num_heads, q.data());
-      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_->num_kv_heads, k.data());
+    if (const Rope* const rope = rope_.get(); rope != nullptr) {
+      rope->rotate(positions.data(), tokens, policy_->num_heads, q.data());
+      if (keys == CachedKeys::rotated) rope->rotate(positions.data(), tokens, policy_->num_kv_heads, k.data());
     }
     return {};
   }
@@ -95,7 +96,7 @@ class GroupedLayer {
   GroupedLayer() = default;
 
   detail::UntilMoved<Gqa> policy_;
-  std::optional<Rope> rope_;
+  detail::HeadRope rope_;
   Projection q_, k_, v_, o_;
 };
 

@@ -31,10 +31,14 @@ struct MfaLayerOptions {
   double inter_norm_eps = 1e-5;          ///< eps of inter_norm
   std::optional<RopeOptions> rope = {};  ///< rotation of a head; empty: none
   WeightType weights = WeightType::f32;  ///< how the projections are stored
+  const Rope* shared_rope = nullptr;     ///< in place of `rope`: one for several layers. Not owned; must outlive them
 
   /// head_dim^-1/2, times YaRN's factor on the logit if the model has one.
   [[nodiscard]] float scale() const noexcept {
-    const double factor = rope && rope->yarn ? rope->yarn->softmax_factor() : 1;
+    const std::optional<Yarn> yarn = rope                     ? rope->yarn
+                                     : shared_rope != nullptr ? shared_rope->options().yarn
+                                                              : std::optional<Yarn>();
+    const double factor = yarn ? yarn->softmax_factor() : 1;
     return float(factor / std::sqrt(double(head_dim)));
   }
 };
@@ -64,9 +68,9 @@ class MfaProjections {
     made.num_heads_ = options.num_attention_heads;
     Status s = first_failure({check_width("hidden_size", hidden), check_width("share_q_dim", latent),
                               validate_heads(options.num_attention_heads, 1, dim, dim, 1.0f)});
-    std::optional<Rope> rope;
-    if (s.ok()) s = take_head_rope(rope, options.rope, dim);
-    if (rope) made.rope_ = std::make_unique<const Rope>(*std::move(rope));
+    HeadRope rope;
+    if (s.ok()) s = take(rope, HeadRope::create(options.rope, options.shared_rope, dim));
+    if (rope.get() != nullptr) made.rope_ = std::make_unique<const HeadRope>(std::move(rope));
     if (s.ok()) s = take(made.q_down_, Projection::create("q_proj", tensors.q_proj, latent, hidden, options.weights));
     if (s.ok()) s = take(made.norm_, RmsNorm::create("inter_norm", tensors.inter_norm, latent, options.inter_norm_eps));
     if (s.ok()) s = take(made.q_up_, Projection::create("wq", tensors.wq, heads_width, latent, options.weights));
@@ -78,7 +82,7 @@ class MfaProjections {
 
   [[nodiscard]] Index hidden_size() const noexcept { return k_.in(); }
   /// Null without rotation. It keeps its address as long as the layer lives, because policies point to it.
-  [[nodiscard]] const Rope* rope() const noexcept { return rope_.get(); }
+  [[nodiscard]] const Rope* rope() const noexcept { return rope_ == nullptr ? nullptr : rope_->get(); }
 
   /// Makes rotated queries and the un-rotated key. `layer` is for messages.
   template <SimdBackend Backend, Executor E>
@@ -97,7 +101,7 @@ class MfaProjections {
     norm_.apply(tokens, latent, q_down_.out());
     q_up_.template apply<Backend>(tokens, latent, q.data(), executor);
     k_.template apply<Backend>(tokens, x.data(), k.data(), executor);
-    if (rope_) rope_->rotate(positions.data(), tokens, num_heads_, q.data());
+    if (rope() != nullptr) rope()->rotate(positions.data(), tokens, num_heads_, q.data());
     return {};
   }
 
@@ -108,7 +112,7 @@ class MfaProjections {
 
  private:
   Index num_heads_ = 0;
-  std::unique_ptr<const Rope> rope_;
+  std::unique_ptr<const HeadRope> rope_;
   Projection q_down_, q_up_, k_, o_;
   RmsNorm norm_;
 };

@@ -16,6 +16,7 @@
 #include <heed/attend.hpp>
 #include <heed/floats.hpp>
 #include <heed/layer/check.hpp>
+#include <heed/layer/head_rope.hpp>
 #include <heed/layer/rms_norm.hpp>
 #include <heed/policy/mla.hpp>
 #include <heed/rope/rope.hpp>
@@ -38,6 +39,9 @@ struct MlaLayerOptions {
   std::optional<Yarn> yarn = {};               ///< rope_scaling of type "yarn"; empty: none
   Index table_positions = 65536;               ///< see RopeOptions
   WeightType weights = WeightType::f32;        ///< how the projections and the up-projections are stored
+  /// One for several layers; its head_dim is qk_rope_head_dim. rope_layout, rope_theta and yarn must then be unset. Not
+  /// owned; must outlive the layer.
+  const Rope* shared_rope = nullptr;
 };
 
 /// The tensors of a layer; names are Hugging Face's without "self_attn." and ".weight". Shapes [out, in]; norms [1,
@@ -138,18 +142,24 @@ class MlaLayer {
             .qk_rope_head_dim = rope,
             .qk_nope_head_dim = options.qk_nope_head_dim,
             .v_head_dim = options.v_head_dim};
-    const double yarn_factor = options.yarn ? options.yarn->softmax_factor() : 1;
+    const Rope* const shared = options.shared_rope;
+    const std::optional<Yarn> yarn = shared != nullptr ? shared->options().yarn : options.yarn;
+    const double yarn_factor = yarn ? yarn->softmax_factor() : 1;
     mla.scale = float(yarn_factor / std::sqrt(double(options.qk_nope_head_dim) + double(rope)));
     const WeightType type = options.weights;
     Status s = detail::first_failure({detail::check_width("hidden_size", hidden),
                                       detail::check_width("qk_rope_head_dim", rope), mla.validate(),
                                       detail::check_range("q_lora_rank", q_rank, 0, detail::most_width)});
     if (!s.ok()) return s;
-    s = detail::take(layer.rope_, Rope::create({.head_dim = rope,
-                                                .layout = options.rope_layout,
-                                                .theta = options.rope_theta,
-                                                .yarn = options.yarn,
-                                                .table_positions = options.table_positions}));
+    std::optional<RopeOptions> own;
+    if (shared == nullptr || options.rope_layout != RopeLayout::unset || options.rope_theta != 0 || options.yarn) {
+      own = RopeOptions{.head_dim = rope,
+                        .layout = options.rope_layout,
+                        .theta = options.rope_theta,
+                        .yarn = options.yarn,
+                        .table_positions = options.table_positions};
+    }
+    s = detail::take(layer.rope_, detail::HeadRope::create(own, shared, rope));
     const Index q_width = heads * mla.qk_head_dim();
     if (q_rank == 0) {
       if (s.ok()) s = detail::take(layer.q_b_, Projection::create("q_proj", tensors.q_proj, q_width, hidden, type));
@@ -184,7 +194,7 @@ class MlaLayer {
   /// The policy for caches of un-rotated rope keys. It also points to this layer's rope, so the layer must not move.
   [[nodiscard]] Mla unrotated_policy() const noexcept {
     Mla mla = policy_;
-    mla.rope = &*rope_;
+    mla.rope = rope_.get();
     return mla;
   }
   /// Width of x and y.
@@ -216,11 +226,12 @@ class MlaLayer {
     }
     kv_a_.apply<Backend>(tokens, x.data(), rows.data(), executor);
     kv_norm_.apply(tokens, rows.data(), width);
+    const Rope& rope = *rope_.get();
     for (Index t = 0; t < tokens; ++t) {
       const Index position = positions[std::size_t(t)];
-      if (keys == CachedKeys::rotated) rope_->apply(position, rows.data() + t * width + rank);
+      if (keys == CachedKeys::rotated) rope.apply(position, rows.data() + t * width + rank);
       float* const query = q.data() + t * q_b_.out() + policy_->qk_nope_head_dim;
-      for (Index h = 0; h < policy_->num_heads; ++h) rope_->apply(position, query + h * policy_->qk_head_dim());
+      for (Index h = 0; h < policy_->num_heads; ++h) rope.apply(position, query + h * policy_->qk_head_dim());
     }
     return {};
   }
@@ -236,7 +247,7 @@ class MlaLayer {
   MlaLayer() = default;
 
   detail::UntilMoved<Mla> policy_;
-  std::optional<Rope> rope_;
+  detail::HeadRope rope_;
   PackedMlaWeights weights_;
   Projection q_a_, q_b_, kv_a_, o_;
   RmsNorm q_norm_, kv_norm_;

@@ -52,7 +52,9 @@ class MtpModule {
     norm("enorm", tensors.enorm, made.enorm_);
     norm("hnorm", tensors.hnorm, made.hnorm_);
     norm("shared_head.norm", tensors.shared_head_norm, made.head_norm_);
-    if (s.ok()) s = detail::take(made.eh_proj_, Projection::create("eh_proj", tensors.eh_proj, width, 2 * width, options.weights));
+    if (s.ok())
+      s = detail::take(made.eh_proj_,
+                       Projection::create("eh_proj", tensors.eh_proj, width, 2 * width, options.weights));
     if (!s.ok()) return s;
     made.zero_first_ = options.zero_first_embedding;
     return made;

@@ -30,11 +30,13 @@ struct BitNetProjections {
 template <TernaryLayout L = TwoBit>
 class BitNetAttention {
  public:
-  /// `rope` is the rotation of a head; empty if the model has none. invalid_argument naming a projection or option, or
+  /// `rope` is the rotation of a head; empty if the model has none. `shared_rope` takes its place in models whose layers
+  /// share one; it is not owned and must outlive the layer. invalid_argument naming a projection or option, or
   /// out_of_memory.
   [[nodiscard]] static Result<BitNetAttention> create(Index hidden_size, const Gqa& shape,
                                                       const std::optional<RopeOptions>& rope,
-                                                      BitNetProjections<L> projections) {
+                                                      BitNetProjections<L> projections,
+                                                      const Rope* shared_rope = nullptr) {
     if (Status s = detail::first_failure({detail::check_width("hidden_size", hidden_size), shape.validate()});
         !s.ok()) {
       return s;
@@ -55,7 +57,9 @@ class BitNetAttention {
     }
     BitNetAttention layer;
     layer.policy_ = shape;
-    if (Status s = detail::take_head_rope(layer.rope_, rope, shape.head_dim); !s.ok()) return s;
+    if (Status s = detail::take(layer.rope_, detail::HeadRope::create(rope, shared_rope, shape.head_dim)); !s.ok()) {
+      return s;
+    }
     layer.projections_ = std::move(projections);
     return layer;
   }
@@ -64,9 +68,7 @@ class BitNetAttention {
   [[nodiscard]] const Gqa& policy() const noexcept { return policy_; }
   /// The policy for caches of un-rotated keys. It points into this layer, which must not move or end before it. Not
   /// valid if the layer has no rotation.
-  [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept {
-    return {.policy = *policy_, .rope = rope_ ? &*rope_ : nullptr};
-  }
+  [[nodiscard]] RotatedKeys<Gqa> unrotated_policy() const noexcept { return {.policy = *policy_, .rope = rope_.get()}; }
   /// Width of x and y.
   [[nodiscard]] Index hidden_size() const noexcept { return projections_.q_proj.in(); }
   /// As given to create().
@@ -90,9 +92,9 @@ class BitNetAttention {
     const BitLinearOutput<L> outputs[] = {
         {&projections_.q_proj, q}, {&projections_.k_proj, k}, {&projections_.v_proj, v}};
     Status s = bit_linear<Backend>(std::span<const BitLinearOutput<L>>(outputs), x, workspace, executor);
-    if (s.ok() && rope_) {
-      rope_->rotate(positions.data(), tokens, policy_->num_heads, q.data());
-      if (keys == CachedKeys::rotated) rope_->rotate(positions.data(), tokens, policy_->num_kv_heads, k.data());
+    if (const Rope* const rope = rope_.get(); s.ok() && rope != nullptr) {
+      rope->rotate(positions.data(), tokens, policy_->num_heads, q.data());
+      if (keys == CachedKeys::rotated) rope->rotate(positions.data(), tokens, policy_->num_kv_heads, k.data());
     }
     return s;
   }
@@ -109,7 +111,7 @@ class BitNetAttention {
   BitNetAttention() = default;
 
   detail::UntilMoved<Gqa> policy_;
-  std::optional<Rope> rope_;
+  detail::HeadRope rope_;
   BitNetProjections<L> projections_;
 };
 
