@@ -4,7 +4,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include <chrono>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -12,7 +11,7 @@
 #include <heed/layer/projection.hpp>
 
 #include "cold.hpp"
-#include "limits.hpp"
+#include "layer_calls.hpp"
 
 namespace bench {
 
@@ -34,7 +33,7 @@ class ProjectionLayers {
     Gaussians numbers(6);
     std::vector<float> w;
     for (Index o = 0; o < out; ++o) {
-      for (const float x : numbers.next(in)) w.push_back(x / std::sqrt(float(in)));
+      for (const float number : numbers.next(in)) w.push_back(number / std::sqrt(float(in)));
     }
     for (Index r = 0; r < rows; ++r) {
       const auto row = numbers.next(in);
@@ -90,38 +89,20 @@ void run_projection(benchmark::State& state, const ProjectionTask& task, Index t
   auto& fixture = keep_last<ProjectionLayers>(kept, task.out, task.in, task.rows, task.type,
                                               task.smoke ? Index{0} : cold_projection_bytes);
   heed::ThreadPool& executor = pool(threads);
-  const auto call = [&](std::size_t layer) {
-    fixture.layers[layer].template apply<Backend>(task.rows, fixture.x.data(), fixture.y.data(), executor);
+  const auto call = [&](Index layer) {
+    fixture.layers[std::size_t(layer)].template apply<Backend>(task.rows, fixture.x.data(), fixture.y.data(), executor);
+    return heed::Status();
   };
-  double worst = 0;
-  if (!checked) {
-    call(0);
-    if (!check_answer(state, fixture.worst(), worst)) return;
-    checked = true;
-  }
-  std::fill(fixture.y.begin(), fixture.y.end(), std::nanf(""));
-
-  LimitsAround limits(threads, task.smoke ? 1 : 3);
-  const auto start = std::chrono::steady_clock::now();
-  std::size_t layer = 0;
-  for (auto _ : state) {
-    layer = layer == 0 ? fixture.layers.size() - 1 : layer - 1;
-    call(layer);
-  }
-  const auto elapsed = std::chrono::steady_clock::now() - start;
-  limits.close();
-  if (!check_answer(state, fixture.worst(), worst)) return;  // all layers have the same numbers
-
-  const double calls = double(state.iterations()) / std::chrono::duration<double>(elapsed).count() * 1e-9;
-  const double operations = 2 * double(task.out * task.in * task.rows), bytes = double(fixture.layers[0].bytes());
-  auto& out = state.counters;
-  out["GBps"] = bytes * calls;
-  out["GFLOPs"] = operations * calls;
-  out["limit_GBps"] = limits.of(Limit::read_dram);
-  out["limit_GFLOPs"] = limits.of(Limit::fma_f32);
-  if (!task.smoke) out["frac_bandwidth"] = bytes * calls / limits.of(Limit::read_dram);
-  out["frac_peak"] = operations * calls / limits.of(Limit::fma_f32);
-  out["err_bound"] = worst;
+  const LayerCalls calls{
+      .layers = Index(fixture.layers.size()),
+      .threads = threads,
+      .work = {.source = task.smoke ? Limit::read_l2 : Limit::read_dram,
+               .bytes = double(fixture.layers[0].bytes()),
+               .operations = {{Limit::fma_f32, 2 * double(task.out * task.in * task.rows)}}},
+      .limit_samples = task.smoke ? 1 : 3,
+      .out = fixture.y,
+      .checked = &checked};
+  run_layers(state, calls, call, [&] { return fixture.worst(); });  // all layers have the same numbers
 }
 
 /// Registers projection/<f32 or bf16>/<backend>/<out>x<in>/rows:N/threads:T for every thread count of the task.
