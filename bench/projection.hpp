@@ -4,7 +4,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include <chrono>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -12,7 +11,7 @@
 #include <heed/layer/projection.hpp>
 
 #include "cold.hpp"
-#include "limits.hpp"
+#include "layer_calls.hpp"
 
 namespace bench {
 
@@ -90,38 +89,22 @@ void run_projection(benchmark::State& state, const ProjectionTask& task, Index t
   auto& fixture = keep_last<ProjectionLayers>(kept, task.out, task.in, task.rows, task.type,
                                               task.smoke ? Index{0} : cold_projection_bytes);
   heed::ThreadPool& executor = pool(threads);
-  const auto call = [&](std::size_t layer) {
-    fixture.layers[layer].template apply<Backend>(task.rows, fixture.x.data(), fixture.y.data(), executor);
+  const auto call = [&](Index layer) -> heed::Status {
+    const heed::Projection& projection = fixture.layers[std::size_t(layer)];
+    projection.template apply<Backend>(task.rows, fixture.x.data(), fixture.y.data(), executor);
+    return {};
   };
-  double worst = 0;
-  if (!checked) {
-    call(0);
-    if (!check_answer(state, fixture.worst(), worst)) return;
-    checked = true;
-  }
-  std::fill(fixture.y.begin(), fixture.y.end(), std::nanf(""));
-
-  LimitsAround limits(threads, task.smoke ? 1 : 3);
-  const auto start = std::chrono::steady_clock::now();
-  std::size_t layer = 0;
-  for (auto _ : state) {
-    layer = layer == 0 ? fixture.layers.size() - 1 : layer - 1;
-    call(layer);
-  }
-  const auto elapsed = std::chrono::steady_clock::now() - start;
-  limits.close();
-  if (!check_answer(state, fixture.worst(), worst)) return;  // all layers have the same numbers
-
-  const double calls = double(state.iterations()) / std::chrono::duration<double>(elapsed).count() * 1e-9;
-  const double operations = 2 * double(task.out * task.in * task.rows), bytes = double(fixture.layers[0].bytes());
-  auto& out = state.counters;
-  out["GBps"] = bytes * calls;
-  out["GFLOPs"] = operations * calls;
-  out["limit_GBps"] = limits.of(Limit::read_dram);
-  out["limit_GFLOPs"] = limits.of(Limit::fma_f32);
-  if (!task.smoke) out["frac_bandwidth"] = bytes * calls / limits.of(Limit::read_dram);
-  out["frac_peak"] = operations * calls / limits.of(Limit::fma_f32);
-  out["err_bound"] = worst;
+  const auto layers = Index(fixture.layers.size());
+  const Index bytes = fixture.layers[0].bytes();
+  const LayerCalls calls{.layers = layers,
+                         .threads = threads,
+                         .work = {.source = source_of(bytes * layers, threads),
+                                  .bytes = double(bytes),
+                                  .operations = {{Limit::fma_f32, 2 * double(task.out * task.in) * double(task.rows)}}},
+                         .limit_samples = task.smoke ? 1 : 3,
+                         .out = fixture.y,
+                         .checked = &checked};
+  run_layers(state, calls, call, [&] { return fixture.worst(); });
 }
 
 /// Registers projection/<f32 or bf16>/<backend>/<out>x<in>/rows:N/threads:T for every thread count of the task.
