@@ -89,20 +89,22 @@ void run_projection(benchmark::State& state, const ProjectionTask& task, Index t
   auto& fixture = keep_last<ProjectionLayers>(kept, task.out, task.in, task.rows, task.type,
                                               task.smoke ? Index{0} : cold_projection_bytes);
   heed::ThreadPool& executor = pool(threads);
-  const auto call = [&](Index layer) {
-    fixture.layers[std::size_t(layer)].template apply<Backend>(task.rows, fixture.x.data(), fixture.y.data(), executor);
-    return heed::Status();
+  const auto call = [&](Index layer) -> heed::Status {
+    const heed::Projection& projection = fixture.layers[std::size_t(layer)];
+    projection.template apply<Backend>(task.rows, fixture.x.data(), fixture.y.data(), executor);
+    return {};
   };
-  const LayerCalls calls{
-      .layers = Index(fixture.layers.size()),
-      .threads = threads,
-      .work = {.source = task.smoke ? Limit::read_l2 : Limit::read_dram,
-               .bytes = double(fixture.layers[0].bytes()),
-               .operations = {{Limit::fma_f32, 2 * double(task.out * task.in * task.rows)}}},
-      .limit_samples = task.smoke ? 1 : 3,
-      .out = fixture.y,
-      .checked = &checked};
-  run_layers(state, calls, call, [&] { return fixture.worst(); });  // all layers have the same numbers
+  const auto layers = Index(fixture.layers.size());
+  const Index bytes = fixture.layers[0].bytes();
+  const LayerCalls calls{.layers = layers,
+                         .threads = threads,
+                         .work = {.source = source_of(bytes * layers, threads),
+                                  .bytes = double(bytes),
+                                  .operations = {{Limit::fma_f32, 2 * double(task.out * task.in) * double(task.rows)}}},
+                         .limit_samples = task.smoke ? 1 : 3,
+                         .out = fixture.y,
+                         .checked = &checked};
+  run_layers(state, calls, call, [&] { return fixture.worst(); });
 }
 
 /// Registers projection/<f32 or bf16>/<backend>/<out>x<in>/rows:N/threads:T for every thread count of the task.

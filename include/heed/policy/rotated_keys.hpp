@@ -55,6 +55,7 @@ struct KeyRotation {
 
   void values(Index, Index, const float*, const Index*, float*, Linear) const noexcept {}
   [[nodiscard]] KeyTurns turns() const noexcept {
+    if (rope == nullptr) return {};
     KeyTurns turns = rope->turns();
     if (rope->options().head_dim != key.width) turns.first += offset;
     return turns;
