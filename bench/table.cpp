@@ -33,14 +33,14 @@ std::string binding_limit(const Run& run) {
 
 void print(const Run& run, double spread) {
   const double microseconds = run.real_accumulated_time * 1e6 / (run.iterations > 0 ? double(run.iterations) : 1.0);
-  std::printf("%-58s %10.*f %5.1f", run.run_name.str().c_str(), microseconds < 100 ? 2 : 1, microseconds, 100 * spread);
+  std::printf("%-64s %10.*f %5.1f", run.run_name.str().c_str(), microseconds < 100 ? 2 : 1, microseconds, 100 * spread);
   print(run, "GBps", " %7.1f", 1, 7);
   print(run, "frac_bandwidth", " %6.1f", 100, 6);
   print(run, "GFLOPs", " %8.1f", 1, 8);
   if (run.counters.contains("frac_roof")) {  // limits end here, without blanks
     print(run, "frac_peak", " %6.1f", 100, 6);
     print(run, "frac_roof", " %6.1f", 100, 6);
-    std::printf(" %-9s", binding_limit(run).c_str());
+    std::printf(" %-16s", binding_limit(run).c_str());
     print(run, "err_bound", " %8.4f", 1, 8);
     print(run, "kv_bytes_per_token", " %7.0f", 1, 7);
     if (run.counters.contains("Gweights")) print(run, "Gweights", " %7.1f", 1, 7);
@@ -64,7 +64,7 @@ bool Table::ReportContext(const Context& context) {
       "math's instructions; %%roof: time at the limits over time taken; bound: the limit that binds; limits at as\n"
       "many threads, moments before and after; err: of the permitted error; B/token: KV cache of one layer;\n"
       "Gw/s: 1e9 ternary weights a second\n\n"
-      "%-58s %10s %5s %7s %6s %8s %6s %6s %-9s %8s %7s %7s\n",
+      "%-64s %10s %5s %7s %6s %8s %6s %6s %-16s %8s %7s %7s\n",
       "benchmark", "us", "+-%", "GB/s", "%BW", "GFLOP/s", "%peak", "%roof", "bound", "err", "B/token", "Gw/s");
   return true;
 }
@@ -76,7 +76,7 @@ void Table::ReportRuns(const std::vector<Run>& runs) {
   }
   for (const Run& run : runs) {
     if (run.error_occurred) {
-      std::printf("%-58s FAILED: %s\n", run.run_name.str().c_str(), run.error_message.c_str());
+      std::printf("%-64s FAILED: %s\n", run.run_name.str().c_str(), run.error_message.c_str());
     } else if (run.aggregate_name == "median" || (run.run_type == Run::RT_Iteration && run.repetitions <= 1)) {
       print(run, spread);
     }
