@@ -1,7 +1,7 @@
 /// \file
 /// heed_bench: attention and ternary products beside the limits of the machine it runs on.
 ///
-///     heed_bench                                      everything, about five minutes on an idle machine
+///     heed_bench                                      everything, about ten minutes on an idle machine
 ///     heed_bench --benchmark_filter=decode/gqa        some of it
 ///     heed_bench --benchmark_out=r.json --benchmark_context=commit=$(git rev-parse --short HEAD)
 ///
