@@ -10,6 +10,7 @@
 
 #include <heed/layer/projection.hpp>
 
+#include "bandwidth.hpp"
 #include "cold.hpp"
 #include "layer_calls.hpp"
 
