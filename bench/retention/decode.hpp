@@ -91,10 +91,11 @@ inline void run_decode(const TextTokens& text) {
   row("separators every 5, window 256", heed::Separators{.initial = 3, .window = 256, .ids = {1}}, phrases);
 
   using Policy = heed::RotatedKeys<heed::Gqa>;
-  const heed::Rope rope = heed::value_or_throw(heed::Rope::create({.head_dim = 128,
-                                                                   .layout = heed::RopeLayout::half_split,
-                                                                   .theta = 5e5,
-                                                                   .read_positions = 1024}));  // more than the rule keeps
+  const heed::Rope rope =
+      heed::value_or_throw(heed::Rope::create({.head_dim = 128,
+                                               .layout = heed::RopeLayout::half_split,
+                                               .theta = 5e5,
+                                               .read_positions = 1024}));  // more than the rule keeps
   const heed::SeparatorStream rule{
       .initial = 4, .separators = 64, .local = 256, .capacity = 800, .ids = text.separators()};
   std::printf("\nseparator stream 4, 64, 256, 800: parts of a decode step, microseconds a layer, and share\n");

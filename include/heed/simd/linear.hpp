@@ -31,6 +31,8 @@ struct LinearLoop {
  private:
   // Vectors of a tile of several rows, as for scores, and of one row.
   static constexpr int wide = tile_vectors<V>, wide_of_one = 8;
+  // Up to this number of rows each is computed alone: with 16 registers a tile of several has a quarter of a panel's columns.
+  static constexpr Index single_rows = V::registers >= 32 ? 1 : 4;
   // Columns and inputs of what is used for all rows before the next one. 16 KiB stay in L1.
   static constexpr Index panel_columns = Matrix::panel_columns, cached_inputs = 64;
 
@@ -105,7 +107,7 @@ struct LinearLoop {
   template <class Weights>
   static void product_of(const Matrix& m, Index rows, Rows x, Sums y) {
     Index o = 0;
-    if (rows == 1) o = columns<Weights, wide_of_one>(m, o, rows, x, y);
+    if (rows <= single_rows) o = columns<Weights, wide_of_one>(m, o, rows, x, y);
     o = columns<Weights, wide>(m, o, rows, x, y);
     if constexpr (Weights::in_order) o = columns<Weights, 1>(m, o, rows, x, y);
     for (; o < m.out; o += W) last(m, {o, std::min(o + W, m.out)}, rows, x, y);
