@@ -31,7 +31,7 @@ TEST_P(Edge, QueriesBeforeTheFirstKeySeeNothing) {
   Problem p = gaussian(small, 9, 4, 2);
   p.sinks = {1, 2, 3, 4};
   Output got = run(subject(), p);
-  EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p)) <= 1);
+  EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p)) <= 1);
   got.out.resize(std::size_t(5 * p.out_row()));
   got.lse.resize(5 * 4);
   expect_nothing(got);
@@ -76,8 +76,8 @@ TEST_P(Edge, LargeLogits) {
       for (float& x : p.q) x = size / 8 * (x > 0 ? 1.0f : -1.0f);
       for (float& x : p.k) x = x > 0 ? 1.0f : -1.0f;  // logits are multiples of size / 4 in [-size, size], exactly
       const Output got = run(subject(), p);
-      EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p)) <= 1) << p;
-      EXPECT_TRUE(oracle::worst_lse(got.lse, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_lse(subject(), got.lse, answer(subject(), p)) <= 1) << p;
     }
   }
 }
@@ -91,7 +91,7 @@ TEST_P(Edge, EqualLogitsGiveTheMean) {
       for (std::size_t i = 0; i < p.q.size(); ++i) p.q[i] = i % 8 == 0 ? logit : 0;
       std::fill(p.k.begin(), p.k.end(), 1.0f);
       const Output got = run(subject(), p);
-      EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p)) <= 1) << p;
       for (const float x : got.lse) EXPECT_TRUE(oracle::lse_ratio(x, logit + std::log(double(keys)), 0) <= 1) << x;
     }
   }
@@ -135,8 +135,8 @@ TEST_P(Edge, AlibiCountsDistancesOnBothSides) {
       p.slopes = {0.5f, 0.1f, 0, 0.02f};
       for (Index i = 0; i < queries; ++i) p.query_positions.push_back(i * (keys - 1) / std::max<Index>(queries - 1, 2));
       const Output got = run(subject(), p);
-      EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p)) <= 1) << p;
-      EXPECT_TRUE(oracle::worst_lse(got.lse, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_lse(subject(), got.lse, answer(subject(), p)) <= 1) << p;
     }
   }
   // Equal logits, the query in the middle of three keys: weights e^-1, 1, e^-1.
@@ -163,8 +163,8 @@ TEST_P(Edge, RowsBeyondTheFormatSaturate) {
     for (const float x : got.out) EXPECT_TRUE(std::isfinite(x)) << p;
     // A weight is 2^-8 e^(s - max), and may be lost below 2^-126. That much of the largest value counts for each key.
     const double lost = 300 * 0x1p-118 * double(beyond(subject().value_codec()));
-    EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p), oracle::eps32, lost) <= 1) << p;
-    EXPECT_TRUE(oracle::worst_lse(got.lse, answer(subject(), p)) <= 1) << p;
+    EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p), oracle::eps32, lost) <= 1) << p;
+    EXPECT_TRUE(worst_lse(subject(), got.lse, answer(subject(), p)) <= 1) << p;
   }
 }
 
@@ -179,7 +179,7 @@ TEST_P(Edge, HugeValuesDoNotOverflow) {
       std::fill(p.k.begin(), p.k.end(), 0.5f);
       for (std::size_t i = 0; i < p.v.size(); ++i) p.v[i] = i % 8 < 4 ? huge : (i / 16) % 2 == 0 ? huge : -huge;
       const Output got = run(subject(), p);
-      EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p)) <= 1) << p;
     }
   }
 }
@@ -191,12 +191,12 @@ TEST_P(Edge, SubnormalNumbers) {
       Problem p = gaussian(small, 2, keys, 8);
       for (float& x : p.v) x *= size;
       const double floor = double(128 + 4 * keys) * 0x1p-149;
-      EXPECT_TRUE(oracle::worst_output(run(subject(), p).out, answer(subject(), p), oracle::eps32, floor) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), run(subject(), p).out, answer(subject(), p), oracle::eps32, floor) <= 1) << p;
       p = gaussian(small, 2, keys, 8);
       for (float& x : p.q) x *= size;
-      EXPECT_TRUE(oracle::worst_output(run(subject(), p).out, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), run(subject(), p).out, answer(subject(), p)) <= 1) << p;
       for (float& x : p.k) x *= size;
-      EXPECT_TRUE(oracle::worst_output(run(subject(), p).out, answer(subject(), p)) <= 1) << p;
+      EXPECT_TRUE(worst_output(subject(), run(subject(), p).out, answer(subject(), p)) <= 1) << p;
     }
   }
 }
@@ -209,7 +209,7 @@ TEST_P(Edge, SinkLogits) {
     for (const float sink : {-infinity, -1e4f, -10.0f, 0.0f, 10.0f, 80.0f, 1e4f}) {
       p.sinks = {sink, sink - 1, sink + 1, sink};
       const Output got = run(subject(), p);
-      EXPECT_TRUE(oracle::worst_output(got.out, answer(subject(), p), oracle::eps32, 0x1p-118) <= 1) << p << " " << sink;
+      EXPECT_TRUE(worst_output(subject(), got.out, answer(subject(), p), oracle::eps32, 0x1p-118) <= 1) << p << " " << sink;
       EXPECT_TRUE(got.lse == without.lse) << "a sink is not in the lse";
       if (sink <= -1e4f) {
         EXPECT_TRUE(got == without) << p << " " << sink;

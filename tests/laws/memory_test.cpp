@@ -88,7 +88,7 @@ TEST_P(Memory, WorkspaceBytesAreExact) {
     const Output want = run(subject(), p);
     const auto cache = filled(subject(), p);
     const auto keys = cache->keys();
-    const auto bytes = subject().storage.workspace_bytes(p.shape, p.queries, p.keys, threads);
+    const auto bytes = subject().storage.workspace_bytes(subject().kernel, p.shape, p.queries, p.keys, threads);
     ASSERT_TRUE(bytes.ok());
     // As the caller's memory, aligned and not, with sentinels behind it.
     const std::size_t lines = *bytes / 64 + 3, aligned = *bytes - heed::Workspace::alignment;

@@ -246,7 +246,7 @@ TEST_P(Partial, PromisedBytesSuffice) {
     PartialSizes sizes{.queries = p.queries, .keys = p.keys, .workers = threads};
     for (const KeyRange& range : {KeyRange::before(at), KeyRange::from(at)}) {
       sizes.range = range;
-      const PartialBytes bytes = subject().storage.partial_bytes(p.shape, sizes);
+      const PartialBytes bytes = subject().storage.partial_bytes(subject().kernel, p.shape, sizes);
       std::vector<std::byte> scratch(bytes.workspace);
       heed::Workspace workspace{std::span<std::byte>(scratch)};
       memory.emplace_back(bytes.states);
@@ -274,7 +274,7 @@ TEST_P(Partial, PromisedBytesSuffice) {
                                        " bytes, this call needs " + std::to_string(mine.bytes().size()));
       EXPECT_TRUE(less.empty());
     }
-    std::vector<std::byte> scratch(subject().storage.partial_bytes(p.shape, sizes).finish_workspace);
+    std::vector<std::byte> scratch(subject().storage.partial_bytes(subject().kernel, p.shape, sizes).finish_workspace);
     heed::Workspace workspace{std::span<std::byte>(scratch)};
     Output got{std::vector<float>(want.out.size(), nan), std::vector<float>(want.lse.size(), nan)};
     const Output untouched = got;

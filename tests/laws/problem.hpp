@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <ostream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -115,8 +118,42 @@ inline void share_rows(Problem& p) {
                     .key_positions = std::move(key_positions)};
   for (double& x : o.k) x = rounded(x, subject.key_codec());
   for (double& x : o.v) x = rounded(x, subject.value_codec());
+  if (!subject.has_default_math()) {  // math::Bf16 rounds what is not bf16
+    for (auto* const numbers : {&o.q, &o.k, &o.v}) {
+      for (double& x : *numbers) x = rounded(x, "bf16");
+    }
+  }
   return oracle::attention(o);
 }
+
+/// oracle::worst_output() and oracle::worst_lse() with the bound of the subject's math. That of math::Bf16 is widened by the
+/// rounding of keys that a preparation makes: tests/math has the bound itself.
+/// \{
+[[nodiscard]] inline double worst_output(const Subject& subject, std::span<const float> got, const oracle::Answer& want,
+                                         double eps_out = oracle::eps32, double floor = 0) {
+  if (subject.has_default_math()) return oracle::worst_output(got, want, eps_out, floor);
+  if (got.size() != want.o.size()) return infinity;
+  const std::size_t value_dim = want.lse.empty() ? 1 : want.o.size() / want.lse.size();
+  double worst = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double permitted = eps_out * std::abs(want.o[i]) + floor +
+                             (0x1p-6 + 0x1p-7 * want.logit_size[i / value_dim]) * want.abs_values[i];
+    worst = std::max(worst, oracle::ratio(double(got[i]), want.o[i], permitted));
+  }
+  return worst;
+}
+[[nodiscard]] inline double worst_lse(const Subject& subject, std::span<const float> got, const oracle::Answer& want) {
+  if (subject.has_default_math()) return oracle::worst_lse(got, want);
+  if (got.size() != want.lse.size()) return infinity;
+  double worst = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double permitted = oracle::eps32 * 8 * std::abs(want.lse[i]) + 0x1p-7 * (1 + want.logit_size[i]);
+    const bool empty = want.lse[i] == -oracle::infinity && got[i] == -infinity;
+    worst = std::max(worst, empty ? 0 : oracle::ratio(double(got[i]), want.lse[i], permitted));
+  }
+  return worst;
+}
+/// \}
 
 struct Output {
   std::vector<float> out, lse;

@@ -92,8 +92,8 @@ struct World {
 void expect_laws(const World& w, oracle::Random& random) {
   const Output whole = w.all();
   const oracle::Answer want = answer(w.subject, w.p);
-  EXPECT_TRUE(oracle::worst_output(whole.out, want) <= 1) << w.p;
-  EXPECT_TRUE(oracle::worst_lse(whole.lse, want) <= 1) << w.p;
+  EXPECT_TRUE(worst_output(w.subject, whole.out, want) <= 1) << w.p;
+  EXPECT_TRUE(worst_lse(w.subject, whole.lse, want) <= 1) << w.p;
   EXPECT_TRUE(whole == w.all(true)) << "evicted " << w.p;
   for (const Index threads : {2, 3, 8}) {
     EXPECT_TRUE(whole == w.all(threads == 3, threads)) << "threads " << threads << " " << w.p;
@@ -253,7 +253,7 @@ TEST_P(SplitMasks, OneListGivesTheSameAnswer) {
   const World w(subject(), {.heads = 4, .kv_heads = 2, .key_dim = 16, .value_dim = 12}, c, 11);
   Problem p = w.p;
   p.mask = ignorant_split(w.mask);
-  EXPECT_TRUE(oracle::worst_output(run(subject(), p, *w.rows).out, answer(subject(), p)) <= 1);
+  EXPECT_TRUE(worst_output(subject(), run(subject(), p, *w.rows).out, answer(subject(), p)) <= 1);
 }
 
 /// workspace_bytes() knows nothing of masks, and suffices.
@@ -270,7 +270,7 @@ TEST_P(SplitMasks, WorkspaceBytesSuffice) {
     for (Index token = 0; token < c.tokens; ++token) everything.push_back(token);
     const AnyMask mask = split(w.mask.of(everything));
     for (const Index threads : {1, 2, 7}) {
-      const auto bytes = subject().storage.workspace_bytes(w.p.shape, c.queries, c.tokens, threads);
+      const auto bytes = subject().storage.workspace_bytes(subject().kernel, w.p.shape, c.queries, c.tokens, threads);
       std::vector<std::byte> memory(*bytes);
       heed::Workspace workspace{std::span<std::byte>(memory)};
       std::vector<float> out(std::size_t(c.queries * w.p.out_row()));

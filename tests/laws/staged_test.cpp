@@ -89,7 +89,7 @@ TEST_P(StagedSources, WorkspaceBytesSuffice) {
     const auto cache = filled(subject(), p);
     const auto rows = cache->keys();
     const Staged keys(*rows, random_stages(random, p, 1));
-    std::vector<std::byte> memory(*subject().storage.workspace_bytes(p.shape, p.queries, p.keys, threads, p.queries));
+    std::vector<std::byte> memory(*subject().storage.workspace_bytes(subject().kernel, p.shape, p.queries, p.keys, threads, p.queries));
     heed::Workspace workspace{std::span<std::byte>(memory)};
     EXPECT_EQ(staged(subject(), p, keys, threads, workspace).lse.size(), 200u);
   }

@@ -173,21 +173,25 @@ class StorageOf final : public Storage {
       return heed::attend_finish_batch(kernel, policy, sequences, workspace, executor, options);
     });
   }
-  [[nodiscard]] PartialBytes partial_bytes(const AttentionShape& shape, const PartialSizes& s) const override {
+  [[nodiscard]] PartialBytes partial_bytes(const heed::Kernel& kernel, const AttentionShape& shape,
+                                           const PartialSizes& s) const override {
     return with_policy(shape, [&](const auto& policy) {
       return PartialBytes{
           heed::value_or_throw(heed::partial_states_bytes(policy, s.queries, s.keys, s.range)),
-          heed::value_or_throw(heed::partial_workspace_bytes(policy, s.queries, s.keys, s.range, s.workers, s.stages)),
+          heed::value_or_throw(
+              heed::partial_workspace_bytes(kernel, policy, s.queries, s.keys, s.range, s.workers, s.stages)),
           heed::value_or_throw(heed::finish_workspace_bytes(policy, s.queries, s.nodes, s.workers))};
     });
   }
   [[nodiscard]] heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const override {
     return heed::key_chunks(Coded<K, V>{&keys}, mask);
   }
-  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries, Index keys,
-                                                          Index workers, Index stages) const override {
-    return with_policy(
-        shape, [&](const auto& policy) { return heed::workspace_bytes(policy, queries, keys, workers, stages); });
+  [[nodiscard]] heed::Result<std::size_t> workspace_bytes(const heed::Kernel& kernel, const AttentionShape& shape,
+                                                          Index queries, Index keys, Index workers,
+                                                          Index stages) const override {
+    return with_policy(shape, [&](const auto& policy) {
+      return heed::workspace_bytes(kernel, policy, queries, keys, workers, stages);
+    });
   }
   [[nodiscard]] std::unique_ptr<Cache> cache(const AttentionShape& shape) const override {
     return with_policy(shape, [&]<class P>(const P& policy) -> std::unique_ptr<Cache> {

@@ -159,9 +159,11 @@ class Storage {
   virtual heed::Status attend_finish(const heed::Kernel& kernel, const AttentionShape& shape,
                                      std::span<const heed::FinishSequence> sequences, heed::Workspace& workspace,
                                      AnyExecutor executor, const heed::AttendOptions& options) const = 0;
-  [[nodiscard]] virtual PartialBytes partial_bytes(const AttentionShape& shape, const PartialSizes& sizes) const = 0;
+  [[nodiscard]] virtual PartialBytes partial_bytes(const heed::Kernel& kernel, const AttentionShape& shape,
+                                                  const PartialSizes& sizes) const = 0;
   [[nodiscard]] virtual heed::KeyRange key_chunks(const Source& keys, heed::MaskRef mask) const = 0;
-  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const AttentionShape& shape, Index queries,
+  [[nodiscard]] virtual heed::Result<std::size_t> workspace_bytes(const heed::Kernel& kernel,
+                                                                  const AttentionShape& shape, Index queries,
                                                                   Index keys, Index workers,
                                                                   Index stages = 1) const = 0;
   [[nodiscard]] virtual std::unique_ptr<Cache> cache(const AttentionShape& shape) const = 0;

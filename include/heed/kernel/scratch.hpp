@@ -42,6 +42,7 @@ struct TaskShape {
   bool makes_values = false;
   Index max_rows = 0;  ///< rows of the largest task
   Index pass = 1;      ///< most chunks of a pass
+  Index pass_rows = 0;  ///< rows of logits of a pass: pass * max_rows, or more
   int slots = 0;       ///< pending states per row
   MathSizes math;
 };
@@ -49,7 +50,7 @@ struct TaskShape {
 /// One worker's scratch. carve() gives the sizes.
 struct Scratch {
   std::byte* q = nullptr;            // Querys of the math
-  float* scores = nullptr;           // [pass][max_rows][256]
+  float* scores = nullptr;           // [pass][max_rows][256], of pass_rows rows
   std::byte* weights = nullptr;      // Weights of the math, unless they take the place of scores
   std::byte* key_panel = nullptr;    // Panels of the math
   std::byte* value_panel = nullptr;  // the same
@@ -74,7 +75,7 @@ struct Scratch {
     const bool prepares = shape.stream_width > 0;
     Scratch s;
     s.q = carver.take<std::byte>(shape.max_rows * shape.math.query_row(shape.key_width));
-    s.scores = carver.take<float>(shape.pass * shape.max_rows * chunk_keys);
+    s.scores = carver.take<float>(shape.pass_rows * chunk_keys);
     s.weights = carver.take<std::byte>(shape.max_rows * chunk_keys * shape.math.weight_bytes);
     s.key_panel = carver.take<std::byte>(shape.math.panel(shape.key_width));
     s.value_panel = carver.take<std::byte>(shape.math.panel(chunk_keys));
@@ -86,8 +87,8 @@ struct Scratch {
     s.stacks = carver.take<MergeStack>(shape.max_rows);
     s.targets = carver.take<RowTarget>(shape.max_rows);
     s.sums = carver.take<ChunkSum>(shape.max_rows);
-    s.visible = carver.take<KeyBits>(shape.pass * shape.max_rows);
-    s.chunks = carver.take<PassChunk>(shape.pass);
+    s.visible = carver.take<KeyBits>(shape.pass_rows);
+    s.chunks = carver.take<PassChunk>(max_pass);
     s.pointers = carver.take<const std::byte*>(3 * chunk_keys + max_ahead + most_key_group);
     s.factor_pointers = carver.take<const std::byte*>(2 * chunk_keys);
     s.key_factors = carver.take<float>(panel_keys * num_factors<Factors::per_block>(shape.key_width));

@@ -45,9 +45,9 @@ class TaskRows {
   /// The chunks of the task, far ones first, and their number.
   /// \{
   [[nodiscard]] Chunk chunk(Index n) const noexcept {
-    const Interval far = task_->far_chunks;
-    return n < far.size() ? job_->far_chunk(far.begin + n)
-                          : job_->near_chunk(task_->near_chunks.begin + n - far.size());
+    const Index in_far_list = task_->far_chunks.size();
+    return n < in_far_list ? job_->far_chunk(task_->far_chunks.begin + n)
+                           : job_->near_chunk(task_->near_chunks.begin + n - in_far_list);
   }
   [[nodiscard]] Index num_chunks() const noexcept { return task_->far_chunks.size() + task_->near_chunks.size(); }
   /// \}

@@ -68,8 +68,10 @@ class Tasks {
     number_tasks();
     // The far list and the near list may begin and end within a span. So there may be more parts than max_partials().
     for (; cuts && num_tasks_ > max_partials(); number_tasks()) span_ *= 2;
-    const Index fitting = max_pass_rows / std::max<Index>(shape_.max_rows, 1);
-    shape_.pass = std::clamp<Index>(std::min(most_chunks, fitting), 1, max_pass);
+    // Memory grows with rows and with chunks: fewer rows take no more of it, although their passes are longer.
+    const Index chunks_of_pass = std::clamp<Index>(most_chunks, 1, max_pass);
+    shape_.pass_rows = std::max(shape_.max_rows, std::min(max_pass_rows, shape_.max_rows * chunks_of_pass));
+    shape_.pass = shape_.max_rows == 0 ? 1 : std::min(chunks_of_pass, shape_.pass_rows / shape_.max_rows);
     shape_.key_width = layout_.key_width;
     shape_.value_width = layout_.value_width;
     shape_.state_width = round_up(layout_.value_width, state_align);

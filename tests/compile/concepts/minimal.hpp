@@ -130,6 +130,7 @@ struct Math {
   using Weight = float;
   static constexpr Index query_numbers = 1;
   static constexpr Index panel_numbers = 1;
+  static constexpr Index weight_place(Index slot) { return slot; }
   template <class B>
   struct On : B {
     static void queries(const float* q, Index rows, Index width, float* out) {

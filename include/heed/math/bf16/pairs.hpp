@@ -17,12 +17,12 @@ namespace heed::inline HEED_ABI {
 /// Two bf16 numbers in a word: of a query or a key, dim 2 i in the lower half and dim 2 i + 1 in the upper half. Of values,
 /// the key of slot 2 i in the upper half and that of slot 2 i + 1 in the lower half.
 struct Bf16Pair {
-  std::uint32_t bits;
+  std::uint32_t bits;  ///< both numbers
 };
 
 /// A softmax weight as a bf16 number. Two of them are read as a Bf16Pair.
 struct Bf16Weight {
-  std::uint16_t bits;
+  std::uint16_t bits;  ///< the upper half of a float
   /// The number, exactly.
   explicit operator float() const noexcept { return heed::Bf16::to_float(bits); }
 };
