@@ -142,22 +142,6 @@ class ChunkKeys {
     return readable;
   }
 
-  /// true if `bytes` bytes can be read from the start of every row of `slots`, as point_at() says.
-  [[nodiscard]] bool readable(const Chunk& chunk, Interval slots, const View& view, Index bytes) {
-    const ChunkRuns runs = planned_runs(chunk, view.stream);
-    if (runs.first >= 0) return runs.readable_bytes >= bytes;
-    const Index head = head_of(view.stream);
-    const Index* const key = chunk.is_far ? far_list(chunk) : nullptr;
-    const auto index = [&](Index slot) { return key == nullptr ? chunk.first + slot : key[slot]; };
-    for (Index k = std::max(slots.begin, chunk.slots.begin); k < slots.end;) {
-      const Index first = index(k);
-      const RowRun run = job_->source.row_run(view.stream, head, first, index(slots.end - 1) + 1 - first);
-      if (run.readable_bytes < bytes) return false;
-      while (k < slots.end && index(k) - first < run.rows) ++k;
-    }
-    return true;
-  }
-
   /// Fills row[k] with a pointer to the key row in slot slots.begin + k of `chunk` that the next KV head has. Returns how
   /// many; 0 if the plan does not know.
   Index point_at_next_head(const Chunk& chunk, const std::byte** row) {

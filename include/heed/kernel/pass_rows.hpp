@@ -45,27 +45,25 @@ class PassRows {
   [[nodiscard]] const LocatedRows<V>& values() const noexcept { return values_; }
   /// \}
 
-  /// Locates the keys of chunk number `n`, and its values if it is a pass of its own. Returns true if both can be read in
+  /// Locates the keys of chunk number `n`, and its values if it is a pass of its own. Returns true if the keys can be read in
   /// place.
   bool locate_keys(Index n) {
     const PassChunk& here = at(n);
     const Interval slots = slots_of(here.visible);
     const PrefetchDistance distance = prefetch_.of_keys(here.visible.rows.size());
-    bool whole = keys_.find(*chunk_, slots, after_keys(n), distance, scratch_.pointers, scratch_.factor_pointers);
-    if (chunks_.size() == 1) {
-      locate_values(n, keys_.following());
-      whole &= keys_.following_readable();
-    } else {
-      whole &= chunk_->readable(here.chunk, slots, layout_.value, values_.readable_bytes());
-    }
+    const bool whole = keys_.find(*chunk_, slots, after_keys(n), distance, scratch_.pointers, scratch_.factor_pointers);
+    if (chunks_.size() == 1) locate_values(n, keys_.following());
     return whole;
   }
-  /// Locates the values of chunk number `n`. `there` has their pointers already, unless it is null.
+  /// Locates the values of chunk number `n`. `there` has their pointers already, unless it is null. values_whole() then says
+  /// whether they can be read in place.
   void locate_values(Index n, const std::byte** there = nullptr) {
     const Visibility& visible = at(n).visible;
-    values_.find(*chunk_, slots_of(visible), after_values(n), prefetch_.of_values(visible.rows.size(), values_at_once_),
+    const bool whole = values_.find(*chunk_, slots_of(visible), after_values(n), prefetch_.of_values(visible.rows.size(), values_at_once_),
                  there != nullptr ? there : scratch_.pointers, scratch_.factor_pointers + chunk_keys, there != nullptr);
+    values_whole_ = there != nullptr ? keys_.following_readable() : whole;
   }
+  [[nodiscard]] bool values_whole() const noexcept { return values_whole_; }
   /// Prefetches the first keys of the task. No earlier chunk did, and hardware does not predict scattered rows.
   void prefetch_first_keys() const noexcept {
     keys_.prefetch_first(prefetch_.of_keys(at(chunks_.begin).visible.rows.size()).l1_bytes);
@@ -126,6 +124,7 @@ class PassRows {
   Interval chunks_;
   LocatedRows<K> keys_;
   LocatedRows<V> values_;
+  bool values_whole_ = false;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -107,9 +107,8 @@ class RowBlock {
       here_->any = visible_.find(rows_, chunk_);
       if (!here_->any) continue;
       here_->visible = visible_.found();
-      const bool whole = pass_.locate_keys(n);
-      here_->in_place = whole && !preparation_.makes_values && visible_.rows().size() <= few_rows_;
-      if (here_->in_place && n == 0 && here_->chunk.is_far) pass_.prefetch_first_keys();
+      in_place_ = may_read_in_place(pass_.locate_keys(n));
+      if (in_place_ && n == 0 && here_->chunk.is_far) pass_.prefetch_first_keys();
       if (preparation_.object != nullptr) {
         prepared_->score(this);
       } else {
@@ -126,9 +125,14 @@ class RowBlock {
         visible_.recall(here_->visible);
         pass_.locate_values(n);
       }
+      in_place_ = may_read_in_place(pass_.values_whole());
       softmax_and_place();
       accumulate();
     }
+  }
+  // true if rows that can be read in place are. Made values need a packed panel, and so do the keys of a call that has them.
+  [[nodiscard]] bool may_read_in_place(bool whole) const noexcept {
+    return whole && !preparation_.makes_values && visible_.rows().size() <= few_rows_;
   }
   // From here on chunk number `n` of the task is meant.
   void use(Index n) noexcept {
@@ -154,7 +158,7 @@ class RowBlock {
   }
 
   void compute_scores() {
-    if (here_->in_place) {
+    if (in_place_) {
       score_in_place<K>({visible_.keys().begin / most_key_group * most_key_group, visible_.keys().end});
       return;
     }
@@ -171,7 +175,7 @@ class RowBlock {
       const Interval rows = visible_.panel_rows(panel), slots = visible_.panel_keys_of(panel);
       if (rows.size() <= 0) continue;
       if (!preparation_.makes_values) prepare(slots);
-      if (here_->in_place) {
+      if (in_place_) {
         score_in_place<F32>(slots);
       } else {
         score_packed<F32>(rows, slots);
@@ -188,7 +192,7 @@ class RowBlock {
   bool turns_in_place() {
     if constexpr (loops_turn) {
       const KeyTurns& turns = preparation_.turns;
-      if (!here_->in_place || visible_.rows().size() > Loops::most_turned_rows) return false;
+      if (!in_place_ || visible_.rows().size() > Loops::most_turned_rows) return false;
       if (!Loops::template can_turn<K>(turns, shape_.key_width)) return false;
       const Interval slots{visible_.keys().begin / most_key_group * most_key_group, visible_.keys().end};
       const Index from = chunk_.consecutive_from();
@@ -293,7 +297,7 @@ class RowBlock {
 
   void accumulate() {
     const Index width = shape_.value_width;
-    if (here_->in_place) {
+    if (in_place_) {
       const Index first = pass_.values().slots().begin;
       visible_.each_run(
           [&](Interval rows, Interval keys, Accumulate phase) {
@@ -359,6 +363,7 @@ class RowBlock {
   PassRows<K, V> pass_;
   float* scores_;              // of the chunk
   PassChunk* here_ = nullptr;  // the chunk
+  bool in_place_ = false;      // its keys, or later its values, are read where they lie
   [[no_unique_address]] HookCalls<Hooks> hooks_;
 };
 

@@ -27,9 +27,8 @@ inline constexpr Index max_pass_rows = 128;
 /// What is known of a chunk of a pass after its keys were scored.
 struct PassChunk {
   Chunk chunk;
-  bool any = false;       ///< some row sees a key. The rest is unknown if none does
-  Visibility visible;     ///< but for the bits of rows, which lie in Scratch::visible
-  bool in_place = false;  ///< keys and values are read where they lie
+  bool any = false;    ///< some row sees a key. The rest is unknown if none does
+  Visibility visible;  ///< but for the bits of rows, which lie in Scratch::visible
 };
 
 /// Sizes that decide how much scratch a worker needs: the same for every task of a call.

@@ -47,7 +47,7 @@ class Tasks {
         jobs_(jobs),
         workers_(std::max<Index>(workers, 1)),
         most_rows_(preparation.makes_values ? max_block_rows_of_made_values : max_block_rows) {
-    Index base_tasks = 0, most_chunks = 0;
+    Index base_tasks = 0, most_chunks = 0, most_keys = 0;
     Count work = 0;
     shape_.group = layout_.heads_per_group();
     shape_.slots = slots(0);
@@ -56,6 +56,7 @@ class Tasks {
       base_tasks += blocks;
       work = work + Count(blocks) * chunks(job);
       most_chunks = std::max(most_chunks, chunks(job));
+      most_keys = std::max(most_keys, job.num_keys);
       shape_.max_rows = std::max(shape_.max_rows, most_block_rows(job));
       shape_.slots = std::max(shape_.slots, slots(job.num_keys));
     }
@@ -68,8 +69,9 @@ class Tasks {
     number_tasks();
     // The far list and the near list may begin and end within a span. So there may be more parts than max_partials().
     for (; cuts && num_tasks_ > max_partials(); number_tasks()) span_ *= 2;
-    // Memory grows with rows and with chunks: fewer rows take no more of it, although their passes are longer.
-    const Index chunks_of_pass = std::clamp<Index>(most_chunks, 1, max_pass);
+    // Memory grows with rows and keys: fewer rows take no more of it, although their passes are longer. Both lists of a job may
+    // hold all keys, and begin and end within a chunk.
+    const Index chunks_of_pass = std::min(max_pass, 2 * (most_keys / chunk_keys + 2));
     shape_.pass_rows = std::max(shape_.max_rows, std::min(max_pass_rows, shape_.max_rows * chunks_of_pass));
     shape_.pass = shape_.max_rows == 0 ? 1 : std::min(chunks_of_pass, shape_.pass_rows / shape_.max_rows);
     shape_.key_width = layout_.key_width;
