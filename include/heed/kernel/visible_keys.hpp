@@ -74,8 +74,7 @@ class VisibleKeys {
   /// Calls body(rows, keys, phase) so that every row adds exactly the keys it sees, in order. A hidden key is never
   /// multiplied, not even by 0, because 0 * NaN is NaN. `tile` is the number of rows of a register tile. They are added
   /// together if they see the same keys.
-  template <class Body>
-  void each_run(const Body& body, Index tile) const {
+  void each_run(FunctionRef<void(Interval, Interval, Accumulate)> body, Index tile) const {
     if (all_.full) {
       body(all_.rows, all_.keys, Accumulate{});
       return;

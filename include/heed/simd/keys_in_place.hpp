@@ -51,6 +51,19 @@ struct KeysInPlaceLoops {
   // Vectors of keys that are scored at once. With 16 registers a vector has few keys, and its sums wait for each other.
   static constexpr int groups = V::registers >= 32 ? 1 : 2;
 
+  // The numbers of a block from byte `byte` of each row on: rest [groups][numbers][W]. Compiled once for all tiles: few widths
+  // have such a rest.
+  template <class C>
+  [[gnu::noinline]] static void load_rest(const std::byte* const* row, Index byte, float* rest) {
+    using Step = KeyBlock<V, C>;
+    for (int g = 0; g < groups; ++g) {
+      Reg t[std::size_t(Step::words)];
+      V::template load_block<Step::words>(row + g * W, byte, t);
+      HEED_UNROLL
+      for (int i = 0; i < Step::numbers; ++i) V::store(rest + (g * Step::numbers + i) * W, Step::number(t, i));
+    }
+  }
+
   // Scores of R rows and all keys, read where they lie. The last key is repeated.
   template <class C, int R>
   static void score_rows_tile(const float* q, Index q_stride, const KeyRows& keys, Index width, float scale, float* s) {
@@ -101,11 +114,12 @@ struct KeysInPlaceLoops {
           }
         }
         if (whole < width && begin + score_dims >= width) {
-          Reg t[std::size_t(G)][std::size_t(Step::words)];
-          for (int g = 0; g < G; ++g) V::template load_block<Step::words>(row + g * W, byte + words * 4, t[g]);
+          float rest[std::size_t(G * Step::numbers * W)];
+          load_rest<C>(row, byte + words * 4, rest);
           for (Index d = whole; d < width; ++d) {
             each([&](int r, int g) __attribute__((always_inline)) {
-              acc[r][g] = V::fma(V::set1(q[r * q_stride + d]), Step::number(t[g], int(d - whole)), acc[r][g]);
+              const Reg k = V::load(rest + (g * Step::numbers + d - whole) * W);
+              acc[r][g] = V::fma(V::set1(q[r * q_stride + d]), k, acc[r][g]);
             });
           }
         }

@@ -18,20 +18,21 @@ struct OutputLoops {
   static constexpr int W = V::width;  ///< floats of a register
 
   /// Normalises and merges the sums that accumulate_rows() or accumulate_panel() left with finish = false.
-  static void finish(RowTarget* targets, Index rows, Index dims) {
-    for (Index r = 0; r < rows; ++r) finish_dims(targets[r], 0, dims);
-  }
+  static void finish(RowTarget* targets, Index rows, Index dims) { finish(targets, rows, 0, dims); }
 
-  /// The same for dims [first, first + dims) of one row. The sums are reloaded from L1: keeping them in registers would spill
-  /// accumulators and gained nothing.
-  static void finish_dims(const RowTarget& target, Index first, Index dims) {
-    for (Index d = first; d < first + dims; d += W) {
-      Reg x = V::mul(V::set1(target.normalise), V::load(target.out + d));
-      for (int j = 0; j < target.merges; ++j) {
-        const Merge& m = target.merge[j];
-        x = V::fma(V::set1(m.left_weight), V::load(m.left + d), V::mul(V::set1(m.right_weight), x));
+  /// The same for dims [first, first + dims). It is compiled once for all tiles. The sums are reloaded from L1: keeping them
+  /// in registers would spill accumulators and gained nothing.
+  [[gnu::noinline]] static void finish(RowTarget* targets, Index rows, Index first, Index dims) {
+    for (Index r = 0; r < rows; ++r) {
+      const RowTarget& target = targets[r];
+      for (Index d = first; d < first + dims; d += W) {
+        Reg x = V::mul(V::set1(target.normalise), V::load(target.out + d));
+        for (int j = 0; j < target.merges; ++j) {
+          const Merge& m = target.merge[j];
+          x = V::fma(V::set1(m.left_weight), V::load(m.left + d), V::mul(V::set1(m.right_weight), x));
+        }
+        V::store(target.out + d, x);
       }
-      V::store(target.out + d, x);
     }
   }
 
@@ -84,11 +85,8 @@ struct OutputLoops {
       }
     }
     HEED_UNROLL
-    for (int r = 0; r < R; ++r) {
-      float* out = targets[r].out + out_dim;
-      Order::store(tile.sum[r], out);
-      if (phase.finish) finish_dims(targets[r], out_dim, N * W);
-    }
+    for (int r = 0; r < R; ++r) Order::store(tile.sum[r], targets[r].out + out_dim);
+    if (phase.finish) finish(targets, R, out_dim, N * W);
   }
 };
 

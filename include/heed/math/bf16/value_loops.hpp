@@ -130,10 +130,8 @@ struct Bf16ValueLoops {
       add_part<R, N>(p + k, 0xffff0000u, v, tile);
     }
     HEED_UNROLL
-    for (int r = 0; r < R; ++r) {
-      Order::store(tile.sum[r], targets[r].out + out_dim);
-      if (phase.finish) OutputLoops<V>::finish_dims(targets[r], out_dim, N * W);
-    }
+    for (int r = 0; r < R; ++r) Order::store(tile.sum[r], targets[r].out + out_dim);
+    if (phase.finish) OutputLoops<V>::finish(targets, R, out_dim, N * W);
   }
   // Adds one value of a pair. The other value is hidden. Its weight is left out: it may be that of another key.
   template <int R, int N>
