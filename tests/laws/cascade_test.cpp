@@ -120,7 +120,7 @@ TEST_P(Cascade, HasTheBitsOfAttendAndMeetsTheBound) {
   const std::vector<std::pair<Index, Index>> own{{1, 1}, {1, 300}, {4, 4}, {1, 700}, {30, 257}, {0, 9}, {1, 256}};
   for (const Mechanism mechanism : mechanisms()) {
     const AttentionShape shape{.mechanism = mechanism, .heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 16};
-    for (const Index prefix_keys : {256, 1792}) {
+    for (const Index prefix_keys : slow() ? std::vector<Index>{256} : std::vector<Index>{256, 1792}) {
       const Sequences s(shape, prefix_keys, own, mechanism != Mechanism::mha);
       const std::vector<Output> got = cascade(subject(), s, prefix_keys == 256, prefix_keys == 256 ? 1 : 3);
       for (std::size_t i = 0; i < s.all.size(); ++i) {

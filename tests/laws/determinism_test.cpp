@@ -64,10 +64,11 @@ TEST_P(Determinism, PrefillInChunksIsOneCallIsDecode) {
       }
       const Output whole = run(subject(), p);
       EXPECT_TRUE(whole == in_parts(subject(), p, std::vector<Index>(60, 1))) << "decode " << p;
-      for (const Index largest : {3, 8, 16, 59}) {
+      for (const Index largest : slow() ? std::vector<Index>{8} : std::vector<Index>{3, 8, 16, 59}) {
         EXPECT_TRUE(whole == in_parts(subject(), p, random_sizes(random, 60, largest))) << largest << " " << p;
       }
-      for (const Index handoff : {1, 30, 59}) {  // prefill, then decode
+      for (const Index handoff :
+           slow() ? std::vector<Index>{30} : std::vector<Index>{1, 30, 59}) {  // prefill, then decode
         std::vector<Index> sizes(std::size_t(61 - handoff), 1);
         sizes[0] = handoff;
         EXPECT_TRUE(whole == in_parts(subject(), p, sizes)) << handoff << " " << p;

@@ -82,7 +82,7 @@ TEST_P(Memory, SentinelsAroundOutputs) {
 /// workspace_bytes() suffices for that call and every smaller one; one byte less is refused and nothing is written.
 TEST_P(Memory, WorkspaceBytesAreExact) {
   oracle::Random random(3);
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < (slow() ? 12 : 40); ++i) {
     const Problem p = random_problem(random, mechanisms(), 70, 2000, 4);
     const Index threads = std::vector<Index>{1, 2, 3, 7}[std::size_t(random.below(4))];
     const Output want = run(subject(), p);

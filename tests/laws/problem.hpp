@@ -98,6 +98,11 @@ inline void share_rows(Problem& p) {
 [[nodiscard]] inline double rounded(double x, const std::string& codec) {
   return codec == "bf16" ? oracle::round_to_bf16(x) : codec == "f16" ? oracle::round_to_f16(x) : x;
 }
+inline void round_all(std::vector<double>& numbers, const std::string& codec) {
+  auto* const round = codec == "bf16" ? oracle::round_to_bf16 : codec == "f16" ? oracle::round_to_f16 : nullptr;
+  if (round == nullptr) return;
+  for (double& x : numbers) x = round(x);
+}
 
 /// The answer for the numbers as `subject` stores them, in float64. `key_positions` may have holes.
 [[nodiscard]] inline oracle::Answer answer(const Subject& subject, const Problem& p,
@@ -116,12 +121,10 @@ inline void share_rows(Problem& p) {
                     .sinks = oracle::doubles(p.sinks),
                     .query_positions = p.query_positions,
                     .key_positions = std::move(key_positions)};
-  for (double& x : o.k) x = rounded(x, subject.key_codec());
-  for (double& x : o.v) x = rounded(x, subject.value_codec());
+  round_all(o.k, subject.key_codec());
+  round_all(o.v, subject.value_codec());
   if (!subject.has_default_math()) {  // math::Bf16 rounds what is not bf16
-    for (auto* const numbers : {&o.q, &o.k, &o.v}) {
-      for (double& x : *numbers) x = rounded(x, "bf16");
-    }
+    for (auto* const numbers : {&o.q, &o.k, &o.v}) round_all(*numbers, "bf16");
   }
   return oracle::attention(o);
 }
@@ -136,8 +139,8 @@ inline void share_rows(Problem& p) {
   const std::size_t value_dim = want.lse.empty() ? 1 : want.o.size() / want.lse.size();
   double worst = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
-    const double permitted = eps_out * std::abs(want.o[i]) + floor +
-                             (0x1p-6 + 0x1p-7 * want.logit_size[i / value_dim]) * want.abs_values[i];
+    const double permitted =
+        eps_out * std::abs(want.o[i]) + floor + (0x1p-6 + 0x1p-7 * want.logit_size[i / value_dim]) * want.abs_values[i];
     worst = std::max(worst, oracle::ratio(double(got[i]), want.o[i], permitted));
   }
   return worst;
@@ -197,8 +200,8 @@ struct Output {
                 std::vector<float>(std::size_t(p.queries * p.shape.heads), nan)};
   heed::Workspace workspace;
   const Call call{&keys, p.mask.ref(), p.q, result.out, result.lse, p.query_positions};
-  const heed::Status status = subject.storage.attend_planned(subject.kernel, p.shape, {&call, 1}, workspace,
-                                                             workers(threads), p.options());
+  const heed::Status status =
+      subject.storage.attend_planned(subject.kernel, p.shape, {&call, 1}, workspace, workers(threads), p.options());
   EXPECT_TRUE(status.ok()) << status.message() << " " << p;
   return result;
 }
