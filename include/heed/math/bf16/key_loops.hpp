@@ -203,7 +203,6 @@ struct Bf16KeyLoops {
         const Bf16Pair* x = q + d / 2;
         HEED_UNROLL
         for (int i = 0; i < pairs; ++i) {
-          HEED_UNROLL
           for (int line = i * lines / pairs; line < (i + 1) * lines / pairs; ++line) ahead.next();
           HEED_UNROLL
           for (int r = 0; r < R; ++r) sum[r] = Dots::dot_at(sum[r], words(x + r * q_stride + i), pair[i]);
