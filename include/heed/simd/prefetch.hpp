@@ -26,29 +26,31 @@ namespace heed::inline HEED_ABI::detail {
 /// this is one stream for the hardware, and all rows of a group arrive in time.
 class LineCursor {
  public:
-  /// For keys from number `first` on, of whose rows the bytes [first_byte, end_byte) are read.
+  /// For keys from number `first` on, of whose rows the bytes [first_byte, end_byte) are read. Lists that are null are not
+  /// prefetched; the others have whole groups of keys.
   [[gnu::always_inline]] LineCursor(const KeyRows& keys, Index first, Index first_byte, Index end_byte)
-      : row_((keys.ahead == nullptr ? keys.row : keys.ahead) + first),
-        far_(keys.far_ahead == nullptr ? nullptr : keys.far_ahead + first),
+      : near_list_(keys.ahead),
+        far_list_(keys.far_ahead),
+        row_(first),
         offset_(first_byte),
         end_(end_byte),
         bytes_(end_byte - first_byte) {}
 
   /// The next line.
   [[gnu::always_inline]] void next() {
-    prefetch(*row_, offset_);
-    if (far_ != nullptr) prefetch_l2(*far_, offset_);
+    if (near_list_ != nullptr) prefetch(near_list_[row_], offset_);
+    if (far_list_ != nullptr) prefetch_l2(far_list_[row_], offset_);
     offset_ += 64;
     if (offset_ >= end_) {
       offset_ -= bytes_;
       ++row_;
-      if (far_ != nullptr) ++far_;
     }
   }
 
  private:
-  const std::byte* const* row_;
-  const std::byte* const* far_;
+  const std::byte* const* near_list_;
+  const std::byte* const* far_list_;
+  Index row_;
   Index offset_;
   Index end_, bytes_;
 };
