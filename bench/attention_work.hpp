@@ -46,6 +46,10 @@ template <class P>
   const MathFacts facts = math_facts(kernel.math);
   ErrorBound bound = facts.bound;
   if (has_made_rows) bound.logits += facts.prepared;
+  if (kernel.key_codec != facts.exact_codec || kernel.value_codec != facts.exact_codec) {  // stored rows are rounded, too
+    bound.logits += facts.prepared;
+    bound.weights += facts.prepared;
+  }
   return bound;
 }
 

@@ -35,6 +35,18 @@ Expected::Expected(const heed::AttentionLayout& layout, std::span<const float> q
   }
 }
 
+double worst_error(std::span<const float> got, const oracle::Answer& want, const ErrorBound& bound) {
+  if (got.size() != want.o.size()) return oracle::infinity;
+  const std::size_t width = want.o.size() / want.lse.size();
+  double worst = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double relative = bound.weights + bound.logits * (1 + want.logit_size[i / width]);
+    const double permitted = eps32 * std::abs(want.o[i]) + relative * want.abs_values[i];
+    worst = std::max(worst, oracle::ratio(got[i], want.o[i], permitted));
+  }
+  return worst;
+}
+
 double Expected::worst(std::span<const float> out, const ErrorBound& bound) const {
   double worst = rows_.empty() ? oracle::infinity : 0;
   for (const Row& row : rows_) {
@@ -42,11 +54,7 @@ double Expected::worst(std::span<const float> out, const ErrorBound& bound) cons
     const auto got = out.subspan(std::size_t(row.at) * width, width);
     std::vector<float> seen(got.begin(), got.end());
     if (corrupt) seen.back() += 1;
-    const double relative = bound.weights + bound.logits * (1 + row.answer.logit_size[0]);
-    for (std::size_t i = 0; i < width; ++i) {
-      const double want = row.answer.o[i], permitted = eps32 * std::abs(want) + relative * row.answer.abs_values[i];
-      worst = std::max(worst, oracle::ratio(seen[i], want, permitted));
-    }
+    worst = std::max(worst, worst_error(seen, row.answer, bound));
   }
   return worst;
 }

@@ -28,6 +28,9 @@ struct ErrorBound {
   double logits = 4 * eps32;
 };
 
+/// The worst error of `got` over the permitted error: at most 1 is right. A NaN is infinite.
+[[nodiscard]] double worst_error(std::span<const float> got, const oracle::Answer& want, const ErrorBound& bound);
+
 /// The right answer for three (query, head) rows, spread over queries and heads, from the keys the cache holds.
 /// The queries are those of the last keys.
 class Expected {
@@ -35,7 +38,7 @@ class Expected {
   Expected() = default;
   Expected(const heed::AttentionLayout& layout, std::span<const float> q, Index num_keys, ReadRow read);
 
-  /// The worst error over the permitted error in `out` [queries][heads][value_width]: at most 1 is right. A NaN is infinite.
+  /// worst_error() of these rows of `out` [queries][heads][value_width].
   [[nodiscard]] double worst(std::span<const float> out, const ErrorBound& bound) const;
 
  private:

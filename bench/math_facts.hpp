@@ -16,11 +16,14 @@
 namespace bench {
 
 struct MathFacts {
-  std::string_view math;          ///< its name
-  Limit scores = Limit::fma_f32;  ///< queries with keys
-  Limit values = Limit::fma_f32;  ///< weights with values
-  ErrorBound bound;               ///< for queries and rows that the math does not round
-  double prepared = 0;            ///< added to bound.logits if keys or values are made, because the math rounds them
+  std::string_view math;              ///< its name
+  Limit scores = Limit::fma_f32;      ///< queries with keys
+  Limit values = Limit::fma_f32;      ///< weights with values
+  ErrorBound bound;                   ///< for queries and rows that the math does not round
+  std::string_view exact_codec = {};  ///< the codec of rows that the math does not round
+  /// Added to bound.logits if keys or values are made, and to both parts if stored rows have another codec: the math rounds
+  /// them.
+  double prepared = 0;
 };
 
 inline constexpr MathFacts all_math_facts[] = {
@@ -30,6 +33,7 @@ inline constexpr MathFacts all_math_facts[] = {
      .scores = Limit::dot_bf16,
      .values = Limit::dot_bf16,
      .bound = {.weights = 0x1p-7 + 0x1p-16, .logits = 16 * eps32},
+     .exact_codec = "bf16",
      .prepared = 0x1p-8},
 };
 

@@ -2,24 +2,21 @@
 /// The errors of one codec and math.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <span>
-#include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include <heed/attend.hpp>
 #include <heed/cache/kv_cache.hpp>
-#include <heed/codec/bf16.hpp>
 #include <heed/exec/serial.hpp>
 #include <heed/policy/grouped.hpp>
 
 #include "attention_work.hpp"
+#include "check.hpp"
 #include "errors/data.hpp"
-#include "math_facts.hpp"
 #include "oracle/attention.hpp"
-#include "oracle/bound.hpp"
+#include "oracle/random.hpp"
 
 namespace bench {
 
@@ -39,64 +36,74 @@ struct Errors {
   return std::sqrt(errors / squares);
 }
 
-/// The worst error over the permitted one.
-[[nodiscard]] inline double worst_error(std::span<const float> got, const oracle::Answer& want,
-                                        const ErrorBound& bound) {
-  const std::size_t width = want.o.size() / want.lse.size();
-  double worst = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double relative = bound.weights + bound.logits * (1 + want.logit_size[i / width]);
-    const double permitted = eps32 * std::abs(want.o[i]) + relative * want.abs_values[i];
-    worst = std::max(worst, oracle::ratio(double(got[i]), want.o[i], permitted));
-  }
-  return worst;
-}
+/// A kind of data and the right answer for it: the same for every codec and math.
+struct Case {
+  Data data;
+  Index dim = 0;
+  oracle::Problem problem;
+  oracle::Answer right;
 
-/// Attention of data of one head, whose rows are stored in codec `C`. `corrupt` spoils an output.
+  Case(const DataKind& kind, Index queries, Index keys, Index width)
+      : data(make_data(kind, queries, keys, width, 1)), dim(width) {
+    problem = {.key_dim = dim, .value_dim = dim, .scale = double(data.scale)};
+    problem.q = oracle::doubles(data.q);
+    problem.k = oracle::doubles(data.k);
+    problem.v = oracle::doubles(data.v);
+    problem.visible = [](oracle::Int, oracle::Int) { return true; };
+    right = oracle::attention(problem);
+  }
+};
+
+/// A case whose rows are stored in codec `C`, for every math.
 template <class C>
-[[nodiscard]] Errors errors_of(const heed::Kernel& kernel, const Data& data, Index dim, bool corrupt) {
-  const heed::Gqa policy{.num_heads = 1, .num_kv_heads = 1, .head_dim = dim, .scale = data.scale};
-  const Index keys = Index(data.k.size()) / dim;
-  auto cache = heed::value_or_throw(heed::KvCache<heed::Gqa, C>::create(policy, {.layers = 1, .capacity = keys}));
-  auto step = heed::value_or_throw(cache.begin(heed::NumTokens(keys)));
-  heed::check(step.write(0, 0, data.k));
-  heed::check(step.write(0, 1, data.v));
-  heed::check(step.commit());
+class StoredCase {
+ public:
+  /// `of` must outlive this.
+  explicit StoredCase(const Case& of)
+      : case_(of),
+        policy_{.num_heads = 1, .num_kv_heads = 1, .head_dim = of.dim, .scale = of.data.scale},
+        cache_(heed::value_or_throw(heed::KvCache<heed::Gqa, C>::create(policy_, {.layers = 1, .capacity = keys()}))) {
+    auto step = heed::value_or_throw(cache_.begin(heed::NumTokens(keys())));
+    heed::check(step.write(0, 0, of.data.k));
+    heed::check(step.write(0, 1, of.data.v));
+    heed::check(step.commit());
+    oracle::Problem stored = of.problem;
+    stored.k = decoded(0);
+    stored.v = decoded(1);
+    right_of_stored_ = oracle::attention(stored);
+  }
 
-  const auto doubles = [](std::span<const float> x) { return std::vector<double>(x.begin(), x.end()); };
-  oracle::Problem given{.key_dim = dim, .value_dim = dim, .scale = double(data.scale), .q = doubles(data.q)};
-  given.visible = [](oracle::Int, oracle::Int) { return true; };
-  oracle::Problem stored = given;
-  given.k = doubles(data.k);
-  given.v = doubles(data.v);
-  std::vector<float> row(static_cast<std::size_t>(dim));
-  for (Index key = 0; key < keys; ++key) {
-    for (int stream = 0; stream < 2; ++stream) {
-      C::decode(cache.keys(0).row_run(stream, 0, key, 1).data, dim, row.data());
-      auto& to = stream == 0 ? stored.k : stored.v;
-      to.insert(to.end(), row.begin(), row.end());
+  /// The errors of a kernel. `corrupt` spoils an output.
+  [[nodiscard]] Errors errors(const heed::Kernel& kernel, bool corrupt) const {
+    const Data& data = case_.data;
+    std::vector<float> out(data.q.size());
+    heed::Workspace workspace;
+    heed::SerialExecutor executor;
+    // Queries of the last position see every key.
+    const std::vector<Index> positions(data.q.size() / std::size_t(case_.dim), keys() - 1);
+    const auto view = cache_.keys(0);
+    const heed::Sequence<std::remove_const_t<decltype(view)>> sequence{
+        .keys = &view, .q = data.q, .out = out, .query_positions = positions};
+    heed::check(heed::attend_batch(kernel, policy_, std::span(&sequence, 1), workspace, executor));
+    if (corrupt) out.back() += 1;
+    return {relative_error(out, case_.right.o), relative_error(out, right_of_stored_.o),
+            worst_error(out, right_of_stored_, error_bound(kernel, policy_))};
+  }
+
+ private:
+  [[nodiscard]] Index keys() const { return Index(case_.data.k.size()) / case_.dim; }
+  [[nodiscard]] std::vector<double> decoded(int stream) const {
+    std::vector<float> numbers(case_.data.k.size());
+    for (Index key = 0; key < keys(); ++key) {
+      C::decode(cache_.keys(0).row_run(stream, 0, key, 1).data, case_.dim, numbers.data() + key * case_.dim);
     }
+    return oracle::doubles(numbers);
   }
 
-  std::vector<float> out(data.q.size());
-  heed::Workspace workspace;
-  heed::SerialExecutor executor;
-  // Queries of the last position see every key.
-  const std::vector<Index> positions(data.q.size() / std::size_t(dim), keys - 1);
-  const auto view = cache.keys(0);
-  const heed::Sequence<std::remove_const_t<decltype(view)>> sequence{
-      .keys = &view, .q = data.q, .out = out, .query_positions = positions};
-  heed::check(heed::attend_batch(kernel, policy, std::span(&sequence, 1), workspace, executor));
-  if (corrupt) out.back() += 1;
-
-  ErrorBound bound = error_bound(kernel, policy);
-  if (bound.weights > 0 && !std::is_same_v<C, heed::Bf16>) {  // the math rounds keys and values of this codec
-    bound.logits += find_math_facts(kernel.math)->prepared;
-    bound.weights += find_math_facts(kernel.math)->prepared;
-  }
-  const oracle::Answer right = oracle::attention(given), right_of_stored = oracle::attention(stored);
-  return {relative_error(out, right.o), relative_error(out, right_of_stored.o),
-          worst_error(out, right_of_stored, bound)};
-}
+  const Case& case_;
+  heed::Gqa policy_;
+  heed::KvCache<heed::Gqa, C> cache_;
+  oracle::Answer right_of_stored_;
+};
 
 }  // namespace bench

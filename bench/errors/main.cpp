@@ -2,7 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
-#include <string>
+#include <vector>
 
 #include <heed/codec/codecs.hpp>
 #include <heed/compiled.hpp>
@@ -25,13 +25,12 @@ struct Options {
 
 /// Prints one line of the table. Returns false if an answer was wrong.
 template <class C, class Math>
-bool print_line(const Options& options) {
+bool print_line(const std::vector<bench::StoredCase<C>>& cases, bool corrupt) {
   const heed::Kernel& kernel = heed::kernel<heed::Backends::First, C, C, Math>();
   std::printf("| %s | %s |", C::name, Math::name);
   double worst = 0;
-  for (const bench::DataKind& kind : bench::data_kinds) {
-    const bench::Data data = bench::make_data(kind, options.queries, options.keys, options.dim, 1);
-    const bench::Errors errors = bench::errors_of<C>(kernel, data, options.dim, options.corrupt);
+  for (const bench::StoredCase<C>& stored : cases) {
+    const bench::Errors errors = stored.errors(kernel, corrupt);
     std::printf(" %.1e, %.1e |", errors.whole, errors.arithmetic);
     worst = errors.bound <= worst ? worst : errors.bound;  // a NaN is the worst
   }
@@ -43,14 +42,20 @@ bool print_line(const Options& options) {
 }
 
 bool print_table(const Options& options) {
+  std::vector<bench::Case> cases;
   std::printf("| rows | math |");
-  for (const bench::DataKind& kind : bench::data_kinds) std::printf(" %s |", kind.name);
+  for (const bench::DataKind& kind : bench::data_kinds) {
+    std::printf(" %s |", kind.name);
+    cases.emplace_back(kind, options.queries, options.keys, options.dim);
+  }
   std::printf(" of bound |\n|---|---|");
-  for (std::size_t i = 0; i <= std::size(bench::data_kinds); ++i) std::printf("---|");
+  for (std::size_t i = 0; i <= cases.size(); ++i) std::printf("---|");
   std::printf("\n");
   bool right = true;
-  heed::Codecs::for_each(
-      [&]<class C>() { heed::Maths::for_each([&]<class Math>() { right = print_line<C, Math>(options) && right; }); });
+  heed::Codecs::for_each([&]<class C>() {
+    const std::vector<bench::StoredCase<C>> stored(cases.begin(), cases.end());
+    heed::Maths::for_each([&]<class Math>() { right = print_line<C, Math>(stored, options.corrupt) && right; });
+  });
   return right;
 }
 

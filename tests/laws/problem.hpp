@@ -95,12 +95,13 @@ inline void share_rows(Problem& p) {
                   random.below(queries), random.below(keys), seed);
 }
 
-[[nodiscard]] inline double rounded(double x, const std::string& codec) {
-  return codec == "bf16" ? oracle::round_to_bf16(x) : codec == "f16" ? oracle::round_to_f16(x) : x;
+/// How rows of a codec are rounded.
+[[nodiscard]] inline auto* rounding_of(const std::string& codec) {
+  return codec == "bf16" ? oracle::round_to_bf16 : codec == "f16" ? oracle::round_to_f16 : +[](double x) { return x; };
 }
+[[nodiscard]] inline double rounded(double x, const std::string& codec) { return rounding_of(codec)(x); }
 inline void round_all(std::vector<double>& numbers, const std::string& codec) {
-  auto* const round = codec == "bf16" ? oracle::round_to_bf16 : codec == "f16" ? oracle::round_to_f16 : nullptr;
-  if (round == nullptr) return;
+  auto* const round = rounding_of(codec);
   for (double& x : numbers) x = round(x);
 }
 
